@@ -1,0 +1,1 @@
+"""*When* things happen: stages, evaluations, tracking, progress, checkpoints. No arithmetic."""
