@@ -1,0 +1,7 @@
+"""Errors that are the user's to mend; their message names the key, file or row, and the cure."""
+
+from __future__ import annotations
+
+
+class BadInput(ValueError):
+    """A config, a row or a file that cannot be used. The command line shows it without a traceback."""

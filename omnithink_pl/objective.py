@@ -1,0 +1,132 @@
+"""The Multi-Task GRPO objective, as pure mathematics on tensors.
+
+J = E[ 1/G sum_i 1/|o_i| sum_t ( min(r A, clip(r, 1 - eps, 1 + eps) A) - beta_k D_KL(pi || pi_ref) ) ]
+
+Equations 3 and 4 of the paper. Each completion carries its own weight in the sum, computed from the
+whole batch, so that the loss of a batch is the plain sum of the losses of its micro-batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from omnithink_pl.errors import BadInput
+
+
+class Terms(NamedTuple):
+    """The loss of a micro-batch and what is worth watching about it.
+
+    Args:
+        loss: Scalar to be minimised, with gradient; -J up to its constant.
+        kl: ``[N, T]`` estimate of D_KL(pi || pi_ref) per token, in nats, without gradient.
+        clipped: ``[N, T]`` whether the clip holds the token's ratio back.
+    """
+
+    loss: Tensor
+    kl: Tensor
+    clipped: Tensor
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Clipped surrogate with a KL penalty per task.
+
+    Args:
+        clip_low: The ratio is clipped at 1 - clip_low.
+        clip_high: The ratio is clipped at 1 + clip_high; above clip_low it is DAPO's clip-higher
+            (Yu et al. 2025, arXiv 2503.14476).
+        ratio: ``token`` is the paper's equation 4; ``sequence`` is the geometric mean over the
+            completion's tokens, GSPO (Zheng et al. 2025, arXiv 2507.18071, equation 7).
+        aggregation: ``completion`` means over tokens, then completions, then groups (equation 3);
+            ``token`` means over all tokens of the batch (DAPO); ``constant`` divides every
+            completion's sum by ``max_tokens`` (Dr. GRPO, arXiv 2503.20783).
+    """
+
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    ratio: Literal["token", "sequence"] = "token"
+    aggregation: Literal["completion", "token", "constant"] = "completion"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.clip_low < 1 or self.clip_high <= 0:
+            raise BadInput(
+                f"model.objective: clip_low must lie in (0, 1) and clip_high above 0, not "
+                f"{self.clip_low} and {self.clip_high}"
+            )
+
+    def weights(self, lengths: Sequence[Sequence[int]], max_tokens: int) -> list[list[float]]:
+        """The weight of each completion's tokens in the batch's loss.
+
+        Args:
+            lengths: Tokens of every scored completion, by group; groups may be empty.
+            max_tokens: The longest completion that could have been sampled.
+
+        Returns:
+            One number per completion, in the shape of ``lengths``.
+        """
+        groups = sum(1 for group in lengths if group)
+        completions = sum(len(group) for group in lengths)
+        tokens = sum(sum(group) for group in lengths)
+        if self.aggregation == "token":
+            return [[1.0 / tokens for _ in group] for group in lengths]
+        if self.aggregation == "constant":
+            return [[1.0 / (completions * max_tokens) for _ in group] for group in lengths]
+        return [[1.0 / (groups * len(group) * length) for length in group] for group in lengths]
+
+    def __call__(
+        self,
+        logprobs: Tensor,
+        old_logprobs: Tensor,
+        reference_logprobs: Tensor,
+        mask: Tensor,
+        advantages: Tensor,
+        beta: Tensor,
+        weights: Tensor,
+    ) -> Terms:
+        """The loss of a micro-batch.
+
+        Args:
+            logprobs: ``[N, T]`` float, log pi(o_t | x, o_<t), with gradient.
+            old_logprobs: ``[N, T]`` the same under the policy that sampled.
+            reference_logprobs: ``[N, T]`` the same under the reference policy.
+            mask: ``[N, T]`` bool, true on the completion's own tokens.
+            advantages: ``[N]``.
+            beta: ``[N]`` KL coefficient of the completion's task.
+            weights: ``[N]`` from :meth:`weights`.
+
+        Returns:
+            Loss and diagnostics.
+        """
+        log_ratio = (logprobs - old_logprobs).masked_fill(~mask, 0.0)
+        if self.ratio == "sequence":
+            log_ratio = sequence_mean(log_ratio, mask)
+        ratio = log_ratio.exp()
+        advantage = advantages[:, None]
+        clipped_ratio = ratio.clamp(1.0 - self.clip_low, 1.0 + self.clip_high)
+        surrogate = torch.minimum(ratio * advantage, clipped_ratio * advantage)
+        kl = kl_estimate(logprobs, reference_logprobs).masked_fill(~mask, 0.0)
+        per_token = (surrogate - beta[:, None] * kl).masked_fill(~mask, 0.0)
+        loss = -(per_token.sum(dim=1) * weights).sum()
+        clipped = (clipped_ratio * advantage < ratio * advantage) & mask
+        return Terms(loss, kl.detach(), clipped)
+
+
+def sequence_mean(log_ratio: Tensor, mask: Tensor) -> Tensor:
+    """Mean over a completion's tokens, given to each of them: ``[N, T]`` to ``[N, T]``."""
+    mean = log_ratio.sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+    return mean.expand_as(log_ratio)
+
+
+def kl_estimate(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
+    """Unbiased, non-negative estimate of D_KL(pi || pi_ref) from tokens drawn from pi, in nats.
+
+    pi_ref/pi - log(pi_ref/pi) - 1, Schulman's k3 (2020, "Approximating KL divergence"), as GRPO has it
+    (arXiv 2402.03300, equation 4).
+    """
+    log_ratio = reference_logprobs - logprobs
+    return torch.expm1(log_ratio) - log_ratio

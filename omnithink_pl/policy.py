@@ -1,0 +1,92 @@
+"""A causal language model with its tokenizer, in Hugging Face format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from omnithink_pl.errors import BadInput
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from omnithink_pl.types import Message
+
+EMBEDDED = "embedded"
+
+
+@dataclass
+class Policy:
+    """The model that is trained, and how text becomes its tokens.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer, with a chat template and an EOS token.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+    def encode(self, messages: Sequence[Message]) -> list[int]:
+        """Token ids of a chat prompt, ready for the assistant's turn."""
+        return list(
+            self.tokenizer.apply_chat_template(
+                list(messages), add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+        )
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of a completion, without special tokens."""
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    @property
+    def eos_id(self) -> int:
+        """The token that ends a completion."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def context(self) -> int:
+        """Tokens that prompt and completion may have together."""
+        return int(self.model.config.max_position_embeddings)
+
+
+def policy_path(name: str) -> str:
+    """The directory of the packaged policy for ``embedded``; any other name is returned as it is."""
+    return str(files("omnithink_pl.embedded") / "policy") if name == EMBEDDED else name
+
+
+def load_policy(name: str, dtype: torch.dtype = torch.float32) -> Policy:
+    """Load a policy from the package, a local directory or the Hugging Face hub.
+
+    Args:
+        name: ``embedded``, a local directory, or a hub id.
+        dtype: Of the parameters.
+
+    Raises:
+        BadInput: If ``name`` looks like a path and does not exist, or the tokenizer lacks a chat template
+            or an EOS token.
+    """
+    path = policy_path(name)
+    if path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
+        raise BadInput(f"model.policy: no directory {path!r}; give a directory, a hub id or 'embedded'")
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    for attribute in ("chat_template", "eos_token_id"):
+        if getattr(tokenizer, attribute) is None:
+            raise BadInput(f"model.policy: the tokenizer of {name!r} has no {attribute}; use an instruct model")
+    return Policy(AutoModelForCausalLM.from_pretrained(path, dtype=dtype), tokenizer)
+
+
+def without_dropout(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model, deterministic in training mode too: a ratio of probabilities must not be a matter of luck."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0
+    return model

@@ -1,0 +1,179 @@
+"""The nouns that walk through the house, from a dataset's row to a gradient.
+
+``Example`` -> ``Group`` of ``Completion`` -> one ``Score`` per completion. This file imports
+nothing of ours, so every room may import it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal, TypedDict
+
+FinishReason = Literal["stop", "length"]
+
+
+class Message(TypedDict):
+    """One chat message, in the shape that chat templates expect."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnitTests:
+    """The tests of a code problem, in one of code-r1's two kinds.
+
+    Args:
+        inputs: What each test writes to the program's standard input.
+        outputs: What the program must print for each input, compared after ``.strip()``.
+        functional: Python source of asserts that ends by calling ``check(<entry_point>)``.
+        entry_point: The name that the functional tests call.
+    """
+
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    functional: str = ""
+    entry_point: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The candidate answers of a question, and which of them are right.
+
+    Args:
+        texts: Every option in full, right and wrong, in the dataset's order.
+        answers: The full text of each accepted answer.
+    """
+
+    texts: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+Reference = str | UnitTests | Options
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One prompt with what is needed to score an answer to it.
+
+    Args:
+        task: Name of the task, such as ``math``.
+        uid: Stable identity of the row, equal in every process and run.
+        question: The row's own text, before any template.
+        reference: Gold answer or reference text (``str``), ``UnitTests`` or ``Options``.
+        messages: The chat prompt; filled in by the task's template.
+    """
+
+    task: str
+    uid: str
+    question: str
+    reference: Reference
+    messages: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sampled answer.
+
+    Args:
+        token_ids: The sampled tokens; the last is EOS when ``finish_reason`` is ``stop``.
+        logprobs: Natural log-probability of each token under the distribution sampled from.
+        text: The decoded tokens without special tokens.
+        finish_reason: ``stop`` at EOS, ``length`` when cut off.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    text: str
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One example with its G completions, all from the same policy."""
+
+    example: Example
+    prompt_ids: tuple[int, ...]
+    completions: tuple[Completion, ...]
+
+
+class State(StrEnum):
+    """What became of a reward component."""
+
+    VALUE = "value"
+    UNDEFINED = "undefined"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A reward component's verdict on one completion, in one of three states.
+
+    Args:
+        state: ``VALUE``; ``UNDEFINED`` where the task cannot say (no answer segment, unusable
+            reference); ``FAILED`` where we could not (judge unreachable, sandbox crashed).
+        value: The reward in [0, 1]; ``None`` unless ``state`` is ``VALUE``.
+        reason: Why it is undefined or failed, a short phrase that can be counted.
+    """
+
+    state: State
+    value: float | None = None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.state is State.VALUE) != (self.value is not None):
+            raise ValueError(f"an outcome has a value exactly when its state is VALUE: {self}")
+        if self.value is not None and not 0.0 <= self.value <= 1.0:
+            raise ValueError(f"a reward lies in [0, 1], not {self.value}")
+
+    @classmethod
+    def of(cls, value: float) -> Outcome:
+        """A value in [0, 1]."""
+        return cls(State.VALUE, float(value))
+
+    @classmethod
+    def undefined(cls, reason: str) -> Outcome:
+        """The task cannot say."""
+        return cls(State.UNDEFINED, None, reason)
+
+    @classmethod
+    def failed(cls, reason: str) -> Outcome:
+        """We could not say."""
+        return cls(State.FAILED, None, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One weighted part of a score."""
+
+    name: str
+    weight: float
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One completion's reward: every component, the first of which is the primary one."""
+
+    components: tuple[Component, ...]
+
+    @property
+    def state(self) -> State:
+        """``FAILED`` if any component failed, ``UNDEFINED`` if none has a value."""
+        states = [component.outcome.state for component in self.components]
+        if State.FAILED in states:
+            return State.FAILED
+        return State.VALUE if State.VALUE in states else State.UNDEFINED
+
+    @property
+    def total(self) -> float | None:
+        """Weighted sum over the components that have a value; ``None`` unless ``state`` is VALUE."""
+        if self.state is not State.VALUE:
+            return None
+        return sum(c.weight * c.outcome.value for c in self.components if c.outcome.value is not None)
+
+    @property
+    def primary(self) -> Outcome:
+        """The task's own reward, without format and tags."""
+        return self.components[0].outcome

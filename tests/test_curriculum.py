@@ -1,0 +1,41 @@
+"""Stages as data."""
+
+from __future__ import annotations
+
+import pytest
+
+from omnithink_pl.curriculum import Stage, boundaries, check_stages, position, total_steps
+
+STAGES = [Stage({"code": 1}, 2), Stage({"math": 1, "code": 0.1}, 3), Stage({"qa": 1}, 1)]
+
+
+def test_a_steps_stage_follows_from_the_step() -> None:
+    got = [(p.index, p.step_in_stage) for p in (position(STAGES, step) for step in range(total_steps(STAGES)))]
+    assert got == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 0)]
+    assert boundaries(STAGES) == [0, 2, 5, 6]
+    assert position(STAGES, 3).stage.name == "math+code"
+
+
+@pytest.mark.parametrize("step", [-1, 6])
+def test_a_step_outside_the_curriculum_has_no_stage(step: int) -> None:
+    with pytest.raises(IndexError, match=f"step {step} lies outside a curriculum of 6"):
+        position(STAGES, step)
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        ([], r"curriculum\.stages is empty"),
+        ([Stage({}, 3)], r"curriculum\.stages\[0\]\.tasks is empty; choose from \['code', 'math'\]"),
+        (
+            [Stage({"code": 1}, 1), Stage({"poetry": 1}, 3)],
+            r"stages\[1\]\.tasks: unknown task 'poetry'; choose from",
+        ),
+        ([Stage({"code": -1}, 3)], r"stages\[0\]\.tasks\.code: weight -1 is negative"),
+        ([Stage({"code": 0}, 3)], r"stages\[0\]\.tasks: all weights are 0"),
+        ([Stage({"code": 1}, 0)], r"stages\[0\]\.steps is 0; a stage has at least one step"),
+    ],
+)
+def test_stages_that_cannot_run_are_refused_by_name(stages: list[Stage], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_stages(stages, ["math", "code"])

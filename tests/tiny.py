@@ -1,0 +1,74 @@
+"""A tiny random policy: what the engine needs of a model and a tokenizer, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+
+VOCABULARY = 128
+EOS = 2
+
+
+@dataclass
+class TinyPolicy:
+    """Stands in for ``Policy``; its text is the token ids, separated by spaces."""
+
+    model: PreTrainedModel
+    eos_id: int = EOS
+    context: int = 128
+
+    def encode(self, messages: Sequence[dict[str, str]]) -> list[int]:
+        return [3 + ord(letter) % (VOCABULARY - 3) for message in messages for letter in message["content"]]
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        return " ".join(str(token) for token in token_ids if token != EOS)
+
+
+def shape(**changes: object) -> dict[str, object]:
+    """A configuration in float32 whose attention is sharp enough for mistakes in masks to show."""
+    return {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 128,
+        "tie_word_embeddings": True,
+        "initializer_range": 0.3,
+        "bos_token_id": 1,
+        "eos_token_id": EOS,
+        "pad_token_id": 0,
+        **changes,
+    }
+
+
+def tiny_qwen(**changes: object) -> Qwen2ForCausalLM:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Qwen2ForCausalLM(Qwen2Config(**shape(**changes)))
+
+
+def tiny_llama(**changes: object) -> LlamaForCausalLM:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return LlamaForCausalLM(LlamaConfig(**shape(**changes)))
+
+
+def random_tokens(*lengths: int, seed: int = 0) -> list[list[int]]:
+    """A list of random tokens, no EOS among them, for each length."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(3, VOCABULARY, (length,), generator=generator).tolist() for length in lengths]
+
+
+def teacher_forced(
+    model: PreTrainedModel, prompt: Sequence[int], completion: Sequence[int], temperature: float = 1.0
+) -> list[float]:
+    """Log-probabilities of a completion: one sequence, one forward, no cache, no padding."""
+    with torch.no_grad():
+        logits = model(torch.tensor([[*prompt, *completion]]), use_cache=False).logits[0].double()
+    rows = (logits[len(prompt) - 1 : -1] / temperature).log_softmax(-1)
+    return [float(row[token]) for row, token in zip(rows, completion, strict=True)]
