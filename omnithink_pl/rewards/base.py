@@ -1,0 +1,28 @@
+"""A reward component: groups in, one outcome per completion out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omnithink_pl.types import Group, Outcome
+
+
+class Reward(ABC):
+    """Scores every completion of a batch of groups.
+
+    A reward sees the whole batch, so that it can verify in parallel and compare across
+    prompts. It never raises for a bad completion: it returns ``undefined`` (the task cannot
+    say) or ``failed`` (we could not). A wrong configuration does raise.
+    """
+
+    name: str
+
+    @abstractmethod
+    def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
+        """One outcome per completion, in the order of ``groups`` and their completions."""
+
+    def close(self) -> None:  # noqa: B027  (most rewards hold nothing)
+        """Release processes and connections. Safe to call twice."""

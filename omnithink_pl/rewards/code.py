@@ -1,0 +1,82 @@
+"""The code reward: does the program pass its unit tests?"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, final
+
+from omnithink_pl.rewards.answer import BAD_REFERENCE, NO_ANSWER, answer_segment
+from omnithink_pl.rewards.base import Reward
+from omnithink_pl.rewards.cache import OutcomeCache
+from omnithink_pl.sandbox.base import RunOutcome
+from omnithink_pl.types import Outcome, UnitTests
+
+if TYPE_CHECKING:
+    from omnithink_pl.sandbox.base import Sandbox, Verdict
+    from omnithink_pl.types import Example, Group
+
+_FENCE = re.compile(r"^[ \t]*```[^\n]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
+
+
+@final
+class CodeReward(Reward):
+    """1 where every test passes, else 0 (the paper, section 4.4).
+
+    Undefined without an answer segment or without tests; failed where the sandbox could not run
+    the program. Every distinct (program, tests) is run once, and its verdict is remembered: a
+    program is taken to behave the same each time.
+
+    Args:
+        sandbox: Runs the programs.
+    """
+
+    name = "code"
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox = sandbox
+        self._cache: OutcomeCache[tuple[str, UnitTests]] = OutcomeCache()
+
+    def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
+        """One outcome per completion, in order; all programs of the batch run in one call.
+
+        Raises:
+            TypeError: If a reference is not ``UnitTests``.
+        """
+        items = [[_job(group.example, c.text) for c in group.completions] for group in groups]
+        jobs = [item for row in items for item in row if not isinstance(item, Outcome)]
+        outcomes = iter(self._cache.look_up(jobs, self._run))
+        return [[item if isinstance(item, Outcome) else next(outcomes) for item in row] for row in items]
+
+    def close(self) -> None:
+        """End the sandbox's processes."""
+        self.sandbox.close()
+
+    def _run(self, jobs: list[tuple[str, UnitTests]]) -> list[Outcome]:
+        return [_outcome(verdict) for verdict in self.sandbox.run_all(jobs)]
+
+
+def _job(example: Example, text: str) -> tuple[str, UnitTests] | Outcome:
+    tests = example.reference
+    if not isinstance(tests, UnitTests):
+        raise TypeError(f"{example.uid}: a code problem's reference is UnitTests, not {type(tests).__name__}")
+    if not tests.functional.strip() and (not tests.inputs or len(tests.inputs) != len(tests.outputs)):
+        return Outcome.undefined(BAD_REFERENCE)
+    segment = answer_segment(text)
+    return Outcome.undefined(NO_ANSWER) if segment is None else (extract_program(segment), tests)
+
+
+def extract_program(segment: str) -> str:
+    """The program in an answer segment: its last Markdown code block, or all of it.
+
+    Common indentation is removed; indentation between lines is kept.
+    """
+    blocks = _FENCE.findall(segment)
+    return textwrap.dedent(blocks[-1] if blocks else segment).strip("\n").rstrip()
+
+
+def _outcome(verdict: Verdict) -> Outcome:
+    if verdict.outcome is RunOutcome.REFUSED:
+        return Outcome.failed(f"sandbox refused: {verdict.stderr or 'no reason given'}")
+    return Outcome.of(verdict.passed)

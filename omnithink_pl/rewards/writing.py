@@ -1,0 +1,67 @@
+"""The writing reward: a judge prefers the candidate, the reference, or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, final
+
+from omnithink_pl.judge.base import Comparison, JudgeUnavailable
+from omnithink_pl.rewards.answer import BAD_REFERENCE, NO_ANSWER, extract_answer
+from omnithink_pl.rewards.base import Reward
+from omnithink_pl.types import Outcome
+
+if TYPE_CHECKING:
+    from omnithink_pl.judge.base import Judge, Preference
+    from omnithink_pl.types import Group
+
+
+@final
+class WritingReward(Reward):
+    """1 for a win against the reference, 0.5 for a tie, 0 for a loss (the paper, section 4.4).
+
+    Undefined without an answer segment or with an empty reference; failed where the judge could
+    not say.
+
+    Args:
+        judge: Compares two answers to one prompt.
+    """
+
+    name = "writing"
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+
+    def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
+        """One outcome per completion, in order.
+
+        All comparisons of the batch reach the judge in one call.
+
+        Raises:
+            TypeError: If a reference is not text.
+        """
+        items = [[_comparison(group, c.text) for c in group.completions] for group in groups]
+        asked = [item for row in items for item in row if isinstance(item, Comparison)]
+        verdicts = iter(self.judge.compare(asked) if asked else [])
+        return [[_outcome(next(verdicts)) if isinstance(item, Comparison) else item for item in row] for row in items]
+
+    def close(self) -> None:
+        """Release the judge."""
+        self.judge.close()
+
+
+def _comparison(group: Group, text: str) -> Comparison | Outcome:
+    reference = group.example.reference
+    if not isinstance(reference, str):
+        raise TypeError(f"{group.example.uid}: a writing reference is text, not {type(reference).__name__}")
+    if not reference.strip():
+        return Outcome.undefined(BAD_REFERENCE)
+    answer = extract_answer(text)
+    if answer is None:
+        return Outcome.undefined(NO_ANSWER)
+    return Comparison(group.example.question, answer, reference)
+
+
+def _outcome(verdict: Preference | JudgeUnavailable) -> Outcome:
+    if isinstance(verdict, JudgeUnavailable):
+        return Outcome.failed(f"judge unavailable: {verdict}")
+    return Outcome.of(verdict.value)

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from omnithink_pl.rewards import MathReward
+from omnithink_pl.types import Options, Outcome, State
+from tests.rewards.groups import answered, group, outcome
+
+TOWER = "9^{9^{9^{9}}}"  # evaluated by SymPy in native code, deaf to Python's signals
+
+
+@pytest.fixture(scope="module")
+def reward() -> Iterator[MathReward]:
+    reward = MathReward(workers=1, timeout=20.0)
+    yield reward
+    reward.close()
+
+
+EQUAL = [
+    ("5", "5"),
+    ("5", "$5$"),
+    ("5", "x = 5"),
+    ("5", r"\boxed{4}, no: \boxed{5}"),
+    (r"\boxed{5}", "5"),
+    ("1000", "1,000"),
+    (r"\frac{1}{2}", "1/2"),
+    (r"\frac12", "0.5"),
+    (r"x^2+1", r"(x+1)^2 - 2x"),
+    (r"\sqrt{2}", "2^{1/2}"),
+    (r"\{1,2\}", r"\{2,1\}"),
+    ("5", "5 cm"),
+]
+DIFFERENT = [
+    ("5", "5 or 6"),
+    ("5", "5, 6"),
+    ("5", r"\boxed{5}, no: \boxed{4}"),
+    ("5", "the answer is 5"),
+    ("1/3", "0.333"),
+    (r"90^\circ", r"\pi/2"),
+    ("x^2+1", "y^2+1"),
+    (r"\sqrt{2}", "1.41"),
+]
+
+
+@pytest.mark.parametrize(("gold", "answer"), EQUAL)
+def test_equal_expressions_are_right_however_they_are_written(reward: MathReward, gold: str, answer: str) -> None:
+    assert outcome(reward, gold, answered(answer)) == Outcome.of(1.0)
+
+
+@pytest.mark.parametrize(("gold", "answer"), DIFFERENT)
+def test_different_expressions_are_wrong(reward: MathReward, gold: str, answer: str) -> None:
+    assert outcome(reward, gold, answered(answer)) == Outcome.of(0.0)
+
+
+def test_documented_leniencies_and_asymmetries_stand(reward: MathReward) -> None:
+    assert outcome(reward, "50", answered(r"50\%")).value == 1.0
+    assert outcome(reward, "(1,2)", answered("1<x<2")).value == 0.0
+    assert outcome(reward, "1<x<2", answered("(1,2)")).value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("gold", "text", "reason"),
+    [
+        ("5", "5", "no answer segment"),
+        ("5", answered(""), "unparseable answer"),
+        ("5", answered("five"), "unparseable answer"),
+        ("5", answered(r"\frac{5"), "unparseable answer"),
+        ("5", answered("?!"), "unparseable answer"),
+        ("No", answered("No"), "unusable reference"),
+        ("", answered("5"), "unusable reference"),
+        (r"\frac{}{}}{", answered("5"), "unusable reference"),
+    ],
+)
+def test_what_cannot_be_read_is_undefined_not_zero(reward: MathReward, gold: str, text: str, reason: str) -> None:
+    assert outcome(reward, gold, text) == Outcome.undefined(reason)
+
+
+def test_outcomes_keep_the_order_of_groups_and_completions(reward: MathReward) -> None:
+    scores = reward.score(
+        [group("x+1", *map(answered, ("1+x", "x", "1+x", "none"))), group("7", answered("7"), "7", answered("8"))]
+    )
+    assert [[o.value for o in row] for row in scores] == [[1.0, 0.0, 1.0, None], [1.0, None, 0.0]]
+
+
+def test_an_endless_verification_is_undefined_and_its_worker_replaced() -> None:
+    reward = MathReward(timeout=1.0)
+    scores = reward.score([group("3", answered(TOWER), answered("1+2"))])[0]
+    assert scores == [Outcome.undefined("verification timed out"), Outcome.of(1.0)]
+    assert reward.score([group("x+1", answered("1+x"))])[0] == [Outcome.of(1.0)]
+    reward.close()
+
+
+def test_a_worker_that_dies_once_costs_nothing() -> None:
+    reward = MathReward(timeout=20.0)
+    reward.score([group("y", answered("y"))])
+    for worker in reward._pool._workers:
+        os.kill(worker._process.pid, signal.SIGKILL)
+    assert reward.score([group("x+1", answered("1+x"))])[0] == [Outcome.of(1.0)]
+    reward.close()
+
+
+def test_a_verifier_that_always_dies_is_our_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    reward = MathReward()
+    dies = "print('ready', flush=True); input(); raise SystemExit(1)"
+    monkeypatch.setattr(reward._pool, "_command", [sys.executable, "-c", dies])
+    assert outcome(reward, "x", answered("y")).state is State.FAILED
+    reward.close()
+
+
+def test_plain_numbers_need_no_worker() -> None:
+    reward = MathReward()
+    reward.score([group("12", answered("12"), answered("13"), answered("24/2"), answered("twelve"))])
+    assert reward._pool._workers == []
+
+
+def test_verifying_imports_neither_sympy_nor_torch_here() -> None:
+    program = (
+        "import sys; from omnithink_pl.rewards import MathReward\n"
+        "from tests.rewards.groups import answered, outcome\n"
+        "reward = MathReward(timeout=20.0); print(outcome(reward, 'x+1', answered('1+x')).value); reward.close()\n"
+        "print([name for name in ('sympy', 'math_verify', 'torch') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["1.0", "[]"]
+    assert done.stderr == ""
+
+
+def test_a_reference_of_another_task_is_refused_with_the_row(reward: MathReward) -> None:
+    with pytest.raises(TypeError, match="row-7"):
+        outcome(reward, Options(("a",), ("a",)), answered("a"))
+
+
+@pytest.mark.parametrize(("keywords", "key"), [({"timeout": 0.0}, "timeout"), ({"workers": 0}, "workers")])
+def test_impossible_settings_are_refused_by_name(keywords: dict[str, float], key: str) -> None:
+    with pytest.raises(ValueError, match=key):
+        MathReward(**keywords)
