@@ -1,0 +1,87 @@
+"""What a training step reports: names and values, from scores and token statistics."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from omnithink_pl.advantage import all_equal, has_mixed_primary
+from omnithink_pl.modules.scored import ScoredGroup
+from omnithink_pl.modules.update import TokenStats
+from omnithink_pl.types import State
+
+
+def rollout_metrics(rollouts: Sequence[ScoredGroup]) -> dict[str, float]:
+    """Rewards, signal, failures and lengths: for all tasks under ``train/``, for each under ``train/<task>/``.
+
+    Args:
+        rollouts: The groups of one batch.
+
+    Returns:
+        Metrics by name; shares and rewards are fractions, lengths are in tokens.
+    """
+    metrics = {f"train/{name}": value for name, value in _summary(rollouts).items()}
+    for task in sorted({rollout.task for rollout in rollouts}):
+        own = [rollout for rollout in rollouts if rollout.task == task]
+        metrics |= {f"train/{task}/{name}": value for name, value in _summary(own).items()}
+    return metrics
+
+
+def update_metrics(stats: Sequence[TokenStats]) -> dict[str, float]:
+    """Token means of an update: KL, entropy, clip fraction, sampler against trainer.
+
+    Args:
+        stats: One row per completion.
+    """
+    if not stats:
+        return {}
+    metrics = {f"train/{name}": value for name, value in _token_means(stats).items()}
+    for task in sorted({row.task for row in stats}):
+        own = _token_means([row for row in stats if row.task == task])
+        metrics |= {f"train/{task}/{name}": own[name] for name in ("kl", "entropy", "clip_fraction")}
+    return metrics
+
+
+def _token_means(stats: Sequence[TokenStats]) -> dict[str, float]:
+    tokens = sum(row.tokens for row in stats)
+    return {
+        "kl": sum(row.kl for row in stats) / tokens,
+        "entropy": sum(row.entropy for row in stats) / tokens,
+        "clip_fraction": sum(row.clipped for row in stats) / tokens,
+        "logprob_diff_mean": sum(row.difference for row in stats) / tokens,
+        "logprob_diff_max": max(row.difference_max for row in stats),
+    }
+
+
+def _summary(rollouts: Sequence[ScoredGroup]) -> dict[str, float]:
+    scores = [score for rollout in rollouts for score in rollout.scores]
+    completions = [c for rollout in rollouts for c in rollout.group.completions]
+    totals = [score.total for score in scores if score.total is not None]
+    summary = {
+        "completion_length": statistics.fmean(len(c.token_ids) for c in completions),
+        "truncated": _share([c.finish_reason == "length" for c in completions]),
+        "undefined": _share([score.primary.state is State.UNDEFINED for score in scores]),
+        "failed": _share([score.state is State.FAILED for score in scores]),
+        "mixed_groups": _share([has_mixed_primary(rollout.scores) for rollout in rollouts]),
+        "no_signal_groups": _share([_without_signal(rollout) for rollout in rollouts]),
+    }
+    # A completion without an answer earns nothing; one that we failed to score says nothing.
+    primary = [score.primary.value or 0.0 for score in scores if score.state is not State.FAILED]
+    if primary:
+        summary["reward"] = statistics.fmean(primary)
+    if totals:
+        summary["total"] = statistics.fmean(totals)
+    for name in sorted({c.name for score in scores for c in score.components[1:]}):
+        values = [c.outcome.value for s in scores for c in s.components if c.name == name]
+        defined = [value for value in values if value is not None]
+        if defined:
+            summary[name] = statistics.fmean(defined)
+    return summary
+
+
+def _without_signal(rollout: ScoredGroup) -> bool:
+    return all_equal([advantage for advantage in rollout.advantages if advantage is not None])
+
+
+def _share(flags: Sequence[bool]) -> float:
+    return sum(flags) / len(flags)

@@ -1,0 +1,275 @@
+"""Multi-Task GRPO as a LightningModule."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+
+from omnithink_pl.advantage import GroupAdvantage
+from omnithink_pl.errors import BadInput
+from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
+from omnithink_pl.modules.reference import Anchor, ReferencePolicy
+from omnithink_pl.modules.scored import ScoredGroup
+from omnithink_pl.modules.update import TokenStats, UpdatePlan
+from omnithink_pl.objective import Objective
+from omnithink_pl.policy import load_policy, without_dropout
+from omnithink_pl.rollout.base import RolloutEngine, Sampling
+from omnithink_pl.seeds import derive_seed
+from omnithink_pl.tasks.base import Task
+from omnithink_pl.types import Example, Group, Score, State
+
+
+class RewardFailure(RuntimeError):
+    """Too many rewards could not be computed; training on would be training on noise."""
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss or its gradient is no longer a number."""
+
+
+class MultiTaskGRPO(L.LightningModule):
+    """One policy trained on several tasks: generate, score, advantages, objective, step, log.
+
+    Args:
+        engine: Samples the completions.
+        tasks: The tasks by name; comes from ``data.tasks``.
+        optimizer: Builds the optimiser from the policy's parameters.
+        beta: KL coefficient of each task.
+        policy: ``embedded``, a directory, or a hub id, in Hugging Face format.
+        objective: Clip, ratio and aggregation.
+        advantage: How rewards of a group become advantages.
+        reference: What the KL penalty pulls towards: the ``base`` model, or the policy at the ``stage``'s start.
+        group_size: Completions per prompt, G.
+        temperature: Of sampling; log-probabilities are those at this temperature.
+        top_p: Of sampling.
+        max_tokens: Longest completion.
+        updates_per_batch: Optimiser steps per batch of rollouts; more than one makes the later ones off-policy.
+        micro_batch_tokens: Tokens of prompts and completions that one forward pass may hold.
+        share_prompt: Compute each prompt once for its group; false for models that cannot, which say so.
+        max_grad_norm: The gradient is scaled down to this norm.
+        max_failure_rate: A batch with a larger share of failed rewards ends the run.
+        seed: Of the sampling; comes from ``seed_everything``.
+    """
+
+    def __init__(
+        self,
+        engine: RolloutEngine,
+        tasks: dict[str, Task],
+        optimizer: OptimizerCallable,
+        beta: dict[str, float],
+        policy: str = "embedded",
+        objective: Objective = Objective(),  # noqa: B008  (frozen)
+        advantage: GroupAdvantage = GroupAdvantage(),  # noqa: B008  (frozen)
+        reference: Anchor = "base",
+        group_size: int = 8,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        max_tokens: int = 56,
+        updates_per_batch: int = 1,
+        micro_batch_tokens: int = 8192,
+        share_prompt: bool = True,
+        max_grad_norm: float = 1.0,
+        max_failure_rate: float = 0.5,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        _check(group_size, temperature, updates_per_batch, beta, tasks)
+        self.automatic_optimization = False
+        self.engine = engine
+        self.tasks = tasks
+        self.optimizer = optimizer
+        self.beta = beta
+        self.policy_name = policy
+        self.objective = objective
+        self.advantage = advantage
+        self.anchor = reference
+        self.sampling = Sampling(group_size, temperature, top_p, max_tokens)
+        self.updates_per_batch = updates_per_batch
+        self.micro_batch_tokens = micro_batch_tokens
+        self.share_prompt = share_prompt
+        self.max_grad_norm = max_grad_norm
+        self.max_failure_rate = max_failure_rate
+        self.seed = seed
+        self.steps_done = 0
+        self.updating = False
+        self.last_rollouts: list[ScoredGroup] = []
+        self.last_metrics: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
+
+    def configure_model(self) -> None:
+        """Load the policy, and the reference from the same weights, before any checkpoint is restored."""
+        if hasattr(self, "model"):
+            return
+        self.policy = load_policy(self.policy_name)
+        self.model = without_dropout(self.policy.model).train()
+        self.reference = ReferencePolicy(self.model, self.anchor)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimiser of the policy's parameters."""
+        return self.optimizer(self.model.parameters())
+
+    def on_fit_start(self) -> None:
+        """Check every prompt against the context, and hand the policy to the engine."""
+        self.check_prompts(self.trainer.datamodule.train)  # type: ignore[attr-defined]
+        for examples in self.trainer.datamodule.held_out.values():  # type: ignore[attr-defined]
+            self.check_prompts(examples)
+        self.reference.to(self.device)
+        self.engine.attach(self.policy)
+
+    def check_prompts(self, examples: list[Example]) -> None:
+        """Refuse a prompt that leaves no room for a completion.
+
+        Raises:
+            BadInput: Names the task, the row and the cure.
+        """
+        for example in examples:
+            length = len(self.policy.encode(example.messages))
+            if length + self.sampling.max_tokens > self.policy.context:
+                raise BadInput(
+                    f"data.tasks.{example.task}, row {example.uid}: its prompt of {length} tokens and "
+                    f"model.max_tokens={self.sampling.max_tokens} exceed the policy's context of "
+                    f"{self.policy.context}; drop the row, lower model.max_tokens or take another policy"
+                )
+
+    def begin_stage(self) -> None:
+        """Called before the first step of a stage."""
+        self.reference.begin_stage(self.model)
+
+    def training_step(self, batch: list[Example], batch_idx: int) -> None:
+        """One batch of rollouts and the updates on it."""
+        groups = self.generate(batch)
+        scores = self.score(groups)
+        rollouts = self.with_advantages(groups, scores)
+        loss, norm, stats = self.update(rollouts)
+        self.report(rollouts, loss, norm, stats)
+
+    def generate(self, batch: list[Example]) -> list[Group]:
+        """Sample G completions for each example from the present policy."""
+        with self._timed("rollout"):
+            prompts = [self.policy.encode(example.messages) for example in batch]
+            self.engine.sync()
+            seed = derive_seed(self.seed, self.steps_done, self.global_rank)
+            sampled = self.engine.generate(prompts, self.sampling, seed)
+            return [Group(*parts) for parts in zip(batch, map(tuple, prompts), sampled, strict=True)]
+
+    def score(self, groups: list[Group]) -> list[list[Score]]:
+        """Score every completion with its own task's rewards.
+
+        Raises:
+            RewardFailure: If more than ``max_failure_rate`` of the batch could not be scored.
+        """
+        with self._timed("reward"):
+            scores: list[list[Score]] = [[] for _ in groups]
+            for name in dict.fromkeys(group.example.task for group in groups):
+                own = [i for i, group in enumerate(groups) if group.example.task == name]
+                for i, row in zip(own, self.tasks[name].rubric.score([groups[i] for i in own]), strict=True):
+                    scores[i] = row
+            refuse_failures([score for row in scores for score in row], self.max_failure_rate)
+            return scores
+
+    def with_advantages(self, groups: list[Group], scores: list[list[Score]]) -> list[ScoredGroup]:
+        """Group-normalised advantages of each group."""
+        return [
+            ScoredGroup(group, tuple(row), tuple(self.advantage(row)))
+            for group, row in zip(groups, scores, strict=True)
+        ]
+
+    def update(self, rollouts: list[ScoredGroup]) -> tuple[float, float, list[TokenStats]]:
+        """Take ``updates_per_batch`` optimiser steps; the last one's loss, gradient norm and statistics."""
+        with self._timed("update"):
+            optimizer = self.optimizers()
+            plan = UpdatePlan(
+                rollouts,
+                self.objective,
+                self.beta,
+                self.sampling.temperature,
+                self.sampling.max_tokens,
+                self.micro_batch_tokens,
+                self.share_prompt,
+                self.device,
+            )
+            for _ in range(self.updates_per_batch):
+                optimizer.zero_grad()  # type: ignore[union-attr]
+                loss, stats = plan.accumulate(self.model, self.reference, self.manual_backward)
+                norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm))
+                if not math.isfinite(norm) or not math.isfinite(loss):
+                    raise TrainingDiverged(
+                        f"step {self.steps_done}: loss {loss}, gradient norm {norm}; lower the learning rate "
+                        f"(model.optimizer.init_args.lr) or raise model.beta, and continue from the last checkpoint"
+                    )
+                self.updating = True  # from here on the weights belong to no finished step
+                optimizer.step()  # type: ignore[union-attr]
+            self.steps_done += 1
+            self.updating = False
+            return loss, norm, stats
+
+    def report(self, rollouts: list[ScoredGroup], loss: float, norm: float, stats: list[TokenStats]) -> None:
+        """Log everything about the step, at the number of steps done."""
+        tokens = sum(len(c.token_ids) for rollout in rollouts for c in rollout.group.completions)
+        metrics = rollout_metrics(rollouts) | update_metrics(stats)
+        metrics |= {"train/loss": loss, "train/grad_norm": norm}
+        metrics |= {f"train/seconds/{phase}": seconds for phase, seconds in self._seconds.items()}
+        metrics["train/tokens_per_second"] = tokens / sum(self._seconds.values())
+        self.last_rollouts, self.last_metrics = rollouts, metrics
+        # Not self.log_dict: Lightning would repeat a task's last values in every later step, rounded to
+        # float32, and its own steps count optimiser steps.
+        for logger in self.loggers:
+            logger.log_metrics(metrics, step=self.steps_done)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the step and, where it is not the base model, the reference policy."""
+        checkpoint["steps_done"] = self.steps_done
+        checkpoint["reference"] = self.reference.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Restore the step and the reference policy."""
+        self.steps_done = checkpoint["steps_done"]
+        self.reference.load_state_dict(checkpoint["reference"])
+
+    @contextmanager
+    def _timed(self, phase: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._seconds[phase] = time.perf_counter() - began
+
+
+def refuse_failures(scores: list[Score], limit: float) -> None:
+    """Stop rather than train on what is left when rewards fail.
+
+    Raises:
+        RewardFailure: Names the most frequent cause and the limit.
+    """
+    failed = [score for score in scores if score.state is State.FAILED]
+    if len(failed) <= limit * len(scores):
+        return
+    causes = [c.outcome.reason for score in failed for c in score.components if c.outcome.state is State.FAILED]
+    cause = max(set(causes), key=causes.count)
+    raise RewardFailure(
+        f"{len(failed)} of {len(scores)} rewards could not be computed, most often: {cause}. Mend the cause and "
+        f"continue from the last checkpoint, or raise model.max_failure_rate (now {limit})"
+    )
+
+
+def _check(
+    group_size: int,
+    temperature: float,
+    updates_per_batch: int,
+    beta: dict[str, float],
+    tasks: dict[str, Task],
+) -> None:
+    if group_size < 2:
+        raise BadInput(f"model.group_size is {group_size}; advantages compare completions, so use 2 or more")
+    if temperature <= 0:
+        raise BadInput(f"model.temperature is {temperature}; training samples, so use a positive temperature")
+    if updates_per_batch < 1:
+        raise BadInput(f"model.updates_per_batch is {updates_per_batch}; use 1 or more")
+    for name in tasks:
+        if name not in beta:
+            raise BadInput(f"model.beta has no entry for the task {name!r}; give one, such as {name}: 0.01")

@@ -1,0 +1,58 @@
+"""The seam between training and whatever samples completions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from omnithink_pl.policy import Policy
+    from omnithink_pl.types import Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How completions are drawn.
+
+    Args:
+        n: Completions per prompt.
+        temperature: Logits are divided by it; 0 is greedy.
+        top_p: Smallest set of tokens with at least this probability is sampled from.
+        max_tokens: A completion without EOS is cut off here.
+    """
+
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_tokens: int = 64
+
+
+class RolloutEngine(Protocol):
+    """Samples completions from the current policy.
+
+    Log-probabilities are those of the softmax at the sampling temperature, before top-p
+    truncation; a greedy completion carries those at temperature 1.
+    """
+
+    def attach(self, policy: Policy) -> None:
+        """Take the policy to sample from. Called once, before the first ``generate``."""
+        ...
+
+    def sync(self) -> None:
+        """Take over the policy's present weights. Called before each batch of rollouts."""
+        ...
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int) -> list[tuple[Completion, ...]]:
+        """Draw ``sampling.n`` completions for each prompt.
+
+        Args:
+            prompts: Token ids of each prompt.
+            sampling: How to draw.
+            seed: The result is a function of (weights, prompts, sampling, seed) and leaves the
+                global random state as it was.
+
+        Returns:
+            One tuple of ``sampling.n`` completions per prompt, in order.
+        """
+        ...

@@ -1,0 +1,97 @@
+"""A rollout engine over transformers: samples from the very model that is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from omnithink_pl.rollout.decoding import decode
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from omnithink_pl.policy import Policy
+    from omnithink_pl.rollout.base import Sampling
+    from omnithink_pl.types import Completion
+
+
+class TransformersEngine:
+    """Prefills each prompt once for its completions, then decodes all rows on one cache.
+
+    Args:
+        batch_rows: Completions that are decoded at the same time; bounds the memory of the cache. The
+            result does not depend on it but for rounding, for every row has its own noise.
+    """
+
+    def __init__(self, batch_rows: int = 256) -> None:
+        if batch_rows < 1:
+            raise ValueError(f"model.engine.batch_rows is {batch_rows}; it is at least 1")
+        self.batch_rows = batch_rows
+        self._policy: Policy | None = None
+
+    def attach(self, policy: Policy) -> None:
+        """Take the policy to sample from."""
+        self._policy = policy
+
+    def sync(self) -> None:
+        """Nothing to do: the engine reads the policy's own weights."""
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int) -> list[tuple[Completion, ...]]:
+        """Draw ``sampling.n`` completions for each prompt, as ``RolloutEngine.generate`` has it.
+
+        Raises:
+            RuntimeError: Before ``attach``.
+            ValueError: If a prompt is empty or leaves no room for ``max_tokens`` in the context.
+        """
+        if self._policy is None:
+            raise RuntimeError("TransformersEngine.generate before attach; call attach(policy) once")
+        _check(prompts, sampling, self._policy.context)
+        generator = torch.Generator().manual_seed(seed)
+        shape = (len(prompts), sampling.n, sampling.max_tokens)
+        noise = torch.rand(shape, generator=generator, dtype=torch.float64)
+        drawn: list[list[Completion]] = [[] for _ in prompts]
+        with torch.no_grad(), _eval_mode(self._policy.model):
+            for rows, first in self._chunks(prompts, sampling.n):
+                chunk_noise = noise[rows, first : first + self.batch_rows]
+                chunk = decode(self._policy, [prompts[row] for row in rows], chunk_noise, sampling)
+                for row, completions in zip(rows, chunk, strict=True):
+                    drawn[row] += completions
+        return [tuple(completions) for completions in drawn]
+
+    def _chunks(self, prompts: Sequence[Sequence[int]], n: int) -> Iterator[tuple[list[int], int]]:
+        """Prompts that are decoded together, and the first of their completions.
+
+        Prompts of like length share a chunk, which saves padding. Only when ``n`` alone exceeds
+        ``batch_rows`` are a prompt's completions divided.
+        """
+        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+        size = max(1, self.batch_rows // n)
+        for start in range(0, len(order), size):
+            for first in range(0, n, self.batch_rows):
+                yield order[start : start + size], first
+
+
+def _check(prompts: Sequence[Sequence[int]], sampling: Sampling, context: int) -> None:
+    for row, prompt in enumerate(prompts):
+        if not prompt:
+            raise ValueError(f"prompt {row} has no tokens; check the chat template")
+        if len(prompt) + sampling.max_tokens > context:
+            raise ValueError(
+                f"prompt {row} has {len(prompt)} tokens, with max_tokens={sampling.max_tokens} more than the "
+                f"policy's context of {context}; lower max_tokens or leave out long prompts"
+            )
+
+
+@contextmanager
+def _eval_mode(model: PreTrainedModel) -> Iterator[None]:
+    """Dropout off for the while; afterwards every module is in the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
