@@ -1,0 +1,42 @@
+"""A DataLoader that resumes at the step after the last one trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from omnithink_pl.data.batch_sampler import CurriculumBatchSampler
+from omnithink_pl.types import Example
+
+
+class ResumableLoader(DataLoader[Example]):
+    """Yields lists of examples; its state is the number of steps that training has finished.
+
+    A loader's own count would be one ahead whenever a checkpoint is written while a batch is in
+    flight, so the count comes from whoever trains.
+
+    Args:
+        dataset: Examples of all tasks.
+        batch_sampler: Chooses the examples of each step.
+        steps_done: Tells how many steps training has finished.
+    """
+
+    def __init__(
+        self,
+        dataset: Sequence[Example],
+        batch_sampler: CurriculumBatchSampler,
+        steps_done: Callable[[], int],
+    ) -> None:
+        super().__init__(dataset, batch_sampler=batch_sampler, collate_fn=list)  # type: ignore[arg-type]
+        self.curriculum = batch_sampler
+        self.steps_done = steps_done
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where to go on from."""
+        return {"steps_done": self.steps_done()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.curriculum.start = state["steps_done"]

@@ -1,0 +1,100 @@
+"""The examples of all tasks, and the batches of the curriculum."""
+
+from __future__ import annotations
+
+import lightning as L
+import torch
+
+from omnithink_pl.curriculum import Stage, check_stages
+from omnithink_pl.data.batch_sampler import CurriculumBatchSampler
+from omnithink_pl.data.loader import ResumableLoader
+from omnithink_pl.data.task_sampler import StratifiedTaskSampler, TaskSampler
+from omnithink_pl.errors import BadInput
+from omnithink_pl.tasks.base import Task
+from omnithink_pl.types import Example
+
+
+class MultiTaskData(L.LightningDataModule):
+    """Training and held-out examples of every task.
+
+    Args:
+        tasks: The tasks by name. All of them are evaluated; those that a stage names are trained.
+        stages: The curriculum; comes from ``curriculum.stages``.
+        batch_size: Prompts per step, over all processes.
+        seed: Of the order of examples and options; comes from ``seed_everything``.
+        task_sampler: How a stage's mixture becomes the tasks of a batch; stratified if not given.
+    """
+
+    def __init__(
+        self,
+        tasks: dict[str, Task],
+        stages: list[Stage],
+        batch_size: int = 8,
+        seed: int = 0,
+        task_sampler: TaskSampler | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise BadInput(f"data.batch_size is {batch_size}; a step needs at least one prompt")
+        for key, task in tasks.items():
+            if key != task.name:
+                raise BadInput(f"data.tasks.{key} holds the task {task.name!r}; use its name as the key")
+        check_stages(stages, tasks)
+        self.tasks = tasks
+        self.stages = stages
+        self.batch_size = batch_size
+        self.seed = seed
+        self.task_sampler = task_sampler or StratifiedTaskSampler()
+        self.train: list[Example] = []
+        self.held_out: dict[str, list[Example]] = {}
+
+    @property
+    def trained_tasks(self) -> list[str]:
+        """Tasks that some stage trains on, in the order in which they first appear."""
+        return list(dict.fromkeys(t for stage in self.stages for t, weight in stage.tasks.items() if weight > 0))
+
+    def setup(self, stage: str) -> None:
+        """Load every split that will be needed, so that a bad row ends the run before it starts."""
+        if not self.held_out:
+            self.held_out = {name: task.examples("test", self.seed) for name, task in self.tasks.items()}
+        if stage == "fit" and not self.train:
+            self.train = [
+                example for name in self.trained_tasks for example in self.tasks[name].examples("train", self.seed)
+            ]
+
+    def train_dataloader(self) -> ResumableLoader:
+        """One loader for the whole curriculum."""
+        indices: dict[str, list[int]] = {}
+        for index, example in enumerate(self.train):
+            indices.setdefault(example.task, []).append(index)
+        trainer = self.trainer
+        assert trainer is not None
+        sampler = CurriculumBatchSampler(
+            self.stages,
+            indices,
+            self.batch_size,
+            self.task_sampler,
+            self.seed,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+        return ResumableLoader(self.train, sampler, self._steps_done)
+
+    def _steps_done(self) -> int:
+        assert self.trainer is not None
+        return int(self.trainer.lightning_module.steps_done)  # type: ignore[arg-type]
+
+    def transfer_batch_to_device(
+        self, batch: list[Example], device: torch.device, dataloader_idx: int
+    ) -> list[Example]:
+        """Examples are text: only tokens move to a device."""
+        return batch
+
+    def teardown(self, stage: str) -> None:
+        """End the processes that rewards hold."""
+        for task in self.tasks.values():
+            task.close()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """End the processes that rewards hold."""
+        self.teardown("fit")

@@ -1,0 +1,9 @@
+"""The tasks of the mixture: one file a task, with its prompt template and its rewards."""
+
+from omnithink_pl.tasks.base import SYSTEM_PROMPT, Task
+from omnithink_pl.tasks.code import Code
+from omnithink_pl.tasks.math import Math
+from omnithink_pl.tasks.qa import QA
+from omnithink_pl.tasks.writing import Writing
+
+__all__ = ["QA", "SYSTEM_PROMPT", "Code", "Math", "Task", "Writing"]

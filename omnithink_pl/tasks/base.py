@@ -1,0 +1,81 @@
+"""A task: where its examples come from, how it is asked, how it is paid."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from omnithink_pl.errors import BadInput
+from omnithink_pl.rewards.format import FormatReward
+from omnithink_pl.rewards.rubric import Rubric
+from omnithink_pl.rewards.tags import TagsReward
+
+if TYPE_CHECKING:
+    from omnithink_pl.rewards.base import Reward
+    from omnithink_pl.sources.base import Source, Split
+    from omnithink_pl.types import Example
+
+SYSTEM_PROMPT = "Reason inside <think> </think>, then answer inside <answer> </answer>."
+
+
+class Task(ABC):
+    """One task of the mixture.
+
+    Args:
+        source: Training and held-out examples.
+        reward: The primary reward, with weight 1.
+        system_prompt: Asks for the think and answer segments.
+        format_weight: Weight of the format reward; the paper has 0.1.
+        tags_weight: Weight of the tags reward; the paper has 0.1.
+    """
+
+    name: ClassVar[str]
+    metric: ClassVar[str]
+
+    def __init__(
+        self,
+        source: Source,
+        reward: Reward,
+        system_prompt: str = SYSTEM_PROMPT,
+        format_weight: float = 0.1,
+        tags_weight: float = 0.1,
+    ) -> None:
+        self.source = source
+        self.system_prompt = system_prompt
+        self.rubric = Rubric(((reward, 1.0), (FormatReward(), format_weight), (TagsReward(), tags_weight)))
+
+    @abstractmethod
+    def ask(self, example: Example, rng: random.Random) -> str:
+        """The user's message for an example.
+
+        Args:
+            example: Question and reference.
+            rng: Seeded with (seed, uid), for templates that draw, such as an order of options.
+        """
+
+    def examples(self, split: Split, seed: int) -> list[Example]:
+        """The examples of a split with their prompts filled in.
+
+        Raises:
+            BadInput: If the split is empty.
+        """
+        found = [self._with_messages(example, seed) for example in self.source.examples(self.name, split)]
+        if not found:
+            raise BadInput(f"data.tasks.{self.name}.source: the {split} split is empty; check path and filters")
+        return found
+
+    def _with_messages(self, example: Example, seed: int) -> Example:
+        question = self.ask(example, random.Random(f"{seed}:{example.uid}"))
+        return replace(
+            example,
+            messages=(
+                {"role": "system", "content": self.system_prompt},
+                {"role": "user", "content": question},
+            ),
+        )
+
+    def close(self) -> None:
+        """Release what the rewards hold."""
+        self.rubric.close()

@@ -1,0 +1,48 @@
+"""Programming: a program is paid when it passes every unit test."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, ClassVar
+
+from omnithink_pl.rewards.code import CodeReward
+from omnithink_pl.sandbox.base import Sandbox
+from omnithink_pl.sources.base import Source
+from omnithink_pl.tasks.base import SYSTEM_PROMPT, Task
+
+if TYPE_CHECKING:
+    from omnithink_pl.types import Example
+
+
+def code_prompt(question: str) -> str:
+    """The user's message. It fits functions and whole programs alike: the question says which."""
+    return f"{question}\nAnswer with Python 3 code only."
+
+
+class Code(Task):
+    """Write a function or a program that passes hidden unit tests.
+
+    Args:
+        source: Training and held-out problems with their unit tests.
+        sandbox: Runs the programs.
+        system_prompt: Asks for the think and answer segments.
+        format_weight: Weight of the format reward; the paper has 0.1.
+        tags_weight: Weight of the tags reward; the paper has 0.1.
+    """
+
+    name: ClassVar[str] = "code"
+    metric: ClassVar[str] = "pass_at_1"
+
+    def __init__(
+        self,
+        source: Source,
+        sandbox: Sandbox,
+        system_prompt: str = SYSTEM_PROMPT,
+        format_weight: float = 0.1,
+        tags_weight: float = 0.1,
+    ) -> None:
+        super().__init__(source, CodeReward(sandbox), system_prompt, format_weight, tags_weight)
+
+    def ask(self, example: Example, rng: random.Random) -> str:
+        """The problem, and that code is wanted."""
+        return code_prompt(example.question)

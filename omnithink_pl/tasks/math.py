@@ -1,0 +1,50 @@
+"""Mathematics: an answer is paid when it equals the gold answer symbolically."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, ClassVar
+
+from omnithink_pl.rewards.math import MathReward
+from omnithink_pl.sources.base import Source
+from omnithink_pl.tasks.base import SYSTEM_PROMPT, Task
+
+if TYPE_CHECKING:
+    from omnithink_pl.types import Example
+
+
+def math_prompt(question: str) -> str:
+    """The user's message."""
+    return f"{question}\nAnswer with the final result only."
+
+
+class Math(Task):
+    """Solve a word problem.
+
+    Args:
+        source: Training and held-out problems with their gold answers.
+        workers: Processes that verify answers.
+        timeout: Seconds one verification may take.
+        system_prompt: Asks for the think and answer segments.
+        format_weight: Weight of the format reward; the paper has 0.1.
+        tags_weight: Weight of the tags reward; the paper has 0.1.
+    """
+
+    name: ClassVar[str] = "math"
+    metric: ClassVar[str] = "accuracy"
+
+    def __init__(
+        self,
+        source: Source,
+        workers: int = 1,
+        timeout: float = 5.0,
+        system_prompt: str = SYSTEM_PROMPT,
+        format_weight: float = 0.1,
+        tags_weight: float = 0.1,
+    ) -> None:
+        reward = MathReward(workers=workers, timeout=timeout)
+        super().__init__(source, reward, system_prompt, format_weight, tags_weight)
+
+    def ask(self, example: Example, rng: random.Random) -> str:
+        """The problem, and that only its result is wanted."""
+        return math_prompt(example.question)

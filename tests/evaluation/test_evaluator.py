@@ -1,0 +1,127 @@
+"""What the evaluator counts, with an engine and rewards whose answers are known beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import cycle
+from types import SimpleNamespace
+
+import pytest
+
+from omnithink_pl.evaluation.evaluator import Evaluator
+from omnithink_pl.rewards.base import Reward
+from omnithink_pl.rewards.rubric import Rubric
+from omnithink_pl.rollout.base import Sampling
+from omnithink_pl.rollout.transformers import TransformersEngine
+from omnithink_pl.types import Completion, Example, Group, Outcome
+from tests.tiny import TinyPolicy, tiny_qwen
+
+EXAMPLES = [Example("math", str(number), "?", "", ({"role": "user", "content": f"{number}"},)) for number in range(8)]
+
+
+@dataclass
+class Scripted:
+    """An engine whose greedy completions say ``greedy`` and whose sampled ones say ``sampled``, in turn."""
+
+    greedy: Sequence[str]
+    sampled: Sequence[str]
+    calls: list[tuple[int, Sampling, int]] = field(default_factory=list)
+    synced: int = 0
+
+    def attach(self, policy: object) -> None: ...
+
+    def sync(self) -> None:
+        self.synced += 1
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int) -> list[tuple[Completion, ...]]:
+        self.calls.append((len(prompts), sampling, seed))
+        texts = self.greedy if sampling.temperature == 0 else self.sampled
+        said = cycle(texts)
+        return [tuple(Completion((5,), (-1.0,), next(said), "stop") for _ in range(sampling.n)) for _ in prompts]
+
+
+class SaidSo(Reward):
+    """Reads the outcome from the completion's text."""
+
+    name = "accuracy"
+
+    def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
+        verdicts = {"undefined": Outcome.undefined("no answer"), "failed": Outcome.failed("broke")}
+        return [[verdicts.get(c.text) or Outcome.of(float(c.text)) for c in group.completions] for group in groups]
+
+
+class Always(Reward):
+    """Stands for format and tags, which must not count."""
+
+    name = "format"
+
+    def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
+        return [[Outcome.of(1.0) for _ in group.completions] for group in groups]
+
+
+TASK = SimpleNamespace(name="math", rubric=Rubric(((SaidSo(), 1.0), (Always(), 0.1))))
+POLICY = SimpleNamespace(encode=lambda messages: [7] * len(messages[0]["content"]))
+
+
+def evaluate(engine: object, evaluator: Evaluator) -> object:
+    return evaluator.evaluate(POLICY, engine, TASK, EXAMPLES, seed=11)  # type: ignore[arg-type]
+
+
+def test_scores_are_means_of_the_primary_reward_alone() -> None:
+    score = evaluate(Scripted(["1", "0"], ["1", "0", "0", "0.5"]), Evaluator(8, 4)).score
+    assert score.greedy == pytest.approx(0.5)
+    assert score.sampled == pytest.approx(1.5 / 4)
+    assert (score.prompts, score.samples, score.undefined, score.failed) == (8, 4, 0.0, 0.0)
+    assert score.greedy_low < score.greedy < score.greedy_high
+    assert score.sampled_low < score.sampled < score.sampled_high
+
+
+def test_undefined_counts_zero_and_is_reported() -> None:
+    score = evaluate(Scripted(["1"], ["1", "undefined", "1", "1"]), Evaluator(8, 4)).score
+    assert score.sampled == pytest.approx(3 / 4)
+    assert (score.undefined, score.failed) == (pytest.approx(1 / 4), 0.0)
+
+
+def test_failed_is_left_out_and_reported() -> None:
+    score = evaluate(Scripted(["1"], ["1", "failed", "0", "1"]), Evaluator(8, 4)).score
+    assert score.sampled == pytest.approx(2 / 3)
+    # One of four sampled and none of the greedy completions.
+    assert (score.undefined, score.failed) == (0.0, pytest.approx(1 / 5))
+
+
+def test_nothing_scored_is_an_error_not_a_zero() -> None:
+    with pytest.raises(RuntimeError, match=r"'math': none of 8 completions could be scored .broke"):
+        evaluate(Scripted(["failed"], ["1"]), Evaluator(8, 1))
+
+
+def test_it_asks_for_greedy_and_for_temperature_one() -> None:
+    engine = Scripted(["1"], ["1"])
+    evaluate(engine, Evaluator(3, 4, 20, 0.9))
+    assert engine.calls == [(3, Sampling(1, 0.0, 1.0, 20), 11), (3, Sampling(4, 1.0, 0.9, 20), 11)]
+    assert engine.synced == 1
+
+
+def test_prompts_are_spread_evenly_and_always_the_same() -> None:
+    chosen = [example.uid for example in Evaluator(3).choose(EXAMPLES)]
+    assert chosen == ["0", "2", "5"]
+    assert Evaluator(None).choose(EXAMPLES) == Evaluator(99).choose(EXAMPLES) == EXAMPLES
+
+
+def test_no_examples_and_bad_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="task 'math' has no held-out examples"):
+        Evaluator().evaluate(POLICY, Scripted([], []), TASK, [], seed=0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"evaluation\.evaluator\.samples is 0"):
+        Evaluator(samples=0)
+
+
+def test_a_real_engine_gives_groups_and_scores_in_order() -> None:
+    policy = TinyPolicy(tiny_qwen())
+    engine = TransformersEngine()
+    engine.attach(policy)  # type: ignore[arg-type]
+    task = SimpleNamespace(name="math", rubric=Rubric(((Always(), 1.0),)))
+    result = Evaluator(4, 2, 5).evaluate(policy, engine, task, EXAMPLES, seed=0)  # type: ignore[arg-type]
+    assert [group.example.uid for group in result.sampled.groups] == ["0", "2", "4", "6"]
+    assert [len(scores) for scores in result.sampled.scores] == [2, 2, 2, 2]
+    assert [len(group.completions) for group in result.greedy.groups] == [1, 1, 1, 1]
+    assert result.sampled.groups[1].prompt_ids == tuple(policy.encode(EXAMPLES[2].messages))
