@@ -1,0 +1,79 @@
+"""Evaluates all tasks before training and after each stage, and keeps the score matrix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+
+from callbacks.parts import data_of, module_of
+from omnithink_pl.curriculum import position, total_steps
+from omnithink_pl.evaluation.evaluator import Evaluator
+from omnithink_pl.evaluation.summary import evaluation_metrics
+from omnithink_pl.transfer import ScoreMatrix
+
+
+class StageEvaluation(L.Callback):
+    """Row 0 of the score matrix is the base model; a row is added after each stage.
+
+    A single rule covers training, resuming after a kill inside an evaluation, and resuming after the
+    last step: before going on, every finished stage must have its row.
+
+    Args:
+        evaluator: How many held-out prompts and samples, and how they are drawn.
+    """
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self.evaluator = evaluator
+        self.matrix = ScoreMatrix()
+        self.evaluating: str | None = None
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        """Before the first step of a stage, catch up with the stages before it."""
+        self._catch_up(trainer, position(data_of(trainer).stages, module_of(trainer).steps_done).index)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """After the last step, evaluate the last stage."""
+        self._finish(trainer)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Resumed after the last step there is no training to end: evaluate here instead."""
+        self._finish(trainer)
+
+    def _finish(self, trainer: L.Trainer) -> None:
+        stages = data_of(trainer).stages
+        if module_of(trainer).steps_done == total_steps(stages):
+            self._catch_up(trainer, len(stages))
+
+    def _catch_up(self, trainer: L.Trainer, finished: int) -> None:
+        stages = data_of(trainer).stages
+        while len(self.matrix.rows) <= finished:
+            row = len(self.matrix.rows)
+            self._add_row(trainer, "base" if row == 0 else f"{row} {stages[row - 1].name}")
+
+    def _add_row(self, trainer: L.Trainer, label: str) -> None:
+        module, data = module_of(trainer), data_of(trainer)
+        module.to(trainer.strategy.root_device)  # after the last step Lightning has moved it away
+        scores = {}
+        for name, task in data.tasks.items():
+            self.evaluating = name
+            scores[name] = self.evaluator.evaluate(
+                module.policy, module.engine, task, data.held_out[name], module.seed
+            ).score
+        self.evaluating = None
+        self.matrix = self.matrix.add(label, scores)
+        metrics = evaluation_metrics(self.matrix, [list(stage.tasks) for stage in data.stages])
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=module.steps_done)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The score matrix, as plain values."""
+        return {"matrix": self.matrix.to_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the score matrix."""
+        self.matrix = ScoreMatrix.from_dict(state_dict["matrix"])

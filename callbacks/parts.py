@@ -1,0 +1,32 @@
+"""The parts of a run that callbacks work on, with their types checked once."""
+
+from __future__ import annotations
+
+import lightning as L
+
+from omnithink_pl.data import MultiTaskData
+from omnithink_pl.modules.mt_grpo import MultiTaskGRPO
+
+
+def module_of(trainer: L.Trainer) -> MultiTaskGRPO:
+    """The module that is trained.
+
+    Raises:
+        TypeError: If it is not one that these callbacks understand.
+    """
+    module = trainer.lightning_module
+    if not isinstance(module, MultiTaskGRPO):
+        raise TypeError(f"this callback works with MultiTaskGRPO, not with {type(module).__name__}")
+    return module
+
+
+def data_of(trainer: L.Trainer) -> MultiTaskData:
+    """The data it is trained on.
+
+    Raises:
+        TypeError: If it is not multi-task data.
+    """
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(data, MultiTaskData):
+        raise TypeError(f"this callback works with MultiTaskData, not with {type(data).__name__}")
+    return data

@@ -1,0 +1,92 @@
+"""Finds the checkpoint to go on from, and reads from it what must be known before training starts."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from callbacks.curriculum import Curriculum
+from callbacks.tracking import Tracking
+from omnithink_pl.curriculum import Stage, boundaries, total_steps
+from omnithink_pl.errors import BadInput
+
+LAST = "last"
+
+
+class ResumeError(BadInput):
+    """A checkpoint cannot be continued from."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What a checkpoint says about its run.
+
+    Args:
+        run_id: The tracked run that wrote it; empty if none did.
+        steps_done: Steps finished.
+    """
+
+    run_id: str
+    steps_done: int
+
+
+def find_checkpoint(wanted: str | None, runs: Path) -> Path | None:
+    """The checkpoint that ``--ckpt_path`` asks for.
+
+    Args:
+        wanted: A path; ``last`` for the newest below ``runs``; or nothing.
+        runs: Where the runs of this kind lie, one folder each.
+
+    Returns:
+        Its path; ``None`` if none is wanted, or ``last`` finds none, so that a job which is started
+        again and again need not know whether it is the first time.
+
+    Raises:
+        ResumeError: If the path does not exist.
+    """
+    if wanted is None:
+        return None
+    if wanted == LAST:
+        return max(runs.glob("*/last.ckpt"), key=lambda path: path.stat().st_mtime, default=None)
+    if not Path(wanted).is_file():
+        raise ResumeError(f"--ckpt_path: no file {wanted!r}; give a checkpoint's path, or 'last'")
+    return Path(wanted)
+
+
+def read_checkpoint(path: Path, stages: Sequence[Stage]) -> Resumed:
+    """Check that a checkpoint is whole and belongs to this curriculum.
+
+    Args:
+        path: The checkpoint.
+        stages: The curriculum to be trained; the stages that the checkpoint has begun must be unchanged.
+
+    Raises:
+        ResumeError: If the file is damaged, comes from elsewhere or another curriculum, or its run is finished
+            and there are further stages.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        steps_done = checkpoint["steps_done"]
+        written = checkpoint["callbacks"][Curriculum.__qualname__]["stages"]
+        run_id = checkpoint["callbacks"][Tracking.__qualname__]["run_id"]
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, OSError) as error:
+        raise ResumeError(
+            f"--ckpt_path: {path} is damaged or not a checkpoint of this project ({error}); "
+            f"take another one, or start anew without --ckpt_path"
+        ) from error
+    begun = sum(first < steps_done for first in boundaries(stages)[:-1])
+    if written[:begun] != [asdict(stage) for stage in stages[:begun]]:
+        raise ResumeError(
+            f"--ckpt_path: {path} was trained with curriculum.stages {written}, and the config's first {begun} "
+            f"differ; use the same config, or start anew without --ckpt_path"
+        )
+    if steps_done == sum(stage["steps"] for stage in written) < total_steps(stages):
+        raise ResumeError(
+            f"--ckpt_path: the run of {path} is finished; to train its policy further, start a new run with "
+            f"--model.policy={path.parent / 'policy'}"
+        )
+    return Resumed(run_id or "", steps_done)

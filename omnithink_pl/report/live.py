@@ -1,0 +1,127 @@
+"""What a running fit shows: one picture of where it is, for a terminal or as a line of text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from omnithink_pl.report.pace import clock
+
+# Label and format of the metrics worth a glance, in this order.
+_GLANCE = {
+    "train/kl": ("KL", ".4f"),
+    "train/entropy": ("entropy", ".2f"),
+    "train/completion_length": ("length", ".0f"),
+    "train/mixed_groups": ("mixed groups", ".2f"),
+    "train/failed": ("failed", ".2f"),
+}
+
+
+@dataclass(frozen=True)
+class TaskView:
+    """One task's line.
+
+    Args:
+        latest: Mean primary reward of its last batch; ``None`` before one.
+        average: Mean over its last batches.
+        scores: Held-out scores so far, one per row of the score matrix.
+    """
+
+    latest: float | None
+    average: float | None
+    scores: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Where a fit is.
+
+    Args:
+        name: Kind of run.
+        stage: Number of the stage, from 1.
+        stages: Number of stages.
+        stage_name: Its tasks.
+        steps: Finished steps.
+        total: Steps of all stages.
+        phase: ``training``, or ``evaluating math``.
+        elapsed: Seconds since the fit began.
+        left: Seconds that remain; ``None`` if unknown.
+        seconds_per_step: Present pace; ``None`` if unknown.
+        tasks: By name, those that the run trains or evaluates.
+        metrics: The last step's metrics.
+    """
+
+    name: str
+    stage: int
+    stages: int
+    stage_name: str
+    steps: int
+    total: int
+    phase: str
+    elapsed: float
+    left: float | None
+    seconds_per_step: float | None
+    tasks: Mapping[str, TaskView]
+    metrics: Mapping[str, float]
+
+
+def live_view(now: Snapshot) -> RenderableType:
+    """The display of a terminal, at most 80 columns wide."""
+    head = Text.assemble(
+        (now.name, "bold"), f"  stage {now.stage} of {now.stages}: ", (now.stage_name, "bold"), f"  {now.phase}"
+    )
+    head.truncate(79, overflow="ellipsis")
+    bar = Table.grid(padding=(0, 2))
+    bar.add_row(
+        ProgressBar(total=max(now.total, 1), completed=now.steps, width=30),
+        f"{now.steps}/{now.total} steps",
+        f"{clock(now.elapsed)} gone",
+        f"{clock(now.left)} left",
+    )
+    return Group(head, bar, _task_table(now.tasks), Text(_glance(now), style="dim"))
+
+
+def status_line(now: Snapshot) -> str:
+    """The same in one line, for a log file: only the tasks of the last step."""
+    rewards = [
+        f"{task} {view.latest:.2f} (avg {view.average:.2f})"
+        for task, view in now.tasks.items()
+        if view.latest is not None and view.average is not None and f"train/{task}/reward" in now.metrics
+    ]
+    kl = now.metrics.get("train/kl")
+    parts = [
+        f"step {now.steps:>{len(str(now.total))}}/{now.total}",
+        f"stage {now.stage}/{now.stages} {now.stage_name}",
+        "reward " + ", ".join(rewards) if rewards else "",
+        f"KL {kl:.4f}" if kl is not None else "",
+        f"left {clock(now.left)}",
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def _task_table(tasks: Mapping[str, TaskView]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("task", min_width=10)
+    for name in ("reward", "average"):
+        table.add_column(name, justify="right", min_width=8)
+    table.add_column("  held-out score", no_wrap=True, overflow="ellipsis")
+    for task, view in tasks.items():
+        scores = " → ".join(f"{100 * score:.0f}" for score in view.scores)
+        table.add_row(task, _number(view.latest), _number(view.average), f"  {scores}")
+    return table
+
+
+def _glance(now: Snapshot) -> str:
+    parts = [f"{label} {now.metrics[name]:{spec}}" for name, (label, spec) in _GLANCE.items() if name in now.metrics]
+    if now.seconds_per_step is not None:
+        parts.append(f"{now.seconds_per_step:.2f} s/step")
+    return "  ".join(parts)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

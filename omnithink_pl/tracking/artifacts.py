@@ -1,0 +1,63 @@
+"""The files of a run: texts, JSON, tables and figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from omnithink_pl.tracking.store import guard
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow.tracking import MlflowClient
+
+
+class Artifacts:
+    """Writes files into a run; a file that exists is replaced, so that writing twice is harmless.
+
+    Args:
+        client: MLflow's client.
+        run_id: The run.
+        uri: The tracking store, for messages.
+    """
+
+    def __init__(self, client: MlflowClient, run_id: str, uri: str) -> None:
+        self._client = client
+        self._run_id = run_id
+        self._uri = uri
+
+    def text(self, text: str, path: str) -> None:
+        """Store a text file."""
+        with guard(self._uri, f"store the artifact {path}"):
+            self._client.log_text(self._run_id, text, path)
+
+    def json(self, value: Any, path: str) -> None:
+        """Store a JSON file."""
+        self.text(json.dumps(value, indent=2, ensure_ascii=False), path)
+
+    def figure(self, figure: Figure, path: str) -> None:
+        """Store a figure as an image."""
+        with guard(self._uri, f"store the artifact {path}"):
+            self._client.log_figure(self._run_id, figure, path)
+
+    def table(self, columns: Mapping[str, Sequence[Any]], path: str) -> None:
+        """Store a table that MLflow's UI shows as one, and ``mlflow.load_table`` reads.
+
+        MLflow's own ``log_table`` appends to a table that exists, so that a stage repeated after a kill
+        would be in it twice.
+
+        Args:
+            columns: Values of each column, all of the same length.
+            path: Ends in ``.json``.
+        """
+        from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
+
+        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        self.text(json.dumps({"columns": list(columns), "data": rows}, ensure_ascii=False), path)
+        with guard(self._uri, f"list the table {path}"):
+            tags = self._client.get_run(self._run_id).data.tags
+            tables = json.loads(tags.get(MLFLOW_LOGGED_ARTIFACTS, "[]"))
+            entry = {"path": path, "type": "table"}
+            if entry not in tables:
+                self._client.set_tag(self._run_id, MLFLOW_LOGGED_ARTIFACTS, json.dumps([*tables, entry]))

@@ -1,0 +1,20 @@
+"""Score matrices made by hand."""
+
+from __future__ import annotations
+
+from omnithink_pl.transfer import ScoreMatrix, TaskScore
+
+
+def matrix(**rows: list[float]) -> ScoreMatrix:
+    """Rows ``base``, ``s1_code`` and so on, of the scores of code and math; intervals of +- 5 points."""
+    made = ScoreMatrix()
+    for label, values in rows.items():
+        scores = {
+            task: TaskScore(value, value - 0.05, value + 0.05, value / 2, value / 2 - 0.05, value / 2 + 0.05, 10, 2)
+            for task, value in zip(("code", "math"), values, strict=True)
+        }
+        made = made.add(label.removeprefix("s").replace("_", " ") if label != "base" else label, scores)
+    return made
+
+
+LEARNED = matrix(base=[0.3, 0.4], s1_code=[0.7, 0.38], s2_math=[0.6, 0.8])

@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from omnithink_pl.report.score_table import evaluation_line, score_table
+from tests.report.matrices import LEARNED, matrix
+
+
+def printed(scores: object) -> list[list[str]]:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(scores)
+    return [line.split() for line in console.file.getvalue().splitlines()]
+
+
+def test_arrows_tell_a_change_beyond_the_interval_from_one_within_it() -> None:
+    assert printed(score_table(LEARNED)) == [
+        ["code", "math", "mean"],
+        ["base", "30", "40", "35"],
+        ["after", "code", "70", "▲", "38", "▽", "54", "+19"],
+        ["after", "math", "60", "▲", "80", "▲", "70", "+35"],
+        ["forgotten", "-30", "-40", "-35"],
+    ]
+    lost = score_table(matrix(base=[0.8, 0.4], s1_math=[0.3, 0.4]))
+    assert printed(lost)[2] == ["after", "math", "30", "▼", "40", "35", "-25"]
+
+
+def test_a_matrix_with_only_the_base_has_no_changes() -> None:
+    base = matrix(base=[0.3, 0.4])
+    assert printed(score_table(base))[1:] == [["base", "30", "40", "35"]]
+    assert evaluation_line(base) == "base: code 30  math 40  mean 35"
+
+
+def test_a_line_shows_the_last_row_and_its_change_since_the_base() -> None:
+    assert evaluation_line(LEARNED) == "after math: code 60 (+30)  math 80 (+40)  mean 70 (+35)"

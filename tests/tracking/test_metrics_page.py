@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from omnithink_pl.evaluation.summary import evaluation_metrics
+from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
+from omnithink_pl.modules.scored import ScoredGroup
+from omnithink_pl.modules.update import TokenStats
+from omnithink_pl.tracking.logger import NON_FINITE
+from omnithink_pl.transfer import ScoreMatrix, TaskScore
+from omnithink_pl.types import Completion, Example, Group
+from tests.scores import score
+
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in (Path(__file__).parents[2] / "docs" / "metrics.md").read_text().splitlines()
+    if re.match(r"\| `(train|eval|forgetting|backward_transfer|final)/", line)
+]
+DOCUMENTED = {name for row in ROWS for name in re.findall(r"`([^`]+)`", row[0])}
+
+
+def logged() -> set[str]:
+    """The names that the code makes, with the task written as the page writes it."""
+    completion = Completion((1, 2), (-0.1, -0.2), "an answer", "stop")
+    group = Group(Example("math", "row-1", "q", "r"), (3,), (completion, completion))
+    rollouts = [ScoredGroup(group, (score(1.0), score(0.0)), (1.0, -1.0))]
+    value = TaskScore(0.5, 0.4, 0.6, 0.5, 0.4, 0.6, 10, 2)
+    matrix = ScoreMatrix()
+    for label in ("base", "1 math", "2 code"):
+        matrix = matrix.add(label, {"math": value})
+    names = {
+        *rollout_metrics(rollouts),
+        *update_metrics([TokenStats("math", 2, 0.1, 1.0, 0, 0.0, 0.0)]),
+        *evaluation_metrics(matrix, [["math"], ["code"]]),
+        NON_FINITE,
+    }
+    return {name.replace("/math", "/<task>") for name in names}
+
+
+def test_every_metric_that_is_logged_is_on_the_page() -> None:
+    assert logged() - DOCUMENTED == set()
+
+
+def test_every_metric_has_a_unit_a_meaning_and_a_warning() -> None:
+    assert len(ROWS) > 20
+    for row in ROWS:
+        assert len(row) == 4, row
+        assert all(row), row
+
+
+def test_no_metric_is_on_the_page_twice() -> None:
+    names = [name for row in ROWS for name in re.findall(r"`([^`]+)`", row[0])]
+    assert len(names) == len(set(names))

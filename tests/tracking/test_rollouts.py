@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+from omnithink_pl.modules.scored import ScoredGroup
+from omnithink_pl.tracking.rollouts import rollout_table
+from omnithink_pl.types import Completion, Component, Example, Group, Outcome, Score
+
+
+def scored(task: str, outcomes: list[Outcome], advantages: list[float | None]) -> ScoredGroup:
+    example = Example(
+        task, f"{task}-1", "q", "r", ({"role": "system", "content": "s"}, {"role": "user", "content": "q"})
+    )
+    completions = tuple(Completion((1, 2), (-0.1, -0.2), f"answer {i}", "stop") for i in range(len(outcomes)))
+    scores = tuple(
+        Score((Component(task, 1.0, outcome), Component("format", 0.1, Outcome.of(1.0)))) for outcome in outcomes
+    )
+    return ScoredGroup(Group(example, (5,), completions), scores, tuple(advantages))
+
+
+def test_a_table_has_a_row_per_completion_and_every_component_with_its_state() -> None:
+    math = scored("math", [Outcome.of(1.0), Outcome.undefined("no answer segment")], [1.0, -1.0])
+    code = scored("code", [Outcome.failed("sandbox died")], [None])
+    table = rollout_table([math, code], step=7)
+    assert table["step"] == [7, 7, 7]
+    assert table["prompt"] == ["s\nq"] * 3
+    assert table["completion"] == ["answer 0", "answer 1", "answer 0"]
+    assert table["reward/math"] == [1.0, "undefined: no answer segment", None]
+    assert table["reward/code"] == [None, None, "failed: sandbox died"]
+    assert table["reward/format"] == [1.0, 1.0, 1.0]
+    assert table["total"] == [1.1, 0.1, "failed"]
+    assert table["advantage"] == [1.0, -1.0, None]
+
+
+def test_no_rollouts_give_an_empty_table() -> None:
+    assert rollout_table([], step=0) == {}
