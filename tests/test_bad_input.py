@@ -1,0 +1,118 @@
+"""Bad input ends a run before its first step, with one error that names the key, file or row, and the cure."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+
+from callbacks.checkpoints import CheckpointError
+from main import EXPECTED, main
+from omnithink_pl.errors import BadInput
+
+
+def fit(directory: Path, *arguments: str) -> None:
+    main(
+        [
+            "fit",
+            "--name=bad",
+            "--evaluation.evaluator.prompts=2",
+            "--curriculum.stages=[{tasks: {qa: 1}, steps: 2}]",
+            f"--trainer.default_root_dir={directory}",
+            f"--trainer.logger.init_args.tracking_uri=sqlite:///{directory}/mlflow.db",
+            *arguments,
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        (
+            "--curriculum.stages=[{tasks: {poetry: 1}, steps: 2}]",
+            r"curriculum\.stages\[0\]\.tasks: unknown task 'poetry'; choose from \['code', 'math', 'qa', 'writing'\]",
+        ),
+        ("--model.group_size=1", r"model\.group_size is 1; .*use 2 or more"),
+        ("--model.beta={code: 0.1, math: 0.1, qa: 0.1}", r"model\.beta has no entry for the task 'writing'; give one"),
+        ("--model.temperature=0", r"model\.temperature is 0.*use a positive temperature"),
+        ("--model.policy=./no/such/policy", r"model\.policy: no directory './no/such/policy'; give a directory"),
+        (
+            "--model.max_tokens=180",
+            r"data\.tasks\.qa, row \S+: its prompt of \d+ tokens and model\.max_tokens=180 exceed .* context of 192",
+        ),
+        ("--data.batch_size=0", r"data\.batch_size is 0; a step needs at least one prompt"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_named_with_the_cure(argument: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=message):
+        fit(tmp_path, argument)
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def math_source(path: Path) -> str:
+    return (
+        "--data.tasks.math={class_path: omnithink_pl.tasks.Math, init_args: {source: "
+        f"{{class_path: omnithink_pl.sources.OpenR1Math, init_args: {{path: {path}}}}}}}}}"
+    )
+
+
+def test_an_empty_dataset_is_named(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("")
+    with pytest.raises(BadInput, match=r"(math|OpenR1Math).*(empty|no rows)"):
+        fit(tmp_path, math_source(rows))
+
+
+def test_a_row_without_a_reference_is_named_with_the_cure(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    row = {"problem": "What is 1 + 1?", "answer": "2", "uuid": "first", "question_type": "math-word-problem"}
+    rows.write_text("\n".join(json.dumps(r) for r in (row, row | {"uuid": "second", "answer": ""})))
+    with pytest.raises(BadInput, match=r"OpenR1Math.*second.*answer"):
+        fit(tmp_path, math_source(rows))
+
+
+def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    # A directory stands where the database should be: unwritable for an ordinary user and for root alike.
+    (tmp_path / "mlflow.db").mkdir()
+    with pytest.raises(EXPECTED, match=r"trainer\.logger\.init_args\.tracking_uri: cannot open .*choose another store"):
+        fit(tmp_path)
+
+
+class FullDiskAt(L.Callback):
+    """From a step on, a file that grows beyond a limit fails as on a full disk: an OSError half-way through it."""
+
+    def __init__(self, step: int, limit: int) -> None:
+        self.step = step
+        self.limit = limit
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: object, batch_idx: int) -> None:
+        if pl_module.steps_done == self.step:
+            (checkpoint,) = Path(trainer.default_root_dir).rglob("last.ckpt")
+            checkpoint.with_name("before").write_bytes(checkpoint.read_bytes())
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.limit, resource.RLIM_INFINITY))
+
+
+@pytest.fixture
+def unlimited_files() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.usefixtures("unlimited_files")
+def test_a_full_disk_names_the_file_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"cannot write .*last\.ckpt: .* Free space .*--ckpt_path last"):
+        fit(
+            tmp_path,
+            "--trainer.logger=false",
+            "--checkpoints.every_n_steps=1",
+            "--trainer.callbacks=[{class_path: tests.test_bad_input.FullDiskAt, init_args: {step: 1, limit: 100000}}]",
+        )
+    (path,) = tmp_path.rglob("last.ckpt")
+    assert path.read_bytes() == path.with_name("before").read_bytes()
+    assert [file.name for file in sorted(path.parent.iterdir())] == ["before", "last.ckpt"]

@@ -1,0 +1,62 @@
+"""Every config parses, composes with the defaults, and what it resolves to runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from main import CONFIGS, main
+
+DELTAS = sorted(path for path in CONFIGS.rglob("*.yaml") if path.name != "base.yaml")
+
+
+def resolved(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", *arguments, "--print_config"])
+    assert ended.value.code == 0
+    return yaml.safe_load(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("config", DELTAS, ids=[str(path.relative_to(CONFIGS)) for path in DELTAS])
+def test_every_config_parses_and_its_printed_config_runs(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(yaml.safe_dump(resolved([f"--config={config}"], capsys)))
+    cli = main(
+        [
+            "fit",
+            f"--config={printed}",
+            "--trainer.fast_dev_run=1",
+            f"--trainer.default_root_dir={tmp_path}",
+            "--evaluation.evaluator.prompts=2",
+            "--evaluation.evaluator.samples=1",
+            "--model.group_size=2",
+            "--data.batch_size=4",
+        ]
+    )
+    assert cli.model.steps_done == 1
+
+
+def test_overrides_change_one_key_and_leave_its_neighbours(capsys: pytest.CaptureFixture[str]) -> None:
+    got = resolved(["--model.beta.math=0", "--curriculum.stages=[{tasks: {math: 2}, steps: 5}]"], capsys)
+    assert got["model"]["beta"] == {"code": 0.01, "math": 0.0, "qa": 0.01, "writing": 0.01}
+    assert got["curriculum"]["stages"] == [{"tasks": {"math": 2.0}, "steps": 5}]
+
+
+def test_the_orders_differ_in_their_stages_only(capsys: pytest.CaptureFixture[str]) -> None:
+    def without_stages(name: str) -> tuple[dict, list]:
+        got = resolved([f"--config={CONFIGS / name}.yaml"], capsys)
+        del got["name"]
+        return got, got.pop("curriculum")["stages"]
+
+    base, stages = without_stages("curriculum")
+    assert [list(stage["tasks"]) for stage in stages] == [["code"], ["math"], ["qa"], ["writing"]]
+    for name in ("reverse", "joint", "single_code", "single_math", "single_qa", "single_writing"):
+        other, _ = without_stages(name)
+        assert other == base
+    assert without_stages("reverse")[1] == stages[::-1]
+    (joint,) = without_stages("joint")[1]
+    assert joint["steps"] == sum(stage["steps"] for stage in stages)
