@@ -10,6 +10,7 @@ import lightning as L
 from callbacks.evaluation import StageEvaluation
 from callbacks.parts import data_of, module_of
 from omnithink_pl.curriculum import position, total_steps
+from omnithink_pl.report.score_markdown import score_markdown
 from omnithink_pl.tracking.environment import environment, git_commit
 from omnithink_pl.tracking.logger import TrackingLogger
 from omnithink_pl.tracking.rollouts import rollout_table
@@ -67,6 +68,7 @@ class Tracking(L.Callback):
         matrix = score_matrix(trainer)
         if matrix is not None:
             self._logger.artifacts.json(matrix.to_dict(), "score_matrix.json")
+            self._logger.set_tags({"mlflow.note.content": score_markdown(matrix)})
             self._figures(trainer, self._logger, matrix)
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from omnithink_pl.tracking.store import SETTING, TrackingError
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+# The UI opens an experiment of this kind on its runs, not on traces and prompts.
+KIND, MODEL_TRAINING = "mlflow.experimentKind", "custom_model_development"
+
 
 def find_experiment(client: MlflowClient, name: str, artifact_location: str | None) -> str:
     """The id of an experiment, which is created when there is none of that name.
@@ -23,7 +26,7 @@ def find_experiment(client: MlflowClient, name: str, artifact_location: str | No
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return str(client.create_experiment(name, artifact_location=artifact_location))
+            return str(client.create_experiment(name, artifact_location, {KIND: MODEL_TRAINING}))
         except MlflowException:
             experiment = client.get_experiment_by_name(name)  # another run may have just created it
             if experiment is None:

@@ -1,0 +1,19 @@
+"""The description of a run."""
+
+from __future__ import annotations
+
+from omnithink_pl.report.score_markdown import score_markdown
+from omnithink_pl.transfer import ScoreMatrix, TaskScore
+
+
+def test_the_description_shows_every_score_and_what_was_forgotten() -> None:
+    scored = lambda value: TaskScore(value, value - 0.1, value + 0.1, 0, 0, 0, 8, 2)  # noqa: E731
+    matrix = ScoreMatrix().add("base", {"code": scored(0.25), "qa": scored(0.5)})
+    matrix = matrix.add("1 code", {"code": scored(0.75), "qa": scored(0.375)})
+    assert score_markdown(matrix).splitlines()[2:] == [
+        "|  | code | qa | mean |",
+        "| --- | ---: | ---: | ---: |",
+        "| base | 25.0 (15 to 35) | 50.0 (40 to 60) | 37.5 |",
+        "| after code | 75.0 (65 to 85) | 37.5 (28 to 48) | 56.2 |",
+        "| forgotten (base - last) | -50.0 | +12.5 | -18.8 |",
+    ]
