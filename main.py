@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 import transformers
+import yaml
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from callbacks.checkpoints import CheckpointError, Checkpoints
@@ -33,6 +34,15 @@ from omnithink_pl.tracking import TrackingError, TrackingLogger
 CONFIGS = Path(__file__).parent.resolve() / "configs"
 # What a user can mend; anything else is a bug and keeps its traceback.
 EXPECTED = (BadInput, CheckpointError, RewardFailure, TrackingError, TrainingDiverged)
+
+# What is set in one place and needed in two: target and source.
+LINKS = {
+    "tracking.name": "name",
+    "checkpoints.name": "name",
+    "data.seed": "seed_everything",
+    "model.seed": "seed_everything",
+    "data.stages": "curriculum.stages",
+}
 
 log = logging.getLogger("omnithink")
 
@@ -55,16 +65,16 @@ class OmniThinkCLI(LightningCLI):
         parser.add_lightning_class_args(Tracking, "tracking")
         parser.add_lightning_class_args(CurriculumProgress, "progress")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
-        parser.link_arguments("name", "tracking.name")
-        parser.link_arguments("name", "checkpoints.name")
-        parser.link_arguments("seed_everything", "data.seed")
-        parser.link_arguments("seed_everything", "model.seed")
-        parser.link_arguments("curriculum.stages", "data.stages")
+        for target, source in LINKS.items():
+            parser.link_arguments(source, target)
         parser.link_arguments("data.tasks", "model.tasks", apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
-        """Set the number of threads before anything starts its own."""
-        threads = self.config[str(self.subcommand)].torch_threads
+        """Refuse keys that would be ignored; set the number of threads before anything starts its own."""
+        config = self.config[str(self.subcommand)]
+        for path in config.config or []:
+            refuse_linked_keys(Path(path.absolute))
+        threads = config.torch_threads
         if threads is not None:
             torch.set_num_threads(threads)
 
@@ -84,6 +94,19 @@ class OmniThinkCLI(LightningCLI):
         for logger in self.trainer.loggers:
             if isinstance(logger, TrackingLogger) and resumed.run_id:
                 logger.resume(resumed.run_id)
+
+
+def refuse_linked_keys(path: Path) -> None:
+    """Refuse a config that sets a key which follows from another: it would be ignored without a word.
+
+    Raises:
+        BadInput: Names the file, the key and the one to set instead.
+    """
+    content = yaml.safe_load(path.read_text()) or {}
+    for target, source in (LINKS | {"model.tasks": "data.tasks"}).items():
+        part, key = target.split(".")
+        if key in (content.get(part) or {}):
+            raise BadInput(f"{path}: {target} follows from {source}; set {source} instead")
 
 
 def main(args: list[str] | None = None) -> OmniThinkCLI:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from main import CONFIGS, main
+from omnithink_pl.errors import BadInput
 
 DELTAS = sorted(path for path in CONFIGS.rglob("*.yaml") if path.name != "base.yaml")
 
@@ -60,3 +61,16 @@ def test_the_orders_differ_in_their_stages_only(capsys: pytest.CaptureFixture[st
     assert without_stages("reverse")[1] == stages[::-1]
     (joint,) = without_stages("joint")[1]
     assert joint["steps"] == sum(stage["steps"] for stage in stages)
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "source"),
+    [("data", "seed", 3, "seed_everything"), ("model", "tasks", {}, "data.tasks")],
+)
+def test_a_key_that_would_be_ignored_is_refused(
+    part: str, key: str, value: object, source: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text(yaml.safe_dump({part: {key: value}}))
+    with pytest.raises(BadInput, match=rf"mine\.yaml: {part}\.{key} follows from {source}; set {source} instead"):
+        main(["fit", f"--config={config}"])
