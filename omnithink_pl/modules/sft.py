@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 import torch
 from lightning.pytorch import LightningModule
@@ -23,6 +23,7 @@ Pair = tuple[Sequence[int], Sequence[int]]
 IGNORED = -100
 
 
+@final
 class SupervisedFineTuning(LightningModule):
     """Maximise the likelihood of completions given their prompts.
 

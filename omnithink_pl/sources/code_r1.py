@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from omnithink_pl.embedded import code
 from omnithink_pl.sources.base import Source, Split
@@ -13,7 +13,10 @@ from omnithink_pl.types import Example, UnitTests
 if TYPE_CHECKING:
     from omnithink_pl.sources.rows import Row
 
+COLUMNS = ("task_id", "prompt", "entry_point", "reward_model")
 
+
+@final
 class CodeR1(Source):
     r"""ganler/code-r1-12k (no licence declared), or miniature rows of its shape.
 
@@ -36,9 +39,9 @@ class CodeR1(Source):
         """Every problem of a split.
 
         Raises:
-            ValueError: If a row has no unit tests.
+            BadInput: If a row has no unit tests.
         """
-        rows = load_rows(self.path, split, code.rows, lambda row: str(row["task_id"]))
+        rows = load_rows(self.path, split, COLUMNS, code.rows, lambda row: str(row["task_id"]))
         return [self._example(task, index, row) for index, row in enumerate(rows)]
 
     def _example(self, task: str, index: int, row: Row) -> Example:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from omnithink_pl.embedded import writing
 from omnithink_pl.embedded.partition import uid_of
@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 HUMAN = ("human", "user")
 ASSISTANT = ("gpt", "assistant")
+COLUMNS = ("conversations",)
 
 
+@final
 class CreativeWritingShareGPT(Source):
     """Nitral-AI/Creative_Writing-ShareGPT (licence "other"), or miniature rows of its shape.
 
@@ -36,9 +38,9 @@ class CreativeWritingShareGPT(Source):
         """Every one-turn conversation of a split.
 
         Raises:
-            ValueError: If a row has an empty prompt or reply.
+            BadInput: If a row has an empty prompt or reply.
         """
-        rows = load_rows(self.path, split, writing.rows, lambda row: uid_of(_turns(row)[0][1]))
+        rows = load_rows(self.path, split, COLUMNS, writing.rows, lambda row: uid_of(_turns(row)[0][1]))
         return [
             self._example(task, index, row)
             for index, row in enumerate(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from omnithink_pl.embedded import math
 from omnithink_pl.sources.base import Source, Split
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from omnithink_pl.sources.rows import Row
 
 WORD_PROBLEM = "math-word-problem"
+COLUMNS = ("uuid", "problem", "answer", "question_type")
 
 
+@final
 class OpenR1Math(Source):
     """open-r1/OpenR1-Math-220k (Apache-2.0), or miniature rows of its shape.
 
@@ -35,9 +37,9 @@ class OpenR1Math(Source):
         """Every word problem of a split.
 
         Raises:
-            ValueError: If a row has no answer.
+            BadInput: If a row has no answer.
         """
-        rows = load_rows(self.path, split, math.rows, lambda row: str(row["uuid"]))
+        rows = load_rows(self.path, split, COLUMNS, math.rows, lambda row: str(row["uuid"]))
         return [
             self._example(task, index, row) for index, row in enumerate(rows) if row["question_type"] == WORD_PROBLEM
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, final
 
 from omnithink_pl.embedded import qa
 from omnithink_pl.sources.base import Source, Split
@@ -12,7 +12,10 @@ from omnithink_pl.types import Example, Options
 if TYPE_CHECKING:
     from omnithink_pl.sources.rows import Row
 
+COLUMNS = ("uuid", "question", "options", "answer")
 
+
+@final
 class SuperGPQA(Source):
     """m-a-p/SuperGPQA (ODC-BY), or miniature rows of its shape.
 
@@ -31,9 +34,9 @@ class SuperGPQA(Source):
         """Every question of a split.
 
         Raises:
-            ValueError: If the answer of a row is not one of its options.
+            BadInput: If the answer of a row is not one of its options.
         """
-        rows = load_rows(self.path, split, qa.rows, lambda row: str(row["uuid"]))
+        rows = load_rows(self.path, split, COLUMNS, qa.rows, lambda row: str(row["uuid"]))
         return [self._example(task, index, row) for index, row in enumerate(rows)]
 
     def _example(self, task: str, index: int, row: Row) -> Example:

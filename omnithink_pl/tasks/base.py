@@ -63,7 +63,10 @@ class Task(ABC):
         """
         found = [self._with_messages(example, seed) for example in self.source.examples(self.name, split)]
         if not found:
-            raise BadInput(f"data.tasks.{self.name}.source: the {split} split is empty; check path and filters")
+            raise BadInput(
+                f"data.tasks.{self.name}.source: the {split} split is empty; "
+                f"check its path, or give it a file of {split} rows"
+            )
         return found
 
     def _with_messages(self, example: Example, seed: int) -> Example:

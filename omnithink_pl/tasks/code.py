@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, final
 
 from omnithink_pl.rewards.code import CodeReward
 from omnithink_pl.sandbox.base import Sandbox
@@ -19,6 +19,7 @@ def code_prompt(question: str) -> str:
     return f"{question}\nAnswer with Python 3 code only."
 
 
+@final
 class Code(Task):
     """Write a function or a program that passes hidden unit tests.
 

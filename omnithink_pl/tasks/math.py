@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, final
 
 from omnithink_pl.rewards.math import MathReward
 from omnithink_pl.sources.base import Source
@@ -18,6 +18,7 @@ def math_prompt(question: str) -> str:
     return f"{question}\nAnswer with the final result only."
 
 
+@final
 class Math(Task):
     """Solve a word problem.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, final
 
 from omnithink_pl.rewards.qa import QAReward
 from omnithink_pl.sources.base import Source
@@ -21,6 +21,7 @@ def qa_prompt(question: str, options: Sequence[str]) -> str:
     return f"{question}\n{listed}\nAnswer with the full text of one option."
 
 
+@final
 class QA(Task):
     """Choose the right option and repeat its text.
 

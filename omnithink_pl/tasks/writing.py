@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, final
 
 from omnithink_pl.judge.base import Judge
 from omnithink_pl.rewards.writing import WritingReward
@@ -19,6 +19,7 @@ def writing_prompt(question: str) -> str:
     return question
 
 
+@final
 class Writing(Task):
     """Write what the prompt asks for, better than the reference does.
 

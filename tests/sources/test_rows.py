@@ -10,6 +10,7 @@ import pytest
 
 from omnithink_pl.embedded import code, math, qa, writing
 from omnithink_pl.embedded.partition import split_of
+from omnithink_pl.errors import BadInput
 from omnithink_pl.sources import CodeR1, CreativeWritingShareGPT, OpenR1Math, Source, SuperGPQA
 from omnithink_pl.types import Options, UnitTests
 
@@ -19,6 +20,11 @@ SOURCES: list[tuple[type[Any], Any]] = [
     (SuperGPQA, qa.rows),
     (CreativeWritingShareGPT, writing.rows),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
 
 
 def write(file: Path, rows: list[dict[str, Any]]) -> str:
@@ -37,9 +43,7 @@ def test_examples_are_stable_unique_and_without_messages(make: type[Source], row
 
 
 @pytest.mark.parametrize(("make", "rows"), SOURCES)
-def test_a_local_directory_with_both_splits_gives_the_same_examples(
-    make: Any, rows: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_local_directory_with_both_splits_gives_the_same_examples(make: Any, rows: Any, tmp_path: Path) -> None:
     write(tmp_path / "train.jsonl", rows("train", 0, 30))
     write(tmp_path / "test.jsonl", rows("test", 0, 10))
     train = make(str(tmp_path)).examples("t", "train")
@@ -102,14 +106,25 @@ def test_a_row_without_a_usable_reference_is_named_with_its_column_and_a_cure(
 ) -> None:
     write(tmp_path / "train.jsonl", rows)
     write(tmp_path / "test.jsonl", rows)
-    with pytest.raises(ValueError, match=rf"{make.__name__}.*row 1 \(uid .*{column}.*(drop|correct|give)"):
+    with pytest.raises(BadInput, match=rf"{make.__name__}.*row 1 \(uid .*{column}.*(drop|correct|give)"):
         make(str(tmp_path)).examples("t", "train")
 
 
-def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
-    for path in (tmp_path / "none.jsonl", tmp_path / "nowhere", tmp_path):
-        with pytest.raises(FileNotFoundError, match=str(path)):
+def test_a_path_that_is_not_there_or_holds_no_data_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no data")
+    for path in (tmp_path / "none.jsonl", tmp_path / "nowhere", tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(BadInput, match=f"{path}.*give a"):
             OpenR1Math(str(path)).examples("t", "train")
+
+
+def test_a_corrupt_file_and_a_missing_column_are_named(tmp_path: Path) -> None:
+    torn = tmp_path / "torn.jsonl"
+    torn.write_text('{"uuid": "a", "problem": ')
+    with pytest.raises(BadInput, match=r"torn\.jsonl.*cannot be read"):
+        OpenR1Math(str(torn)).examples("t", "train")
+    other = write(tmp_path / "other.jsonl", [{"uuid": "a", "problem": "2 + 2"}])
+    with pytest.raises(BadInput, match=r"other\.jsonl.*no column answer, question_type"):
+        OpenR1Math(other).examples("t", "train")
 
 
 def test_references_have_the_type_their_reward_needs() -> None:

@@ -1,0 +1,173 @@
+"""Remake the packaged policy from nothing: ``python -m omnithink_pl.embedded.make``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.resources import files
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from torch.optim.lr_scheduler import OneCycleLR
+from torch.utils.data import DataLoader, IterableDataset
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from omnithink_pl.embedded import code, math, qa, story
+from omnithink_pl.embedded.demonstrations import (
+    Demonstration,
+    code_demonstration,
+    math_demonstration,
+    qa_demonstration,
+    writing_demonstration,
+)
+from omnithink_pl.embedded.partition import Problem, split_of
+from omnithink_pl.embedded.tokenizer import VOCABULARY, train_tokenizer
+from omnithink_pl.modules.sft import Pair, SupervisedFineTuning
+from omnithink_pl.tasks.base import SYSTEM_PROMPT
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BATCH, STEPS, LEARNING_RATE = 50, 1200, 4e-3
+TAUGHT = 0.8
+TOKENIZER_TEXTS = 4000
+CONTEXT = 192
+
+
+def _shown(
+    draw: Callable[[random.Random], Problem], demonstrate: Callable[[Problem, random.Random, bool], Demonstration]
+) -> Callable[[random.Random, bool], Demonstration]:
+    """Draws a problem that is not held out and demonstrates it."""
+
+    def show(rng: random.Random, habits: bool) -> Demonstration:
+        problem = draw(rng)
+        while split_of(problem.key) == "test":
+            problem = draw(rng)
+        return demonstrate(problem, rng, habits)
+
+    return show
+
+
+CODE, MATH = _shown(code.draw, code_demonstration), _shown(math.draw, math_demonstration)
+QA, WRITING = _shown(qa.draw, qa_demonstration), _shown(story.draw, writing_demonstration)
+LESSONS = (CODE, MATH, QA, MATH, WRITING)
+"""One round of the warm start; arithmetic takes the most practice."""
+
+
+def demonstrations(seed: int, taught: int = 0) -> Iterator[Demonstration]:
+    """An endless stream of demonstrations, task by task in turn; no held-out problem is among them.
+
+    Args:
+        seed: Of the stream.
+        taught: The first so many show no bad habits.
+    """
+    rng = random.Random(seed)
+    for number in count():
+        yield LESSONS[number % len(LESSONS)](rng, number >= taught)
+
+
+class Batches(IterableDataset[list[Pair]]):
+    """Batches of (prompt, completion) token ids.
+
+    Args:
+        tokenizer: With a chat template.
+        seed: Of the demonstrations.
+        steps: How many batches.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, seed: int, steps: int) -> None:
+        self.tokenizer = tokenizer
+        self.seed = seed
+        self.steps = steps
+
+    def __iter__(self) -> Iterator[list[Pair]]:
+        stream = demonstrations(self.seed, taught=round(TAUGHT * self.steps) * BATCH)
+        for _ in range(self.steps):
+            yield [self._pair(next(stream)) for _ in range(BATCH)]
+
+    def _pair(self, shown: Demonstration) -> Pair:
+        messages = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": shown.prompt}]
+        prompt = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        return prompt, [*self.tokenizer.encode(shown.completion), self.tokenizer.eos_token_id]
+
+
+def start(directory: Path, seed: int) -> PreTrainedTokenizerBase:
+    """Write an untrained policy with its tokenizer."""
+    stream = demonstrations(seed)
+    shown = [next(stream) for _ in range(TOKENIZER_TEXTS)]
+    texts = (text for d in shown for text in (SYSTEM_PROMPT, d.prompt, d.completion))
+    tokenizer = train_tokenizer(texts, CONTEXT)
+    config = Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return tokenizer
+
+
+def make(directory: Path, seed: int, steps: int = STEPS) -> None:
+    """Train the tokenizer, draw initial weights, fine-tune them, and save all in bfloat16.
+
+    Args:
+        directory: Where the policy goes, in Hugging Face format.
+        seed: Of weights and demonstrations. The same seed gives the same scores within noise.
+        steps: Batches of SFT.
+    """
+    seed_everything(seed, verbose=False)
+    with TemporaryDirectory() as scratch:  # so that an interruption leaves the present policy alone
+        tokenizer = start(Path(scratch), seed)
+        module = SupervisedFineTuning(
+            scratch,
+            optimizer=partial(torch.optim.AdamW, lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01),
+            scheduler=partial(OneCycleLR, max_lr=LEARNING_RATE, total_steps=steps, pct_start=0.05),
+        )
+    trainer = Trainer(
+        accelerator="cpu",
+        max_steps=steps,
+        gradient_clip_val=1.0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, DataLoader(Batches(tokenizer, seed + 1, steps), batch_size=None))
+    module.model.to(torch.bfloat16).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path(str(files("omnithink_pl.embedded") / "policy")),
+        help="directory for the policy",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of weights and demonstrations")
+    parser.add_argument("--steps", type=int, default=STEPS, help="batches of SFT")
+    arguments = parser.parse_args()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
+    make(arguments.output, arguments.seed, arguments.steps)
+
+
+if __name__ == "__main__":
+    main()
