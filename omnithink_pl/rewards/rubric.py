@@ -35,6 +35,10 @@ class Rubric:
             for g, group in enumerate(groups)
         ]
 
+    def metrics(self) -> dict[str, float]:
+        """What the rewards measured of themselves since they were last asked, by name."""
+        return {name: value for reward, _ in self.rewards for name, value in reward.metrics().items()}
+
     def close(self) -> None:
         """Release what the rewards hold."""
         for reward, _ in self.rewards:
