@@ -26,9 +26,9 @@ from callbacks.progress import CurriculumProgress
 from callbacks.resume import find_checkpoint, read_checkpoint
 from callbacks.tracking import Tracking
 from omnithink_pl.data import MultiTaskData
-from omnithink_pl.errors import BadInput
+from omnithink_pl.errors import BadInput, RewardFailure
 from omnithink_pl.modules import MultiTaskGRPO
-from omnithink_pl.modules.mt_grpo import RewardFailure, TrainingDiverged
+from omnithink_pl.modules.mt_grpo import TrainingDiverged
 from omnithink_pl.tracking import TrackingError, TrackingLogger
 
 CONFIGS = Path(__file__).parent.resolve() / "configs"
