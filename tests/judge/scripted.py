@@ -42,6 +42,7 @@ class ScriptedServer:
             return json.load(reply)
 
     def kill(self) -> None:
+        """End it, if it has not ended yet."""
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
@@ -55,5 +56,4 @@ def scripted_server(port: int = 0) -> Iterator[ScriptedServer]:
     try:
         yield server
     finally:
-        if server.process.poll() is None:
-            server.kill()
+        server.kill()

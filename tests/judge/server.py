@@ -1,7 +1,7 @@
 """An OpenAI-compatible server in a process of its own, whose verdicts and faults are scripted.
 
-A text is as good as the number after ``quality`` in it. Faults depend on the request's text alone: the same request
-has the same faults in every run, and after so many attempts it is answered.
+A text is as good as the number after ``quality`` in it; without one, as its hash has it. Faults depend on the
+request's text alone: the same request has the same faults in every run, and after so many attempts it is answered.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def texts(prompt: str) -> list[str]:
 
 def quality(text: str) -> int:
     found = re.search(r"quality (\d+)", text)
-    return int(found[1]) if found else 0
+    return int(found[1]) if found else hashlib.sha256(text.encode()).digest()[0] % 4
 
 
 def reply(prompt: str, biased: bool) -> str:
