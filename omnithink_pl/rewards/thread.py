@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from omnithink_pl.types import Group, Outcome
 
 Outcomes = list[list["Outcome"]]
-_GRACE = 0.5
+_GRACE = 0.2
 
 
 @final

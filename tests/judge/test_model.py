@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from transformers import AutoTokenizer
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.judge import Comparison, JudgeUnavailable, Preference
 from omnithink_pl.judge.model import ModelJudge
+from omnithink_pl.policy import policy_path
 from omnithink_pl.rewards import WritingReward
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.types import Completion, Message
 from tests.judge.server import reply
+from tests.tiny import tiny_qwen
 
 
 class Chatty:
@@ -64,3 +68,15 @@ def test_a_second_model_is_loaded_once_and_not_replaced_by_the_policy(monkeypatc
 def test_without_a_policy_it_says_what_to_do() -> None:
     with pytest.raises(BadInput, match=r"judge\.model is null.*name a model"):
         ModelJudge().compare([Comparison("q", "a", "b")])
+
+
+def test_a_model_on_disk_is_loaded_and_asked(tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(policy_path("embedded"))
+    model = tiny_qwen(vocab_size=len(tokenizer), max_position_embeddings=4096)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    judge = ModelJudge(str(tmp_path), max_tokens=4)
+    (verdict,) = judge.compare([Comparison("Write.", "A story.", "A tale.")])
+    assert isinstance(verdict, JudgeUnavailable), "a random model says nothing that could be read"
+    assert judge.metrics()["completion_tokens"] > 0
+    judge.close()
