@@ -2,6 +2,7 @@
 
 python main.py fit --config configs/curriculum.yaml
 python main.py fit --config configs/curriculum.yaml --ckpt_path last
+python main.py score --config configs/curriculum.yaml --completions completions.jsonl
 python main.py fit --help
 """
 
@@ -26,10 +27,11 @@ from callbacks.progress import CurriculumProgress
 from callbacks.resume import find_checkpoint, read_checkpoint
 from callbacks.tracking import Tracking
 from omnithink_pl.data import MultiTaskData
-from omnithink_pl.errors import BadInput
+from omnithink_pl.errors import BadInput, RewardFailure
 from omnithink_pl.modules import MultiTaskGRPO
-from omnithink_pl.modules.mt_grpo import RewardFailure, TrainingDiverged
+from omnithink_pl.modules.mt_grpo import TrainingDiverged
 from omnithink_pl.tracking import TrackingError, TrackingLogger
+from omnithink_pl.trainer import OmniThinkTrainer
 
 CONFIGS = Path(__file__).parent.resolve() / "configs"
 # What a user can mend; anything else is a bug and keeps its traceback.
@@ -52,8 +54,8 @@ class OmniThinkCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """What can be done so far."""
-        return {"fit": LightningCLI.subcommands()["fit"]}
+        """What can be done so far, and which arguments of it are not the user's."""
+        return {"fit": LightningCLI.subcommands()["fit"], "score": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The callbacks that a run consists of, each under its own key, and the links between the parts."""
@@ -115,6 +117,7 @@ def main(args: list[str] | None = None) -> OmniThinkCLI:
     Args:
         args: Its arguments; those of this process if not given.
     """
+    base = str(CONFIGS / "base.yaml")
     return OmniThinkCLI(
         MultiTaskGRPO,
         MultiTaskData,
@@ -122,7 +125,8 @@ def main(args: list[str] | None = None) -> OmniThinkCLI:
         auto_configure_optimizers=False,
         save_config_callback=SaveResolvedConfig,
         seed_everything_default=0,
-        parser_kwargs={"fit": {"default_config_files": [str(CONFIGS / "base.yaml")]}},
+        trainer_class=OmniThinkTrainer,
+        parser_kwargs={name: {"default_config_files": [base]} for name in OmniThinkCLI.subcommands()},
     )
 
 
@@ -132,7 +136,8 @@ def quiet_libraries() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    for name in ("lightning", "lightning.pytorch", "lightning.fabric", "mlflow", "alembic", "datasets", "transformers"):
+    loud = ("lightning", "lightning.pytorch", "lightning.fabric", "mlflow", "alembic", "datasets", "transformers")
+    for name in (*loud, "openai", "httpx", "httpx2"):
         logging.getLogger(name).setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()
     # Lightning advises worker processes; our rows are in memory.

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from callbacks.parts import data_of, module_of
 from omnithink_pl.curriculum import boundaries
 from omnithink_pl.errors import BadInput
+from omnithink_pl.modules.mt_grpo import MultiTaskGRPO
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,8 @@ class Checkpoints(L.Callback):
 
     Lightning's ModelCheckpoint counts optimiser steps, has no notion of a stage, and would save a
     half-updated policy when interrupted. Here a checkpoint always lies between two steps: Ctrl-C lets
-    the step in flight finish, and an error inside an update leaves the previous checkpoint alone.
+    the step in flight finish, unless it waits for rewards, and an error inside an update leaves the
+    previous checkpoint alone.
 
     Args:
         name: Kind of run; its checkpoints lie in ``<default_root_dir>/<name>/<time>/``.
@@ -48,6 +50,7 @@ class Checkpoints(L.Callback):
         self._started = False
         self._in_step = False
         self._interrupted = False
+        self._module: MultiTaskGRPO | None = None
         self._previous_handler: Any = None
 
     @property
@@ -76,6 +79,7 @@ class Checkpoints(L.Callback):
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(_advice(self.directory, error)) from error
+        self._module = module_of(trainer)
         if threading.current_thread() is threading.main_thread():
             self._previous_handler = signal.signal(signal.SIGINT, self._on_sigint)
 
@@ -131,7 +135,9 @@ class Checkpoints(L.Callback):
             self._previous_handler = None
 
     def _on_sigint(self, number: int, frame: FrameType | None) -> None:
-        if not self._in_step or self._interrupted:
+        # While rewards are awaited nothing has changed yet: a slow judge need not be waited for.
+        waiting = self._module is not None and self._module.phase == "reward"
+        if not self._in_step or self._interrupted or waiting:
             raise KeyboardInterrupt
         self._interrupted = True
         log.info("Ctrl-C: finishing this step, then saving. Press again to stop at once.")

@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class BadInput(ValueError):
     """A config, a row or a file that cannot be used. The command line shows it without a traceback."""
+
+
+class RewardFailure(RuntimeError):
+    """Too many rewards could not be computed; training on would be training on noise."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import yaml
 
 from main import CONFIGS, main
 from omnithink_pl.errors import BadInput
+from tests.judge.scripted import scripted_server
 
 DELTAS = sorted(path for path in CONFIGS.rglob("*.yaml") if path.name != "base.yaml")
 
@@ -20,24 +23,41 @@ def resolved(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
     return yaml.safe_load(capsys.readouterr().out)
 
 
+@contextmanager
+def needed_by(config: Path, directory: Path) -> Iterator[list[str]]:
+    """Arguments without which a config cannot run here: an endpoint for those that name a judge."""
+    if config.parent.name != "judge":
+        yield []
+        return
+    judge = "--data.tasks.writing.init_args.judge.init_args"
+    with scripted_server() as server:
+        yield [
+            f"{judge}.endpoint.base_url={server.url}",
+            f"{judge}.endpoint.api_key_env=null",
+            f"{judge}.cache={directory}/judge.sqlite",
+        ]
+
+
 @pytest.mark.parametrize("config", DELTAS, ids=[str(path.relative_to(CONFIGS)) for path in DELTAS])
 def test_every_config_parses_and_its_printed_config_runs(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     printed = tmp_path / "printed.yaml"
     printed.write_text(yaml.safe_dump(resolved([f"--config={config}"], capsys)))
-    cli = main(
-        [
-            "fit",
-            f"--config={printed}",
-            "--trainer.fast_dev_run=1",
-            f"--trainer.default_root_dir={tmp_path}",
-            "--evaluation.evaluator.prompts=2",
-            "--evaluation.evaluator.samples=1",
-            "--model.group_size=2",
-            "--data.batch_size=4",
-        ]
-    )
+    with needed_by(config, tmp_path) as needed:
+        cli = main(
+            [
+                "fit",
+                f"--config={printed}",
+                "--trainer.fast_dev_run=1",
+                f"--trainer.default_root_dir={tmp_path}",
+                "--evaluation.evaluator.prompts=2",
+                "--evaluation.evaluator.samples=1",
+                "--model.group_size=2",
+                "--data.batch_size=4",
+                *needed,
+            ]
+        )
     assert cli.model.steps_done == 1
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from omnithink_pl.errors import RewardFailure
 from omnithink_pl.evaluation.intervals import mean_interval
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.transfer import TaskScore
@@ -76,7 +77,7 @@ class Evaluator:
 
         Raises:
             ValueError: If there is no example.
-            RuntimeError: If every completion failed to be scored.
+            RewardFailure: If every completion failed to be scored.
         """
         chosen = self.choose(examples)
         if not chosen:
@@ -110,7 +111,7 @@ def _score(
     scored = Scored(groups, tuple(tuple(scores) for scores in task.rubric.score(groups)))
     outcomes = [outcome for outcomes in scored.outcomes for outcome in outcomes]
     if all(outcome.state is State.FAILED for outcome in outcomes):
-        raise RuntimeError(
+        raise RewardFailure(
             f"task {task.name!r}: none of {len(outcomes)} completions could be scored ({outcomes[0].reason}); mend "
             f"the cause and continue from the last checkpoint"
         )

@@ -1,5 +1,5 @@
 """Pairwise comparison of answers to open-ended prompts."""
 
-from omnithink_pl.judge.base import Comparison, Judge, JudgeUnavailable, Preference
+from omnithink_pl.judge.base import AttachedJudge, Comparison, Judge, JudgeUnavailable, MeasuredJudge, Preference
 
-__all__ = ["Comparison", "Judge", "JudgeUnavailable", "Preference"]
+__all__ = ["AttachedJudge", "Comparison", "Judge", "JudgeUnavailable", "MeasuredJudge", "Preference"]

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from omnithink_pl.policy import Policy
+    from omnithink_pl.rollout.base import RolloutEngine
 
 
 class Preference(Enum):
@@ -26,7 +30,16 @@ class Comparison:
 
 
 class JudgeUnavailable(RuntimeError):
-    """The judge could not say; the reward of this comparison is *failed*, not 0."""
+    """The judge could not say; the reward of this comparison is *failed*, not 0.
+
+    Args:
+        detail: What happened.
+        cause: One of a few phrases, by which failures are counted.
+    """
+
+    def __init__(self, detail: str, cause: str = "unavailable") -> None:
+        super().__init__(detail)
+        self.cause = cause
 
 
 class Judge(Protocol):
@@ -38,4 +51,22 @@ class Judge(Protocol):
 
     def close(self) -> None:
         """Release connections. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class MeasuredJudge(Judge, Protocol):
+    """A judge that keeps statistics of its own verdicts."""
+
+    def metrics(self) -> dict[str, float]:
+        """What it measured since it was last asked, by name."""
+        ...
+
+
+@runtime_checkable
+class AttachedJudge(Judge, Protocol):
+    """A judge that may ask the policy that is trained."""
+
+    def attach(self, policy: Policy, engine: RolloutEngine) -> None:
+        """Take the policy and the engine that samples from it. Called once, before training."""
         ...

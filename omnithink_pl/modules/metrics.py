@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 
 from omnithink_pl.advantage import all_equal, has_mixed_primary
+from omnithink_pl.modules.failures import causes
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.update import TokenStats
 from omnithink_pl.types import State
@@ -15,15 +16,20 @@ def rollout_metrics(rollouts: Sequence[ScoredGroup]) -> dict[str, float]:
     """Rewards, signal, failures and lengths: for all tasks under ``train/``, for each under ``train/<task>/``.
 
     Args:
-        rollouts: The groups of one batch.
+        rollouts: The groups of one batch; none if all its tasks are paused.
 
     Returns:
-        Metrics by name; shares and rewards are fractions, lengths are in tokens.
+        Metrics by name; shares and rewards are fractions, lengths are in tokens, failures by cause are counts.
     """
+    if not rollouts:
+        return {}
     metrics = {f"train/{name}": value for name, value in _summary(rollouts).items()}
     for task in sorted({rollout.task for rollout in rollouts}):
         own = [rollout for rollout in rollouts if rollout.task == task]
         metrics |= {f"train/{task}/{name}": value for name, value in _summary(own).items()}
+        metrics[f"train/{task}/share"] = len(own) / len(rollouts)
+        failed = causes([score for rollout in own for score in rollout.scores])
+        metrics |= {f"train/{task}/failed/{cause}": float(count) for cause, count in failed.items()}
     return metrics
 
 

@@ -13,7 +13,9 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 
 from omnithink_pl.advantage import GroupAdvantage
+from omnithink_pl.curriculum import position
 from omnithink_pl.errors import BadInput
+from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
 from omnithink_pl.modules.reference import Anchor, ReferencePolicy
 from omnithink_pl.modules.scored import ScoredGroup
@@ -23,11 +25,7 @@ from omnithink_pl.policy import load_policy, without_dropout
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.seeds import derive_seed
 from omnithink_pl.tasks.base import Task
-from omnithink_pl.types import Example, Group, Score, State
-
-
-class RewardFailure(RuntimeError):
-    """Too many rewards could not be computed; training on would be training on noise."""
+from omnithink_pl.types import Example, Group, Score
 
 
 class TrainingDiverged(RuntimeError):
@@ -54,9 +52,11 @@ class MultiTaskGRPO(L.LightningModule):
         micro_batch_tokens: Tokens of prompts and completions that one forward pass may hold.
         share_prompt: Compute each prompt once for its group; false for models that cannot, which say so.
         max_grad_norm: The gradient is scaled down to this norm.
-        max_failure_rate: A batch with a larger share of failed rewards ends the run.
+        failures: What happens when rewards cannot be computed.
         seed: Of the sampling; comes from ``seed_everything``.
     """
+
+    phase: str | None = None  # rollout, reward or update, while a step is in it
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class MultiTaskGRPO(L.LightningModule):
         micro_batch_tokens: int = 8192,
         share_prompt: bool = True,
         max_grad_norm: float = 1.0,
-        max_failure_rate: float = 0.5,
+        failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -95,7 +95,8 @@ class MultiTaskGRPO(L.LightningModule):
         self.micro_batch_tokens = micro_batch_tokens
         self.share_prompt = share_prompt
         self.max_grad_norm = max_grad_norm
-        self.max_failure_rate = max_failure_rate
+        self.failures = failures
+        self.monitor = FailureMonitor(failures)
         self.seed = seed
         self.steps_done = 0
         self.updating = False
@@ -122,6 +123,8 @@ class MultiTaskGRPO(L.LightningModule):
             self.check_prompts(examples)
         self.reference.to(self.device)
         self.engine.attach(self.policy)
+        for task in self.tasks.values():
+            task.rubric.attach(self.policy, self.engine)
 
     def check_prompts(self, examples: list[Example]) -> None:
         """Refuse a prompt that leaves no room for a completion.
@@ -144,11 +147,16 @@ class MultiTaskGRPO(L.LightningModule):
 
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
         """One batch of rollouts and the updates on it."""
-        groups = self.generate(batch)
+        groups = self.generate(self.admit(batch))
         scores = self.score(groups)
         rollouts = self.with_advantages(groups, scores)
         loss, norm, stats = self.update(rollouts)
         self.report(rollouts, loss, norm, stats)
+
+    def admit(self, batch: list[Example]) -> list[Example]:
+        """Leave out tasks that are paused because their rewards fail."""
+        stage = position(self.trainer.datamodule.stages, self.steps_done).stage  # type: ignore[attr-defined]
+        return self.monitor.admit(batch, self.steps_done, [task for task, weight in stage.tasks.items() if weight > 0])
 
     def generate(self, batch: list[Example]) -> list[Group]:
         """Sample G completions for each example from the present policy."""
@@ -160,18 +168,21 @@ class MultiTaskGRPO(L.LightningModule):
             return [Group(*parts) for parts in zip(batch, map(tuple, prompts), sampled, strict=True)]
 
     def score(self, groups: list[Group]) -> list[list[Score]]:
-        """Score every completion with its own task's rewards.
+        """Score every completion with its own task's rewards, all of them at the same time.
 
         Raises:
-            RewardFailure: If more than ``max_failure_rate`` of the batch could not be scored.
+            RewardFailure: If a task's rewards fail too often.
         """
         with self._timed("reward"):
+            for task in self.tasks.values():
+                task.rubric.metrics()  # what an evaluation left behind is not this step's
+            own = {name: [i for i, group in enumerate(groups) if group.example.task == name] for name in self.tasks}
+            running = {n: self.tasks[n].rubric.start([groups[i] for i in at]) for n, at in own.items() if at}
             scores: list[list[Score]] = [[] for _ in groups]
-            for name in dict.fromkeys(group.example.task for group in groups):
-                own = [i for i, group in enumerate(groups) if group.example.task == name]
-                for i, row in zip(own, self.tasks[name].rubric.score([groups[i] for i in own]), strict=True):
+            for name, scoring in running.items():
+                for i, row in zip(own[name], scoring.scores(self.failures.reward_timeout), strict=True):
                     scores[i] = row
-            refuse_failures([score for row in scores for score in row], self.max_failure_rate)
+            self.monitor.observe(groups, scores, self.steps_done)
             return scores
 
     def with_advantages(self, groups: list[Group], scores: list[list[Score]]) -> list[ScoredGroup]:
@@ -213,7 +224,8 @@ class MultiTaskGRPO(L.LightningModule):
     def report(self, rollouts: list[ScoredGroup], loss: float, norm: float, stats: list[TokenStats]) -> None:
         """Log everything about the step, at the number of steps done."""
         tokens = sum(len(c.token_ids) for rollout in rollouts for c in rollout.group.completions)
-        metrics = rollout_metrics(rollouts) | update_metrics(stats)
+        metrics = rollout_metrics(rollouts) | update_metrics(stats) | self.monitor.metrics()
+        metrics |= {f"train/{n}/{name}": v for n, t in self.tasks.items() for name, v in t.rubric.metrics().items()}
         metrics |= {"train/loss": loss, "train/grad_norm": norm}
         metrics |= {f"train/seconds/{phase}": seconds for phase, seconds in self._seconds.items()}
         metrics["train/tokens_per_second"] = tokens / sum(self._seconds.values())
@@ -224,37 +236,25 @@ class MultiTaskGRPO(L.LightningModule):
             logger.log_metrics(metrics, step=self.steps_done)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the step and, where it is not the base model, the reference policy."""
+        """Save the step, what failed lately and, where it is not the base model, the reference policy."""
         checkpoint["steps_done"] = self.steps_done
         checkpoint["reference"] = self.reference.state_dict()
+        checkpoint["failures"] = self.monitor.state_dict()
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
-        """Restore the step and the reference policy."""
+        """Restore the same."""
         self.steps_done = checkpoint["steps_done"]
         self.reference.load_state_dict(checkpoint["reference"])
+        self.monitor.load_state_dict(checkpoint["failures"])
 
     @contextmanager
     def _timed(self, phase: str) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
+        began, self.phase = time.perf_counter(), phase
+        try:
+            yield
+        finally:
+            self.phase = None
         self._seconds[phase] = time.perf_counter() - began
-
-
-def refuse_failures(scores: list[Score], limit: float) -> None:
-    """Stop rather than train on what is left when rewards fail.
-
-    Raises:
-        RewardFailure: Names the most frequent cause and the limit.
-    """
-    failed = [score for score in scores if score.state is State.FAILED]
-    if len(failed) <= limit * len(scores):
-        return
-    causes = [c.outcome.reason for score in failed for c in score.components if c.outcome.state is State.FAILED]
-    cause = max(set(causes), key=causes.count)
-    raise RewardFailure(
-        f"{len(failed)} of {len(scores)} rewards could not be computed, most often: {cause}. Mend the cause and "
-        f"continue from the last checkpoint, or raise model.max_failure_rate (now {limit})"
-    )
 
 
 def _check(

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from omnithink_pl.policy import Policy
+    from omnithink_pl.rollout.base import RolloutEngine
     from omnithink_pl.types import Group, Outcome
 
 
@@ -23,6 +25,13 @@ class Reward(ABC):
     @abstractmethod
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
         """One outcome per completion, in the order of ``groups`` and their completions."""
+
+    def attach(self, policy: Policy, engine: RolloutEngine) -> None:  # noqa: B027  (most rewards ask neither)
+        """Take what some rewards ask: the policy that is trained, and its engine. Called once, before training."""
+
+    def metrics(self) -> dict[str, float]:
+        """What the reward measured of itself since it was last asked, by name; not the rewards themselves."""
+        return {}
 
     def close(self) -> None:  # noqa: B027  (most rewards hold nothing)
         """Release processes and connections. Safe to call twice."""

@@ -9,6 +9,10 @@ _NUMBER = re.compile(r"([+-]?)(\d{1,18})(?:\.(\d{1,18}))?(?:/(\d{1,18}))?", re.A
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 _WORDS = re.compile(r"[A-Za-z]{3}|^no\b", re.IGNORECASE)
 _SYMBOLS = re.compile(r"[\d\\^_+*/=<>(){}|]")
+_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\{([^{}\\]*)\}")
+_LETTER = re.compile(r"\(?([A-Z])\)?", re.ASCII)
+_PLAIN = re.compile(r"[^\W\d_]+(?:[ ,'-]+[^\W\d_]+)*")
+LONGEST, DEEPEST = 1000, 40
 
 
 def final_expression(text: str) -> str:
@@ -19,8 +23,8 @@ def final_expression(text: str) -> str:
     delimiters and a final full stop.
     """
     text = _last_boxed(text) or text.strip()
-    formulas = re.findall(r"(?<!\\)\$+([^$]+?)(?<!\\)\$+", text)
-    text = (formulas[0] if len(formulas) == 1 else text).strip(" \t\n=").rstrip(".").strip()
+    parts = re.split(r"(?<!\\)\$+", text)
+    text = (parts[1] if len(parts) == 3 and parts[1].strip() else text).strip(" \t\n=").rstrip(".").strip()
     for left, right in _DELIMITERS:
         if text.startswith(left) and text.endswith(right) and len(text) > len(left + right):
             text = text[len(left) : -len(right)].strip()
@@ -28,12 +32,30 @@ def final_expression(text: str) -> str:
 
 
 def is_mathematical(text: str) -> bool:
-    """Whether ``text`` is worth parsing: not empty, not words, braces balanced.
+    """Whether ``text`` is worth parsing: not empty, not words, brackets balanced, of a size that results have.
 
-    A parser of LaTeX reads ``No`` as the product of n and o, and thus as equal to ``on``.
+    A parser of LaTeX reads ``No`` as the product of n and o, and thus as equal to ``on``. Time and
+    memory of parsing grow out of all bounds with length and depth.
     """
+    if not text or len(text) > LONGEST:
+        return False
     prose = _WORDS.search(text) is not None and _SYMBOLS.search(text) is None
-    return bool(text) and not prose and _balanced(text)
+    return not prose and _balanced(text)
+
+
+def as_words(text: str) -> str | None:
+    r"""What is to be compared as text, in lower case; ``None`` for mathematics.
+
+    That is one capital letter, as of an option, with or without parentheses, and plain words; both
+    with or without ``\text{}``. A small letter is a variable.
+    """
+    inner = _TEXT.fullmatch(text)
+    plain = " ".join((inner[1] if inner else text).split()).rstrip(".")
+    letter = _LETTER.fullmatch(plain)
+    if letter:
+        return letter[1].lower()
+    words = len(plain) <= LONGEST and (inner or _WORDS.search(plain)) and _PLAIN.fullmatch(plain)
+    return plain.lower() if words else None
 
 
 def compare_numbers(gold: str, answer: str) -> bool | None:
@@ -59,21 +81,25 @@ def _number(text: str) -> Fraction | None:
 
 def _last_boxed(text: str) -> str:
     r"""Content of the last ``\boxed{}`` whose braces balance; empty if there is none."""
-    start = text.rfind(r"\boxed{")
-    while start >= 0:
-        depth = 0
-        for end in range(start + len(r"\boxed"), len(text)):
-            depth += {"{": 1, "}": -1}.get(text[end], 0)
-            if depth == 0:
-                return text[start + len(r"\boxed{") : end].strip()
-        start = text.rfind(r"\boxed{", 0, start)
-    return ""
+    opened: list[tuple[int, bool]] = []
+    last = (-1, -1)
+    for match in re.finditer(r"\\boxed\{|[{}]", text):
+        if match[0] != "}":
+            opened.append((match.end(), match[0] != "{"))
+        elif opened:
+            start, boxed = opened.pop()
+            if boxed and start > last[0]:
+                last = (start, match.start())
+    return text[slice(*last)].strip() if last[0] >= 0 else ""
 
 
 def _balanced(text: str) -> bool:
-    depth = 0
-    for brace in re.findall(r"(?<!\\)[{}]", text):
-        depth += 1 if brace == "{" else -1
-        if depth < 0:
+    """Whether braces balance, and no brackets of any kind are nested too deep."""
+    braces, depth = 0, 0
+    for bracket in re.findall(r"(?<!\\)[{}]|[()\[\]]", text):
+        step = 1 if bracket in "{([" else -1
+        depth = max(0, depth + step)
+        braces += step if bracket in "{}" else 0
+        if braces < 0 or depth > DEEPEST:
             return False
-    return depth == 0
+    return braces == 0

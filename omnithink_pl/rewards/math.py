@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, final
 from omnithink_pl.rewards.answer import BAD_REFERENCE, NO_ANSWER, extract_answer
 from omnithink_pl.rewards.base import Reward
 from omnithink_pl.rewards.cache import OutcomeCache
-from omnithink_pl.rewards.expression import compare_numbers, final_expression, is_mathematical
+from omnithink_pl.rewards.expression import as_words, compare_numbers, final_expression, is_mathematical
 from omnithink_pl.sandbox.pool import Lost, WorkerPool
 from omnithink_pl.types import Outcome
 
@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from omnithink_pl.types import Example, Group
 
 _MEMORY_MB = 1024
+# A job has two attempts, should a worker die by accident: together they keep to the deadline. The worker's own
+# alarm rings first and costs no worker.
+_ATTEMPT, _ALARM = 0.5, 0.4
 _OUTCOMES = {
     "equal": Outcome.of(1.0),
     "different": Outcome.of(0.0),
     "bad gold": Outcome.undefined(BAD_REFERENCE),
     "bad answer": Outcome.undefined("unparseable answer"),
+    "slow": Outcome.undefined("verification timed out"),
     Lost.TIMEOUT: Outcome.undefined("verification timed out"),
     Lost.DIED: Outcome.failed("verifier died"),
 }
@@ -33,8 +37,12 @@ class MathReward(Reward):
     r"""1 where math-verify finds the answer equal to the gold, else 0 (the paper, section 4.4).
 
     The expression is taken from the answer segment: its last ``\boxed{}``, its only formula, or
-    all of it. Undefined without an answer segment, where answer or gold do not parse, and where
-    verifying this very answer takes too long twice; failed where the verifier died twice.
+    all of it. Undefined without an answer segment, where answer or gold do not parse, are longer or
+    nested deeper than any result, and where verifying takes too long; failed where the verifier
+    died twice.
+
+    A gold that is an option's letter or words, such as ``B``, ``\text{even}`` or ``No``, is compared as
+    text, without case: read as mathematics, ``No`` is the product of n and o.
 
     Verification runs in processes of its own. Plain numbers are compared exactly without them;
     equal (gold, answer) pairs are verified once, and verdicts are remembered.
@@ -45,7 +53,7 @@ class MathReward(Reward):
 
     Args:
         workers: Processes that verify; they start when first needed.
-        timeout: Seconds to parse and verify one answer before the process is killed and replaced.
+        timeout: Seconds that one answer may cost; a process that does not come back is killed and replaced.
     """
 
     name = "math"
@@ -56,7 +64,7 @@ class MathReward(Reward):
         self.timeout = timeout
         # Run as a file and with -P: beside it lie a math.py and a code.py that hide Python's own.
         worker = str(files("omnithink_pl.rewards") / "math_worker.py")
-        self._pool = WorkerPool([sys.executable, "-P", worker, str(2 * timeout + 1), str(_MEMORY_MB)], workers)
+        self._pool = WorkerPool([sys.executable, "-P", worker, str(_ALARM * timeout), str(_MEMORY_MB)], workers)
         self._cache: OutcomeCache[tuple[str, str]] = OutcomeCache()
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
@@ -77,7 +85,7 @@ class MathReward(Reward):
 
     def _verify(self, pairs: list[tuple[str, str]]) -> list[Outcome]:
         jobs = [{"gold": gold, "answer": answer} for gold, answer in pairs]
-        return [_OUTCOMES[reply] for reply in self._pool.map(jobs, self.timeout)]
+        return [_OUTCOMES[reply] for reply in self._pool.map(jobs, _ATTEMPT * self.timeout)]
 
 
 def _pair(example: Example, text: str) -> tuple[str, str] | Outcome:
@@ -85,12 +93,15 @@ def _pair(example: Example, text: str) -> tuple[str, str] | Outcome:
     if not isinstance(example.reference, str):
         raise TypeError(f"{example.uid}: a math reference is text, not {type(example.reference).__name__}")
     gold = final_expression(example.reference)
-    if not is_mathematical(gold):
+    words = as_words(gold)
+    if words is None and not is_mathematical(gold):
         return Outcome.undefined(BAD_REFERENCE)
     segment = extract_answer(text)
     if segment is None:
         return Outcome.undefined(NO_ANSWER)
     answer = final_expression(segment)
+    if words is not None:
+        return Outcome.of(as_words(answer) == words)
     if not is_mathematical(answer):
         return Outcome.undefined("unparseable answer")
     equal = compare_numbers(gold, answer)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, final
 
-from omnithink_pl.judge.base import Comparison, JudgeUnavailable
+from omnithink_pl.judge.base import AttachedJudge, Comparison, JudgeUnavailable, MeasuredJudge
 from omnithink_pl.rewards.answer import BAD_REFERENCE, NO_ANSWER, extract_answer
 from omnithink_pl.rewards.base import Reward
 from omnithink_pl.types import Outcome
 
 if TYPE_CHECKING:
     from omnithink_pl.judge.base import Judge, Preference
+    from omnithink_pl.policy import Policy
+    from omnithink_pl.rollout.base import RolloutEngine
     from omnithink_pl.types import Group
 
 
@@ -44,6 +46,16 @@ class WritingReward(Reward):
         verdicts = iter(self.judge.compare(asked) if asked else [])
         return [[_outcome(next(verdicts)) if isinstance(item, Comparison) else item for item in row] for row in items]
 
+    def attach(self, policy: Policy, engine: RolloutEngine) -> None:
+        """Hand the policy to a judge that may ask it."""
+        if isinstance(self.judge, AttachedJudge):
+            self.judge.attach(policy, engine)
+
+    def metrics(self) -> dict[str, float]:
+        """What the judge measured of itself, as ``judge/...``."""
+        measured = self.judge.metrics() if isinstance(self.judge, MeasuredJudge) else {}
+        return {f"judge/{name}": value for name, value in measured.items()}
+
     def close(self) -> None:
         """Release the judge."""
         self.judge.close()
@@ -63,5 +75,5 @@ def _comparison(group: Group, text: str) -> Comparison | Outcome:
 
 def _outcome(verdict: Preference | JudgeUnavailable) -> Outcome:
     if isinstance(verdict, JudgeUnavailable):
-        return Outcome.failed(f"judge unavailable: {verdict}")
+        return Outcome.failed(f"judge {verdict.cause}: {verdict}")
     return Outcome.of(verdict.value)

@@ -72,13 +72,81 @@ def test_documented_leniencies_and_asymmetries_stand(reward: MathReward) -> None
         ("5", answered("five"), "unparseable answer"),
         ("5", answered(r"\frac{5"), "unparseable answer"),
         ("5", answered("?!"), "unparseable answer"),
-        ("No", answered("No"), "unusable reference"),
+        ("5", answered("7" * 100_000), "unparseable answer"),
+        ("5", answered("(" * 300 + "5" + ")" * 300), "unparseable answer"),
         ("", answered("5"), "unusable reference"),
         (r"\frac{}{}}{", answered("5"), "unusable reference"),
     ],
 )
 def test_what_cannot_be_read_is_undefined_not_zero(reward: MathReward, gold: str, text: str, reason: str) -> None:
     assert outcome(reward, gold, text) == Outcome.undefined(reason)
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "value"),
+    [
+        ("A", "A", 1.0),
+        ("A", "(A)", 1.0),
+        ("(C)", r"\text{C}", 1.0),
+        (r"\text{(B)}", r"\boxed{B}", 1.0),
+        ("A", "B", 0.0),
+        ("A", "A or B", 0.0),
+        ("No", "no", 1.0),
+        ("No", "on", 0.0),
+        (r"\text{even}", "Even.", 1.0),
+        (r"\text{Mary Ann}", r"\text{Mary  Ann}", 1.0),
+        ("Monday", "Tuesday", 0.0),
+        ("Monday", "5", 0.0),
+        ("Monday", "Monday or Tuesday", 0.0),
+    ],
+)
+def test_letters_and_words_are_compared_as_text_without_a_worker(gold: str, answer: str, value: float) -> None:
+    reward = MathReward()
+    assert outcome(reward, gold, answered(answer)) == Outcome.of(value)
+    assert reward._pool._workers == []
+
+
+@pytest.fixture(scope="module")
+def hurried() -> Iterator[MathReward]:
+    reward = MathReward(timeout=5.0)
+    reward.score([group("x+1", answered("1+x"))])
+    yield reward
+    reward.close()
+
+
+HOSTILE = [
+    r"\frac{1}{" * 39 + "2" + "}" * 39,
+    "(" * 40 + "1" + ")" * 40,
+    r"\sqrt{" * 40 + "2" + "}" * 40,
+    "x^{" * 40 + "x" + "}" * 40,
+    "10^{10^{9}}",
+    "100000000!",
+    "9!!!!!!",
+    r"\binom{100000000}{50000000}",
+    r"\prod_{k=1}^{10^9} k",
+    "(x+y+z+w)^{5000}",
+    "7" * 1000,
+    "\x00" * 900,
+    "$" * 100_000,
+    r"\boxed{" * 20_000,
+    "{" * 100_000,
+    "\ud800",
+]
+
+
+@pytest.mark.parametrize("answer", HOSTILE, ids=lambda answer: answer[:12].strip("\x00\ud800"))
+def test_a_hostile_answer_earns_nothing_and_the_next_one_is_verified(hurried: MathReward, answer: str) -> None:
+    assert not outcome(hurried, "x+1", answered(answer)).value
+    assert outcome(hurried, f"x+{len(answer)}", answered(f"{len(answer)}+x")) == Outcome.of(1.0)
+
+
+def test_a_slow_answer_costs_no_worker() -> None:
+    reward = MathReward(timeout=8.0)
+    reward.score([group("x+1", answered("1+x"))])
+    (worker,) = reward._pool._workers
+    assert outcome(reward, "x+1", answered("x^{" * 40 + "x" + "}" * 40)) == Outcome.undefined("verification timed out")
+    assert reward._pool._workers == [worker]
+    reward.close()
 
 
 def test_outcomes_keep_the_order_of_groups_and_completions(reward: MathReward) -> None:
@@ -89,7 +157,7 @@ def test_outcomes_keep_the_order_of_groups_and_completions(reward: MathReward) -
 
 
 def test_an_endless_verification_is_undefined_and_its_worker_replaced() -> None:
-    reward = MathReward(timeout=1.0)
+    reward = MathReward(timeout=6.0)
     scores = reward.score([group("3", answered(TOWER), answered("1+2"))])[0]
     assert scores == [Outcome.undefined("verification timed out"), Outcome.of(1.0)]
     assert reward.score([group("x+1", answered("1+x"))])[0] == [Outcome.of(1.0)]

@@ -35,7 +35,7 @@ def test_a_total_is_the_weighted_sum_of_what_is_defined() -> None:
 
 
 def test_an_undefined_primary_leaves_the_other_components_in_place() -> None:
-    score = rubric(MathReward()).score([group("No", answered("No"))])[0][0]
+    score = rubric(MathReward()).score([group("?!", answered("No"))])[0][0]
     assert [(c.name, c.weight, c.outcome.value) for c in score.components] == [
         ("math", 1.0, None),
         ("format", 0.1, 1.0),

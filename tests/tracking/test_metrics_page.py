@@ -4,12 +4,16 @@ import re
 from pathlib import Path
 
 from omnithink_pl.evaluation.summary import evaluation_metrics
+from omnithink_pl.judge import Comparison, Preference
+from omnithink_pl.judge.rounds import Judged
+from omnithink_pl.judge.statistics import JudgeStatistics, Prices
+from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.update import TokenStats
 from omnithink_pl.tracking.logger import NON_FINITE
 from omnithink_pl.transfer import ScoreMatrix, TaskScore
-from omnithink_pl.types import Completion, Example, Group
+from omnithink_pl.types import Completion, Example, Group, Outcome
 from tests.scores import score
 
 ROWS = [
@@ -24,7 +28,8 @@ def logged() -> set[str]:
     """The names that the code makes, with the task written as the page writes it."""
     completion = Completion((1, 2), (-0.1, -0.2), "an answer", "stop")
     group = Group(Example("math", "row-1", "q", "r"), (3,), (completion, completion))
-    rollouts = [ScoredGroup(group, (score(1.0), score(0.0)), (1.0, -1.0))]
+    failed = score(Outcome.failed("cause: details"))
+    rollouts = [ScoredGroup(group, (score(1.0), failed), (1.0, None))]
     value = TaskScore(0.5, 0.4, 0.6, 0.5, 0.4, 0.6, 10, 2)
     matrix = ScoreMatrix()
     for label in ("base", "1 math", "2 code"):
@@ -33,9 +38,19 @@ def logged() -> set[str]:
         *rollout_metrics(rollouts),
         *update_metrics([TokenStats("math", 2, 0.1, 1.0, 0, 0.0, 0.0)]),
         *evaluation_metrics(matrix, [["math"], ["code"]]),
+        *FailureMonitor(FailurePolicy(on_outage="pause")).metrics(),
+        *(f"train/math/judge/{name}" for name in judge_metrics()),
         NON_FINITE,
     }
-    return {name.replace("/math", "/<task>") for name in names}
+    return {name.replace("/math", "/<task>").replace("/failed/cause", "/failed/<cause>") for name in names}
+
+
+def judge_metrics() -> dict[str, float]:
+    statistics = JudgeStatistics(Prices(1.0, 1.0))
+    won = (Preference.WIN, Preference.WIN)
+    statistics.judged([Judged(Comparison("q", candidate, "r"), won) for candidate in ("a", "aa")])
+    statistics.count(rounds=4, replies=4)
+    return statistics.metrics()
 
 
 def test_every_metric_that_is_logged_is_on_the_page() -> None:

@@ -1,0 +1,112 @@
+"""A language model in this process as judge: the policy itself, or a second model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, final
+
+import torch
+
+from omnithink_pl.errors import BadInput
+from omnithink_pl.judge.base import Comparison, JudgeUnavailable, Preference
+from omnithink_pl.judge.prompt import PairwisePrompt, parse_verdict
+from omnithink_pl.judge.rounds import Round, judge_both_orders
+from omnithink_pl.judge.statistics import JudgeStatistics
+from omnithink_pl.policy import load_policy
+from omnithink_pl.rollout.base import Sampling
+from omnithink_pl.rollout.transformers import TransformersEngine
+
+if TYPE_CHECKING:
+    from omnithink_pl.judge.prompt import Letter
+    from omnithink_pl.policy import Policy
+    from omnithink_pl.rollout.base import RolloutEngine
+
+
+@final
+class ModelJudge:
+    """Needs no server. Greedy, in both orders; a disagreement is a tie.
+
+    The policy as its own judge drifts while it is trained: what it rewards is what it has come to like. Nothing is
+    cached, for that reason.
+
+    Args:
+        model: The judge, a directory or hub id in Hugging Face format; null for the policy that is trained, which
+            is asked through its own rollout engine.
+        prompt: Version of a prompt of this package, or the path of another.
+        max_tokens: Longest reply.
+        batch_rows: Questions that a second model answers at the same time.
+        device: Where a second model lies, such as ``cuda``; the CPU if null.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        prompt: str = "pairwise_v1",
+        max_tokens: int = 512,
+        batch_rows: int = 32,
+        device: str | None = None,
+    ) -> None:
+        self.model = model
+        self.prompt = PairwisePrompt.load(prompt)
+        self.max_tokens = max_tokens
+        self.batch_rows = batch_rows
+        self.device = device
+        self._asked: tuple[Policy, RolloutEngine] | None = None
+        self._statistics = JudgeStatistics()
+
+    def attach(self, policy: Policy, engine: RolloutEngine) -> None:
+        """Take the policy that is trained as judge, unless there is a second model."""
+        if self.model is None:
+            self._asked = (policy, engine)
+
+    def compare(self, comparisons: Sequence[Comparison]) -> list[Preference | JudgeUnavailable]:
+        """One preference, or why there is none, per comparison, in order.
+
+        Raises:
+            BadInput: If the policy is to judge, and there is none: outside training.
+        """
+        judged = judge_both_orders(comparisons, self._ask)
+        self._statistics.judged(judged)
+        return [one.verdict for one in judged]
+
+    def metrics(self) -> dict[str, float]:
+        """Rates and tokens since the last call."""
+        return self._statistics.metrics()
+
+    def close(self) -> None:
+        """Let a second model go; it is loaded again when asked again."""
+        if self.model is not None:
+            self._asked = None
+
+    def _ask(self, rounds: list[Round]) -> list[Letter | JudgeUnavailable]:
+        policy, engine = self._judge()
+        prompts = [policy.encode(one.messages(self.prompt)) for one in rounds]
+        fitting = [i for i, prompt in enumerate(prompts) if len(prompt) + self.max_tokens <= policy.context]
+        said: list[Letter | JudgeUnavailable] = [
+            JudgeUnavailable(f"{len(prompt)} tokens exceed the judge's context", "request refused")
+            for prompt in prompts
+        ]
+        sampling = Sampling(1, 0.0, 1.0, self.max_tokens)
+        replies = engine.generate([prompts[i] for i in fitting], sampling, 0) if fitting else []
+        self._statistics.count(rounds=len(rounds))
+        for i, (reply,) in zip(fitting, replies, strict=True):
+            letter = parse_verdict(reply.text)
+            self._statistics.count(
+                replies=1,
+                unparseable=letter is None,
+                prompt_tokens=len(prompts[i]),
+                completion_tokens=len(reply.token_ids),
+            )
+            said[i] = letter or JudgeUnavailable("no verdict in the reply", "unparseable")
+        return said
+
+    def _judge(self) -> tuple[Policy, RolloutEngine]:
+        if self._asked is None:
+            if self.model is None:
+                raise BadInput("judge.model is null, so the policy judges, and only training has one; name a model")
+            policy = load_policy(self.model)
+            policy.model.to(torch.device(self.device or "cpu"))
+            engine = TransformersEngine(self.batch_rows)
+            engine.attach(policy)
+            self._asked = (policy, engine)
+        return self._asked

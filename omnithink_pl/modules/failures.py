@@ -1,0 +1,148 @@
+"""What happens when rewards cannot be computed."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+from omnithink_pl.errors import BadInput, RewardFailure
+from omnithink_pl.types import Example, Group, Score, State
+
+_CAUSES = 8
+_OTHER = "other"
+
+
+@dataclass(frozen=True)
+class FailurePolicy:
+    """When training goes on without some rewards, and when it does not.
+
+    Args:
+        max_rate: Share of a task's completions that may fail to be scored, over ``window`` batches.
+        window: Batches with the task that the rate is taken over; all there are while they are fewer.
+        on_outage: What follows on a higher rate: ``stop`` ends the run with the cause, a checkpoint and exit code 1;
+            ``pause`` samples nothing from the task for a while and goes on with the others of the stage.
+        retry_after: Steps for which a task is paused.
+        reward_timeout: Seconds that one reward may take for a batch before all of it has failed: the last resort,
+            for rewards have shorter limits of their own.
+    """
+
+    max_rate: float = 0.2
+    window: int = 10
+    on_outage: Literal["stop", "pause"] = "stop"
+    retry_after: int = 10
+    reward_timeout: float = 600.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.max_rate <= 1.0:
+            raise BadInput(f"model.failures.max_rate is {self.max_rate}; it is a share, so use 0 to 1")
+        for key in ("window", "retry_after", "reward_timeout"):
+            if getattr(self, key) <= 0:
+                raise BadInput(f"model.failures.{key} is {getattr(self, key)}; use more than 0")
+
+
+@final
+class FailureMonitor:
+    """Watches the failures of each task, and pauses tasks. Its state is plain values, for checkpoints.
+
+    Args:
+        policy: What follows on failures.
+    """
+
+    def __init__(self, policy: FailurePolicy) -> None:
+        self.policy = policy
+        self._recent: dict[str, list[tuple[int, int]]] = {}  # failed and all completions of the last batches
+        self._paused: dict[str, int] = {}  # the step at which the task is tried again
+        self._cause = ""
+
+    def admit(self, batch: Sequence[Example], step: int, stage: Collection[str]) -> list[Example]:
+        """The examples of a batch whose task is not paused; tasks whose pause is over come back.
+
+        Args:
+            batch: Examples of a step.
+            step: Zero-based.
+            stage: Tasks that the stage trains.
+
+        Raises:
+            RewardFailure: If all of them are paused.
+        """
+        self._paused = {task: until for task, until in self._paused.items() if step < until}
+        if self._paused and set(stage) <= self._paused.keys():
+            raise RewardFailure(
+                f"all tasks of the stage ({', '.join(stage)}) are paused, most often: {self._cause}. Mend the cause "
+                f"and continue with --ckpt_path last"
+            )
+        return [example for example in batch if example.task not in self._paused]
+
+    def observe(self, groups: Sequence[Group], scores: Sequence[Sequence[Score]], step: int) -> None:
+        """Note what failed in a batch.
+
+        Raises:
+            RewardFailure: If a task fails too often and the policy is to stop. The batch is then not noted: it is
+                not trained on, and a resumed run meets it again.
+        """
+        recent, paused = dict(self._recent), dict(self._paused)
+        for task in dict.fromkeys(group.example.task for group in groups):
+            own = [s for g, row in zip(groups, scores, strict=True) if g.example.task == task for s in row]
+            count = (sum(score.state is State.FAILED for score in own), len(own))
+            recent[task] = [*recent.get(task, ()), count][-self.policy.window :]
+            failed, total = (sum(column) for column in zip(*recent[task], strict=True))
+            if failed <= self.policy.max_rate * total:
+                continue
+            self._cause = most_frequent(own) or self._cause
+            if self.policy.on_outage == "stop":
+                raise RewardFailure(self._verdict(task, failed, total, len(recent[task])))
+            del recent[task]
+            paused[task] = step + 1 + self.policy.retry_after
+        self._recent, self._paused = recent, paused
+
+    def metrics(self) -> dict[str, float]:
+        """The number of paused tasks, where tasks can be."""
+        return {"train/paused_tasks": float(len(self._paused))} if self.policy.on_outage == "pause" else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run has to know."""
+        return {"recent": dict(self._recent), "paused": dict(self._paused), "cause": self._cause}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._recent, self._paused, self._cause = dict(state["recent"]), dict(state["paused"]), state["cause"]
+
+    def _verdict(self, task: str, failed: int, total: int, batches: int) -> str:
+        return (
+            f"{task}: {failed} of {total} rewards of the last {batches} batches could not be computed, most often: "
+            f"{self._cause}. Mend the cause and continue with --ckpt_path last; or raise model.failures.max_rate (now "
+            f"{self.policy.max_rate}), or train without the task meanwhile with model.failures.on_outage: pause"
+        )
+
+
+def most_frequent(scores: Sequence[Score]) -> str:
+    """The reason that failed components give most often; empty if none failed."""
+    reasons = Counter(reason for score in scores for reason in _reasons(score))
+    return reasons.most_common(1)[0][0] if reasons else ""
+
+
+def causes(scores: Sequence[Score]) -> dict[str, int]:
+    """Failed completions by cause, at most eight causes; the rest is ``other``.
+
+    Returns:
+        Counts by :func:`cause`. A completion with two causes counts under the first.
+    """
+    found = Counter(cause(reasons[0]) for score in scores if (reasons := _reasons(score)))
+    kept = dict(found.most_common(_CAUSES))
+    rest = found.total() - sum(kept.values())
+    return kept | ({_OTHER: kept.get(_OTHER, 0) + rest} if rest else {})
+
+
+def cause(reason: str) -> str:
+    """A reason's part before the colon, as a metric may be named: ``judge timed out: ...`` is ``judge_timed_out``.
+
+    Details, and numbers, which would make a metric of their own each, are left out.
+    """
+    return re.sub(r"[^a-z]+", "_", reason.partition(":")[0].lower()).strip("_")[:40] or _OTHER
+
+
+def _reasons(score: Score) -> list[str]:
+    return [c.outcome.reason for c in score.components if c.outcome.state is State.FAILED]

@@ -1,0 +1,59 @@
+"""Starts the scripted server and speaks to it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class ScriptedServer:
+    """The server's process.
+
+    Args:
+        port: To listen on; one that is free if 0.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("server.py")), str(port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+
+    def script(self, **settings: Any) -> None:
+        """Behave so from now on, and count from 0."""
+        whole = {"share": 0.0, "always": None, "biased": False, "slow": 5.0} | settings
+        request = urllib.request.Request(self.url, json.dumps(whole).encode(), method="PUT")
+        urllib.request.urlopen(request).close()
+
+    def log(self) -> dict[str, int]:
+        """Requests and faults since the last ``script``."""
+        with urllib.request.urlopen(self.url) as reply:
+            return json.load(reply)
+
+    def kill(self) -> None:
+        """End it, if it has not ended yet."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+@contextmanager
+def scripted_server(port: int = 0) -> Iterator[ScriptedServer]:
+    server = ScriptedServer(port)
+    try:
+        yield server
+    finally:
+        server.kill()

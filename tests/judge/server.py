@@ -1,0 +1,155 @@
+"""An OpenAI-compatible server in a process of its own, whose verdicts and faults are scripted.
+
+A text is as good as the number after ``quality`` in it; without one, as its hash has it. Faults depend on the
+request's text alone: the same request has the same faults in every run, and after so many attempts it is answered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import socket
+import struct
+import sys
+import threading
+import time
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+
+FAULTS = ("429", "500", "slow", "half", "garbage", "wrong shape", "reset")
+
+
+def texts(prompt: str) -> list[str]:
+    """Request, answer A and answer B, as a reader who trusts the markers finds them."""
+    fence = prompt.split(" ", 1)[0]
+    parts = re.split(rf"^{re.escape(fence)} (?:REQUEST|ANSWER A|ANSWER B|END)$", prompt, flags=re.MULTILINE)
+    return [part.strip("\n") for part in parts[1:4]]
+
+
+def quality(text: str) -> int:
+    found = re.search(r"quality (\d+)", text)
+    return int(found[1]) if found else hashlib.sha256(text.encode()).digest()[0] % 4
+
+
+def reply(prompt: str, biased: bool) -> str:
+    question, a, b = texts(prompt)
+    if "mumble" in question:
+        return "I could not say which one I like more."
+    if "think aloud" in question:
+        return f"[[A]] or [[B]]? A says:\n{a}\n[[{winner(a, b, biased)}]]"
+    return f"A reads well, B too.\n[[{winner(a, b, biased)}]]"
+
+
+def winner(a: str, b: str, biased: bool) -> str:
+    if quality(a) == quality(b):
+        return "A" if biased else "C"
+    return "A" if quality(a) > quality(b) else "B"
+
+
+class Script(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    settings: ClassVar[dict[str, Any]] = {}
+    lock = threading.Lock()
+    seen: ClassVar[Counter[str]] = Counter()
+    log: ClassVar[Counter[str]] = Counter()
+    sleeping = 0
+
+    def do_GET(self) -> None:
+        with self.lock:
+            self.send(200, dict(self.log))
+
+    def do_PUT(self) -> None:
+        with self.lock:
+            self.settings.update(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.log.clear()
+            self.seen.clear()
+            self.send(200, {})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        text = json.dumps(body)
+        with self.lock:
+            self.log["requests"] += 1
+            self.seen[text] += 1
+            attempt = self.seen[text]
+        self.answer(body, self.fault(text, attempt))
+
+    def fault(self, text: str, attempt: int) -> str | None:
+        if self.settings.get("always"):
+            return str(self.settings["always"])
+        digest = hashlib.sha256(f"{attempt}:{text}".encode()).digest()
+        if attempt > 4 or digest[0] >= 256 * self.settings.get("share", 0.0):
+            return None
+        return FAULTS[digest[1] % len(FAULTS)]
+
+    def answer(self, body: dict[str, Any], fault: str | None) -> None:
+        if fault:
+            with self.lock:
+                self.log[fault] += 1
+        if fault == "slow":
+            self.sleep()
+        if fault == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            self.close_connection = True
+            return
+        if fault is not None and fault.isdigit():
+            self.send(int(fault), {"error": {"message": f"scripted; your key is {self.headers['authorization']}"}})
+            return
+        prompt = next(message["content"] for message in body["messages"] if message["role"] == "user")
+        reminded = len(body["messages"]) > 2
+        said = "[[A]]" if reminded and "mumble once" in prompt else reply(prompt, self.settings.get("biased", False))
+        message = {"role": "assistant", "content": said}
+        usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+        whole: dict[str, Any] = {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": body["model"],
+            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
+            "usage": usage,
+        }
+        self.send(200, {"choices": []} if fault == "wrong shape" else whole, fault)
+
+    def sleep(self) -> None:
+        cls = type(self)
+        with self.lock:
+            cls.sleeping += 1
+            self.log["asleep at once"] = max(self.log["asleep at once"], cls.sleeping)
+        time.sleep(self.settings.get("slow", 5.0))
+        with self.lock:
+            cls.sleeping -= 1
+
+    def send(self, status: int, content: dict[str, Any], fault: str | None = None) -> None:
+        raw = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(raw)))
+        if fault in ("half", "slow"):
+            self.close_connection = True
+        self.end_headers()
+        sent = {"half": raw[: len(raw) // 2], "garbage": b"\xff{" * (len(raw) // 2)}.get(str(fault), raw)
+        try:
+            self.wfile.write(sent.ljust(len(raw)) if fault == "garbage" else sent)
+        except OSError:  # a client that waited no longer
+            self.close_connection = True
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A closed connection is part of the script."""
+
+
+if __name__ == "__main__":
+    with Server(("127.0.0.1", int(sys.argv[1]) if len(sys.argv) > 1 else 0), Script) as server:
+        print(server.server_address[1], flush=True)
+        threading.Thread(target=lambda: (sys.stdin.read(), server.shutdown()), daemon=True).start()
+        server.serve_forever(poll_interval=0.05)

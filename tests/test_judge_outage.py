@@ -1,0 +1,96 @@
+"""A fit whose judge is killed half-way: it stops or goes on as the policy says, and no reward is made up."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from main import CONFIGS, EXPECTED, main
+from omnithink_pl.errors import RewardFailure
+from tests.callbacks.test_resume import assert_same, histories
+from tests.judge.outage import Outage
+from tests.judge.scripted import ScriptedServer, scripted_server
+
+STEPS, KILLED = 5, 2
+
+
+def settings(directory: Path, server: ScriptedServer, *more: str) -> list[str]:
+    judge = "--data.tasks.writing.init_args.judge.init_args"
+    return [
+        "fit",
+        f"--config={CONFIGS / 'judge' / 'openai.yaml'}",
+        "--name=short",
+        f"--curriculum.stages=[{{tasks: {{qa: 1, writing: 1}}, steps: {STEPS}}}, {{tasks: {{math: 1}}, steps: 1}}]",
+        "--data.batch_size=2",
+        "--model.group_size=4",
+        "--model.failures.max_rate=0.5",
+        "--model.failures.window=1",
+        "--evaluation.evaluator.prompts=2",
+        "--evaluation.evaluator.samples=1",
+        "--checkpoints.every_n_steps=10",
+        f"{judge}.endpoint.base_url={server.url}",
+        f"{judge}.endpoint.api_key_env=null",
+        f"{judge}.endpoint.attempts=2",
+        f"{judge}.endpoint.longest_wait=0.01",
+        f"{judge}.cache={directory}/judge.sqlite",
+        f"--trainer.default_root_dir={directory}",
+        f"--trainer.logger.init_args.tracking_uri=sqlite:///{directory}/mlflow.db",
+        *more,
+    ]
+
+
+def outage(server: ScriptedServer, back: int | None = None) -> str:
+    arguments = f"{{pid: {server.process.pid}, port: {server.port}, step: {KILLED}, back: {back or 'null'}}}"
+    return f"--trainer.callbacks=[{{class_path: tests.judge.outage.Outage, init_args: {arguments}}}]"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> dict[str, list[tuple[int, float]]]:
+    directory = tmp_path_factory.mktemp("undisturbed")
+    shutil.copy(empty_store, directory / "mlflow.db")
+    with scripted_server() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["main.py"])
+        main(settings(directory, server))
+    return histories(directory)
+
+
+@pytest.fixture
+def started_again() -> Iterator[None]:
+    yield
+    if Outage.started is not None:
+        Outage.started.kill()
+        Outage.started = None
+
+
+def test_stopped_with_the_cause_and_resumed_it_equals_an_undisturbed_run(
+    undisturbed: dict[str, list[tuple[int, float]]], tmp_path: Path, tracking_uri: str
+) -> None:
+    with scripted_server() as server, pytest.raises(RewardFailure, match=r"writing: 4 of 4 .*connection failed"):
+        main(settings(tmp_path, server, outage(server)))
+    assert issubclass(RewardFailure, EXPECTED)  # which the command line turns into a message and exit code 1
+    with scripted_server(server.port) as again:
+        main(settings(tmp_path, again, "--ckpt_path=last"))
+    assert_same(undisturbed, histories(tmp_path), "metrics")
+
+
+@pytest.mark.usefixtures("started_again")
+def test_paused_the_others_go_on_and_the_task_comes_back(
+    undisturbed: dict[str, list[tuple[int, float]]], tmp_path: Path, tracking_uri: str
+) -> None:
+    pause = ["--model.failures.on_outage=pause", "--model.failures.retry_after=1"]
+    with scripted_server() as server:
+        main(settings(tmp_path, server, *pause, outage(server, back=KILLED + 2)))
+    got = histories(tmp_path)
+    for task, metric in (("qa", "reward"), ("qa", "total"), ("writing", "reward"), ("writing", "judge/win_rate")):
+        name = f"train/{task}/{metric}"
+        same = KILLED + 1 if task == "qa" else KILLED  # the step that the outage hit has qa's rewards as ever
+        assert got[name][:same] == undisturbed[name][:same]
+    assert [step for step, _ in got["train/qa/reward"]] == [1, 2, 3, 4, 5]
+    assert [step for step, _ in got["train/writing/reward"]] == [1, 2, 5], "3 failed, 4 was paused"
+    assert got["train/writing/failed/judge_connection_failed"] == [(3, 4.0)]
+    assert got["train/paused_tasks"] == [(1, 0.0), (2, 0.0), (3, 1.0), (4, 1.0), (5, 0.0), (6, 0.0)]
+    assert got["train/qa/share"] == [(1, 0.5), (2, 0.5), (3, 0.5), (4, 1.0), (5, 0.5)]
+    assert [step for step, _ in got["train/math/reward"]] == [6]
