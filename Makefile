@@ -1,7 +1,7 @@
 # `make help` lists the targets. PYTHON makes the environment, ARGS goes to the command behind a target.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev fit test check format ui embedded clean
+.PHONY: help setup setup-dev sandbox fit test check format ui embedded clean
 
 PYTHON ?= python3
 ARGS ?=
@@ -12,9 +12,9 @@ PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-setup: $(VENV)/.installed ## Make .venv and install what training needs
+setup: sandbox $(VENV)/.installed ## Make .venv and install what training needs
 
-setup-dev: $(VENV)/.installed-dev ## The same, with the tools for tests and checks
+setup-dev: sandbox $(VENV)/.installed-dev ## The same, with the tools for tests and checks
 
 fit: setup ## Train: the embedded curriculum; more arguments through ARGS="--seed_everything=1"
 	$(BIN)/python main.py fit --config configs/curriculum.yaml $(ARGS)
@@ -36,6 +36,11 @@ ui: setup ## Open the MLflow UI on the runs of this folder
 
 embedded: setup ## Make the embedded policy again, from nothing
 	$(BIN)/python -m omnithink_pl.embedded.make $(ARGS)
+
+sandbox: ## Install bubblewrap if this is root on Debian or Ubuntu; see docs/security.md
+	@command -v bwrap >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null \
+	  || { apt-get update -qq && apt-get install -y -qq bubblewrap libseccomp2; } >/dev/null \
+	  || echo "bubblewrap could not be installed; programs will be sealed by Landlock"
 
 clean: ## Remove caches and build outputs; keeps .venv and runs
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,1 @@
+"""What runs inside a box. Only the standard library, and no module of ours from outside this package."""
