@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from omnithink_pl.rollout.base import check_prompts
 from omnithink_pl.rollout.decoding import decode
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class TransformersEngine:
         """
         if self._policy is None:
             raise RuntimeError("TransformersEngine.generate before attach; call attach(policy) once")
-        _check(prompts, sampling, self._policy.context)
+        check_prompts(prompts, sampling, self._policy.context)
         generator = torch.Generator().manual_seed(seed)
         shape = (len(prompts), sampling.n, sampling.max_tokens)
         noise = torch.rand(shape, generator=generator, dtype=torch.float64)
@@ -72,17 +73,6 @@ class TransformersEngine:
         for start in range(0, len(order), size):
             for first in range(0, n, self.batch_rows):
                 yield order[start : start + size], first
-
-
-def _check(prompts: Sequence[Sequence[int]], sampling: Sampling, context: int) -> None:
-    for row, prompt in enumerate(prompts):
-        if not prompt:
-            raise ValueError(f"prompt {row} has no tokens; check the chat template")
-        if len(prompt) + sampling.max_tokens > context:
-            raise ValueError(
-                f"prompt {row} has {len(prompt)} tokens, with max_tokens={sampling.max_tokens} more than the "
-                f"policy's context of {context}; lower max_tokens or leave out long prompts"
-            )
 
 
 @contextmanager
