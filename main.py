@@ -25,14 +25,14 @@ from callbacks.progress import CurriculumProgress
 from callbacks.resume import find_checkpoint, read_checkpoint
 from callbacks.tracking import Tracking
 from omnithink_pl.data import MultiTaskData
-from omnithink_pl.errors import BadInput
+from omnithink_pl.errors import BadInput, EngineFailure
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.modules.mt_grpo import RewardFailure, TrainingDiverged
 from omnithink_pl.tracking import TrackingError, TrackingLogger
 
 CONFIGS = Path(__file__).parent.resolve() / "configs"
 # What a user can mend; anything else is a bug and keeps its traceback.
-EXPECTED = (BadInput, CheckpointError, RewardFailure, TrackingError, TrainingDiverged)
+EXPECTED = (BadInput, CheckpointError, EngineFailure, RewardFailure, TrackingError, TrainingDiverged)
 
 log = logging.getLogger("omnithink")
 

@@ -5,3 +5,7 @@ from __future__ import annotations
 
 class BadInput(ValueError):
     """A config, a row or a file that cannot be used. The command line shows it without a traceback."""
+
+
+class EngineFailure(RuntimeError):
+    """The engine that samples completions could not start or died; the message names the setting to change."""
