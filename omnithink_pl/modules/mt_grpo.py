@@ -17,7 +17,7 @@ from omnithink_pl.advantage import GroupAdvantage
 from omnithink_pl.correction import ImportanceCorrection
 from omnithink_pl.errors import BadInput
 from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
-from omnithink_pl.modules.processes import gather_rows, own_gradients, sum_gradients
+from omnithink_pl.modules.processes import check_processes, gather_rows, own_gradients, sum_gradients
 from omnithink_pl.modules.reference import Anchor, ReferencePolicy
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.update import TokenStats, UpdatePlan
@@ -129,7 +129,9 @@ class MultiTaskGRPO(L.LightningModule):
         for examples in self.trainer.datamodule.held_out.values():  # type: ignore[attr-defined]
             self.check_prompts(examples)
         self.reference.to(self.device)
+        check_processes(self.trainer.world_size)
         self.engine.attach(self.policy)
+        check_processes(self.trainer.world_size)
 
     def check_prompts(self, examples: list[Example]) -> None:
         """Refuse a prompt that leaves no room for a completion.

@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 
 def process_count() -> int:
@@ -18,13 +19,26 @@ def process_count() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def sum_over_processes(counts: Sequence[int], device: torch.device) -> list[int]:
-    """Each count summed over all processes."""
+def check_processes(expected: int) -> None:
+    """Refuse to train where processes would each train a policy of their own without a sign of it.
+
+    Raises:
+        RuntimeError: If there are not as many processes in the group as Lightning counts.
+    """
+    if process_count() != expected:
+        raise RuntimeError(
+            f"the process group has {process_count()} processes, Lightning counts {expected}: something made a group "
+            f"before the trainer did; build engines in attach, and nothing distributed before fit"
+        )
+
+
+def sum_over_processes(numbers: Sequence[N], device: torch.device) -> list[N]:
+    """Each number summed over all processes."""
     if process_count() == 1:
-        return list(counts)
-    total = torch.tensor(counts, dtype=torch.int64, device=device)
+        return list(numbers)
+    total = torch.tensor(numbers, device=device)
     dist.all_reduce(total)
-    return [int(count) for count in total.tolist()]
+    return total.tolist()
 
 
 def own_gradients(model: object) -> AbstractContextManager[None]:

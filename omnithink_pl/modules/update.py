@@ -155,7 +155,7 @@ class UpdatePlan:
             backward: Called with the loss of each micro-batch.
 
         Returns:
-            The batch's loss and one row of statistics per completion.
+            The loss of the batch, over all processes, and one row of statistics per completion of this one.
         """
         loss, stats = 0.0, []
         for portion in self.portions:
@@ -180,7 +180,8 @@ class UpdatePlan:
             backward(terms.loss)
             loss += float(terms.loss.detach())
             stats += _token_stats(portion, now, terms, self.correction)
-        return loss, stats
+        (whole,) = sum_over_processes([loss], self.device)
+        return whole, stats
 
     def _logprobs(self, model: PreTrainedModel, portion: Portion, top_p: float) -> TokenLogprobs:
         return token_logprobs(

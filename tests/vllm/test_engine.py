@@ -7,7 +7,7 @@ import pytest
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.rollout.transformers import TransformersEngine
 from omnithink_pl.rollout.vllm import ColocatedVLLM
-from tests.tiny import EOS, TinyPolicy, tiny_qwen
+from tests.tiny import EOS, TinyPolicy, random_tokens, tiny_qwen
 from tests.vllm.policies import PROMPTS, attached, distance, tokens
 
 
@@ -85,6 +85,12 @@ def test_a_completion_ends_at_the_first_stop_token_or_is_cut() -> None:
 def test_more_completions_than_fit_are_decoded_all_the_same() -> None:
     engine, policy = attached(tiny_qwen(), max_rows=3)
     assert distance(engine, policy.model, Sampling(8, max_tokens=12)) < 1e-4
+
+
+def test_more_prompt_tokens_than_one_step_takes_are_computed_all_the_same() -> None:
+    engine, policy = attached(tiny_qwen())
+    prompts = random_tokens(*range(60, 120))  # 5370 tokens, where a step takes 4096
+    assert distance(engine, policy.model, Sampling(2, max_tokens=2), prompts) < 1e-4
 
 
 def test_no_prompts_no_completions(built: tuple[ColocatedVLLM, TinyPolicy]) -> None:

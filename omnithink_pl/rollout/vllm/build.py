@@ -57,7 +57,7 @@ def build(policy: Policy, settings: ColocatedVLLM, context: int) -> LLM:
             logprobs_mode="processed_logprobs",  # of the distribution sampled from, after temperature and top-p
             seed=0,
             disable_log_stats=True,
-            **(_on_cpu(settings) if current_platform.is_cpu() else _on_gpu(settings)),
+            **(_on_cpu(settings, context) if current_platform.is_cpu() else _on_gpu(settings)),
         )
 
 
@@ -70,8 +70,15 @@ def write_architecture(model: PreTrainedModel, directory: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"architectures": [name]}))
 
 
-def _on_cpu(settings: ColocatedVLLM) -> dict[str, Any]:
-    return {"enforce_eager": True, **_cache(settings)}
+def _on_cpu(settings: ColocatedVLLM, context: int) -> dict[str, Any]:
+    return {
+        "enforce_eager": True,
+        # vLLM 0.32 cannot split a prompt that has a seed of its own: it rewinds the seed's generator by an offset, which
+        # generators on a CPU do not have, and dies as soon as the prompts of a batch exceed its token budget.
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(context, 4096),
+        **_cache(settings),
+    }
 
 
 def _on_gpu(settings: ColocatedVLLM) -> dict[str, Any]:

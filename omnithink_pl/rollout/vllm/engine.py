@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 # Read whenever vLLM is called; set for the while of a call only.
 VARIABLES = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine's core in this process: weights are handed over, not sent
-    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_LOGGING_LEVEL": "CRITICAL",  # what goes wrong is raised; besides, vLLM prints its whole state
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # training keeps its cores
     "VLLM_NO_USAGE_STATS": "1",
     "TQDM_DISABLE": "1",
