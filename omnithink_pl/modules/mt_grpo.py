@@ -165,7 +165,7 @@ class MultiTaskGRPO(L.LightningModule):
         with self._timed("rollout"):
             prompts = [self.policy.encode(example.messages) for example in batch]
             self.engine.sync()
-            # The same on every rank: what an engine draws for a prompt follows from the prompt, not from its place.
+            # The same in every process: an engine may draw the same for a prompt wherever it is drawn.
             seed = derive_seed(self.seed, self.steps_done, 0)
             sampled = self.engine.generate(prompts, self.sampling, seed)
             return [Group(*parts) for parts in zip(batch, map(tuple, prompts), sampled, strict=True)]

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
+import torch.distributed as dist
 
 from omnithink_pl.rollout.base import check_prompts
 from omnithink_pl.rollout.decoding import decode
+from omnithink_pl.seeds import derive_seed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -50,7 +52,9 @@ class TransformersEngine:
         if self._policy is None:
             raise RuntimeError("TransformersEngine.generate before attach; call attach(policy) once")
         check_prompts(prompts, sampling, self._policy.context)
-        generator = torch.Generator().manual_seed(seed)
+        # Noise goes by place in the batch, so each process needs its own.
+        rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+        generator = torch.Generator().manual_seed(derive_seed(seed, rank) if rank else seed)
         shape = (len(prompts), sampling.n, sampling.max_tokens)
         noise = torch.rand(shape, generator=generator, dtype=torch.float64)
         drawn: list[list[Completion]] = [[] for _ in prompts]

@@ -73,8 +73,8 @@ def write_architecture(model: PreTrainedModel, directory: Path) -> None:
 def _on_cpu(settings: ColocatedVLLM, context: int) -> dict[str, Any]:
     return {
         "enforce_eager": True,
-        # vLLM 0.32 cannot split a prompt that has a seed of its own: it rewinds the seed's generator by an offset, which
-        # generators on a CPU do not have, and dies as soon as the prompts of a batch exceed its token budget.
+        # vLLM 0.32 cannot split a prompt that has a seed of its own: it rewinds the seed's generator by an offset,
+        # which generators on a CPU do not have, and dies as soon as the prompts of a batch exceed its token budget.
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(context, 4096),
         **_cache(settings),
