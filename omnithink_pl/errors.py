@@ -9,3 +9,7 @@ class BadInput(ValueError):
 
 class RewardFailure(RuntimeError):
     """Too many rewards could not be computed; training on would be training on noise."""
+
+
+class EngineFailure(RuntimeError):
+    """The engine that samples completions could not start or died; the message names the setting to change."""

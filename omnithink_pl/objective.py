@@ -18,6 +18,25 @@ from torch import Tensor
 from omnithink_pl.errors import BadInput
 
 
+class Totals(NamedTuple):
+    """How much a batch holds, over all processes: what its means divide by.
+
+    Args:
+        groups: Groups with at least one scored completion.
+        completions: Scored completions.
+        tokens: Tokens of them.
+    """
+
+    groups: int
+    completions: int
+    tokens: int
+
+    @classmethod
+    def of(cls, lengths: Sequence[Sequence[int]]) -> Totals:
+        """Count the tokens of every scored completion, by group."""
+        return cls(sum(map(bool, lengths)), sum(map(len, lengths)), sum(map(sum, lengths)))
+
+
 class Terms(NamedTuple):
     """The loss of a micro-batch and what is worth watching about it.
 
@@ -59,19 +78,20 @@ class Objective:
                 f"{self.clip_low} and {self.clip_high}"
             )
 
-    def weights(self, lengths: Sequence[Sequence[int]], max_tokens: int) -> list[list[float]]:
+    def weights(
+        self, lengths: Sequence[Sequence[int]], max_tokens: int, totals: Totals | None = None
+    ) -> list[list[float]]:
         """The weight of each completion's tokens in the batch's loss.
 
         Args:
             lengths: Tokens of every scored completion, by group; groups may be empty.
             max_tokens: The longest completion that could have been sampled.
+            totals: Of the batch where ``lengths`` is only one process's part of it.
 
         Returns:
             One number per completion, in the shape of ``lengths``.
         """
-        groups = sum(1 for group in lengths if group)
-        completions = sum(len(group) for group in lengths)
-        tokens = sum(sum(group) for group in lengths)
+        groups, completions, tokens = totals or Totals.of(lengths)
         if self.aggregation == "token":
             return [[1.0 / tokens for _ in group] for group in lengths]
         if self.aggregation == "constant":
@@ -87,6 +107,7 @@ class Objective:
         advantages: Tensor,
         beta: Tensor,
         weights: Tensor,
+        importance: Tensor | None = None,
     ) -> Terms:
         """The loss of a micro-batch.
 
@@ -98,6 +119,9 @@ class Objective:
             advantages: ``[N]``.
             beta: ``[N]`` KL coefficient of the completion's task.
             weights: ``[N]`` from :meth:`weights`.
+            importance: ``[N, T]`` weight of each token where another distribution than the policy's was sampled
+                from, without gradient; all ones if not given. The whole bracket is an expectation, so it
+                multiplies the KL term too.
 
         Returns:
             Loss and diagnostics.
@@ -111,6 +135,8 @@ class Objective:
         surrogate = torch.minimum(ratio * advantage, clipped_ratio * advantage)
         kl = kl_estimate(logprobs, reference_logprobs).masked_fill(~mask, 0.0)
         per_token = (surrogate - beta[:, None] * kl).masked_fill(~mask, 0.0)
+        if importance is not None:
+            per_token = per_token * importance
         loss = -(per_token.sum(dim=1) * weights).sum()
         clipped = (clipped_ratio * advantage < ratio * advantage) & mask
         return Terms(loss, kl.detach(), clipped)

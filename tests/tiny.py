@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,10 +66,24 @@ def random_tokens(*lengths: int, seed: int = 0) -> list[list[int]]:
 
 
 def teacher_forced(
-    model: PreTrainedModel, prompt: Sequence[int], completion: Sequence[int], temperature: float = 1.0
+    model: PreTrainedModel,
+    prompt: Sequence[int],
+    completion: Sequence[int],
+    temperature: float = 1.0,
+    top_p: float = 1.0,
 ) -> list[float]:
     """Log-probabilities of a completion: one sequence, one forward, no cache, no padding."""
     with torch.no_grad():
         logits = model(torch.tensor([[*prompt, *completion]]), use_cache=False).logits[0].double()
-    rows = (logits[len(prompt) - 1 : -1] / temperature).log_softmax(-1)
-    return [float(row[token]) for row, token in zip(rows, completion, strict=True)]
+    rows = (logits[len(prompt) - 1 : -1] / temperature).softmax(-1).tolist()
+    return [math.log(row[token] / mass(row, token, top_p)) for row, token in zip(rows, completion, strict=True)]
+
+
+def mass(probabilities: Sequence[float], token: int, top_p: float) -> float:
+    """Probability of the smallest nucleus and the token, by the definition: add the most likely until it is enough."""
+    inside: set[int] = set()
+    for other in sorted(range(len(probabilities)), key=lambda other: -probabilities[other]):
+        if sum(probabilities[one] for one in inside) >= top_p:
+            break
+        inside.add(other)
+    return sum(probabilities[one] for one in inside | {token})

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from omnithink_pl.modules.layout import Layout, Padding, packed, separate
+from omnithink_pl.rollout.sampling import nucleus
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -39,6 +40,7 @@ def token_logprobs(
     temperature: float = 1.0,
     share_prompt: bool = True,
     padding: Padding = "right",
+    top_p: float = 1.0,
 ) -> TokenLogprobs:
     """Log-probabilities of the completions of each prompt.
 
@@ -54,6 +56,8 @@ def token_logprobs(
         temperature: Logits are divided by it, as when sampling; above 0.
         share_prompt: Compute each prompt once for its completions.
         padding: Side on which short rows are padded; the result does not depend on it.
+        top_p: As when sampling: the distribution is renormalised over the model's own nucleus, to which the token
+            that was drawn always belongs.
 
     Returns:
         Rows in group order: all completions of the first prompt, then those of the second, and so on.
@@ -72,8 +76,23 @@ def token_logprobs(
             position_ids=layout.positions.to(model.device),
             use_cache=False,
         ).logits[0]
-    targets = [token for siblings in completions for completion in siblings for token in completion]
-    return _gather(logits.float() / temperature, torch.tensor(targets, device=logits.device), layout)
+    drawn = [token for siblings in completions for completion in siblings for token in completion]
+    targets = torch.tensor(drawn, device=logits.device)
+    logits = logits.float() / temperature
+    return _gather(within_nucleus(logits, targets, top_p), targets, layout)
+
+
+def within_nucleus(logits: Tensor, targets: Tensor, top_p: float) -> Tensor:
+    """Logits [tokens, vocabulary] with minus infinity outside the nucleus and the target [tokens].
+
+    The target was inside when it was drawn. It can lie outside now where rounding moves the nucleus's edge, or after
+    an update; without it the ratio would be 0 and the token lost.
+    """
+    if top_p >= 1.0:
+        return logits
+    with torch.no_grad():
+        kept = nucleus(logits.softmax(-1), top_p).scatter_(-1, targets.unsqueeze(-1), True)
+    return logits.masked_fill(~kept, -torch.inf)
 
 
 def _gather(logits: Tensor, targets: Tensor, layout: Layout) -> TokenLogprobs:
@@ -83,7 +102,8 @@ def _gather(logits: Tensor, targets: Tensor, layout: Layout) -> TokenLogprobs:
     every = logits.log_softmax(-1)
     with torch.no_grad():
         entropy = torch.zeros(mask.shape, device=logits.device)
-        entropy[mask] = -(every.exp() * every).sum(-1)
+        # A finite number times a probability of 0 is 0; minus infinity times it is not a number.
+        entropy[mask] = -(every.exp() * every.clamp(min=torch.finfo(every.dtype).min)).sum(-1)
     chosen = every.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     logprobs = torch.zeros(mask.shape, device=logits.device).masked_scatter(mask, chosen)
     return TokenLogprobs(logprobs, entropy, mask)

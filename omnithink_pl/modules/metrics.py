@@ -56,6 +56,9 @@ def _token_means(stats: Sequence[TokenStats]) -> dict[str, float]:
         "clip_fraction": sum(row.clipped for row in stats) / tokens,
         "logprob_diff_mean": sum(row.difference for row in stats) / tokens,
         "logprob_diff_max": max(row.difference_max for row in stats),
+        "logprob_diff_kl": sum(row.difference_kl for row in stats) / tokens,
+        "importance_mean": sum(row.importance for row in stats) / tokens,
+        "importance_capped": sum(row.capped for row in stats) / tokens,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -13,10 +14,12 @@ import torch
 from lightning.pytorch.cli import OptimizerCallable
 
 from omnithink_pl.advantage import GroupAdvantage
+from omnithink_pl.correction import ImportanceCorrection
 from omnithink_pl.curriculum import position
 from omnithink_pl.errors import BadInput
 from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
+from omnithink_pl.modules.processes import check_processes, gather_rows, own_gradients, sum_gradients
 from omnithink_pl.modules.reference import Anchor, ReferencePolicy
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.update import TokenStats, UpdatePlan
@@ -26,6 +29,8 @@ from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.seeds import derive_seed
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example, Group, Score
+
+log = logging.getLogger(__name__)
 
 
 class TrainingDiverged(RuntimeError):
@@ -43,10 +48,11 @@ class MultiTaskGRPO(L.LightningModule):
         policy: ``embedded``, a directory, or a hub id, in Hugging Face format.
         objective: Clip, ratio and aggregation.
         advantage: How rewards of a group become advantages.
+        correction: What to do where the engine's log-probabilities differ from the trainer's.
         reference: What the KL penalty pulls towards: the ``base`` model, or the policy at the ``stage``'s start.
         group_size: Completions per prompt, G.
         temperature: Of sampling; log-probabilities are those at this temperature.
-        top_p: Of sampling.
+        top_p: Of sampling; below 1, the policy that is trained is the one renormalised over its nucleus.
         max_tokens: Longest completion.
         updates_per_batch: Optimiser steps per batch of rollouts; more than one makes the later ones off-policy.
         micro_batch_tokens: Tokens of prompts and completions that one forward pass may hold.
@@ -67,6 +73,7 @@ class MultiTaskGRPO(L.LightningModule):
         policy: str = "embedded",
         objective: Objective = Objective(),  # noqa: B008  (frozen)
         advantage: GroupAdvantage = GroupAdvantage(),  # noqa: B008  (frozen)
+        correction: ImportanceCorrection = ImportanceCorrection(),  # noqa: B008  (frozen)
         reference: Anchor = "base",
         group_size: int = 8,
         temperature: float = 1.0,
@@ -89,6 +96,7 @@ class MultiTaskGRPO(L.LightningModule):
         self.policy_name = policy
         self.objective = objective
         self.advantage = advantage
+        self.correction = correction
         self.anchor = reference
         self.sampling = Sampling(group_size, temperature, top_p, max_tokens)
         self.updates_per_batch = updates_per_batch
@@ -122,6 +130,7 @@ class MultiTaskGRPO(L.LightningModule):
         for examples in self.trainer.datamodule.held_out.values():  # type: ignore[attr-defined]
             self.check_prompts(examples)
         self.reference.to(self.device)
+        check_processes(self.trainer.world_size)
         self.engine.attach(self.policy)
         for task in self.tasks.values():
             task.rubric.attach(self.policy, self.engine)
@@ -163,7 +172,8 @@ class MultiTaskGRPO(L.LightningModule):
         with self._timed("rollout"):
             prompts = [self.policy.encode(example.messages) for example in batch]
             self.engine.sync()
-            seed = derive_seed(self.seed, self.steps_done, self.global_rank)
+            # The same in every process: an engine may draw the same for a prompt wherever it is drawn.
+            seed = derive_seed(self.seed, self.steps_done, 0)
             sampled = self.engine.generate(prompts, self.sampling, seed)
             return [Group(*parts) for parts in zip(batch, map(tuple, prompts), sampled, strict=True)]
 
@@ -182,7 +192,7 @@ class MultiTaskGRPO(L.LightningModule):
             for name, scoring in running.items():
                 for i, row in zip(own[name], scoring.scores(self.failures.reward_timeout), strict=True):
                     scores[i] = row
-            self.monitor.observe(groups, scores, self.steps_done)
+            self.monitor.observe(gather_rows(groups), gather_rows(scores), self.steps_done)  # alike in all processes
             return scores
 
     def with_advantages(self, groups: list[Group], scores: list[list[Score]]) -> list[ScoredGroup]:
@@ -200,15 +210,17 @@ class MultiTaskGRPO(L.LightningModule):
                 rollouts,
                 self.objective,
                 self.beta,
-                self.sampling.temperature,
-                self.sampling.max_tokens,
+                self.sampling,
                 self.micro_batch_tokens,
                 self.share_prompt,
                 self.device,
+                self.correction,
             )
             for _ in range(self.updates_per_batch):
                 optimizer.zero_grad()  # type: ignore[union-attr]
-                loss, stats = plan.accumulate(self.model, self.reference, self.manual_backward)
+                with own_gradients(self.trainer.model):
+                    loss, stats = plan.accumulate(self.model, self.reference, self.manual_backward)
+                sum_gradients(self.model.parameters())
                 norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm))
                 if not math.isfinite(norm) or not math.isfinite(loss):
                     raise TrainingDiverged(
@@ -223,6 +235,7 @@ class MultiTaskGRPO(L.LightningModule):
 
     def report(self, rollouts: list[ScoredGroup], loss: float, norm: float, stats: list[TokenStats]) -> None:
         """Log everything about the step, at the number of steps done."""
+        rollouts, stats = gather_rows(rollouts), gather_rows(stats)
         tokens = sum(len(c.token_ids) for rollout in rollouts for c in rollout.group.completions)
         metrics = rollout_metrics(rollouts) | update_metrics(stats) | self.monitor.metrics()
         metrics |= {f"train/{n}/{name}": v for n, t in self.tasks.items() for name, v in t.rubric.metrics().items()}
@@ -230,6 +243,10 @@ class MultiTaskGRPO(L.LightningModule):
         metrics |= {f"train/seconds/{phase}": seconds for phase, seconds in self._seconds.items()}
         metrics["train/tokens_per_second"] = tokens / sum(self._seconds.values())
         self.last_rollouts, self.last_metrics = rollouts, metrics
+        if stats and (
+            warning := self.correction.warning(metrics["train/logprob_diff_mean"], metrics["train/logprob_diff_max"])
+        ):
+            log.warning("step %d: %s", self.steps_done, warning)
         # Not self.log_dict: Lightning would repeat a task's last values in every later step, rounded to
         # float32, and its own steps count optimiser steps.
         for logger in self.loggers:

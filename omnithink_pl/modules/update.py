@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from omnithink_pl.correction import ImportanceCorrection
 from omnithink_pl.modules.forward import TokenLogprobs, token_logprobs
 from omnithink_pl.modules.microbatch import split
+from omnithink_pl.modules.processes import sum_over_processes
 from omnithink_pl.modules.scored import ScoredGroup
+from omnithink_pl.objective import Objective, Terms, Totals, kl_estimate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from omnithink_pl.modules.reference import ReferencePolicy
-    from omnithink_pl.objective import Objective
+    from omnithink_pl.rollout.base import Sampling
 
 
 @dataclass
@@ -35,6 +38,7 @@ class Portion:
         sampled: ``[N, T]`` log-probabilities as the sampler gave them, 0 where padded.
         old: ``[N, T]`` log-probabilities of the policy before the first update; set by it.
         reference: ``[N, T]`` log-probabilities of the reference policy; set by the first update.
+        importance: ``[N, T]`` weight of each token for having been drawn by the sampler, before its cap; likewise.
     """
 
     prompts: list[tuple[int, ...]]
@@ -46,6 +50,7 @@ class Portion:
     sampled: Tensor
     old: Tensor | None = None
     reference: Tensor | None = None
+    importance: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -60,15 +65,21 @@ class TokenStats:
         clipped: Number of tokens whose ratio the clip held back.
         difference: Sum of the absolute difference between sampler's and trainer's log-probabilities.
         difference_max: The largest of them.
+        difference_kl: Sum of the estimate of D_KL(sampler || trainer), nats.
+        importance: Sum of the importance weights, before their cap.
+        capped: Number of tokens whose weight was cut at the cap.
     """
 
     task: str
-    tokens: int
+    tokens: float
     kl: float
     entropy: float
-    clipped: int
+    clipped: float
     difference: float
     difference_max: float
+    difference_kl: float = 0.0
+    importance: float = 0.0
+    capped: float = 0.0
 
 
 class UpdatePlan:
@@ -78,11 +89,11 @@ class UpdatePlan:
         rollouts: Groups with their advantages.
         objective: The objective.
         beta: KL coefficient of each task.
-        temperature: The rollouts were sampled at this temperature.
-        max_tokens: The longest completion that could have been sampled.
+        sampling: How the rollouts were drawn.
         budget: Tokens a micro-batch may hold.
         share_prompt: Compute each prompt once for the completions of its group.
         device: Where the tensors go.
+        correction: What to do where the sampler's log-probabilities are not the trainer's.
     """
 
     def __init__(
@@ -90,20 +101,22 @@ class UpdatePlan:
         rollouts: Sequence[ScoredGroup],
         objective: Objective,
         beta: Mapping[str, float],
-        temperature: float,
-        max_tokens: int,
+        sampling: Sampling,
         budget: int,
         share_prompt: bool,
         device: torch.device,
+        correction: ImportanceCorrection,
     ) -> None:
         self.objective = objective
-        self.temperature = temperature
+        self.sampling = sampling
+        self.correction = correction
         self.share_prompt = share_prompt
         self.device = device
         # A group of which nothing could be scored has nothing to say.
         usable = [rollout for rollout in rollouts if rollout.kept]
         lengths = [[len(r.group.completions[i].token_ids) for i in r.kept] for r in usable]
-        weights = objective.weights(lengths, max_tokens) if usable else []
+        totals = Totals(*sum_over_processes(Totals.of(lengths), device))
+        weights = objective.weights(lengths, sampling.max_tokens, totals) if usable else []
         shapes = [(len(r.group.prompt_ids), row) for r, row in zip(usable, lengths, strict=True)]
         self.portions = [
             self._gather([(usable[part.group], weights[part.group], part.completions) for part in micro], beta)
@@ -142,16 +155,18 @@ class UpdatePlan:
             backward: Called with the loss of each micro-batch.
 
         Returns:
-            The batch's loss and one row of statistics per completion.
+            The loss of the batch, over all processes, and one row of statistics per completion of this one.
         """
         loss, stats = 0.0, []
         for portion in self.portions:
-            now = self._logprobs(model, portion)
-            if portion.old is None or portion.reference is None:
+            now = self._logprobs(model, portion, self.sampling.top_p)
+            if portion.old is None or portion.reference is None or portion.importance is None:
                 # All weights are still those that sampled: pi_old is the trainer's own view of them.
                 portion.old = now.logprobs.detach()
+                portion.importance = self.correction(portion.old, portion.sampled, now.mask)
                 with torch.no_grad():
-                    portion.reference = self._logprobs(reference.model, portion).logprobs
+                    # The whole of the reference's distribution: a nucleus of its own could leave the token out.
+                    portion.reference = self._logprobs(reference.model, portion, top_p=1.0).logprobs
             terms = self.objective(
                 now.logprobs,
                 portion.old,
@@ -160,25 +175,44 @@ class UpdatePlan:
                 portion.advantages,
                 portion.beta,
                 portion.weights,
+                self.correction.cut(portion.importance),
             )
             backward(terms.loss)
             loss += float(terms.loss.detach())
-            difference = (portion.sampled - portion.old).abs().masked_fill(~now.mask, 0.0)
-            stats += _token_stats(portion.tasks, now.mask, terms.kl, now.entropy, terms.clipped, difference)
-        return loss, stats
+            stats += _token_stats(portion, now, terms, self.correction)
+        (whole,) = sum_over_processes([loss], self.device)
+        return whole, stats
 
-    def _logprobs(self, model: PreTrainedModel, portion: Portion) -> TokenLogprobs:
-        return token_logprobs(model, portion.prompts, portion.completions, self.temperature, self.share_prompt)
+    def _logprobs(self, model: PreTrainedModel, portion: Portion, top_p: float) -> TokenLogprobs:
+        return token_logprobs(
+            model,
+            portion.prompts,
+            portion.completions,
+            self.sampling.temperature,
+            self.share_prompt,
+            top_p=top_p,
+        )
 
 
 def _token_stats(
-    tasks: list[str], mask: Tensor, kl: Tensor, entropy: Tensor, clipped: Tensor, difference: Tensor
+    portion: Portion, now: TokenLogprobs, terms: Terms, correction: ImportanceCorrection
 ) -> list[TokenStats]:
-    entropy = entropy.masked_fill(~mask, 0.0)
-    columns = [mask, kl, entropy, clipped, difference]
-    sums = torch.stack([column.double().sum(dim=1) for column in columns], dim=1).tolist()
-    largest = difference.amax(dim=1).tolist()
+    assert portion.old is not None
+    assert portion.importance is not None
+    difference = (portion.sampled - portion.old).masked_fill(~now.mask, 0.0)
+    columns = {
+        "tokens": now.mask,
+        "kl": terms.kl,
+        "entropy": now.entropy.masked_fill(~now.mask, 0.0),
+        "clipped": terms.clipped,
+        "difference": difference.abs(),
+        "difference_kl": kl_estimate(difference, torch.zeros_like(difference)),
+        "importance": portion.importance.masked_fill(~now.mask, 0.0),
+        "capped": (portion.importance > correction.cap) & now.mask,
+    }
+    sums = torch.stack([column.double().sum(dim=1) for column in columns.values()], dim=1).tolist()
+    largest = difference.abs().amax(dim=1).tolist()
     return [
-        TokenStats(task, int(tokens), kl_, entropy_, int(clipped_), difference_, most)
-        for task, (tokens, kl_, entropy_, clipped_, difference_), most in zip(tasks, sums, largest, strict=True)
+        TokenStats(task=task, difference_max=most, **dict(zip(columns, row, strict=True)))
+        for task, row, most in zip(portion.tasks, sums, largest, strict=True)
     ]

@@ -31,8 +31,8 @@ class Sampling:
 class RolloutEngine(Protocol):
     """Samples completions from the current policy.
 
-    Log-probabilities are those of the softmax at the sampling temperature, before top-p
-    truncation; a greedy completion carries those at temperature 1.
+    Log-probabilities are those of the distribution sampled from: the softmax at the sampling temperature,
+    renormalised over the nucleus where ``top_p`` is below 1; a greedy completion carries those at temperature 1.
     """
 
     def attach(self, policy: Policy) -> None:
@@ -50,9 +50,30 @@ class RolloutEngine(Protocol):
             prompts: Token ids of each prompt.
             sampling: How to draw.
             seed: The result is a function of (weights, prompts, sampling, seed) and leaves the
-                global random state as it was.
+                global random state as it was. All processes that train together give the same.
 
         Returns:
             One tuple of ``sampling.n`` completions per prompt, in order.
         """
         ...
+
+
+def check_prompts(prompts: Sequence[Sequence[int]], sampling: Sampling, context: int) -> None:
+    """Refuse prompts that leave no room for a completion.
+
+    Args:
+        prompts: Token ids of each prompt.
+        sampling: Asks for ``max_tokens`` behind each.
+        context: Tokens that prompt and completion may have together.
+
+    Raises:
+        ValueError: Names the prompt and the setting.
+    """
+    for row, prompt in enumerate(prompts):
+        if not prompt:
+            raise ValueError(f"prompt {row} has no tokens; check the chat template")
+        if len(prompt) + sampling.max_tokens > context:
+            raise ValueError(
+                f"prompt {row} has {len(prompt)} tokens, with max_tokens={sampling.max_tokens} more than the "
+                f"context of {context}; lower max_tokens or leave out long prompts"
+            )

@@ -20,22 +20,22 @@ def draw(logits: Tensor, noise: Tensor, temperature: float, top_p: float) -> tup
 
     Returns:
         Token ids and their natural log-probabilities, both of shape [rows]. Log-probabilities are
-        those before top-p; those of temperature 1 when greedy.
+        those of the distribution drawn from, renormalised over the nucleus; those of temperature 1 when greedy.
     """
     logits = logits.float()
     if temperature == 0.0:
         tokens = logits.argmax(-1, keepdim=True)
     else:
         logits = logits / temperature if temperature != 1.0 else logits
-        tokens = _invert(logits.softmax(-1), noise, top_p)
+        if top_p < 1.0:
+            logits = logits.masked_fill(~nucleus(logits.softmax(-1), top_p), -torch.inf)
+        tokens = _invert(logits.softmax(-1), noise)
     logprobs = logits.gather(-1, tokens) - logits.logsumexp(-1, keepdim=True)
     return tokens.squeeze(-1), logprobs.squeeze(-1)
 
 
-def _invert(probabilities: Tensor, noise: Tensor, top_p: float) -> Tensor:
+def _invert(probabilities: Tensor, noise: Tensor) -> Tensor:
     """Tokens of shape [rows, 1] at which the cumulative distribution exceeds the noise."""
-    if top_p < 1.0:
-        probabilities = probabilities.masked_fill(~nucleus(probabilities, top_p), 0.0)
     cumulative = probabilities.cumsum(-1, dtype=torch.float64)
     threshold = noise.unsqueeze(-1) * cumulative[:, -1:]
     # "right" finds the first entry *above* the threshold, so a token of probability 0 is never drawn.

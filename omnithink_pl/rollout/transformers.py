@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
+import torch.distributed as dist
 
+from omnithink_pl.rollout.base import check_prompts
 from omnithink_pl.rollout.decoding import decode
+from omnithink_pl.seeds import derive_seed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,8 +51,10 @@ class TransformersEngine:
         """
         if self._policy is None:
             raise RuntimeError("TransformersEngine.generate before attach; call attach(policy) once")
-        _check(prompts, sampling, self._policy.context)
-        generator = torch.Generator().manual_seed(seed)
+        check_prompts(prompts, sampling, self._policy.context)
+        # Noise goes by place in the batch, so each process needs its own.
+        rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+        generator = torch.Generator().manual_seed(derive_seed(seed, rank) if rank else seed)
         shape = (len(prompts), sampling.n, sampling.max_tokens)
         noise = torch.rand(shape, generator=generator, dtype=torch.float64)
         drawn: list[list[Completion]] = [[] for _ in prompts]
@@ -72,17 +77,6 @@ class TransformersEngine:
         for start in range(0, len(order), size):
             for first in range(0, n, self.batch_rows):
                 yield order[start : start + size], first
-
-
-def _check(prompts: Sequence[Sequence[int]], sampling: Sampling, context: int) -> None:
-    for row, prompt in enumerate(prompts):
-        if not prompt:
-            raise ValueError(f"prompt {row} has no tokens; check the chat template")
-        if len(prompt) + sampling.max_tokens > context:
-            raise ValueError(
-                f"prompt {row} has {len(prompt)} tokens, with max_tokens={sampling.max_tokens} more than the "
-                f"policy's context of {context}; lower max_tokens or leave out long prompts"
-            )
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 
 from omnithink_pl.embedded import code
 from omnithink_pl.judge.embedded import EmbeddedJudge
-from omnithink_pl.sandbox.subprocess import SubprocessSandbox
+from omnithink_pl.sandbox import HardenedSandbox
 from omnithink_pl.sources import CodeR1, CreativeWritingShareGPT, OpenR1Math, SuperGPQA
 from omnithink_pl.tasks import QA, Code, Math, Task, Writing
 from omnithink_pl.types import Completion, Example, Group, Options
@@ -25,7 +25,7 @@ def primaries(task: Task, groups: list[Group]) -> list[float | None]:
 
 @pytest.fixture
 def coding() -> Iterator[Code]:
-    task = Code(CodeR1(), SubprocessSandbox())
+    task = Code(CodeR1(), HardenedSandbox())
     yield task
     task.close()
 

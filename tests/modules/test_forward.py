@@ -95,6 +95,25 @@ def test_entropy_is_that_of_the_distribution_sampled_from() -> None:
     assert not found.entropy.requires_grad
 
 
+@LAYOUTS
+@pytest.mark.parametrize("top_p", [0.5, 0.9])
+def test_top_p_renormalises_over_the_nucleus_and_the_token_that_was_drawn(
+    top_p: float, share_prompt: bool, padding: Padding
+) -> None:
+    model = tiny_qwen()
+    found = token_logprobs(model, PROMPTS, COMPLETIONS, 0.8, share_prompt, padding, top_p=top_p)
+    for row, found_row in zip(FLAT, values(found), strict=True):
+        assert found_row == pytest.approx(teacher_forced(model, *row, temperature=0.8, top_p=top_p), abs=1e-4)
+    whole = token_logprobs(model, PROMPTS, COMPLETIONS, 0.8, share_prompt, padding)
+    assert (found.entropy < whole.entropy)[found.mask].all()
+
+
+def test_top_p_lets_gradients_through_that_are_finite() -> None:
+    model = tiny_qwen()
+    token_logprobs(model, PROMPTS, COMPLETIONS, top_p=0.5).logprobs.sum().backward()
+    assert gradient(model).isfinite().all()
+
+
 def test_nothing_stands_behind_a_completions_end() -> None:
     found = token_logprobs(tiny_qwen(), PROMPTS, COMPLETIONS)
     assert found.mask.sum(-1).tolist() == [len(completion) for _, completion in FLAT]

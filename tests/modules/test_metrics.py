@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from omnithink_pl.advantage import GroupAdvantage
@@ -44,9 +46,16 @@ def test_undefined_counts_as_nothing_earned_and_failed_as_nothing_known() -> Non
 
 
 def test_token_statistics_are_means_over_tokens_not_over_completions() -> None:
+    nothing = dict.fromkeys((field.name for field in fields(TokenStats)), 0.0)
     rows = [
-        TokenStats("math", tokens=1, kl=0.4, entropy=1.0, clipped=1, difference=0.0, difference_max=0.0),
-        TokenStats("qa", tokens=3, kl=0.0, entropy=3.0, clipped=0, difference=0.2, difference_max=0.2),
+        TokenStats(
+            **nothing | {"task": "math", "tokens": 1, "kl": 0.4, "entropy": 1.0, "clipped": 1, "importance": 5.0}
+        ),
+        TokenStats(
+            **nothing
+            | {"task": "qa", "tokens": 3, "entropy": 3.0, "difference": 0.2, "difference_max": 0.2}
+            | {"difference_kl": 0.4, "importance": 3.0, "capped": 1}
+        ),
     ]
     metrics = update_metrics(rows)
     assert metrics["train/kl"] == pytest.approx(0.1)
@@ -55,4 +64,7 @@ def test_token_statistics_are_means_over_tokens_not_over_completions() -> None:
     assert metrics["train/clip_fraction"] == 0.25
     assert metrics["train/logprob_diff_mean"] == pytest.approx(0.05)
     assert metrics["train/logprob_diff_max"] == 0.2
+    assert metrics["train/logprob_diff_kl"] == pytest.approx(0.1)
+    assert metrics["train/importance_mean"] == pytest.approx(2.0)
+    assert metrics["train/importance_capped"] == 0.25
     assert update_metrics([]) == {}

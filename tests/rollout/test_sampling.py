@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -56,12 +58,17 @@ def test_a_token_of_probability_zero_is_never_drawn() -> None:
     assert draw(logits, noise, 1.0, 1.0)[0].tolist() == [1, 3, 3]
 
 
-def test_logprobs_are_those_before_top_p_and_of_temperature_one_when_greedy() -> None:
-    noise = torch.tensor([0.3], dtype=torch.float64)
-    for temperature, top_p in [(0.0, 1.0), (0.7, 1.0), (0.7, 0.5)]:
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.0, 1.0), (0.0, 0.3), (0.7, 1.0), (0.7, 0.5), (1.5, 0.9)])
+def test_logprobs_are_those_of_the_distribution_drawn_from_and_of_temperature_one_when_greedy(
+    temperature: float, top_p: float
+) -> None:
+    probabilities = (LOGITS.double() / (temperature or 1.0)).softmax(-1).tolist()
+    inside = smallest_nucleus(probabilities, top_p if temperature else 1.0)
+    total = sum(probabilities[token] for token in inside)
+    for place in (0.1, 0.5, 0.97):
+        noise = torch.tensor([place], dtype=torch.float64)
         token, logprob = draw(LOGITS.unsqueeze(0), noise, temperature, top_p)
-        expected = (LOGITS.double() / (temperature or 1.0)).log_softmax(-1)[token]
-        assert logprob.item() == pytest.approx(expected.item(), abs=1e-6)
+        assert logprob.item() == pytest.approx(math.log(probabilities[int(token)] / total), abs=1e-6)
 
 
 def test_greedy_takes_the_most_likely_token() -> None:

@@ -59,7 +59,8 @@ def test_logprobs_equal_a_teacher_forced_forward(build: Callable[[], PreTrainedM
     found = engine(policy).generate(PROMPTS, sampling, seed=3)
     for prompt, group in zip(PROMPTS, found, strict=True):
         for completion in group:
-            expected = teacher_forced(policy.model, prompt, completion.token_ids, sampling.temperature or 1.0)
+            at = (sampling.temperature or 1.0, sampling.top_p)
+            expected = teacher_forced(policy.model, prompt, completion.token_ids, *at)
             assert completion.logprobs == pytest.approx(expected, abs=1e-4)
 
 

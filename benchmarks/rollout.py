@@ -1,0 +1,114 @@
+"""Tokens per second of the rollout engines on the same prompts, and what a weight sync costs.
+
+python -m benchmarks.rollout
+python -m benchmarks.rollout --policy Qwen/Qwen2.5-0.5B-Instruct --prompts 64 --max_tokens 512
+
+Prompts are of the packaged math and question answering, completions end where the policy ends them, so that lengths
+spread as in training. The engines take turns, so that a busy machine slows both; the first turn warms up and is not
+counted.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import torch
+from jsonargparse import auto_cli
+
+from omnithink_pl.policy import Policy, load_policy
+from omnithink_pl.rollout import ColocatedVLLM, RolloutEngine, Sampling, TransformersEngine
+from omnithink_pl.sources import OpenR1Math, SuperGPQA
+from omnithink_pl.tasks import QA, Math
+from omnithink_pl.types import Completion
+
+T = TypeVar("T")
+
+
+def benchmark(
+    policy: str = "embedded",
+    prompts: int = 16,
+    samples: int = 8,
+    max_tokens: int = 56,
+    turns: int = 5,
+    threads: int = 1,
+    dtype: str = "float32",
+) -> None:
+    """Print a table of both engines.
+
+    Args:
+        policy: ``embedded``, a directory, or a hub id.
+        prompts: Prompts per batch.
+        samples: Completions per prompt.
+        max_tokens: Longest completion.
+        turns: Batches of each engine that count.
+        threads: CPU threads of torch.
+        dtype: Of trainer and engine.
+    """
+    torch.set_num_threads(threads)
+    loaded = load_policy(policy, getattr(torch, dtype))
+    if torch.cuda.is_available():
+        loaded.model.cuda()
+    batch, sampling = questions(loaded, prompts), Sampling(samples, max_tokens=max_tokens)
+    engines: dict[str, RolloutEngine] = {
+        "transformers": TransformersEngine(),
+        "vLLM": ColocatedVLLM(dtype=dtype, kv_cache_gib=1.0, sleep=False),  # type: ignore[arg-type]
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in engines}
+    syncs: dict[str, list[float]] = {name: [] for name in engines}
+    lengths: dict[str, list[int]] = {name: [] for name in engines}
+    for name, engine in engines.items():
+        _, attaching = timed(partial(engine.attach, loaded))
+        print(f"{name}: ready after {attaching:.1f} s")
+    for turn in range(turns + 1):
+        for name, engine in engines.items():
+            _, syncing = timed(engine.sync)
+            groups, sampling_time = timed(partial(engine.generate, batch, sampling, turn))
+            if turn > 0:
+                syncs[name].append(syncing)
+                seconds[name].append(sampling_time)
+                lengths[name] += token_counts(groups)
+    report(seconds, syncs, lengths)
+
+
+def questions(policy: Policy, count: int) -> list[list[int]]:
+    """Prompts of two tasks in turn, as token ids."""
+    tasks = Math(OpenR1Math("embedded")), QA(SuperGPQA("embedded"))
+    examples = [task.examples("test", 0) for task in tasks]
+    chosen = [examples[place % 2][place // 2] for place in range(count)]
+    return [policy.encode(example.messages) for example in chosen]
+
+
+def timed(call: Callable[[], T]) -> tuple[T, float]:
+    """A call's result and its seconds."""
+    began = time.perf_counter()
+    result = call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return result, time.perf_counter() - began
+
+
+def token_counts(groups: list[tuple[Completion, ...]]) -> list[int]:
+    """Tokens of each completion."""
+    return [len(completion.token_ids) for group in groups for completion in group]
+
+
+def report(seconds: dict[str, list[float]], syncs: dict[str, list[float]], lengths: dict[str, list[int]]) -> None:
+    """Print the table, in the format of docs/rollout.md."""
+    print(
+        "| engine | tokens per second | seconds per batch (median) | sync, ms (median) | lengths: 10 %, median, 90 % |"
+    )
+    print("| --- | --- | --- | --- | --- |")
+    for name, times in seconds.items():
+        deciles = statistics.quantiles(lengths[name], n=10)
+        spread = f"{deciles[0]:.0f}, {statistics.median(lengths[name]):.0f}, {deciles[-1]:.0f}"
+        rate = sum(lengths[name]) / sum(times)
+        sync = 1000 * statistics.median(syncs[name])
+        print(f"| {name} | {rate:.0f} | {statistics.median(times):.2f} | {sync:.1f} | {spread} |")
+
+
+if __name__ == "__main__":
+    auto_cli(benchmark)

@@ -1,0 +1,5 @@
+"""Rollouts with vLLM 0.32: inside the training process, or from a server."""
+
+from omnithink_pl.rollout.vllm.engine import ColocatedVLLM
+
+__all__ = ["ColocatedVLLM"]
