@@ -192,7 +192,8 @@ class MultiTaskGRPO(L.LightningModule):
             for name, scoring in running.items():
                 for i, row in zip(own[name], scoring.scores(self.failures.reward_timeout), strict=True):
                     scores[i] = row
-            self.monitor.observe(gather_rows(groups), gather_rows(scores), self.steps_done)  # alike in all processes
+            everyones_groups, everyones_scores = gather_rows(groups), gather_rows(scores)
+            self.monitor.observe(everyones_groups, everyones_scores, self.steps_done)
             return scores
 
     def with_advantages(self, groups: list[Group], scores: list[list[Score]]) -> list[ScoredGroup]:
