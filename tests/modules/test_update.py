@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from omnithink_pl.advantage import GroupAdvantage
-from omnithink_pl.modules.mt_grpo import RewardFailure, refuse_failures
+from omnithink_pl.correction import ImportanceCorrection
+from omnithink_pl.modules.forward import token_logprobs
 from omnithink_pl.modules.reference import ReferencePolicy
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.update import TokenStats, UpdatePlan
@@ -60,7 +61,16 @@ MIXED = [
 
 
 def plan(batch: list[ScoredGroup], budget: int = 10_000, share: bool = True, beta=BETA, **objective) -> UpdatePlan:
-    return UpdatePlan(batch, Objective(**objective), beta, 1.0, 12, budget, share, torch.device("cpu"))
+    return UpdatePlan(
+        batch,
+        Objective(**objective),
+        beta,
+        Sampling(max_tokens=12),
+        budget,
+        share,
+        torch.device("cpu"),
+        ImportanceCorrection(),
+    )
 
 
 def gradients(
@@ -143,7 +153,7 @@ def test_an_update_makes_a_better_completion_more_likely_than_its_siblings(refer
 
     def sequence_logprobs() -> torch.Tensor:
         portion = chosen.portions[0]
-        return chosen._logprobs(policy.model, portion).logprobs.sum(dim=1).detach()
+        return token_logprobs(policy.model, portion.prompts, portion.completions).logprobs.sum(dim=1).detach()
 
     before = sequence_logprobs()
     gradients(policy, reference, chosen)
@@ -176,10 +186,3 @@ def test_the_reference_follows_the_policy_only_where_the_stage_is_its_anchor() -
     restored.load_state_dict(stage.state_dict())
     assert torch.equal(restored.model.lm_head.weight, model.lm_head.weight)
     assert not any(parameter.requires_grad for parameter in restored.model.parameters())
-
-
-def test_too_many_failed_rewards_stop_the_run_with_their_cause() -> None:
-    scores = [score(FAILED), score(FAILED), score(1.0), score(0.0)]
-    refuse_failures(scores, 0.5)
-    with pytest.raises(RewardFailure, match=r"2 of 4 rewards .* most often: judge unreachable.*max_failure_rate"):
-        refuse_failures(scores, 0.4)
