@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, final
 
 from omnithink_pl.sandbox.base import RunOutcome, Verdict
@@ -45,6 +46,11 @@ class Throughput:
     programs: int = 0
     seconds: float = 0.0
     outcomes: Counter[str] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        each = self.seconds / max(1, self.programs) * 1000
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.most_common())
+        return f"{self.programs} programs in {self.seconds:.1f} s of all workers, {each:.0f} ms each: {outcomes}"
 
 
 @final
@@ -91,13 +97,20 @@ class HardenedSandbox:
         self._limits = Limits(memory_mb)
         self._cpus, self._numbers = cpus, itertools.count(os.getpid())
         self._plan: Plan | None = None
+        self._new_pair = partial(Pair, timeout, output_kb << 10)
+        self._workers = workers
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start afresh: in a new sandbox, and in a process forked from that which made it, whose boxes it shares."""
+        self._owner = os.getpid()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._pairs = [Pair(timeout, output_kb << 10) for _ in range(workers)]
+        self._pairs = [self._new_pair() for _ in range(self._workers)]
         self._idle: queue.LifoQueue[Pair] = queue.LifoQueue()
         for pair in self._pairs:
             self._idle.put(pair)
-        self._at_exit = weakref.finalize(self, _stop_all, self._pairs, os.getpid())
+        weakref.finalize(self, _stop_all, self._pairs, self._owner)
 
     @property
     def tier(self) -> Tier:
@@ -106,6 +119,8 @@ class HardenedSandbox:
         Raises:
             RuntimeError: If nothing seals them and ``allow_unsafe`` is not set; says what to do.
         """
+        if self._owner != os.getpid():
+            self._begin()
         with self._lock:
             if self._plan is None:
                 self._plan = self._choose()
@@ -163,6 +178,8 @@ class HardenedSandbox:
 
     def cancel(self) -> None:
         """From any thread: end the programs that run; their verdict is ``REFUSED``."""
+        if self._owner != os.getpid():
+            return
         self._stopping.set()
         held: list[Pair] = []
         while len(held) < len(self._pairs):  # until all have come back

@@ -56,7 +56,7 @@ def same_output(output: str, expected: str) -> bool:
     """
     if output.strip() == expected.strip():
         return True
-    lines, wanted = output.strip().splitlines(), expected.strip().splitlines()
+    lines, wanted = output.strip().split("\n"), expected.strip().split("\n")
     return len(lines) == len(wanted) and all(map(_same_line, lines, wanted))
 
 

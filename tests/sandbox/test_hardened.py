@@ -229,6 +229,27 @@ def test_boxes_end_with_their_parent_however_it_ends(tier: str, end: str, busy: 
     assert all_end([int(done.stdout)])
 
 
+FORKED = """
+import os
+from omnithink_pl.sandbox import HardenedSandbox
+sandbox = HardenedSandbox(workers=1)
+tests = {"inputs": ["1"] * 20, "outputs": ["1"] * 20}
+passed = [sandbox.run("print(input())", tests).passed]
+child = os.fork()
+passed += [sandbox.run("print(input())", tests).passed for _ in range(3)]
+print(passed, flush=True)
+if child:
+    os.waitpid(child, 0)
+    print(sandbox.run("print(input())", tests).passed, flush=True)
+"""
+
+
+def test_a_forked_copy_of_the_parent_has_boxes_of_its_own() -> None:
+    done = subprocess.run([sys.executable, "-c", FORKED], capture_output=True, text=True, check=True)
+    assert done.stdout == "[True, True, True, True]\n" * 2 + "True\n"
+    assert done.stderr == ""
+
+
 def test_close_ends_all_boxes_and_may_be_called_twice(sandbox: HardenedSandbox) -> None:
     sandbox.run(SOLUTION, SUM)
     pids = boxes(sandbox)

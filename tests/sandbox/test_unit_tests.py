@@ -52,6 +52,7 @@ def test_equal_up_to_white_space_and_rounding(output: str, expected: str) -> Non
         ("1e999", "2.5"),
         ("YES", "Yes"),
         ("0x10", "16"),
+        ("1\u20282", "1\n2"),
         ("١", "1"),
     ],
 )
