@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.modules.scored import ScoredGroup
+from omnithink_pl.rewards.batch import score_batch
 from omnithink_pl.types import Completion, Example, Group, Message, Options, Reference, UnitTests
 
 if TYPE_CHECKING:
@@ -41,13 +42,8 @@ def score_completions(path: Path, tasks: Mapping[str, Task], seed: int) -> list[
     groups = list(_groups(path, tasks, seed))
     if not groups:
         raise BadInput(f"completions: {path} has no rows")
-    own = {name: [i for i, group in enumerate(groups) if group.example.task == name] for name in tasks}
-    running = {name: tasks[name].rubric.start([groups[i] for i in rows]) for name, rows in own.items() if rows}
-    scored: dict[int, ScoredGroup] = {}
-    for name, scoring in running.items():
-        for i, scores in zip(own[name], scoring.scores(), strict=True):
-            scored[i] = ScoredGroup(groups[i], tuple(scores), (None,))
-    return [scored[i] for i in range(len(groups))]
+    scores = score_batch(groups, {name: task.rubric for name, task in tasks.items()})
+    return [ScoredGroup(group, tuple(row), (None,)) for group, row in zip(groups, scores, strict=True)]
 
 
 def _groups(path: Path, tasks: Mapping[str, Task], seed: int) -> Iterator[Group]:

@@ -25,6 +25,7 @@ from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.update import TokenStats, UpdatePlan
 from omnithink_pl.objective import Objective
 from omnithink_pl.policy import load_policy, without_dropout
+from omnithink_pl.rewards.batch import score_batch
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.seeds import derive_seed
 from omnithink_pl.tasks.base import Task
@@ -186,12 +187,8 @@ class MultiTaskGRPO(L.LightningModule):
         with self._timed("reward"):
             for task in self.tasks.values():
                 task.rubric.metrics()  # what an evaluation left behind is not this step's
-            own = {name: [i for i, group in enumerate(groups) if group.example.task == name] for name in self.tasks}
-            running = {n: self.tasks[n].rubric.start([groups[i] for i in at]) for n, at in own.items() if at}
-            scores: list[list[Score]] = [[] for _ in groups]
-            for name, scoring in running.items():
-                for i, row in zip(own[name], scoring.scores(self.failures.reward_timeout), strict=True):
-                    scores[i] = row
+            rubrics = {name: task.rubric for name, task in self.tasks.items()}
+            scores = score_batch(groups, rubrics, self.failures.reward_timeout)
             everyones_groups, everyones_scores = gather_rows(groups), gather_rows(scores)
             self.monitor.observe(everyones_groups, everyones_scores, self.steps_done)
             return scores
