@@ -23,7 +23,7 @@ fit: setup ## Train: the embedded curriculum; more arguments through ARGS="--see
 	$(BIN)/python main.py fit --config configs/curriculum.yaml $(ARGS)
 
 test: setup-dev ## Run the tests that need no vLLM; a part of them through ARGS="tests/rewards -k math"
-	$(BIN)/python -m pytest --ignore=tests/vllm $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --ignore=tests/vllm $(ARGS)
 
 test-vllm: setup-dev setup-vllm ## Run the tests that need vLLM
 	$(BIN)/python -m pytest tests/vllm $(ARGS)

@@ -44,7 +44,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     for file in ("omnithink_pl/__init__.py", "omnithink_pl/types.py", "tests/__init__.py"):
         shutil.copy(ROOT / file, folder / file)
-    for path in [*folder.rglob("*"), folder, folder.parent, folder.parent.parent]:
+    closed = [parent for parent in folder.parents if not parent.stat().st_mode & 0o001]  # pytest's own folders
+    for path in [*folder.rglob("*"), folder, *closed]:
         path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o444))
     return folder
 
