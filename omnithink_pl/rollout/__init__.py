@@ -2,6 +2,6 @@
 
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.rollout.transformers import TransformersEngine
-from omnithink_pl.rollout.vllm import ColocatedVLLM
+from omnithink_pl.rollout.vllm import ColocatedVLLM, VLLMServer
 
-__all__ = ["ColocatedVLLM", "RolloutEngine", "Sampling", "TransformersEngine"]
+__all__ = ["ColocatedVLLM", "RolloutEngine", "Sampling", "TransformersEngine", "VLLMServer"]

@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel
 
-from omnithink_pl.rollout.base import Sampling
+from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.rollout.vllm import ColocatedVLLM
 from omnithink_pl.types import Completion
 from tests.tiny import TinyPolicy, random_tokens, teacher_forced, tiny_qwen
@@ -32,7 +32,7 @@ def with_lora(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def distance(
-    engine: ColocatedVLLM,
+    engine: RolloutEngine,
     model: PreTrainedModel,
     sampling: Sampling = Sampling(4, max_tokens=12),  # noqa: B008  (frozen)
     prompts: Sequence[Sequence[int]] = PROMPTS,

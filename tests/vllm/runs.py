@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,15 @@ SETTINGS = [
 ]
 
 
-def run(directory: Path, *more: str, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def run(
+    directory: Path, *more: str, launcher: tuple[str, ...] = (), settings: Sequence[str] = SETTINGS
+) -> subprocess.CompletedProcess[str]:
     """Run ``main.py``; ``launcher`` are the arguments of Python before it."""
     places = [
         f"--trainer.default_root_dir={directory}",
         f"--trainer.logger.init_args.tracking_uri=sqlite:///{directory}/mlflow.db",
     ]
-    command = [sys.executable, *launcher, "main.py", *SETTINGS, *places, *more]
+    command = [sys.executable, *launcher, "main.py", *settings, *places, *more]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 

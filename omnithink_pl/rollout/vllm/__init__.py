@@ -1,5 +1,6 @@
 """Rollouts with vLLM 0.32: inside the training process, or from a server."""
 
 from omnithink_pl.rollout.vllm.engine import ColocatedVLLM
+from omnithink_pl.rollout.vllm.server import VLLMServer
 
-__all__ = ["ColocatedVLLM"]
+__all__ = ["ColocatedVLLM", "VLLMServer"]

@@ -25,3 +25,10 @@ def without_packed_weights() -> Iterator[None]:
         yield
     finally:
         ops._supports_onednn = before
+
+
+def never_pack_weights() -> None:
+    """The same for a process that does nothing but serve."""
+    import vllm._custom_ops as ops
+
+    ops._supports_onednn = False

@@ -1,0 +1,108 @@
+"""The engine in a server process on this machine, its weights pushed from here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from omnithink_pl.errors import BadInput, EngineFailure
+from omnithink_pl.policy import EMBEDDED, Policy, load_policy
+from omnithink_pl.rollout.base import Sampling
+from omnithink_pl.rollout.vllm import VLLMServer
+from omnithink_pl.rollout.vllm.server import free_port
+from tests.vllm.policies import distance, tokens
+from tests.vllm.runs import SETTINGS, checkpoint, metrics, run
+
+READY = "Application startup complete"
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with made-up weights in the shape of the embedded policy."""
+    directory, port = tmp_path_factory.mktemp("served"), free_port()
+    policy = load_policy(EMBEDDED)
+    policy.model.save_pretrained(directory)
+    policy.tokenizer.save_pretrained(directory)
+    command = [sys.executable, "-m", "omnithink_pl.rollout.vllm.serve", f"--model={directory}", f"--port={port}"]
+    command += ["--host=127.0.0.1", "--dtype=float32", "--load-format=dummy", f"--kv-cache-memory-bytes={64 << 20}"]
+    environment = os.environ | {"TORCHDYNAMO_DISABLE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as server:
+        assert server.stdout is not None
+        said = []
+        for line in server.stdout:
+            said.append(line)
+            if READY in line:
+                break
+        else:
+            pytest.fail("the server did not start:\n" + "".join(said[-40:]))
+        # Its pipe must be emptied, or it stops when the pipe is full.
+        drain = threading.Thread(target=server.stdout.read, daemon=True)
+        drain.start()
+        yield f"http://127.0.0.1:{port}"
+        server.terminate()
+        drain.join()
+
+
+@pytest.fixture(scope="module")
+def served(url: str) -> tuple[VLLMServer, Policy]:
+    policy = load_policy(EMBEDDED)
+    engine = VLLMServer(url)
+    engine.attach(policy)
+    return engine, policy
+
+
+def prompts(policy: Policy) -> list[list[int]]:
+    return [policy.encode([{"role": "user", "content": f"What is {n} + 4?"}]) for n in range(6)]
+
+
+def test_law_6_server_and_trainer_agree_after_every_sync(served: tuple[VLLMServer, Policy]) -> None:
+    engine, policy = served
+    for _ in range(3):
+        for sampling in (Sampling(4, 1.0, 1.0, 12), Sampling(4, 0.8, 0.9, 12)):
+            assert distance(engine, policy.model, sampling, prompts(policy)) < 1e-4
+        with torch.no_grad():
+            for parameter in policy.model.parameters():
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        assert distance(engine, policy.model, prompts=prompts(policy)) > 0.1
+        engine.sync()
+    assert distance(engine, policy.model, prompts=prompts(policy)) < 1e-4
+
+
+def test_a_seed_repeats_the_completions(served: tuple[VLLMServer, Policy]) -> None:
+    engine, policy = served
+    sampling = Sampling(4, max_tokens=10)
+    first, again, other = (tokens(engine.generate(prompts(policy), sampling, seed)) for seed in (7, 7, 8))
+    assert first == again
+    assert first != other
+    assert all(len(set(group)) > 1 for group in first)
+
+
+def test_a_run_on_the_server_trains_with_the_same_model_throughout(url: str, tmp_path: Path, tracking_uri: str) -> None:
+    overlay = SETTINGS.index("--config=configs/rollout/vllm.yaml")
+    own = [argument for argument in SETTINGS[overlay + 1 :] if "kv_cache_gib" not in argument]
+    done = run(
+        tmp_path,
+        settings=["fit", "--config=configs/rollout/vllm_server.yaml", *own, f"--model.engine.init_args.url={url}"],
+    )
+    assert done.returncode == 0, done.stderr
+    assert checkpoint(tmp_path)["steps_done"] == 4
+    assert max(value for _, value in metrics(tmp_path)["train/logprob_diff_max"]) <= 1e-4
+
+
+def test_a_server_that_is_not_there_is_named_with_the_command_that_starts_it() -> None:
+    with pytest.raises(EngineFailure, match=r"no answer .*127\.0\.0\.1:1 .*rollout\.vllm\.serve"):
+        VLLMServer("http://127.0.0.1:1").attach(load_policy(EMBEDDED))
+
+
+def test_an_unusable_address_is_refused() -> None:
+    with pytest.raises(BadInput, match="url"):
+        VLLMServer("localhost:8000")
