@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,19 +37,19 @@ def interpreter(uid: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the suite needs, where every user may read it."""
-    folder = tmp_path_factory.mktemp("suite")
-    for room in ("omnithink_pl", "tests"):
-        shutil.copytree(
-            ROOT / room / "sandbox", folder / room / "sandbox", ignore=shutil.ignore_patterns("__pycache__")
-        )
-    for file in ("omnithink_pl/__init__.py", "omnithink_pl/types.py", "tests/__init__.py"):
-        shutil.copy(ROOT / file, folder / file)
-    closed = [parent for parent in folder.parents if not parent.stat().st_mode & 0o001]  # pytest's own folders
-    for path in [*folder.rglob("*"), folder, *closed]:
-        path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o444))
-    return folder
+def copy() -> Iterator[Path]:
+    """What the suite needs, where every user may read it; pytest's own folders are closed to others."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for room in ("omnithink_pl", "tests"):
+            shutil.copytree(
+                ROOT / room / "sandbox", folder / room / "sandbox", ignore=shutil.ignore_patterns("__pycache__")
+            )
+        for file in ("omnithink_pl/__init__.py", "omnithink_pl/types.py", "tests/__init__.py"):
+            shutil.copy(ROOT / file, folder / file)
+        for path in [*folder.rglob("*"), folder]:
+            path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o444))
+        yield folder
 
 
 def test_there_are_enough_programs() -> None:
