@@ -123,18 +123,21 @@ def test_nothing_is_left_running_after_a_ctrl_c_in_the_midst_of_hanging_rewards(
         "rubric = Rubric(((math, 1.0), (stuck, 1.0)))\n"
         "scoring = rubric.start([group('x', answered('10^{10^{9}}'))])\n"
         "begun.wait()\n"
-        "print('ready', flush=True)\n"
         "try:\n"
+        "    print('ready', flush=True)\n"
         "    scoring.scores()\n"
         "finally:\n"
         "    rubric.close()\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None
-    worker = int(process.stdout.readline())
-    assert process.stdout.readline() == b"ready\n"
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            worker = int(process.stdout.readline())
+            assert process.stdout.readline() == b"ready\n"
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert errors.rstrip().endswith(b"KeyboardInterrupt")
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
