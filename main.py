@@ -13,10 +13,12 @@ import os
 import sys
 import warnings
 from pathlib import Path
+from typing import Protocol
 
 import torch
 import transformers
 import yaml
+from jsonargparse import ArgumentParser
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from callbacks.checkpoints import CheckpointError, Checkpoints
@@ -37,6 +39,9 @@ CONFIGS = Path(__file__).parent.resolve() / "configs"
 # What a user can mend; anything else is a bug and keeps its traceback.
 EXPECTED = (BadInput, CheckpointError, EngineFailure, RewardFailure, TrackingError, TrainingDiverged)
 
+# Verbs that need no trainer: each is a class whose arguments are the command's, and whose ``run`` does it.
+TOOLS: dict[str, type[Tool]] = {}
+
 # What is set in one place and needed in two: target and source.
 LINKS = {
     "tracking.name": "name",
@@ -47,6 +52,14 @@ LINKS = {
 }
 
 log = logging.getLogger("omnithink")
+
+
+class Tool(Protocol):
+    """What ``TOOLS`` has."""
+
+    def run(self) -> None:
+        """Do it, and print what came of it."""
+        ...
 
 
 class OmniThinkCLI(LightningCLI):
@@ -111,6 +124,22 @@ def refuse_linked_keys(path: Path) -> None:
             raise BadInput(f"{path}: {target} follows from {source}; set {source} instead")
 
 
+def run_tool(name: str, args: list[str]) -> None:
+    """Run a verb that needs no trainer.
+
+    Args:
+        name: A key of ``TOOLS``.
+        args: Arguments behind it.
+    """
+    tool = TOOLS[name]
+    parser = ArgumentParser(prog=f"main.py {name}", description=(tool.__doc__ or "").partition("\n\n")[0])
+    parser.add_argument("--config", action="config", help="A file with some of the arguments below.")
+    parser.add_class_arguments(tool)
+    given = parser.parse_args(args)
+    given.pop("config")
+    tool(**parser.instantiate_classes(given).as_dict()).run()
+
+
 def main(args: list[str] | None = None) -> OmniThinkCLI:
     """Run the command line.
 
@@ -148,6 +177,7 @@ def quiet_libraries() -> None:
 if __name__ == "__main__":
     quiet_libraries()
     try:
-        main()
+        verb, rest = sys.argv[1:2], sys.argv[2:]
+        run_tool(verb[0], rest) if verb and verb[0] in TOOLS else main()
     except EXPECTED as error:
         sys.exit(f"error: {error}")
