@@ -2,6 +2,8 @@
 
 python main.py fit --config configs/curriculum.yaml
 python main.py fit --config configs/curriculum.yaml --ckpt_path last
+python main.py predict --config configs/sft_data.yaml
+python main.py fit --config configs/sft.yaml
 python main.py score --config configs/curriculum.yaml --completions completions.jsonl
 python main.py merge --config configs/merge.yaml
 python main.py fit --help
@@ -25,6 +27,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from callbacks.checkpoints import CheckpointError, Checkpoints
 from callbacks.config import SaveResolvedConfig
 from callbacks.curriculum import Curriculum
+from callbacks.demonstrations import Demonstrations
 from callbacks.evaluation import StageEvaluation
 from callbacks.progress import CurriculumProgress
 from callbacks.resume import find_checkpoint, read_checkpoint
@@ -32,8 +35,7 @@ from callbacks.tracking import Tracking
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput, EngineFailure, RewardFailure
 from omnithink_pl.merge import Merge
-from omnithink_pl.modules import MultiTaskGRPO
-from omnithink_pl.modules.mt_grpo import TrainingDiverged
+from omnithink_pl.modules import PolicyModule, RejectionSampling, TrainingDiverged
 from omnithink_pl.tracking import TrackingError, TrackingLogger
 from omnithink_pl.trainer import OmniThinkTrainer
 
@@ -49,9 +51,11 @@ LINKS = {
     "tracking.name": "name",
     "checkpoints.name": "name",
     "data.seed": "seed_everything",
-    "model.seed": "seed_everything",
+    "model.init_args.seed": "seed_everything",
     "data.stages": "curriculum.stages",
 }
+
+TASKS = "model.init_args.tasks"
 
 log = logging.getLogger("omnithink")
 
@@ -70,7 +74,9 @@ class OmniThinkCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """What can be done so far, and which arguments of it are not the user's."""
-        return {"fit": LightningCLI.subcommands()["fit"], "score": {"model", "datamodule"}}
+        ours = {"fit", "predict"}
+        lightning = {verb: skipped for verb, skipped in LightningCLI.subcommands().items() if verb in ours}
+        return lightning | {"score": {"model", "datamodule"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The callbacks that a run consists of, each under its own key, and the links between the parts."""
@@ -82,9 +88,11 @@ class OmniThinkCLI(LightningCLI):
         parser.add_lightning_class_args(Tracking, "tracking")
         parser.add_lightning_class_args(CurriculumProgress, "progress")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
+        parser.add_lightning_class_args(Demonstrations, "demonstrations")
         for target, source in LINKS.items():
             parser.link_arguments(source, target)
-        parser.link_arguments("data.tasks", "model.tasks", apply_on="instantiate")
+        parser.link_arguments("data.tasks", TASKS, apply_on="instantiate")
+        parser.set_defaults({"model": {"class_path": "omnithink_pl.modules.MultiTaskGRPO"}})
 
     def before_instantiate_classes(self) -> None:
         """Refuse keys that would be ignored; set the number of threads before anything starts its own."""
@@ -94,6 +102,14 @@ class OmniThinkCLI(LightningCLI):
         threads = config.torch_threads
         if threads is not None:
             torch.set_num_threads(threads)
+
+    def before_predict(self) -> None:
+        """Refuse a module that trains: Lightning's own complaint would name no key."""
+        if not isinstance(self.model, RejectionSampling):
+            raise BadInput(
+                f"model.class_path: predict samples with omnithink_pl.modules.RejectionSampling, not with "
+                f"{type(self.model).__name__}; see configs/sft_data.yaml"
+            )
 
     def before_fit(self) -> None:
         """Resolve ``--ckpt_path last``, and continue the run that wrote the checkpoint."""
@@ -120,10 +136,11 @@ def refuse_linked_keys(path: Path) -> None:
         BadInput: Names the file, the key and the one to set instead.
     """
     content = yaml.safe_load(path.read_text()) or {}
-    for target, source in (LINKS | {"model.tasks": "data.tasks"}).items():
-        part, key = target.split(".")
-        if key in (content.get(part) or {}):
-            raise BadInput(f"{path}: {target} follows from {source}; set {source} instead")
+    for target, source in (LINKS | {TASKS: "data.tasks"}).items():
+        part, *_, key = target.split(".")
+        given = content.get(part) or {}
+        if key in given or key in (given.get("init_args") or {}):
+            raise BadInput(f"{path}: {part}.{key} follows from {source}; set {source} instead")
 
 
 def run_tool(name: str, args: list[str]) -> None:
@@ -150,9 +167,10 @@ def main(args: list[str] | None = None) -> OmniThinkCLI:
     """
     base = str(CONFIGS / "base.yaml")
     return OmniThinkCLI(
-        MultiTaskGRPO,
+        PolicyModule,
         MultiTaskData,
         args=args,
+        subclass_mode_model=True,
         auto_configure_optimizers=False,
         save_config_callback=SaveResolvedConfig,
         seed_everything_default=0,
@@ -165,6 +183,7 @@ def quiet_libraries() -> None:
     """Leave the console to the run's own display; errors still come through."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     loud = ("lightning", "lightning.pytorch", "lightning.fabric", "mlflow", "alembic", "datasets", "transformers")

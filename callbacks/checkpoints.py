@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from callbacks.parts import data_of, module_of
 from omnithink_pl.curriculum import boundaries
 from omnithink_pl.errors import BadInput
-from omnithink_pl.modules.mt_grpo import MultiTaskGRPO
+from omnithink_pl.modules import PolicyModule
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Checkpoints(L.Callback):
         self._started = False
         self._in_step = False
         self._interrupted = False
-        self._module: MultiTaskGRPO | None = None
+        self._module: PolicyModule | None = None
         self._previous_handler: Any = None
 
     @property
@@ -72,6 +72,8 @@ class Checkpoints(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Make the run's folder, unless it is resumed in its own, and listen for Ctrl-C."""
+        if stage != "fit":
+            return
         if self.directory is None:
             stamp = trainer.strategy.broadcast(time.strftime("%Y%m%d-%H%M%S"))
             self.directory = Path(trainer.default_root_dir) / self.name / stamp

@@ -5,18 +5,18 @@ from __future__ import annotations
 import lightning as L
 
 from omnithink_pl.data import MultiTaskData
-from omnithink_pl.modules.mt_grpo import MultiTaskGRPO
+from omnithink_pl.modules import PolicyModule
 
 
-def module_of(trainer: L.Trainer) -> MultiTaskGRPO:
+def module_of(trainer: L.Trainer) -> PolicyModule:
     """The module that is trained.
 
     Raises:
         TypeError: If it is not one that these callbacks understand.
     """
     module = trainer.lightning_module
-    if not isinstance(module, MultiTaskGRPO):
-        raise TypeError(f"this callback works with MultiTaskGRPO, not with {type(module).__name__}")
+    if not isinstance(module, PolicyModule):
+        raise TypeError(f"this callback works with PolicyModule, not with {type(module).__name__}")
     return module
 
 

@@ -53,7 +53,7 @@ class Tracking(L.Callback):
             return
         module = module_of(trainer)
         at = position(data_of(trainer).stages, module.steps_done - 1)
-        if at.step_in_stage + 1 == at.stage.steps:
+        if at.step_in_stage + 1 == at.stage.steps and module.last_rollouts:
             table = rollout_table(module.last_rollouts, module.steps_done)
             some = {column: values[: self.rollouts] for column, values in table.items()}
             self._logger.artifacts.table(some, f"rollouts/{at.index + 1}_{at.stage.name}.json")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import lightning as L
 import torch
+from torch.utils.data import DataLoader
 
 from omnithink_pl.curriculum import Stage, check_stages
 from omnithink_pl.data.batch_sampler import CurriculumBatchSampler
+from omnithink_pl.data.demonstrations import load_demonstrations
 from omnithink_pl.data.loader import ResumableLoader
+from omnithink_pl.data.prompts import PromptBatch, prompt_batches
 from omnithink_pl.data.task_sampler import StratifiedTaskSampler, TaskSampler
 from omnithink_pl.errors import BadInput
 from omnithink_pl.tasks.base import Task
@@ -23,6 +28,8 @@ class MultiTaskData(L.LightningDataModule):
         batch_size: Prompts per step, over all processes.
         seed: Of the order of examples and options; comes from ``seed_everything``.
         task_sampler: How a stage's mixture becomes the tasks of a batch; stratified if not given.
+        demonstrations: A data set of completions to imitate, as ``predict`` writes it: trained on in place of the
+            tasks' own prompts, for supervised fine-tuning.
     """
 
     def __init__(
@@ -32,6 +39,7 @@ class MultiTaskData(L.LightningDataModule):
         batch_size: int = 8,
         seed: int = 0,
         task_sampler: TaskSampler | None = None,
+        demonstrations: str | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -45,6 +53,8 @@ class MultiTaskData(L.LightningDataModule):
         self.batch_size = batch_size
         self.seed = seed
         self.task_sampler = task_sampler or StratifiedTaskSampler()
+        self.demonstrations = demonstrations
+        self.done_batches: frozenset[int] = frozenset()  # of those that `predict` samples from
         self.train: list[Example] = []
         self.held_out: dict[str, list[Example]] = {}
 
@@ -57,7 +67,11 @@ class MultiTaskData(L.LightningDataModule):
         """Load every split that will be needed, so that a bad row ends the run before it starts."""
         if not self.held_out:
             self.held_out = {name: task.examples("test", self.seed) for name, task in self.tasks.items()}
-        if stage == "fit" and not self.train:
+        if self.train:
+            return
+        if stage == "fit" and self.demonstrations is not None:
+            self.train = load_demonstrations(Path(self.demonstrations), self.trained_tasks)
+        elif stage in {"fit", "predict"}:
             self.train = [
                 example for name in self.trained_tasks for example in self.tasks[name].examples("train", self.seed)
             ]
@@ -79,6 +93,11 @@ class MultiTaskData(L.LightningDataModule):
             world_size=trainer.world_size,
         )
         return ResumableLoader(self.train, sampler, self._steps_done)
+
+    def predict_dataloader(self) -> DataLoader[PromptBatch]:
+        """The training prompts in numbered batches, without those that are done."""
+        batches = prompt_batches(self.train, self.batch_size, self.done_batches)
+        return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
 
     def _steps_done(self) -> int:
         assert self.trainer is not None

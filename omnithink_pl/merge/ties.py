@@ -34,7 +34,8 @@ def merge_tensor(base: Tensor, tuned: Sequence[Tensor], thresholds: Sequence[flo
 
     With task vectors tau_k = theta_k - theta_base: values below a model's threshold are set to 0 (trim); the sign of an
     element is that of the sum over models (elect); tau is the mean over those models whose value is not 0 and has
-    that sign (disjoint mean). Where values of both signs cancel exactly the element stays the base's. Computed in float32.
+    that sign (disjoint mean). Where values of both signs cancel exactly the element stays the base's. Computed in
+    float32.
 
     Args:
         base: The tensor before fine-tuning.

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 
@@ -17,6 +14,7 @@ from omnithink_pl.advantage import GroupAdvantage
 from omnithink_pl.correction import ImportanceCorrection
 from omnithink_pl.curriculum import position
 from omnithink_pl.errors import BadInput
+from omnithink_pl.modules.base import PolicyModule, TrainingDiverged
 from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
 from omnithink_pl.modules.processes import check_processes, gather_rows, own_gradients, sum_gradients
@@ -24,7 +22,6 @@ from omnithink_pl.modules.reference import Anchor, ReferencePolicy
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.update import TokenStats, UpdatePlan
 from omnithink_pl.objective import Objective
-from omnithink_pl.policy import load_policy, without_dropout
 from omnithink_pl.rewards.batch import score_batch
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.seeds import derive_seed
@@ -34,11 +31,7 @@ from omnithink_pl.types import Example, Group, Score
 log = logging.getLogger(__name__)
 
 
-class TrainingDiverged(RuntimeError):
-    """The loss or its gradient is no longer a number."""
-
-
-class MultiTaskGRPO(L.LightningModule):
+class MultiTaskGRPO(PolicyModule):
     """One policy trained on several tasks: generate, score, advantages, objective, step, log.
 
     Args:
@@ -63,8 +56,6 @@ class MultiTaskGRPO(L.LightningModule):
         seed: Of the sampling; comes from ``seed_everything``.
     """
 
-    phase: str | None = None  # rollout, reward or update, while a step is in it
-
     def __init__(
         self,
         engine: RolloutEngine,
@@ -87,14 +78,10 @@ class MultiTaskGRPO(L.LightningModule):
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(engine, tasks, policy, seed)
         _check(group_size, temperature, updates_per_batch, beta, tasks)
-        self.automatic_optimization = False
-        self.engine = engine
-        self.tasks = tasks
         self.optimizer = optimizer
         self.beta = beta
-        self.policy_name = policy
         self.objective = objective
         self.advantage = advantage
         self.correction = correction
@@ -106,20 +93,12 @@ class MultiTaskGRPO(L.LightningModule):
         self.max_grad_norm = max_grad_norm
         self.failures = failures
         self.monitor = FailureMonitor(failures)
-        self.seed = seed
-        self.steps_done = 0
-        self.updating = False
-        self.last_rollouts: list[ScoredGroup] = []
-        self.last_metrics: dict[str, float] = {}
-        self._seconds: dict[str, float] = {}
 
     def configure_model(self) -> None:
         """Load the policy, and the reference from the same weights, before any checkpoint is restored."""
-        if hasattr(self, "model"):
-            return
-        self.policy = load_policy(self.policy_name)
-        self.model = without_dropout(self.policy.model).train()
-        self.reference = ReferencePolicy(self.model, self.anchor)
+        if not hasattr(self, "model"):
+            self.load()
+            self.reference = ReferencePolicy(self.model, self.anchor)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser of the policy's parameters."""
@@ -127,29 +106,12 @@ class MultiTaskGRPO(L.LightningModule):
 
     def on_fit_start(self) -> None:
         """Check every prompt against the context, and hand the policy to the engine."""
-        self.check_prompts(self.trainer.datamodule.train)  # type: ignore[attr-defined]
-        for examples in self.trainer.datamodule.held_out.values():  # type: ignore[attr-defined]
-            self.check_prompts(examples)
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        for examples in (data.train, *data.held_out.values()):
+            self.check_prompts(examples, self.sampling.max_tokens)
         self.reference.to(self.device)
         check_processes(self.trainer.world_size)
-        self.engine.attach(self.policy)
-        for task in self.tasks.values():
-            task.rubric.attach(self.policy, self.engine)
-
-    def check_prompts(self, examples: list[Example]) -> None:
-        """Refuse a prompt that leaves no room for a completion.
-
-        Raises:
-            BadInput: Names the task, the row and the cure.
-        """
-        for example in examples:
-            length = len(self.policy.encode(example.messages))
-            if length + self.sampling.max_tokens > self.policy.context:
-                raise BadInput(
-                    f"data.tasks.{example.task}, row {example.uid}: its prompt of {length} tokens and "
-                    f"model.max_tokens={self.sampling.max_tokens} exceed the policy's context of "
-                    f"{self.policy.context}; drop the row, lower model.max_tokens or take another policy"
-                )
+        self.attach()
 
     def begin_stage(self) -> None:
         """Called before the first step of a stage."""
@@ -261,15 +223,6 @@ class MultiTaskGRPO(L.LightningModule):
         self.steps_done = checkpoint["steps_done"]
         self.reference.load_state_dict(checkpoint["reference"])
         self.monitor.load_state_dict(checkpoint["failures"])
-
-    @contextmanager
-    def _timed(self, phase: str) -> Iterator[None]:
-        began, self.phase = time.perf_counter(), phase
-        try:
-            yield
-        finally:
-            self.phase = None
-        self._seconds[phase] = time.perf_counter() - began
 
 
 def _check(
