@@ -29,9 +29,11 @@ from callbacks.config import SaveResolvedConfig
 from callbacks.curriculum import Curriculum
 from callbacks.demonstrations import Demonstrations
 from callbacks.evaluation import StageEvaluation
+from callbacks.learning_rate import LearningRate
 from callbacks.progress import CurriculumProgress
 from callbacks.resume import find_checkpoint, read_checkpoint
 from callbacks.tracking import Tracking
+from callbacks.validation import Validation
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput, EngineFailure, RewardFailure
 from omnithink_pl.merge import Merge
@@ -82,9 +84,12 @@ class OmniThinkCLI(LightningCLI):
         """The callbacks that a run consists of, each under its own key, and the links between the parts."""
         parser.add_argument("--name", type=str, default="run", help="Kind of run; names its runs and its outputs.")
         parser.add_argument("--torch_threads", type=int | None, default=None, help="CPU threads; null: torch's choice.")
-        # Order matters: a stage begins before it is evaluated, an evaluation is saved before training goes on.
+        # Order matters: a stage ends before the next is chosen, which begins before it is evaluated; an evaluation is
+        # saved before training goes on.
+        parser.add_lightning_class_args(Validation, "validation")
         parser.add_lightning_class_args(Curriculum, "curriculum")
         parser.add_lightning_class_args(StageEvaluation, "evaluation")
+        parser.add_lightning_class_args(LearningRate, "learning_rate")
         parser.add_lightning_class_args(Tracking, "tracking")
         parser.add_lightning_class_args(CurriculumProgress, "progress")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")

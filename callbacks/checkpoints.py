@@ -17,6 +17,7 @@ from callbacks.parts import data_of, module_of
 from omnithink_pl.curriculum import boundaries
 from omnithink_pl.errors import BadInput
 from omnithink_pl.modules import PolicyModule
+from omnithink_pl.policy import Policy
 
 log = logging.getLogger(__name__)
 
@@ -117,12 +118,7 @@ class Checkpoints(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the trained policy, ready for ``from_pretrained``."""
         if self.save_policy and trainer.is_global_zero:
-            policy = module_of(trainer).policy
-            try:
-                policy.model.save_pretrained(self.policy_path)
-                policy.tokenizer.save_pretrained(self.policy_path)
-            except (OSError, SafetensorError) as error:
-                raise CheckpointError(_advice(self.policy_path, error)) from error
+            write_policy(module_of(trainer).policy, self.policy_path)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Save what is known, unless an update was cut in two or writing was what failed.
@@ -155,6 +151,19 @@ class Checkpoints(L.Callback):
             trainer.save_checkpoint(self.path)
         except OSError as error:
             raise CheckpointError(_advice(self.path, error)) from error
+
+
+def write_policy(policy: Policy, path: Path) -> None:
+    """Save a policy, ready for ``from_pretrained``.
+
+    Raises:
+        CheckpointError: If it cannot be written.
+    """
+    try:
+        policy.model.save_pretrained(path)
+        policy.tokenizer.save_pretrained(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(_advice(path, error)) from error
 
 
 def _advice(path: Path, error: Exception) -> str:

@@ -33,7 +33,7 @@ class StageEvaluation(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Before the first step of a stage, catch up with the stages before it."""
-        self._catch_up(trainer, position(data_of(trainer).stages, module_of(trainer).steps_done).index)
+        self.catch_up(trainer, position(data_of(trainer).stages, module_of(trainer).steps_done).index)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After the last step, evaluate the last stage."""
@@ -46,9 +46,10 @@ class StageEvaluation(L.Callback):
     def _finish(self, trainer: L.Trainer) -> None:
         stages = data_of(trainer).stages
         if module_of(trainer).steps_done == total_steps(stages):
-            self._catch_up(trainer, len(stages))
+            self.catch_up(trainer, len(stages))
 
-    def _catch_up(self, trainer: L.Trainer, finished: int) -> None:
+    def catch_up(self, trainer: L.Trainer, finished: int) -> None:
+        """Add the rows that are missing for so many finished stages, and for the base."""
         stages = data_of(trainer).stages
         while len(self.matrix.rows) <= finished:
             row = len(self.matrix.rows)

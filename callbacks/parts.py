@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import lightning as L
 
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.modules import PolicyModule
+
+C = TypeVar("C", bound=L.Callback)
+
+
+def callback_of(trainer: L.Trainer, kind: type[C]) -> C:
+    """The run's callback of a kind.
+
+    Raises:
+        TypeError: If there is none.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, kind):
+            return callback
+    raise TypeError(f"this needs the callback {kind.__name__}, and the run has none")
 
 
 def module_of(trainer: L.Trainer) -> PolicyModule:

@@ -9,7 +9,7 @@ import lightning as L
 
 from callbacks.evaluation import StageEvaluation
 from callbacks.parts import data_of, module_of
-from omnithink_pl.curriculum import position, total_steps
+from omnithink_pl.curriculum import Stage, position, total_steps
 from omnithink_pl.report.score_markdown import score_markdown
 from omnithink_pl.tracking.environment import environment, git_commit
 from omnithink_pl.tracking.logger import TrackingLogger
@@ -65,6 +65,7 @@ class Tracking(L.Callback):
             return
         scores = {name: value for name, value in self._logger.latest().items() if name.startswith(_SCORES)}
         self._logger.log_metrics({f"final/{name}": value for name, value in scores.items()}, step=done)
+        self._logger.set_tags({"stages": _order(stages), "steps": " > ".join(str(stage.steps) for stage in stages)})
         matrix = score_matrix(trainer)
         if matrix is not None:
             self._logger.artifacts.json(matrix.to_dict(), "score_matrix.json")
@@ -86,7 +87,7 @@ class Tracking(L.Callback):
         commit, changed = git_commit()
         tags = {
             "kind": self.name,
-            "stages": " > ".join(stage.name for stage in data_of(trainer).stages),
+            "stages": _order(data_of(trainer).stages),
             "policy": module.policy_name,
             "seed": str(module.seed),
             "git_commit": f"{commit} with changes" if commit and changed else commit or "unknown",
@@ -104,6 +105,10 @@ class Tracking(L.Callback):
         logger.artifacts.figure(score_matrix_figure(matrix, trained), "figures/score_matrix.png")
         logger.artifacts.figure(forgetting_figure(matrix), "figures/forgetting.png")
         logger.artifacts.figure(learning_curves_figure(rewards, stages, matrix), "figures/learning_curves.png")
+
+
+def _order(stages: Sequence[Stage]) -> str:
+    return " > ".join(stage.name for stage in stages)
 
 
 def tracking_logger(trainer: L.Trainer) -> TrackingLogger | None:

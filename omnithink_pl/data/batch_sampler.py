@@ -17,8 +17,9 @@ from omnithink_pl.errors import BadInput
 class CurriculumBatchSampler(Sampler[list[int]]):
     """Batches of dataset indices, one per step, as a function of the seed and the step alone.
 
-    The stage follows from the step, and examples of a task come in shuffled passes over its rows.
-    Resuming replays the draws before ``start`` (microseconds each) instead of restoring a state, so
+    The stage follows from the step; the list of stages may be changed while it is iterated over, as by a stage that
+    ends early, as long as the steps that are done keep theirs. Examples of a task come in shuffled passes over its
+    rows. Resuming replays the draws before ``start`` (microseconds each) instead of restoring a state, so
     a resumed run sees exactly the batches that an uninterrupted one would have seen.
 
     Args:
@@ -60,12 +61,14 @@ class CurriculumBatchSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         """Yield the batches from step ``start`` on."""
         drawn: Counter[str] = Counter()
-        for step in range(len(self)):
+        step = 0
+        while step < len(self):
             stage = position(self.stages, step).stage
             rng = np.random.default_rng((self.seed, step))
-            batch = [self._next(task, drawn) for task in self.task_sampler.draw(stage.tasks, self.batch_size, rng)]
+            batch = [self._next(task, drawn) for task in self.task_sampler.draw(stage.mixture, self.batch_size, rng)]
             if step >= self.start:
                 yield batch[self.rank :: self.world_size]
+            step += 1
 
     def _next(self, task: str, drawn: Counter[str]) -> int:
         rows = self.indices[task]

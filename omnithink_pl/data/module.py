@@ -61,7 +61,7 @@ class MultiTaskData(L.LightningDataModule):
     @property
     def trained_tasks(self) -> list[str]:
         """Tasks that some stage trains on, in the order in which they first appear."""
-        return list(dict.fromkeys(t for stage in self.stages for t, weight in stage.tasks.items() if weight > 0))
+        return list(dict.fromkeys(t for stage in self.stages for t, weight in stage.mixture.items() if weight > 0))
 
     def setup(self, stage: str) -> None:
         """Load every split that will be needed, so that a bad row ends the run before it starts."""

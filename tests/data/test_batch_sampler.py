@@ -65,3 +65,19 @@ def test_stratified_counts_are_the_expectation_rounded_and_right_on_average() ->
         assert all(abs(counts[task] - expected[task]) < 1 for task in weights)
         totals += counts
     assert {t: totals[t] / 2000 for t in weights} == pytest.approx(expected, abs=0.05)
+
+
+def test_a_stage_that_is_cut_short_while_it_is_sampled_gives_way_to_the_next() -> None:
+    stages = [Stage({"code": 1}, 9), Stage({"math": 1}, 2)]
+    batches = iter(CurriculumBatchSampler(stages, INDICES, 4, StratifiedTaskSampler(), 0))
+    seen = [next(batches) for _ in range(3)]
+    stages[0] = Stage({"code": 1}, 3)
+    seen += batches
+    assert ["code" if batch[0] in INDICES["code"] else "math" for batch in seen] == ["code"] * 3 + ["math"] * 2
+    assert seen == list(CurriculumBatchSampler(stages, INDICES, 4, StratifiedTaskSampler(), 0))
+
+
+def test_what_a_stage_replays_is_sampled_too() -> None:
+    stages = [Stage({"code": 1}, 4, replay={"math": 1})]
+    drawn = [row for batch in CurriculumBatchSampler(stages, INDICES, 4, StratifiedTaskSampler(), 0) for row in batch]
+    assert sum(row in INDICES["math"] for row in drawn) == 8
