@@ -72,7 +72,7 @@ class Demonstrations(L.Callback):
         self._display.add_task("", total=total, completed=len(data.done_batches))
         self._display.start()
 
-    def on_predict_batch_end(  # type: ignore[override]
+    def on_predict_batch_end(
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,

@@ -131,7 +131,7 @@ def make(directory: Path, seed: int, steps: int = STEPS) -> None:
     schedule = OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=steps, pct_start=0.05)
     for pairs in track(batches(tokenizer, seed + 1, steps), "fine-tuning", total=steps):
         optimizer.zero_grad()
-        completion_loss(model, pairs).backward()
+        torch.autograd.backward(completion_loss(model, pairs))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
