@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from callbacks.parts import data_of, module_of
 from omnithink_pl.curriculum import boundaries
 from omnithink_pl.errors import BadInput
+from omnithink_pl.export import save_policy
 from omnithink_pl.modules.mt_grpo import MultiTaskGRPO
 
 log = logging.getLogger(__name__)
@@ -113,12 +114,10 @@ class Checkpoints(L.Callback):
         self._save(trainer)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the trained policy, ready for ``from_pretrained``."""
-        if self.save_policy and trainer.is_global_zero:
-            policy = module_of(trainer).policy
+        """Save the trained policy, ready for ``from_pretrained``; all processes have a part of it."""
+        if self.save_policy:
             try:
-                policy.model.save_pretrained(self.policy_path)
-                policy.tokenizer.save_pretrained(self.policy_path)
+                save_policy(module_of(trainer).policy, self.policy_path, here=trainer.is_global_zero)
             except (OSError, SafetensorError) as error:
                 raise CheckpointError(_advice(self.policy_path, error)) from error
 

@@ -45,6 +45,7 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
     fully_shard(model, mesh=mesh["data_parallel"], reshard_after_forward=False)
     for module in sharded_modules(model):
         module.set_gradient_divide_factor(1.0)
+        module.set_force_sum_reduction_for_comms(True)  # gloo has no other
 
 
 def sharded_modules(model: torch.nn.Module) -> list[FSDPModule]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from omnithink_pl.correction import ImportanceCorrection
+from omnithink_pl.modules.company import keep_company
 from omnithink_pl.modules.forward import TokenLogprobs, token_logprobs
 from omnithink_pl.modules.microbatch import split
 from omnithink_pl.modules.processes import sum_over_processes
@@ -178,6 +179,7 @@ class UpdatePlan:
             backward(terms.loss)
             loss += float(terms.loss.detach())
             stats += _token_stats(portion, now, terms, self.correction)
+        keep_company(model, len(self.portions), backward)
         (whole,) = sum_over_processes([loss], self.device)
         return whole, stats
 
@@ -189,6 +191,7 @@ class UpdatePlan:
             for portion in self.portions:
                 # The whole of the reference's distribution: a nucleus of its own could leave the token out.
                 portion.reference = self._logprobs(model, portion, top_p=1.0).logprobs
+            keep_company(model, len(self.portions))
 
     def _logprobs(self, model: PreTrainedModel, portion: Portion, top_p: float) -> TokenLogprobs:
         return token_logprobs(
