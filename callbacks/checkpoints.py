@@ -51,6 +51,7 @@ class Checkpoints(L.Callback):
         self._started = False
         self._in_step = False
         self._interrupted = False
+        self._several = False
         self._module: MultiTaskGRPO | None = None
         self._previous_handler: Any = None
 
@@ -81,6 +82,7 @@ class Checkpoints(L.Callback):
         except OSError as error:
             raise CheckpointError(_advice(self.directory, error)) from error
         self._module = module_of(trainer)
+        self._several = trainer.world_size > 1
         if threading.current_thread() is threading.main_thread():
             self._previous_handler = signal.signal(signal.SIGINT, self._on_sigint)
 
@@ -104,6 +106,8 @@ class Checkpoints(L.Callback):
         """Save every few steps and at the end of a stage; give way to a Ctrl-C that came meanwhile."""
         self._in_step = False
         done = module_of(trainer).steps_done
+        # One process may have heard of it a step before the others.
+        self._interrupted = trainer.strategy.reduce_boolean_decision(self._interrupted, all=False)
         if self._interrupted or done % self.every_n_steps == 0 or done in boundaries(data_of(trainer).stages):
             self._save(trainer)
         if self._interrupted:
@@ -142,12 +146,16 @@ class Checkpoints(L.Callback):
     def _on_sigint(self, number: int, frame: FrameType | None) -> None:
         # While rewards are awaited nothing has changed yet: a slow judge need not be waited for.
         waiting = self._module is not None and self._module.phase == "reward"
-        if not self._in_step or self._interrupted or waiting:
+        # Several processes stop together, at the end of a step: one alone would leave the others waiting for it.
+        if self._interrupted or ((not self._in_step or waiting) and not self._several):
             raise KeyboardInterrupt
         self._interrupted = True
         log.info("Ctrl-C: finishing this step, then saving. Press again to stop at once.")
 
     def _save(self, trainer: L.Trainer) -> None:
+        module = module_of(trainer)
+        if module.device_mesh is not None and module.steps_done == 0:
+            return  # Lightning cannot load an optimiser without state into a sharded model
         try:
             trainer.save_checkpoint(self.path)
         except OSError as error:
