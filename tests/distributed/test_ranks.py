@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from omnithink_pl.policy import load_policy
-from tests.distributed.ranks import DDP, SHARDED, checkpoint, distance, fresh, metrics, run
+from tests.distributed.ranks import DDP, SHARDED, checkpoint, distance, run
 
-ROW = 2 * 4  # an evaluation asks for completions twice a task
+ROW = 2  # an evaluation asks for completions twice
 KILLED = (
     f"--trainer.callbacks=[{{class_path: tests.callbacks.killer.EndAt, init_args: {{call: {ROW + 3}, "
     f"signal_name: SIGKILL}}}}]"
@@ -20,8 +20,8 @@ FAR = 1e-3  # what training moves the weights by, at least
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
-    directory = fresh(tmp_path_factory.mktemp("alone"), empty_store)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("alone")
     assert run(directory) == [0]
     before = {f"model.{name}": value for name, value in load_policy("embedded").model.state_dict().items()}
     assert distance(before, checkpoint(directory)["state_dict"]) > FAR
@@ -29,11 +29,11 @@ def alone(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> dict[int, Path]:
+def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Runs of one and of two processes that were killed in their third step."""
     found = {}
     for ranks in (1, 2):
-        found[ranks] = fresh(tmp_path_factory.mktemp(f"killed-{ranks}"), empty_store)
+        found[ranks] = tmp_path_factory.mktemp(f"killed-{ranks}")
         assert run(found[ranks], *(DDP if ranks > 1 else []), KILLED, ranks=ranks) == [-9] * ranks
         assert checkpoint(found[ranks])["steps_done"] == 2
     return found
@@ -45,10 +45,7 @@ def assert_same(a: Path, b: Path) -> None:
     assert distance(ours["state_dict"], theirs["state_dict"]) < EQUAL
     assert distance(momenta(a), momenta(b)) < EQUAL
     assert distance(ours["reference"], theirs["reference"]) < EQUAL
-    found, expected = metrics(a), metrics(b)
-    assert found.keys() == expected.keys()
-    for name, history in expected.items():
-        assert found[name] == [(step, pytest.approx(value, abs=1e-3)) for step, value in history], name
+    assert ours["callbacks"]["StageEvaluation"] == theirs["callbacks"]["StageEvaluation"]
 
 
 def momenta(directory: Path) -> dict[str, object]:
@@ -58,7 +55,7 @@ def momenta(directory: Path) -> dict[str, object]:
 
 @pytest.mark.parametrize("strategy", [DDP, SHARDED], ids=["DDP", "FSDP2"])
 def test_two_processes_equal_one_with_the_whole_batch(
-    strategy: list[str], alone: Path, tmp_path: Path, tracking_uri: str
+    strategy: list[str], alone: Path, tmp_path: Path
 ) -> None:
     assert run(tmp_path, *strategy, ranks=2) == [0, 0]
     assert_same(tmp_path, alone)
