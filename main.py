@@ -3,6 +3,7 @@
 python main.py fit --config configs/curriculum.yaml
 python main.py fit --config configs/curriculum.yaml --ckpt_path last
 python main.py score --config configs/curriculum.yaml --completions completions.jsonl
+python main.py budget --config configs/scale/lora.yaml
 python main.py fit --help
 """
 
@@ -18,7 +19,7 @@ from typing import Protocol
 import torch
 import transformers
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from callbacks.checkpoints import CheckpointError, Checkpoints
@@ -68,7 +69,8 @@ class OmniThinkCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """What can be done so far, and which arguments of it are not the user's."""
-        return {"fit": LightningCLI.subcommands()["fit"], "score": {"model", "datamodule"}}
+        given = {"model", "datamodule"}
+        return {"fit": LightningCLI.subcommands()["fit"], "score": given, "budget": given}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The callbacks that a run consists of, each under its own key, and the links between the parts."""
@@ -89,6 +91,8 @@ class OmniThinkCLI(LightningCLI):
         config = self.config[str(self.subcommand)]
         for path in config.config or []:
             refuse_linked_keys(Path(path.absolute))
+        if self.subcommand == "budget":
+            plan_here(config)
         threads = config.torch_threads
         if threads is not None:
             torch.set_num_threads(threads)
@@ -109,6 +113,18 @@ class OmniThinkCLI(LightningCLI):
         for logger in self.trainer.loggers:
             if isinstance(logger, TrackingLogger) and resumed.run_id:
                 logger.resume(resumed.run_id)
+
+
+def plan_here(config: Namespace) -> None:
+    """Let a run be planned on a machine that could not run it: keep its number of processes, ask for one CPU."""
+    trainer = config.trainer
+    if config.gpus is None:
+        devices = trainer.devices
+        each = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdigit() else 1
+        config.gpus = max(1, each) * trainer.num_nodes
+    if config.sharded is None:
+        config.sharded = "ModelParallel" in str(trainer.strategy)
+    trainer.update(Namespace(accelerator="cpu", devices=1, num_nodes=1, strategy="auto", logger=False))
 
 
 def refuse_linked_keys(path: Path) -> None:
