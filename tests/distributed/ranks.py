@@ -45,6 +45,7 @@ SHARDED = [
     "--trainer.strategy.init_args.save_distributed_checkpoint=false",
 ]
 DDP = ["--trainer.strategy=ddp"]
+KEPT = "--trainer.callbacks=[{class_path: tests.distributed.keeper.KeepCheckpoint, init_args: {step: 2}}]"
 
 
 def run(directory: Path, *more: str, ranks: int = 1) -> list[int | None]:
