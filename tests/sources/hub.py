@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+URL = "/{repo_id}/resolve/{revision}/{filename}"
 COMMIT = "c0ffee" + "0" * 34
 
 
@@ -49,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.requests.append(self.path)
         parts = self.path.partition("?")[0].strip("/").split("/")
         api = parts[0] == "api"
-        owner, name, verb, revision, *rest = (*parts[1 + api :], "", "")[:None]
+        owner, name, verb, revision, *rest = (*parts[1 + api :], "", "", "", "")
         directory = self.server.repositories.get(f"{owner}/{name}")
         if directory is None:
             self.refuse("RepoNotFound")
@@ -98,10 +99,14 @@ def fake_hub(repositories: Mapping[str, Path], monkeypatch: pytest.MonkeyPatch) 
     hub = Hub(repositories)
     thread = threading.Thread(target=hub.serve_forever, args=(0.01,))
     thread.start()
-    with monkeypatch.context() as patch:
-        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-        patch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{hub.server_port}")
-        yield hub
-    hub.shutdown()
-    thread.join()
-    hub.server_close()
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+            here = f"http://127.0.0.1:{hub.server_port}"
+            patch.setattr("huggingface_hub.constants.ENDPOINT", here)
+            patch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", here + URL)
+            yield hub
+    finally:
+        hub.shutdown()
+        thread.join()
+        hub.server_close()
