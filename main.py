@@ -3,6 +3,7 @@
 python main.py fit --config configs/curriculum.yaml
 python main.py fit --config configs/curriculum.yaml --ckpt_path last
 python main.py score --config configs/curriculum.yaml --completions completions.jsonl
+python main.py merge --config configs/merge.yaml
 python main.py fit --help
 """
 
@@ -30,6 +31,7 @@ from callbacks.resume import find_checkpoint, read_checkpoint
 from callbacks.tracking import Tracking
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput, EngineFailure, RewardFailure
+from omnithink_pl.merge import Merge
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.modules.mt_grpo import TrainingDiverged
 from omnithink_pl.tracking import TrackingError, TrackingLogger
@@ -40,7 +42,7 @@ CONFIGS = Path(__file__).parent.resolve() / "configs"
 EXPECTED = (BadInput, CheckpointError, EngineFailure, RewardFailure, TrackingError, TrainingDiverged)
 
 # Verbs that need no trainer: each is a class whose arguments are the command's, and whose ``run`` does it.
-TOOLS: dict[str, type[Tool]] = {}
+TOOLS: dict[str, type[Tool]] = {"merge": Merge}
 
 # What is set in one place and needed in two: target and source.
 LINKS = {
