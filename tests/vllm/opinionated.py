@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 CONTEXT = 512
 WORDS = ["<unk>", "<eos>", "likes-a", "likes-b", "likes-none", "mumbles", "[[A]]", "[[B]]", "[[C]]", "hm"]
