@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omnithink_pl.errors import RewardFailure
 from omnithink_pl.evaluation.intervals import mean_interval
+from omnithink_pl.modules.processes import gather_rows, process_count, process_rank
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.transfer import TaskScore
 from omnithink_pl.types import Group, Outcome, Score, State
@@ -54,6 +55,8 @@ class EvaluationResult:
 
 class Evaluator:
     """Measures the primary reward on held-out prompts; format and tags do not count.
+
+    Processes that train together divide the prompts among them, and all have the result.
 
     A completion without a defined score, such as one without an answer, counts 0. One that *we* failed to
     score is left out and counted in ``TaskScore.failed``.
@@ -117,9 +120,10 @@ def _score(
     sampling: Sampling,
     seed: int,
 ) -> Scored:
-    completions = engine.generate(prompts, sampling, seed)
-    groups = tuple(map(Group, examples, prompts, completions))
-    scored = Scored(groups, tuple(tuple(scores) for scores in task.rubric.score(groups)))
+    mine, own = examples[process_rank() :: process_count()], prompts[process_rank() :: process_count()]
+    groups = list(map(Group, mine, own, engine.generate(own, sampling, seed)))
+    scores = [tuple(row) for row in task.rubric.score(groups)]
+    scored = Scored(tuple(gather_rows(groups)), tuple(gather_rows(scores)))
     outcomes = [outcome for outcomes in scored.outcomes for outcome in outcomes]
     if all(outcome.state is State.FAILED for outcome in outcomes):
         raise RewardFailure(
