@@ -35,17 +35,21 @@ class Checkpoints(L.Callback):
     previous checkpoint alone.
 
     Args:
-        name: Kind of run; its checkpoints lie in ``<default_root_dir>/<name>/<time>/``.
+        name: Kind of run; its checkpoints lie in ``<default_root_dir>/<name>/<folder>/``.
         every_n_steps: Steps between checkpoints.
         save_policy: Save the final policy in Hugging Face format, in ``policy`` beside the checkpoint.
+        folder: The folder of this run; the time if not given.
     """
 
-    def __init__(self, name: str = "run", every_n_steps: int = 10, save_policy: bool = True) -> None:
+    def __init__(
+        self, name: str = "run", every_n_steps: int = 10, save_policy: bool = True, folder: str | None = None
+    ) -> None:
         if every_n_steps < 1:
             raise BadInput(f"checkpoints.every_n_steps is {every_n_steps}; use 1 or more")
         self.name = name
         self.every_n_steps = every_n_steps
         self.save_policy = save_policy
+        self.folder = folder
         self.directory: Path | None = None
         self._resumed = False
         self._started = False
@@ -75,8 +79,8 @@ class Checkpoints(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Make the run's folder, unless it is resumed in its own, and listen for Ctrl-C."""
         if self.directory is None:
-            stamp = trainer.strategy.broadcast(time.strftime("%Y%m%d-%H%M%S"))
-            self.directory = Path(trainer.default_root_dir) / self.name / stamp
+            folder = self.folder or trainer.strategy.broadcast(time.strftime("%Y%m%d-%H%M%S"))
+            self.directory = Path(trainer.default_root_dir) / self.name / folder
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -13,6 +13,7 @@ from omnithink_pl.budget import Machine, Settings, Sizes, memory, seconds
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.evaluation.completions import score_completions
 from omnithink_pl.modules import MultiTaskGRPO
+from omnithink_pl.modules.projection import LOGITS
 from omnithink_pl.policy import policy_path
 from omnithink_pl.report.budget_table import memory_table, speed_table
 from omnithink_pl.report.reward_table import reward_summary, reward_table
@@ -85,6 +86,7 @@ class OmniThinkTrainer(L.Trainer):
             longest=prompt_tokens + longest,
             micro_batch_tokens=model.micro_batch_tokens,
             updates=model.updates_per_batch,
+            logits=LOGITS,
             engine_weights=getattr(model.engine, "dtype", None),
             cache_gib=getattr(model.engine, "kv_cache_gib", None),
         )

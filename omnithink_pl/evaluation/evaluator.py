@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 from omnithink_pl.errors import RewardFailure
 from omnithink_pl.evaluation.intervals import mean_interval
@@ -40,6 +41,16 @@ class EvaluationResult:
     score: TaskScore
     greedy: Scored
     sampled: Scored
+
+    def by_prompt(self) -> dict[str, list[Any]]:
+        """Columns ``uid``, ``sampled`` and ``greedy``: the mean score of each prompt, without which no two policies
+        can be compared prompt by prompt; ``None`` where every completion failed to be scored."""
+        columns = {"sampled": self.sampled, "greedy": self.greedy}
+        means = {
+            name: [round(fmean(own), 6) if own else None for own in values(scored.outcomes)]
+            for name, scored in columns.items()
+        }
+        return {"uid": [group.example.uid for group in self.greedy.groups], **means}
 
 
 class Evaluator:
