@@ -29,7 +29,7 @@ from callbacks.progress import CurriculumProgress
 from callbacks.resume import find_checkpoint, read_checkpoint
 from callbacks.tracking import Tracking
 from omnithink_pl.data import MultiTaskData
-from omnithink_pl.errors import BadInput, EngineFailure, RewardFailure
+from omnithink_pl.errors import BadInput, EngineFailure, PeerFailure, RewardFailure
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.modules.mt_grpo import TrainingDiverged
 from omnithink_pl.tracking import TrackingError, TrackingLogger
@@ -37,7 +37,7 @@ from omnithink_pl.trainer import OmniThinkTrainer
 
 CONFIGS = Path(__file__).parent.resolve() / "configs"
 # What a user can mend; anything else is a bug and keeps its traceback.
-EXPECTED = (BadInput, CheckpointError, EngineFailure, RewardFailure, TrackingError, TrainingDiverged)
+EXPECTED = (BadInput, CheckpointError, EngineFailure, PeerFailure, RewardFailure, TrackingError, TrainingDiverged)
 
 # Verbs that need no trainer: each is a class whose arguments are the command's, and whose ``run`` does it.
 TOOLS: dict[str, type[Tool]] = {}

@@ -58,11 +58,12 @@ class StageEvaluation(L.Callback):
         module, data = module_of(trainer), data_of(trainer)
         module.to(trainer.strategy.root_device)  # after the last step Lightning has moved it away
         scores = {}
-        for name, task in data.tasks.items():
-            self.evaluating = name
-            scores[name] = self.evaluator.evaluate(
-                module.policy, module.engine, task, data.held_out[name], module.seed
-            ).score
+        with module.peers.watching(module):
+            for name, task in data.tasks.items():
+                self.evaluating = name
+                scores[name] = self.evaluator.evaluate(
+                    module.policy, module.engine, task, data.held_out[name], module.seed
+                ).score
         self.evaluating = None
         self.matrix = self.matrix.add(label, scores)
         metrics = evaluation_metrics(self.matrix, [list(stage.tasks) for stage in data.stages])

@@ -15,6 +15,7 @@ from omnithink_pl.curriculum import Stage
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.data.task_sampler import StratifiedTaskSampler
 from omnithink_pl.modules import MultiTaskGRPO
+from omnithink_pl.modules.peers import Peers
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.transfer import TaskScore
 from omnithink_pl.types import Completion, Example, Group
@@ -35,6 +36,7 @@ class CountingModule(MultiTaskGRPO):
         self.policy, self.engine = SimpleNamespace(steps_done=lambda: self.steps_done), None
         self.last_rollouts, self.last_metrics = [], {}
         self.fail_at, self.error = fail_at, error
+        self.peers = Peers()
 
     def configure_model(self) -> None:
         pass
