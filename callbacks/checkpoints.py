@@ -111,7 +111,7 @@ class Checkpoints(L.Callback):
         self._in_step = False
         module = module_of(trainer)
         # One process may have heard of it a step before the others.
-        done, self._interrupted = module.steps_done, module.peers.meet(module, self._interrupted)
+        done, self._interrupted = module.steps_done, module.peers.meet(self._interrupted)
         if self._interrupted or done % self.every_n_steps == 0 or done in boundaries(data_of(trainer).stages):
             self._save(trainer)
         if self._interrupted:
@@ -138,7 +138,7 @@ class Checkpoints(L.Callback):
         module = module_of(trainer)
         if not self._started or isinstance(exception, CheckpointError):
             return
-        if module.peers.agree(module):
+        if module.peers.agree():
             self._save(trainer)
             log.info("Saved %s; continue with --ckpt_path last", self.path)
         else:

@@ -149,7 +149,7 @@ class MultiTaskGRPO(L.LightningModule):
         if self.reference is not None:
             self.reference.to(self.device)
         check_processes(self.trainer.world_size)
-        self.peers.open()
+        self.peers.open(self)
         self.engine.attach(self.policy)
         for task in self.tasks.values():
             task.rubric.attach(self.policy, self.engine)
@@ -189,7 +189,7 @@ class MultiTaskGRPO(L.LightningModule):
 
     def generate(self, batch: list[Example]) -> list[Group]:
         """Sample G completions for each example from the present policy."""
-        with self._timed("rollout"), self.peers.watching(self):
+        with self._timed("rollout"), self.peers.watching():
             prompts = [self.policy.encode(example.messages) for example in batch]
             self.engine.sync()
             # The same in every process: an engine may draw the same for a prompt wherever it is drawn.
@@ -207,7 +207,7 @@ class MultiTaskGRPO(L.LightningModule):
             for task in self.tasks.values():
                 task.rubric.metrics()  # what an evaluation left behind is not this step's
             rubrics = {name: task.rubric for name, task in self.tasks.items()}
-            with self.peers.watching(self):
+            with self.peers.watching():
                 scores = score_batch(groups, rubrics, self.failures.reward_timeout)
             everyones_groups, everyones_scores = gather_rows(groups), gather_rows(scores)
             self.monitor.observe(everyones_groups, everyones_scores, self.steps_done)
@@ -236,7 +236,7 @@ class MultiTaskGRPO(L.LightningModule):
             )
             for _ in range(self.updates_per_batch):
                 optimizer.zero_grad()  # type: ignore[union-attr]
-                with self.peers.watching(self), own_gradients(self.trainer.model):
+                with self.peers.watching(), own_gradients(self.trainer.model):
                     loss, stats = plan.accumulate(self.model, self.reference, self.manual_backward)
                 sum_gradients(self.model.parameters())
                 norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
@@ -267,7 +267,7 @@ class MultiTaskGRPO(L.LightningModule):
             log.warning("step %d: %s", self.steps_done, warning)
         # Not self.log_dict: Lightning would repeat a task's last values in every later step, rounded to
         # float32, and its own steps count optimiser steps.
-        with self.peers.watching(self):
+        with self.peers.watching():
             for logger in self.loggers:
                 logger.log_metrics(metrics, step=self.steps_done)
 

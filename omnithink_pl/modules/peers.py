@@ -48,17 +48,22 @@ class Peers:
 
     def __init__(self, patience: timedelta = PATIENCE) -> None:
         self._patience = patience
+        self._trained: Trained | None = None
         self._group: dist.ProcessGroup | None = None
         self._last: list[list[int]] = []  # the answers at the meeting after which all end
 
-    def open(self) -> None:
-        """Make the group. All processes call it at the same point."""
+    def open(self, trained: Trained) -> None:
+        """Make the group. All processes call it at the same point.
+
+        Args:
+            trained: What this process could save, now and later.
+        """
+        self._trained, self._last = trained, []
         if process_count() > 1:
             self._group = dist.new_group(backend="gloo")
-        self._last = []
 
     @contextmanager
-    def watching(self, trained: Trained) -> Iterator[None]:
+    def watching(self) -> Iterator[None]:
         """Work that this process does by itself; afterwards all meet.
 
         Raises:
@@ -67,15 +72,14 @@ class Peers:
         try:
             yield
         except BaseException:
-            self._leave(trained)
+            self._leave()
             raise
-        self.meet(trained)
+        self.meet()
 
-    def meet(self, trained: Trained, wish: bool = False) -> bool:
+    def meet(self, wish: bool = False) -> bool:
         """Meet the others.
 
         Args:
-            trained: What this process could save.
             wish: Something that all do as soon as one wants it.
 
         Returns:
@@ -87,7 +91,7 @@ class Peers:
         if self._group is None:
             return wish
         try:
-            answers = self._answers(_WISHES if wish else _FINE, trained)
+            answers = self._answers(_WISHES if wish else _FINE)
         except RuntimeError as error:
             self._last = _ALONE
             raise PeerFailure(f"another process of this run is gone; see its message ({error})") from error
@@ -97,28 +101,32 @@ class Peers:
             raise PeerFailure(f"process {failed[0]} of {len(answers)} failed; see its message")
         return any(condition == _WISHES for condition, _ in answers)
 
-    def agree(self, trained: Trained) -> bool:
+    def agree(self) -> bool:
         """When this process ends by an error: whether all have come, and could save the same step together."""
-        if self._group is None:
-            return not trained.updating
-        self._leave(trained)
-        return not trained.updating and {steps for _, steps in self._last} == {trained.steps_done}
+        steps = self._savable()
+        if self._group is not None:
+            self._leave()
+            return steps != _UNSAVABLE and {other for _, other in self._last} == {steps}
+        return steps != _UNSAVABLE
 
-    def _leave(self, trained: Trained) -> None:
+    def _leave(self) -> None:
         """Go to the last meeting, unless it has been."""
         if self._group is None or self._last:
             return
         self._last = _ALONE
         try:
-            self._last = self._answers(_FAILED, trained, self._patience)
+            self._last = self._answers(_FAILED, self._patience)
         except RuntimeError as error:
             log.debug("The other processes do not come: %s", error)  # they are in another call, or gone
 
-    def _answers(self, condition: int, trained: Trained, patience: timedelta | None = None) -> list[list[int]]:
+    def _savable(self) -> int:
+        return _UNSAVABLE if self._trained is None or self._trained.updating else self._trained.steps_done
+
+    def _answers(self, condition: int, patience: timedelta | None = None) -> list[list[int]]:
         """Condition of every process and the steps that it could save, by its rank."""
         assert self._group is not None
         table = torch.zeros(process_count(), 2, dtype=torch.int64)
-        table[dist.get_rank()] = torch.tensor([condition, _UNSAVABLE if trained.updating else trained.steps_done])
+        table[dist.get_rank()] = torch.tensor([condition, self._savable()])
         # Not dist.all_reduce, which has no time limit of its own.
         options = dist.AllreduceOptions()
         if patience is not None:

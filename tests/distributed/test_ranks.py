@@ -10,7 +10,7 @@ import pytest
 from omnithink_pl.policy import load_policy
 from tests.distributed.ranks import DDP, SHARDED, checkpoint, distance, fresh, metrics, run
 
-ROW = 2 * 4  # an evaluation asks for completions twice a task
+ROW = 2  # an evaluation asks for completions twice, greedy and sampled
 KILLED = (
     f"--trainer.callbacks=[{{class_path: tests.callbacks.killer.EndAt, init_args: {{call: {ROW + 3}, "
     f"signal_name: SIGKILL}}}}]"

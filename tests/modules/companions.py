@@ -23,13 +23,13 @@ class Model:
     updating: bool = False
 
 
-def ending(peers: Peers, model: Model, work: Callable[[], None]) -> list[object]:
+def ending(peers: Peers, work: Callable[[], None]) -> list[object]:
     """What a process does by itself, how it ends, and whether it may save."""
     try:
-        with peers.watching(model):
+        with peers.watching():
             work()
     except (PeerFailure, ZeroDivisionError) as error:
-        return [type(error).__name__, peers.agree(model)]
+        return [type(error).__name__, peers.agree()]
     return ["went on", None]
 
 
@@ -41,25 +41,25 @@ def broken() -> None:
     raise ZeroDivisionError
 
 
-def opened(patience: timedelta = timedelta(seconds=60)) -> Peers:
+def opened(model: Model = Model(5), patience: timedelta = timedelta(seconds=60)) -> Peers:  # noqa: B008  (not changed)
     peers = Peers(patience)
-    peers.open()
+    peers.open(model)
     return peers
 
 
 def outside(peers: Peers, rank: int) -> list[object]:
     """One process fails where nobody watches; the other is told at its next meeting."""
     if rank:
-        return ["failed by itself", peers.agree(Model(5))]
-    return ending(peers, Model(5), fine)
+        return ["failed by itself", peers.agree()]
+    return ending(peers, fine)
 
 
 def absent(peers: Peers, rank: int) -> list[object]:
     """One process fails, and the other does not come to a meeting before it is gone."""
     if rank == 0:
         dist.barrier()
-        return ending(peers, Model(5), fine)
-    seen = ending(peers, Model(5), broken)
+        return ending(peers, fine)
+    seen = ending(peers, broken)
     dist.barrier()
     return seen
 
@@ -69,19 +69,19 @@ def main(rank: int, store: str) -> None:
     last = opened()
     second = fine if rank == 0 else broken
     seen = {
-        "all is well": ending(opened(), Model(5), fine),
-        "a wish": [opened().meet(Model(5), wish=rank == 1), opened().meet(Model(5))],
-        "one fails": ending(opened(), Model(5), second),
-        "both fail": ending(opened(), Model(5), broken),
-        "one fails in an update": ending(opened(), Model(5, updating=rank == 1), second),
-        "one is a step ahead": ending(opened(), Model(5 + rank), second),
+        "all is well": ending(opened(), fine),
+        "a wish": [opened().meet(wish=rank == 1), opened().meet()],
+        "one fails": ending(opened(), second),
+        "both fail": ending(opened(), broken),
+        "one fails in an update": ending(opened(Model(5, updating=rank == 1)), second),
+        "one is a step ahead": ending(opened(Model(5 + rank)), second),
         "one fails outside": outside(opened(), rank),
-        "one does not come": absent(opened(SHORT), rank),
+        "one does not come": absent(opened(patience=SHORT), rank),
     }
     if rank == 1:
         print(json.dumps(seen), flush=True)
         os._exit(7)  # killed: nothing is closed by itself
-    print(json.dumps(seen | {"one is killed": ending(last, Model(5), fine)}))
+    print(json.dumps(seen | {"one is killed": ending(last, fine)}))
 
 
 if __name__ == "__main__":

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from omnithink_pl.modules.peers import Peers
-from tests.modules.companions import Model, ending, fine
+from tests.modules.companions import Model, ending, fine, opened
 
 ROOT = Path(__file__).resolve().parents[2]
 Seen = dict[str, Any]
@@ -59,9 +58,10 @@ def test_a_process_that_was_killed_is_not_waited_for(seen: tuple[Seen, Seen]) ->
 
 
 def test_one_process_alone_answers_for_itself() -> None:
-    peers = Peers()
-    peers.open()
-    assert ending(peers, Model(5), fine) == ["went on", None]
-    assert (peers.meet(Model(5), wish=True), peers.meet(Model(5))) == (True, False)
-    assert peers.agree(Model(5))
-    assert not peers.agree(Model(5, updating=True))
+    model = Model(5)
+    peers = opened(model)
+    assert ending(peers, fine) == ["went on", None]
+    assert (peers.meet(wish=True), peers.meet()) == (True, False)
+    assert peers.agree()
+    model.updating = True
+    assert not peers.agree()
