@@ -32,7 +32,7 @@ from callbacks.progress import CurriculumProgress
 from callbacks.resume import find_checkpoint, read_checkpoint
 from callbacks.tracking import Tracking
 from omnithink_pl.data import MultiTaskData
-from omnithink_pl.errors import BadInput, EngineFailure, RewardFailure
+from omnithink_pl.errors import BadInput, EngineFailure, PeerFailure, RewardFailure
 from omnithink_pl.merge import Merge
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.modules.mt_grpo import TrainingDiverged
@@ -46,6 +46,7 @@ EXPECTED = (
     BadInput,
     CheckpointError,
     EngineFailure,
+    PeerFailure,
     RewardFailure,
     StudyIncomplete,
     TrackingError,

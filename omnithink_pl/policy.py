@@ -89,7 +89,9 @@ def load_policy(name: str, dtype: torch.dtype = torch.float32, four_bits: bool =
 def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
     """QLoRA's storage: normal floats of four bits, their scales quantised once more."""
     if find_spec("bitsandbytes") is None:
-        raise BadInput("model.adapter.weights is nf4, which needs bitsandbytes: pip install 'omnithink-pl[bitsandbytes]'")
+        raise BadInput(
+            "model.adapter.weights is nf4, which needs bitsandbytes: pip install 'omnithink-pl[bitsandbytes]'"
+        )
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
