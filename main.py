@@ -3,11 +3,13 @@
 python main.py fit --config configs/curriculum.yaml
 python main.py fit --config configs/curriculum.yaml --ckpt_path last
 python main.py score --config configs/curriculum.yaml --completions completions.jsonl
+python main.py merge --config configs/merge.yaml
 python main.py fit --help
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import sys
@@ -30,17 +32,27 @@ from callbacks.resume import find_checkpoint, read_checkpoint
 from callbacks.tracking import Tracking
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput, EngineFailure, RewardFailure
+from omnithink_pl.merge import Merge
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.modules.mt_grpo import TrainingDiverged
+from omnithink_pl.study.tool import Study, StudyIncomplete
 from omnithink_pl.tracking import TrackingError, TrackingLogger
 from omnithink_pl.trainer import OmniThinkTrainer
 
 CONFIGS = Path(__file__).parent.resolve() / "configs"
 # What a user can mend; anything else is a bug and keeps its traceback.
-EXPECTED = (BadInput, CheckpointError, EngineFailure, RewardFailure, TrackingError, TrainingDiverged)
+EXPECTED = (
+    BadInput,
+    CheckpointError,
+    EngineFailure,
+    RewardFailure,
+    StudyIncomplete,
+    TrackingError,
+    TrainingDiverged,
+)
 
 # Verbs that need no trainer: each is a class whose arguments are the command's, and whose ``run`` does it.
-TOOLS: dict[str, type[Tool]] = {}
+TOOLS: dict[str, type[Tool]] = {"merge": Merge, "study": Study}
 
 # What is set in one place and needed in two: target and source.
 LINKS = {
@@ -135,7 +147,8 @@ def run_tool(name: str, args: list[str]) -> None:
     parser = ArgumentParser(prog=f"main.py {name}", description=(tool.__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--config", action="config", help="A file with some of the arguments below.")
     parser.add_class_arguments(tool)
-    given = parser.parse_args(args)
+    switches = {f"--{key}" for key, value in inspect.signature(tool).parameters.items() if value.default is False}
+    given = parser.parse_args([f"{arg}=true" if arg in switches else arg for arg in args])
     given.pop("config")
     tool(**parser.instantiate_classes(given).as_dict()).run()
 

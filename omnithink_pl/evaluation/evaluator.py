@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 from omnithink_pl.errors import RewardFailure
 from omnithink_pl.evaluation.intervals import mean_interval
+from omnithink_pl.modules.processes import gather_rows, process_count, process_rank
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.transfer import TaskScore
 from omnithink_pl.types import Group, Outcome, Score, State
@@ -40,9 +42,21 @@ class EvaluationResult:
     greedy: Scored
     sampled: Scored
 
+    def by_prompt(self) -> dict[str, list[Any]]:
+        """Columns ``uid``, ``sampled`` and ``greedy``: the mean score of each prompt, without which no two policies
+        can be compared prompt by prompt; ``None`` where every completion failed to be scored."""
+        columns = {"sampled": self.sampled, "greedy": self.greedy}
+        means = {
+            name: [round(fmean(own), 6) if own else None for own in values(scored.outcomes)]
+            for name, scored in columns.items()
+        }
+        return {"uid": [group.example.uid for group in self.greedy.groups], **means}
+
 
 class Evaluator:
     """Measures the primary reward on held-out prompts; format and tags do not count.
+
+    Processes that train together divide the prompts among them, and all have the result.
 
     A completion without a defined score, such as one without an answer, counts 0. One that *we* failed to
     score is left out and counted in ``TaskScore.failed``.
@@ -106,9 +120,10 @@ def _score(
     sampling: Sampling,
     seed: int,
 ) -> Scored:
-    completions = engine.generate(prompts, sampling, seed)
-    groups = tuple(map(Group, examples, prompts, completions))
-    scored = Scored(groups, tuple(tuple(scores) for scores in task.rubric.score(groups)))
+    mine, own = examples[process_rank() :: process_count()], prompts[process_rank() :: process_count()]
+    groups = list(map(Group, mine, own, engine.generate(own, sampling, seed)))
+    scores = [tuple(row) for row in task.rubric.score(groups)]
+    scored = Scored(tuple(gather_rows(groups)), tuple(gather_rows(scores)))
     outcomes = [outcome for outcomes in scored.outcomes for outcome in outcomes]
     if all(outcome.state is State.FAILED for outcome in outcomes):
         raise RewardFailure(

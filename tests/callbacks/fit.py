@@ -88,7 +88,9 @@ class RisingEvaluator:
 
     def evaluate(self, policy: Any, *arguments: Any) -> SimpleNamespace:
         value = 0.2 + 0.04 * policy.steps_done()
-        return SimpleNamespace(score=TaskScore(value, value - 0.05, value + 0.05, value, value, value, 10, 2))
+        score = TaskScore(value, value - 0.05, value + 0.05, value, value, value, 10, 2)
+        by_prompt = {"uid": ["row-1"], "sampled": [value], "greedy": [value]}
+        return SimpleNamespace(score=score, by_prompt=lambda: by_prompt)
 
 
 def evaluation() -> StageEvaluation:

@@ -90,6 +90,11 @@ def test_failed_is_left_out_and_reported() -> None:
     assert (score.undefined, score.failed) == (0.0, pytest.approx(1 / 5))
 
 
+def test_every_prompt_keeps_its_mean_score() -> None:
+    found = evaluate(Scripted(["1", "failed"], ["1", "failed", "undefined", "0.5"]), Evaluator(2, 4)).by_prompt()
+    assert found == {"uid": ["0", "4"], "sampled": [0.5, 0.5], "greedy": [1.0, None]}
+
+
 def test_nothing_scored_is_an_error_not_a_zero() -> None:
     with pytest.raises(RuntimeError, match=r"'math': none of 8 completions could be scored .broke"):
         evaluate(Scripted(["failed"], ["1"]), Evaluator(8, 1))
