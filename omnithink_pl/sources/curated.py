@@ -117,10 +117,14 @@ class CuratedSource(Source):
         """
         if self.path == EMBEDDED:
             return None
-        known = self.cache.report()
+        known = self.report()
         if known is not None and not (refresh and self.cache.moved(known, self._files)):
             return known
         return self.cache.write(*Pipeline(self, self._files(), track).run())
+
+    def report(self) -> Report | None:
+        """What became of the rows; ``None`` for the embedded ones, and for rows that are not curated yet."""
+        return None if self.path == EMBEDDED else self.cache.report()
 
     def _files(self) -> DataFiles:
         return find_files(self.label, self.path, self.revision, self.config)
