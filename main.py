@@ -4,6 +4,7 @@ python main.py fit --config configs/curriculum.yaml
 python main.py fit --config configs/curriculum.yaml --ckpt_path last
 python main.py score --config configs/curriculum.yaml --completions completions.jsonl
 python main.py budget --config configs/scale/lora.yaml
+python main.py prepare --config configs/scale/qwen2.5-7b.yaml
 python main.py merge --config configs/merge.yaml
 python main.py fit --help
 """
@@ -82,8 +83,9 @@ class OmniThinkCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """What can be done so far, and which arguments of it are not the user's."""
-        given = {"model", "datamodule"}
-        return {"fit": LightningCLI.subcommands()["fit"], "score": given, "budget": given}
+        ours = {"model", "datamodule"}
+        fit = LightningCLI.subcommands()["fit"]
+        return {"fit": fit, "prepare": ours, "score": ours, "budget": ours}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The callbacks that a run consists of, each under its own key, and the links between the parts."""
@@ -192,6 +194,7 @@ def main(args: list[str] | None = None) -> OmniThinkCLI:
 def quiet_libraries() -> None:
     """Leave the console to the run's own display; errors still come through."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
