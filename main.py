@@ -2,6 +2,7 @@
 
 python main.py fit --config configs/curriculum.yaml
 python main.py fit --config configs/curriculum.yaml --ckpt_path last
+python main.py validate --config configs/curriculum.yaml --ckpt_path last
 python main.py score --config configs/curriculum.yaml --completions completions.jsonl
 python main.py fit --help
 """
@@ -68,7 +69,8 @@ class OmniThinkCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """What can be done so far, and which arguments of it are not the user's."""
-        return {"fit": LightningCLI.subcommands()["fit"], "score": {"model", "datamodule"}}
+        ours = dict.fromkeys(("score", "validate"), {"model", "datamodule"})
+        return {"fit": LightningCLI.subcommands()["fit"], **ours}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The callbacks that a run consists of, each under its own key, and the links between the parts."""
@@ -109,6 +111,17 @@ class OmniThinkCLI(LightningCLI):
         for logger in self.trainer.loggers:
             if isinstance(logger, TrackingLogger) and resumed.run_id:
                 logger.resume(resumed.run_id)
+
+    def before_validate(self) -> None:
+        """Resolve ``--ckpt_path last``: the newest checkpoint of this kind of run."""
+        config = self.config_init[str(self.subcommand)]
+        wanted = config.get("ckpt_path")
+        found = find_checkpoint(wanted, Path(self.trainer.default_root_dir) / config["name"])
+        if wanted is not None and found is None:
+            raise BadInput(
+                f"--ckpt_path last: there is no run of the kind {config['name']!r}; give a checkpoint's path"
+            )
+        config["ckpt_path"] = None if found is None else str(found)
 
 
 def refuse_linked_keys(path: Path) -> None:
