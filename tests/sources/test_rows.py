@@ -23,8 +23,8 @@ SOURCES: list[tuple[type[Any], Any]] = [
 
 
 @pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
 
 
 def write(file: Path, rows: list[dict[str, Any]]) -> str:
@@ -123,7 +123,7 @@ def test_a_corrupt_file_and_a_missing_column_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"torn\.jsonl.*cannot be read"):
         OpenR1Math(str(torn)).examples("t", "train")
     other = write(tmp_path / "other.jsonl", [{"uuid": "a", "problem": "2 + 2"}])
-    with pytest.raises(BadInput, match=r"other\.jsonl.*no column answer, question_type"):
+    with pytest.raises(BadInput, match=r"other\.jsonl.*no column answer, question_type.*rename"):
         OpenR1Math(other).examples("t", "train")
 
 
