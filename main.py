@@ -69,8 +69,8 @@ class OmniThinkCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """What can be done so far, and which arguments of it are not the user's."""
-        ours = dict.fromkeys(("score", "validate"), {"model", "datamodule"})
-        return {"fit": LightningCLI.subcommands()["fit"], **ours}
+        given = {"model", "datamodule"}
+        return {"fit": LightningCLI.subcommands()["fit"], "score": given, "validate": given}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The callbacks that a run consists of, each under its own key, and the links between the parts."""
@@ -175,6 +175,7 @@ def main(args: list[str] | None = None) -> OmniThinkCLI:
 def quiet_libraries() -> None:
     """Leave the console to the run's own display; errors still come through."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.basicConfig(level=logging.INFO, format="%(message)s")

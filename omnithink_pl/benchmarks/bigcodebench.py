@@ -29,10 +29,10 @@ class BigCodeBench(BenchmarkSource):
     "task_func", "doc_struct": "...", "libs": "['random', 'itertools']"}``. As in the official, calibrated run,
     ``code_prompt`` with an empty body stands before the answer, which is the whole function.
 
-    **The tests need many libraries** (``libs``: pandas, numpy, matplotlib, ... 139 in all), and compare live objects, so
-    the official harness runs program and tests in one interpreter, in a container of its own. That is what
-    ``omnithink_pl.sandbox.one_process.OneProcess`` does. The sealed sandbox keeps them apart, and has Python's own
-    library only: a problem that needs more has no verdict there, and the benchmark then no score, rather than a 0.
+    **The tests need many libraries** (``libs``: 139 in all, pandas, numpy and matplotlib among them), and compare live
+    objects, so the official harness runs program and tests in one interpreter, in a container of its own. That is
+    what ``omnithink_pl.sandbox.one_process.OneProcess`` does. The sealed sandbox keeps them apart, and has Python's
+    own library only: a problem that needs more has no verdict there, and the benchmark then no score, rather than 0.
 
     Args:
         path: A local file or directory, or a hub id; the benchmark's own if not given.

@@ -12,9 +12,9 @@ from omnithink_pl.types import Example
 
 @final
 class GSM8K(BenchmarkSource):
-    """openai/gsm8k (MIT), configuration ``main``, split ``test``, 1319 rows (Cobbe et al. 2021). Not in the paper.
+    r"""openai/gsm8k (MIT), configuration ``main``, split ``test``, 1319 rows (Cobbe et al. 2021). Not in the paper.
 
-    A row: ``{"question": "Janet's ducks lay ...", "answer": "Janet sells 16 - 3 - 4 = <<16-3-4=9>>9 ...\\n#### 18"}``.
+    A row: ``{"question": "Janet's ducks lay ...", "answer": "Janet sells 16 - 3 - 4 = <<16-3-4=9>>9 ...\n#### 18"}``.
     The gold stands behind ``####``, with commas between thousands.
 
     Args:

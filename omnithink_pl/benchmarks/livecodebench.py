@@ -14,12 +14,12 @@ from omnithink_pl.types import Example
 
 @final
 class LiveCodeBench(BenchmarkSource):
-    """lighteval/code_generation_lite, configuration ``release_v5``, split ``test``, 880 rows (Jain et al. 2024).
+    r"""lighteval/code_generation_lite, configuration ``release_v5``, split ``test``, 880 rows (Jain et al. 2024).
 
     A mirror in parquet: the official loader is a script, which ``datasets`` no longer runs. A row:
     ``{"question_title": "...", "question_content": "...", "platform": "leetcode", "question_id": "3566",
     "contest_id": "...", "contest_date": "2024-10-05T00:00:00", "starter_code": "class Solution: ...", "difficulty":
-    "easy", "public_test_cases": "[{...}]", "private_test_cases": "eJx...", "metadata": "{\\"func_name\\": \\"f\\"}"}``.
+    "easy", "public_test_cases": "[{...}]", "private_test_cases": "eJx...", "metadata": "{\"func_name\": \"f\"}"}``.
     Difficulties are reported.
 
     The official harness compares live objects in the interpreter of the tested program, with 6 seconds a test;

@@ -68,6 +68,7 @@ class BenchmarkRunner:
         self._check_settings(name, self._settings(name, benchmark, examples))
         journal = Journal(self.directory / f"{name}.jsonl")
         known = journal.read()
+        self._tell(name, 0, len(examples), known)
         for start in range(0, len(examples), self.chunk):
             done = self._chunk(name, benchmark, examples[start : start + self.chunk], start, known)
             journal.append(record for record in done if _is_news(record, known.get(record.key)))

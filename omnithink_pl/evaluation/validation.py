@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from omnithink_pl.benchmarks.base import Benchmark
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation.benchmark_score import BenchmarkScore, DomainScore, score_domains
+from omnithink_pl.evaluation.benchmark_score import BenchmarkScore, DomainScore
 from omnithink_pl.seeds import derive_seed
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -21,17 +22,18 @@ if TYPE_CHECKING:
 
 def benchmark_table(scores: Sequence[BenchmarkScore], domains: Sequence[DomainScore]) -> Table:
     """A line per benchmark and per category, then one per domain; scores in percent with 95 % intervals."""
-    table = Table("benchmark", "metric", "score", "prompts", "undefined", "failed", "seconds")
+    table = Table(box=SIMPLE_HEAD)
+    for column in ("benchmark", "metric", "score", "95 %", "prompts", "no answer", "failed", "s"):
+        table.add_column(column, no_wrap=True)
     for one in scores:
-        counts = f"{one.prompts} × {one.samples}" if one.prompts else ""
-        shares = [f"{one.undefined:.1%}", f"{one.failed:.1%}", f"{one.seconds:.1f}"] if one.prompts else ["", "", ""]
-        table.add_row(*map(Text, [one.name, one.metric, _percent(one.score), counts, *shares]))
+        counts = [f"{one.prompts} × {one.samples}", f"{one.undefined:.1%}", f"{one.failed:.1%}", f"{one.seconds:.0f}"]
+        table.add_row(*map(Text, [one.name, one.metric, *_percent(one.score), *(counts if one.prompts else [])]))
         for name, figure in {**one.figures, **one.categories}.items():
-            table.add_row(*map(Text, [f"  {name}", "", _percent(figure)]))
+            table.add_row(*map(Text, [f"  {name}", "", *_percent(figure)]))
     table.add_section()
     for domain in domains:
         what = "" if len(domain.benchmarks) == 1 else f"mean of {len(domain.benchmarks)}"
-        table.add_row(*map(Text, [f"domain {domain.name}", what, _percent(domain.score)]))
+        table.add_row(*map(Text, [f"= {domain.name}", what, *_percent(domain.score)]))
     return table
 
 
@@ -64,7 +66,7 @@ def benchmark_progress(console: Console) -> Iterator[Callable[[str, int, int, Se
         yield tell
 
 
-def _percent(interval: Interval | None) -> str:
+def _percent(interval: Interval | None) -> tuple[str, str]:
     if interval is None:
-        return "undefined"
-    return f"{100 * interval.mean:.2f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+        return "none", ""
+    return f"{100 * interval.mean:.2f}", f"{100 * interval.low:.1f} - {100 * interval.high:.1f}"

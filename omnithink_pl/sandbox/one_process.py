@@ -36,7 +36,7 @@ _PASSED = 83  # not 0, with which a program that ends itself would pass
 
 @final
 class OneProcess:
-    """Runs a program together with its functional tests, with whatever is installed here. **Not sealed.**
+    """Runs a program together with its functional tests, with whatever is installed here; it is not sealed.
 
     For BigCodeBench, whose tests patch modules, open files and compare data frames, so that they must share the
     program's interpreter, as they do in its own harness. A program could pass by tampering with its tests, and has
