@@ -150,7 +150,7 @@ def _spread(found: Tensor, layout: Layout) -> TokenLogprobs:
     """What was found for each token ``[n, 2]`` over ``[N, T]``."""
     lengths = torch.tensor(layout.lengths, device=found.device)
     mask = torch.arange(max(layout.lengths), device=found.device) < lengths.unsqueeze(-1)
-    zeros = torch.zeros(mask.shape, device=found.device)
+    zeros = torch.zeros(mask.shape, dtype=found.dtype, device=found.device)
     logprobs, entropy = (zeros.masked_scatter(mask, column) for column in found.unbind(-1))
     return TokenLogprobs(logprobs, entropy.detach(), mask)
 
