@@ -12,6 +12,7 @@ from callbacks.evaluation import StageEvaluation
 from callbacks.parts import data_of, module_of
 from omnithink_pl.curriculum import position, total_steps
 from omnithink_pl.evaluation.summary import evaluation_metrics
+from omnithink_pl.report.data_table import filter_columns
 from omnithink_pl.report.score_markdown import score_markdown
 from omnithink_pl.tracking.environment import environment, git_commit
 from omnithink_pl.tracking.logger import TrackingLogger
@@ -46,6 +47,8 @@ class Tracking(L.Callback):
             return
         self._logger.set_tags(self._tags(trainer))
         self._logger.artifacts.json(environment(), from_step("environment.json", module_of(trainer).steps_done))
+        if reports := data_of(trainer).reports():
+            self._logger.artifacts.table(filter_columns(reports), "data.json")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: object, batch_idx: int

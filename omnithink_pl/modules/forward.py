@@ -134,8 +134,8 @@ def _run(model: PreTrainedModel, layout: Layout) -> Tensor:
     ).logits[0]
     if tiles is not None and tiles.calls < (layers := model.config.get_text_config().num_hidden_layers):
         raise ValueError(
-            f"{type(model).__name__} cannot share prompts: only {tiles.calls} of its {layers} layers let their attention "
-            f"be replaced; set share_prompt to false"
+            f"{type(model).__name__} cannot share prompts: only {tiles.calls} of its {layers} layers let their "
+            f"attention be replaced; set share_prompt to false"
         )
     return logits
 
