@@ -33,6 +33,8 @@ from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput, EngineFailure, RewardFailure
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.modules.mt_grpo import TrainingDiverged
+from omnithink_pl.report.plan_tool import PlanCurriculum
+from omnithink_pl.report.study_report import Report
 from omnithink_pl.study.tool import Study, StudyIncomplete
 from omnithink_pl.tracking import TrackingError, TrackingLogger
 from omnithink_pl.trainer import OmniThinkTrainer
@@ -50,7 +52,7 @@ EXPECTED = (
 )
 
 # Verbs that need no trainer: each is a class whose arguments are the command's, and whose ``run`` does it.
-TOOLS: dict[str, type[Tool]] = {"study": Study}
+TOOLS: dict[str, type[Tool]] = {"study": Study, "report": Report, "plan": PlanCurriculum}
 
 # What is set in one place and needed in two: target and source.
 LINKS = {
@@ -174,6 +176,7 @@ def quiet_libraries() -> None:
     """Leave the console to the run's own display; errors still come through."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     loud = ("lightning", "lightning.pytorch", "lightning.fabric", "mlflow", "alembic", "datasets", "transformers")

@@ -42,8 +42,11 @@ class EvaluationResult:
     sampled: Scored
 
     def by_prompt(self) -> dict[str, list[Any]]:
-        """Columns ``uid``, ``sampled`` and ``greedy``: the mean score of each prompt, without which no two policies
-        can be compared prompt by prompt; ``None`` where every completion failed to be scored."""
+        """The mean score of each prompt, by which two policies are compared prompt by prompt.
+
+        Returns:
+            Columns ``uid``, ``sampled`` and ``greedy``; a score is ``None`` where all completions failed to be scored.
+        """
         columns = {"sampled": self.sampled, "greedy": self.greedy}
         means = {
             name: [round(fmean(own), 6) if own else None for own in values(scored.outcomes)]
