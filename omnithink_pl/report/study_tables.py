@@ -52,7 +52,8 @@ def table1(study: StudyResults) -> Table:
 def table2(study: StudyResults) -> Table:
     """Every score by every method; the paper's Table 2."""
     names = list(dict.fromkeys(name for method in study.methods for name in method.scores))
-    names.sort(key=lambda name: (study.tasks.index(name.partition("/")[0]), name.count("/"), name))
+    domains = [*study.tasks, *dict.fromkeys(name.partition("/")[0] for name in names)]
+    names.sort(key=lambda name: (domains.index(name.partition("/")[0]), name.count("/"), name))
     shared = [name for name in names if name in paper.table(2).scores]
     columns = [""]
     for method in study.methods:
