@@ -83,8 +83,11 @@ class Validation(L.Callback):
         due = passed % self.every_n_steps == 0 or passed == at.stage.steps
         if not due or passed in self._steps:
             return
-        self._scores.append(self._measure(trainer, at))
         self._steps.append(passed)
+        score = self._measure(trainer, at)
+        if score is None:
+            return
+        self._scores.append(score)
         if self.keep_best and best_place(self._scores, self.min_delta) == len(self._scores) - 1:
             self._save(trainer, at)
         if self.patience is None or passed == at.stage.steps:
@@ -95,17 +98,22 @@ class Validation(L.Callback):
                 "stage %d %s: nothing better in %d validations, so it ends", at.index + 1, at.stage.name, self.patience
             )
 
-    def _measure(self, trainer: L.Trainer, at: Position) -> float:
+    def _measure(self, trainer: L.Trainer, at: Position) -> float | None:
+        """The score; ``None`` where we could not score a task, which says nothing about the policy."""
         module, data = module_of(trainer), data_of(trainer)
-        scores: dict[str, float] = {}
-        for name in (task for task, weight in at.stage.tasks.items() if weight > 0):
-            examples = self._examples(trainer, name)
-            result = self.evaluator.evaluate(module.policy, module.engine, data.tasks[name], examples, module.seed)
-            scores[name] = result.score.sampled
+        tasks = {name: data.tasks[name] for name, weight in at.stage.tasks.items() if weight > 0}
+        examples = {name: self._examples(trainer, name) for name in tasks}
+        with module.peers.watching():
+            own = self.evaluator.measure(module.policy, module.engine, tasks, examples, module.seed)
+        results = self.evaluator.conclude(own)
+        for name, result in results.items():
+            if result.unscored:
+                log.warning("step %d: validation of %s: %s", module.steps_done, name, result.unscored)
+                return None
+        scores = {f"validation/{name}": result.score.sampled for name, result in results.items()}
         mean = fmean(scores.values())
-        metrics = {f"validation/{task}": score for task, score in scores.items()} | {"validation/mean": mean}
         for logger in trainer.loggers:
-            logger.log_metrics(metrics, step=module.steps_done)
+            logger.log_metrics(scores | {"validation/mean": mean}, step=module.steps_done)
         return mean
 
     def _examples(self, trainer: L.Trainer, task: str) -> list[Example]:
@@ -120,9 +128,8 @@ class Validation(L.Callback):
         return left
 
     def _save(self, trainer: L.Trainer, at: Position) -> None:
-        if trainer.is_global_zero:
-            beside = callback_of(trainer, Checkpoints).path.parent
-            write_policy(module_of(trainer).policy, beside / "best" / f"{at.index + 1}_{at.stage.name}")
+        beside = callback_of(trainer, Checkpoints).path.parent
+        write_policy(trainer, beside / "best" / f"{at.index + 1}_{at.stage.name}")
 
     def state_dict(self) -> dict[str, Any]:
         """The scores of the present stage."""

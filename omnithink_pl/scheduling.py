@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from math import isnan
 from statistics import fmean
 from typing import final
 
@@ -42,7 +43,7 @@ class LeastForgettable(StageScheduler):
 
 def _change(task: str, done: Sequence[Stage], matrix: ScoreMatrix) -> float:
     rows = matrix.rows
-    steps = [
-        rows[i + 1][task].sampled - rows[i][task].sampled for i, stage in enumerate(done) if task not in stage.mixture
-    ]
-    return fmean(steps) if steps else 0.0
+    others = [i for i, stage in enumerate(done) if task not in stage.mixture]
+    changes = [rows[i + 1][task].sampled - rows[i][task].sampled for i in others]
+    measured = [change for change in changes if not isnan(change)]  # one that could not be scored says nothing
+    return fmean(measured) if measured else 0.0

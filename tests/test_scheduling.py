@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from omnithink_pl.curriculum import Stage
@@ -44,3 +45,8 @@ def test_harm_is_averaged_over_the_stages_that_did_not_train_the_task() -> None:
 def test_a_mixed_stage_counts_as_the_mean_of_its_tasks() -> None:
     mixed = Stage({"qa": 1.0, "writing": 1.0}, 5)
     assert LeastForgettable().choose([CODE], [mixed, MATH], matrix(BASE, AFTER_CODE)) == 0
+
+
+def test_what_could_not_be_scored_counts_for_nothing() -> None:
+    unscored = AFTER_CODE | {"writing": math.nan}
+    assert LeastForgettable().choose([CODE], [MATH, WRITING], matrix(BASE, unscored)) == 1, "math was harmed"

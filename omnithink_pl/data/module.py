@@ -8,6 +8,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
+from omnithink_pl.benchmarks.base import Benchmark
 from omnithink_pl.curriculum import Stage, check_stages
 from omnithink_pl.data.batch_sampler import CurriculumBatchSampler
 from omnithink_pl.data.demonstrations import load_demonstrations
@@ -15,6 +16,8 @@ from omnithink_pl.data.loader import ResumableLoader
 from omnithink_pl.data.prompts import PromptBatch, prompt_batches
 from omnithink_pl.data.task_sampler import StratifiedTaskSampler, TaskSampler
 from omnithink_pl.errors import BadInput
+from omnithink_pl.sources.curated import CuratedSource
+from omnithink_pl.sources.curation import Report
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example
 
@@ -30,6 +33,7 @@ class MultiTaskData(L.LightningDataModule):
         task_sampler: How a stage's mixture becomes the tasks of a batch; stratified if not given.
         demonstrations: A data set of completions to imitate, as ``predict`` writes it: trained on in place of the
             tasks' own prompts, for supervised fine-tuning.
+        benchmarks: What ``validate`` measures, by name; the held-out examples of all tasks if not given.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class MultiTaskData(L.LightningDataModule):
         seed: int = 0,
         task_sampler: TaskSampler | None = None,
         demonstrations: str | None = None,
+        benchmarks: dict[str, Benchmark] | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -55,6 +60,7 @@ class MultiTaskData(L.LightningDataModule):
         self.task_sampler = task_sampler or StratifiedTaskSampler()
         self.demonstrations = demonstrations
         self.done_batches: frozenset[int] = frozenset()  # of those that `predict` samples from
+        self.benchmarks = benchmarks or {}
         self.train: list[Example] = []
         self.held_out: dict[str, list[Example]] = {}
 
@@ -75,6 +81,12 @@ class MultiTaskData(L.LightningDataModule):
             self.train = [
                 example for name in self.trained_tasks for example in self.tasks[name].examples("train", self.seed)
             ]
+
+    def reports(self) -> dict[str, Report]:
+        """What became of the rows of each task whose data was curated."""
+        sources = {name: task.source for name, task in self.tasks.items()}
+        found = {name: source.report() for name, source in sources.items() if isinstance(source, CuratedSource)}
+        return {name: report for name, report in found.items() if report is not None}
 
     def train_dataloader(self) -> ResumableLoader:
         """One loader for the whole curriculum."""
@@ -111,7 +123,7 @@ class MultiTaskData(L.LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         """End the processes that rewards hold."""
-        for task in self.tasks.values():
+        for task in (*self.tasks.values(), *(benchmark.task for benchmark in self.benchmarks.values())):
             task.close()
 
     def on_exception(self, exception: BaseException) -> None:

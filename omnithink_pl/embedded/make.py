@@ -29,6 +29,7 @@ from omnithink_pl.embedded.partition import Problem, split_of
 from omnithink_pl.embedded.tokenizer import VOCABULARY, train_tokenizer
 from omnithink_pl.modules.sft import Pair, completion_loss
 from omnithink_pl.policy import load_policy, without_dropout
+from omnithink_pl.prompts import render
 from omnithink_pl.tasks.base import SYSTEM_PROMPT
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def batches(tokenizer: PreTrainedTokenizerBase, seed: int, steps: int) -> Iterat
 
 
 def _pair(tokenizer: PreTrainedTokenizerBase, shown: Demonstration) -> Pair:
-    messages = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": shown.prompt}]
+    messages = [{"role": "system", "content": render(SYSTEM_PROMPT)}, {"role": "user", "content": shown.prompt}]
     prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
     return prompt, [*tokenizer.encode(shown.completion), tokenizer.eos_token_id]
 
@@ -95,7 +96,7 @@ def start(directory: Path, seed: int) -> PreTrainedTokenizerBase:
     """Write an untrained policy with its tokenizer."""
     stream = demonstrations(seed)
     shown = [next(stream) for _ in range(TOKENIZER_TEXTS)]
-    texts = (text for d in shown for text in (SYSTEM_PROMPT, d.prompt, d.completion))
+    texts = (text for d in shown for text in (render(SYSTEM_PROMPT), d.prompt, d.completion))
     tokenizer = train_tokenizer(texts, CONTEXT)
     config = Qwen2Config(
         vocab_size=VOCABULARY,

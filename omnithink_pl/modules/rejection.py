@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, final
 
+import torch
+
 from omnithink_pl.errors import BadInput
 from omnithink_pl.modules.base import PolicyModule
-from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
+from omnithink_pl.modules.failures import FailurePolicy
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.rewards.batch import score_batch
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
@@ -49,22 +51,21 @@ class RejectionSampling(PolicyModule):
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
     ) -> None:
-        super().__init__(engine, tasks, policy, seed)
+        sampling = Sampling(samples, temperature, top_p, max_tokens)
+        super().__init__(engine, tasks, torch.optim.SGD, policy, None, sampling, failures, seed)  # nothing is trained
         if samples < 1:
             raise BadInput(f"model.samples is {samples}; draw at least one completion per prompt")
         if failures.on_outage == "pause":
             raise BadInput("model.failures.on_outage is pause, but sampling has no stage to go on with; use stop")
-        self.sampling = Sampling(samples, temperature, top_p, max_tokens)
-        self.failures = failures
-        self.monitor = FailureMonitor(failures)
 
     def configure_model(self) -> None:
         """Load the policy."""
-        self.load()
+        if not hasattr(self, "model"):
+            self.load()
 
     def on_predict_start(self) -> None:
         """Check every prompt against the context, and hand the policy to the engine."""
-        self.check_prompts(self.trainer.datamodule.train, self.sampling.max_tokens)  # type: ignore[attr-defined]
+        self.check_prompts(self.trainer.datamodule.train)  # type: ignore[attr-defined]
         self.attach()
         self.engine.sync()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 import torch
@@ -11,11 +11,20 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
+from omnithink_pl.adapter import LoRA
 from omnithink_pl.errors import BadInput
 from omnithink_pl.modules.base import PolicyModule, TrainingDiverged
+from omnithink_pl.modules.failures import FailurePolicy
 from omnithink_pl.modules.microbatch import split
-from omnithink_pl.modules.processes import check_processes, own_gradients, sum_gradients, sum_over_processes
-from omnithink_pl.rollout.base import RolloutEngine
+from omnithink_pl.modules.processes import (
+    check_processes,
+    clip_gradients,
+    own_gradients,
+    sum_gradients,
+    sum_over_processes,
+)
+from omnithink_pl.rollout.base import RolloutEngine, Sampling
+from omnithink_pl.sharding import shard
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example
 
@@ -44,8 +53,11 @@ class SupervisedFineTuning(PolicyModule):
         tasks: The tasks by name; comes from ``data.tasks``.
         optimizer: Builds the optimiser from the policy's parameters.
         policy: ``embedded``, a directory, or a hub id, in Hugging Face format.
+        adapter: Train low-rank adapters beside the frozen policy; all of its weights if not given.
+        max_tokens: Longest completion when the policy is evaluated on benchmarks.
         micro_batch_tokens: Tokens of prompts and completions that one forward pass may hold.
         max_grad_norm: The gradient is scaled down to this norm.
+        failures: What happens when rewards cannot be computed in evaluations.
         seed: Of the sampling in evaluations; comes from ``seed_everything``.
     """
 
@@ -55,28 +67,32 @@ class SupervisedFineTuning(PolicyModule):
         tasks: dict[str, Task],
         optimizer: OptimizerCallable,
         policy: str = "embedded",
+        adapter: LoRA | None = None,
+        max_tokens: int = 56,
         micro_batch_tokens: int = 8192,
         max_grad_norm: float = 1.0,
+        failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
     ) -> None:
-        super().__init__(engine, tasks, policy, seed)
-        self.optimizer = optimizer
+        sampling = Sampling(max_tokens=max_tokens)
+        super().__init__(engine, tasks, optimizer, policy, adapter, sampling, failures, seed)
         self.micro_batch_tokens = micro_batch_tokens
         self.max_grad_norm = max_grad_norm
 
     def configure_model(self) -> None:
         """Load the policy, before any checkpoint is restored."""
+        if hasattr(self, "model"):
+            return
         self.load()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The optimiser of the policy's parameters."""
-        return self.optimizer(self.model.parameters())
+        if self.device_mesh is not None:
+            shard(self.model, self.device_mesh)
 
     def on_fit_start(self) -> None:
         """Check every demonstration against the context, and hand the policy to the engine for evaluations."""
         for example in self.trainer.datamodule.train:  # type: ignore[attr-defined]
             self.check(example)
         check_processes(self.trainer.world_size)
+        self.peers.open(self)
         self.attach()
 
     def check(self, example: Example) -> None:
@@ -114,14 +130,14 @@ class SupervisedFineTuning(PolicyModule):
         optimizer.zero_grad()  # type: ignore[union-attr]
         (total,) = sum_over_processes([sum(len(completion) for _, completion in pairs)], self.device)
         loss = 0.0
-        with own_gradients(self.trainer.model):
+        with self.peers.watching(), own_gradients(self.trainer.model):
             for part in split([(len(x), [len(y)]) for x, y in pairs], self.micro_batch_tokens, share_prompt=False):
                 own = [pairs[piece.group] for piece in part]
                 share = completion_loss(self.model, own) * (sum(len(y) for _, y in own) / total)
                 self.manual_backward(share)
                 loss += float(share.detach())
         sum_gradients(self.model.parameters())
-        norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm))
+        norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
         if not math.isfinite(norm) or not math.isfinite(loss):
             raise TrainingDiverged(
                 f"step {self.steps_done}: loss {loss}, gradient norm {norm}; lower the learning rate "
@@ -148,11 +164,11 @@ class SupervisedFineTuning(PolicyModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the step."""
-        checkpoint["steps_done"] = self.steps_done
+        self.save_progress(checkpoint)
 
-    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+    def on_load_checkpoint(self, checkpoint: MutableMapping[str, Any]) -> None:
         """Restore it."""
-        self.steps_done = checkpoint["steps_done"]
+        self.load_progress(checkpoint)
 
 
 def completion_loss(model: PreTrainedModel, pairs: Sequence[Pair]) -> Tensor:

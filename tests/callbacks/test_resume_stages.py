@@ -70,14 +70,14 @@ def test_the_realised_stages_are_what_a_run_ends_with(uninterrupted: Path) -> No
         read_checkpoint(path, [Stage({"qa": 1.0}, 5), *stages[1:]])
 
 
-# Row 0 asks 8 times; then come 2 steps, each with 2 calls of a validation, and the row that the choice is made from.
+# Row 0 asks twice; then come 2 steps, each with 2 calls of a validation, and the row that the choice is made from.
 @pytest.mark.parametrize(
     "call",
     [
-        pytest.param(8 + 5, id="in the validation that ends a stage"),
-        pytest.param(8 + 6 + 3, id="in the evaluation that the next stage is chosen from"),
-        pytest.param(8 + 6 + 8 + 2, id="in the first validation of a stage that was chosen"),
-        pytest.param(8 + 6 + 8 + 6 + 8 + 1, id="in the last stage"),
+        pytest.param(2 + 5, id="in the validation that ends a stage"),
+        pytest.param(2 + 6 + 1, id="in the evaluation that the next stage is chosen from"),
+        pytest.param(2 + 6 + 2 + 2, id="in the first validation of a stage that was chosen"),
+        pytest.param(2 + 6 + 2 + 6 + 2 + 1, id="in the last stage"),
     ],
 )
 def test_a_killed_run_goes_on_the_same(call: int, uninterrupted: Path, tmp_path: Path, tracking_uri: str) -> None:

@@ -30,16 +30,23 @@ class Scripted:
 
     def __init__(self, scores: dict[str, dict[int, float]] | None = None) -> None:
         self.scores = scores or {}
+        self.away: set[str] = set()
         self.asked: list[tuple[str, int]] = []
 
     def choose(self, examples: list[Example]) -> list[Example]:
         return examples[:1]
 
-    def evaluate(self, policy: Any, engine: Any, task: Any, examples: list[Example], seed: int) -> SimpleNamespace:
-        done = policy.steps_done()
-        self.asked.append((task.name, done))
-        value = self.scores.get(task.name, {}).get(done, 0.5)
-        return SimpleNamespace(score=TaskScore(value, value, value, value, value, value, 10, 2))
+    def measure(self, policy: Any, engine: Any, tasks: dict[str, Any], *rest: Any) -> dict[str, Any]:
+        return {task: self.result(task, policy.steps_done()) for task in tasks}
+
+    def conclude(self, measured: dict[str, Any]) -> dict[str, Any]:
+        return measured
+
+    def result(self, task: str, done: int) -> SimpleNamespace:
+        self.asked.append((task, done))
+        value = self.scores.get(task, {}).get(done, 0.5)
+        score = TaskScore(value, value, value, value, value, value, 10, 2)
+        return SimpleNamespace(score=score, unscored="" if task not in self.away else "judge away")
 
 
 class Watcher(L.Callback):
@@ -105,6 +112,12 @@ def test_a_stage_ends_on_a_plateau_and_the_next_one_begins(tmp_path: Path) -> No
     assert run.watcher.tasks == ["code"] * 4 + ["math"] * 5 + ["qa"] * 4
     assert run.module.steps_done == 13
     assert run.evaluation.matrix.labels == ("base", "1 code", "2 math", "3 qa")
+
+
+def test_a_validation_that_could_not_be_scored_ends_no_stage(tmp_path: Path) -> None:
+    silent = Scripted(SCORES)
+    silent.away = set(TASKS)
+    assert Run(tmp_path, validation=EARLY | {"evaluator": silent}).lengths == [6, 5, 4]
 
 
 def test_the_order_follows_what_was_measured(tmp_path: Path) -> None:
