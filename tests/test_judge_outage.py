@@ -111,7 +111,7 @@ def test_an_evaluation_without_its_judge_has_no_score_and_no_mean_and_says_so(
     assert "final/eval/qa" in got
     assert not {"final/eval/writing", "final/eval/mean", "forgetting/writing", "forgetting/mean"} & got.keys()
     table = capsys.readouterr().out.split("Score in percent")[1].splitlines()
-    assert [line.split()[-2:] for line in table if line.startswith(("after math", "forgotten"))] == [["-", "-"]] * 2
+    assert [line.split()[-2:] for line in table if line.startswith(("after math", "forgotten  "))] == [["-", "-"]] * 2
 
 
 def test_the_base_model_is_not_evaluated_without_its_judge(tmp_path: Path, tracking_uri: str) -> None:
