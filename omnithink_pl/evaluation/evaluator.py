@@ -73,9 +73,10 @@ class EvaluationResult:
         return next(outcome.reason for outcome in every if outcome.state is State.FAILED)
 
     def by_prompt(self) -> dict[str, list[Any]]:
-        """Columns ``uid``, ``sampled`` and ``greedy``: the mean score of each prompt.
+        """The mean score of each prompt, by which two policies are compared prompt by prompt.
 
-        Without them no two policies can be compared prompt by prompt; ``None`` where every completion failed.
+        Returns:
+            Columns ``uid``, ``sampled`` and ``greedy``; a score is ``None`` where all completions failed to be scored.
         """
         columns = {"sampled": self.sampled, "greedy": self.greedy}
         means = {
