@@ -11,6 +11,8 @@ from omnithink_pl.data.batch_sampler import CurriculumBatchSampler
 from omnithink_pl.data.loader import ResumableLoader
 from omnithink_pl.data.task_sampler import StratifiedTaskSampler, TaskSampler
 from omnithink_pl.errors import BadInput
+from omnithink_pl.sources.curated import CuratedSource
+from omnithink_pl.sources.curation import Report
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example
 
@@ -65,6 +67,12 @@ class MultiTaskData(L.LightningDataModule):
             self.train = [
                 example for name in self.trained_tasks for example in self.tasks[name].examples("train", self.seed)
             ]
+
+    def reports(self) -> dict[str, Report]:
+        """What became of the rows of each task whose data was curated."""
+        sources = {name: task.source for name, task in self.tasks.items()}
+        found = {name: source.report() for name, source in sources.items() if isinstance(source, CuratedSource)}
+        return {name: report for name, report in found.items() if report is not None}
 
     def train_dataloader(self) -> ResumableLoader:
         """One loader for the whole curriculum."""

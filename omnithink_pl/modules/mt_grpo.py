@@ -13,21 +13,25 @@ import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 
+from omnithink_pl.adapter import LoRA, build_policy, check_adapter, without_frozen
 from omnithink_pl.advantage import GroupAdvantage
 from omnithink_pl.correction import ImportanceCorrection
 from omnithink_pl.curriculum import position
 from omnithink_pl.errors import BadInput
+from omnithink_pl.modules.checks import check_settings
 from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
-from omnithink_pl.modules.processes import check_processes, gather_rows, own_gradients, sum_gradients
-from omnithink_pl.modules.reference import Anchor, ReferencePolicy
+from omnithink_pl.modules.peers import Peers
+from omnithink_pl.modules.processes import check_processes, clip_gradients, gather_rows, own_gradients, sum_gradients
+from omnithink_pl.modules.reference import Anchor, reference_policy
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.update import TokenStats, UpdatePlan
 from omnithink_pl.objective import Objective
-from omnithink_pl.policy import load_policy, without_dropout
+from omnithink_pl.policy import without_dropout
 from omnithink_pl.rewards.batch import score_batch
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.seeds import derive_seed
+from omnithink_pl.sharding import shard
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example, Group, Score
 
@@ -50,7 +54,10 @@ class MultiTaskGRPO(L.LightningModule):
         objective: Clip, ratio and aggregation.
         advantage: How rewards of a group become advantages.
         correction: What to do where the engine's log-probabilities differ from the trainer's.
-        reference: What the KL penalty pulls towards: the ``base`` model, or the policy at the ``stage``'s start.
+        adapter: Train low-rank adapters beside the frozen policy; all of its weights if not given.
+        reference: What the KL penalty pulls towards: the ``base`` model, or the policy at the ``stage``'s start. It
+            costs nothing where every ``beta`` is 0, and no second model where there is an ``adapter``.
+        offload_reference: Keep a second model in the host's memory but while its log-probabilities are computed.
         group_size: Completions per prompt, G.
         temperature: Of sampling; log-probabilities are those at this temperature.
         top_p: Of sampling; below 1, the policy that is trained is the one renormalised over its nucleus.
@@ -58,6 +65,8 @@ class MultiTaskGRPO(L.LightningModule):
         updates_per_batch: Optimiser steps per batch of rollouts; more than one makes the later ones off-policy.
         micro_batch_tokens: Tokens of prompts and completions that one forward pass may hold.
         share_prompt: Compute each prompt once for its group; false for models that cannot, which say so.
+        gradient_checkpointing: Keep only what enters each layer and compute the rest again in the backward pass: less
+            memory, about a third more computing.
         max_grad_norm: The gradient is scaled down to this norm.
         failures: What happens when rewards cannot be computed.
         seed: Of the sampling; comes from ``seed_everything``.
@@ -75,7 +84,9 @@ class MultiTaskGRPO(L.LightningModule):
         objective: Objective = Objective(),  # noqa: B008  (frozen)
         advantage: GroupAdvantage = GroupAdvantage(),  # noqa: B008  (frozen)
         correction: ImportanceCorrection = ImportanceCorrection(),  # noqa: B008  (frozen)
+        adapter: LoRA | None = None,
         reference: Anchor = "base",
+        offload_reference: bool = False,
         group_size: int = 8,
         temperature: float = 1.0,
         top_p: float = 1.0,
@@ -83,12 +94,13 @@ class MultiTaskGRPO(L.LightningModule):
         updates_per_batch: int = 1,
         micro_batch_tokens: int = 8192,
         share_prompt: bool = True,
+        gradient_checkpointing: bool = False,
         max_grad_norm: float = 1.0,
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check(group_size, temperature, updates_per_batch, beta, tasks)
+        check_settings(group_size, temperature, updates_per_batch, beta, tasks)
         self.automatic_optimization = False
         self.engine = engine
         self.tasks = tasks
@@ -98,14 +110,19 @@ class MultiTaskGRPO(L.LightningModule):
         self.objective = objective
         self.advantage = advantage
         self.correction = correction
+        self.adapter = adapter
+        self.strict_loading = adapter is None  # a checkpoint of adapters has no frozen weights
         self.anchor = reference
+        self.offload_reference = offload_reference
         self.sampling = Sampling(group_size, temperature, top_p, max_tokens)
         self.updates_per_batch = updates_per_batch
         self.micro_batch_tokens = micro_batch_tokens
         self.share_prompt = share_prompt
+        self.gradient_checkpointing = gradient_checkpointing
         self.max_grad_norm = max_grad_norm
         self.failures = failures
         self.monitor = FailureMonitor(failures)
+        self.peers = Peers()
         self.seed = seed
         self.steps_done = 0
         self.updating = False
@@ -117,21 +134,28 @@ class MultiTaskGRPO(L.LightningModule):
         """Load the policy, and the reference from the same weights, before any checkpoint is restored."""
         if hasattr(self, "model"):
             return
-        self.policy = load_policy(self.policy_name)
+        self.policy = build_policy(self.policy_name, self.adapter, self.seed)
         self.model = without_dropout(self.policy.model).train()
-        self.reference = ReferencePolicy(self.model, self.anchor)
+        if self.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        mesh = self.device_mesh
+        self.reference = reference_policy(self.model, self.anchor, self.beta, self.offload_reference, mesh)
+        if mesh is not None:
+            shard(self.model, mesh)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The optimiser of the policy's parameters."""
-        return self.optimizer(self.model.parameters())
+        """The optimiser of what is trained."""
+        return self.optimizer(parameter for parameter in self.model.parameters() if parameter.requires_grad)
 
     def on_fit_start(self) -> None:
         """Check every prompt against the context, and hand the policy to the engine."""
         self.check_prompts(self.trainer.datamodule.train)  # type: ignore[attr-defined]
         for examples in self.trainer.datamodule.held_out.values():  # type: ignore[attr-defined]
             self.check_prompts(examples)
-        self.reference.to(self.device)
+        if self.reference is not None:
+            self.reference.to(self.device)
         check_processes(self.trainer.world_size)
+        self.peers.open(self)
         self.engine.attach(self.policy)
         for task in self.tasks.values():
             task.rubric.attach(self.policy, self.engine)
@@ -153,7 +177,8 @@ class MultiTaskGRPO(L.LightningModule):
 
     def begin_stage(self) -> None:
         """Called before the first step of a stage."""
-        self.reference.begin_stage(self.model)
+        if self.reference is not None:
+            self.reference.begin_stage(self.model)
 
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
         """One batch of rollouts and the updates on it."""
@@ -170,7 +195,7 @@ class MultiTaskGRPO(L.LightningModule):
 
     def generate(self, batch: list[Example]) -> list[Group]:
         """Sample G completions for each example from the present policy."""
-        with self._timed("rollout"):
+        with self._timed("rollout"), self.peers.watching():
             prompts = [self.policy.encode(example.messages) for example in batch]
             self.engine.sync()
             # The same in every process: an engine may draw the same for a prompt wherever it is drawn.
@@ -188,7 +213,8 @@ class MultiTaskGRPO(L.LightningModule):
             for task in self.tasks.values():
                 task.rubric.metrics()  # what an evaluation left behind is not this step's
             rubrics = {name: task.rubric for name, task in self.tasks.items()}
-            scores = score_batch(groups, rubrics, self.failures.reward_timeout)
+            with self.peers.watching():
+                scores = score_batch(groups, rubrics, self.failures.reward_timeout)
             everyones_groups, everyones_scores = gather_rows(groups), gather_rows(scores)
             self.monitor.observe(everyones_groups, everyones_scores, self.steps_done)
             return scores
@@ -216,10 +242,10 @@ class MultiTaskGRPO(L.LightningModule):
             )
             for _ in range(self.updates_per_batch):
                 optimizer.zero_grad()  # type: ignore[union-attr]
-                with own_gradients(self.trainer.model):
+                with self.peers.watching(), own_gradients(self.trainer.model):
                     loss, stats = plan.accumulate(self.model, self.reference, self.manual_backward)
                 sum_gradients(self.model.parameters())
-                norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm))
+                norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
                 if not math.isfinite(norm) or not math.isfinite(loss):
                     raise TrainingDiverged(
                         f"step {self.steps_done}: loss {loss}, gradient norm {norm}; lower the learning rate "
@@ -247,19 +273,25 @@ class MultiTaskGRPO(L.LightningModule):
             log.warning("step %d: %s", self.steps_done, warning)
         # Not self.log_dict: Lightning would repeat a task's last values in every later step, rounded to
         # float32, and its own steps count optimiser steps.
-        for logger in self.loggers:
-            logger.log_metrics(metrics, step=self.steps_done)
+        with self.peers.watching():
+            for logger in self.loggers:
+                logger.log_metrics(metrics, step=self.steps_done)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the step, what failed lately and, where it is not the base model, the reference policy."""
         checkpoint["steps_done"] = self.steps_done
-        checkpoint["reference"] = self.reference.state_dict()
+        checkpoint["reference"] = {} if self.reference is None else self.reference.state_dict()
+        if self.adapter is not None:
+            checkpoint["state_dict"] = without_frozen(checkpoint["state_dict"], self)
         checkpoint["failures"] = self.monitor.state_dict()
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Restore the same."""
         self.steps_done = checkpoint["steps_done"]
-        self.reference.load_state_dict(checkpoint["reference"])
+        if self.adapter is not None:
+            check_adapter(checkpoint, self)
+        if self.reference is not None:
+            self.reference.load_state_dict(checkpoint["reference"])
         self.monitor.load_state_dict(checkpoint["failures"])
 
     @contextmanager
@@ -270,21 +302,3 @@ class MultiTaskGRPO(L.LightningModule):
         finally:
             self.phase = None
         self._seconds[phase] = time.perf_counter() - began
-
-
-def _check(
-    group_size: int,
-    temperature: float,
-    updates_per_batch: int,
-    beta: dict[str, float],
-    tasks: dict[str, Task],
-) -> None:
-    if group_size < 2:
-        raise BadInput(f"model.group_size is {group_size}; advantages compare completions, so use 2 or more")
-    if temperature <= 0:
-        raise BadInput(f"model.temperature is {temperature}; training samples, so use a positive temperature")
-    if updates_per_batch < 1:
-        raise BadInput(f"model.updates_per_batch is {updates_per_batch}; use 1 or more")
-    for name in tasks:
-        if name not in beta:
-            raise BadInput(f"model.beta has no entry for the task {name!r}; give one, such as {name}: 0.01")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, final
 from omnithink_pl.rewards.answer import BAD_REFERENCE, NO_ANSWER, answer_segment
 from omnithink_pl.rewards.base import Reward
 from omnithink_pl.rewards.cache import OutcomeCache
-from omnithink_pl.sandbox.base import RunOutcome
+from omnithink_pl.sandbox.base import MeasuredSandbox, RunOutcome
 from omnithink_pl.types import Outcome, UnitTests
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ class CodeReward(Reward):
         jobs = [item for row in items for item in row if not isinstance(item, Outcome)]
         outcomes = iter(self._cache.look_up(jobs, self._run))
         return [[item if isinstance(item, Outcome) else next(outcomes) for item in row] for row in items]
+
+    def metrics(self) -> dict[str, float]:
+        """How fast the sandbox worked, as ``sandbox/...``; empty where every verdict was remembered."""
+        measured = self.sandbox.metrics() if isinstance(self.sandbox, MeasuredSandbox) else {}
+        return {f"sandbox/{name}": value for name, value in measured.items()}
 
     def close(self) -> None:
         """End the sandbox's processes."""

@@ -11,9 +11,10 @@ import torch.distributed as dist
 
 from omnithink_pl.rollout.base import check_prompts
 from omnithink_pl.rollout.decoding import decode
-from omnithink_pl.seeds import derive_seed
+from omnithink_pl.sharding import whole
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from omnithink_pl.policy import Policy
@@ -52,13 +53,9 @@ class TransformersEngine:
         if self._policy is None:
             raise RuntimeError("TransformersEngine.generate before attach; call attach(policy) once")
         check_prompts(prompts, sampling, self._policy.context)
-        # Noise goes by place in the batch, so each process needs its own.
-        rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-        generator = torch.Generator().manual_seed(derive_seed(seed, rank) if rank else seed)
-        shape = (len(prompts), sampling.n, sampling.max_tokens)
-        noise = torch.rand(shape, generator=generator, dtype=torch.float64)
+        noise = _noise(len(prompts), sampling, seed)
         drawn: list[list[Completion]] = [[] for _ in prompts]
-        with torch.no_grad(), _eval_mode(self._policy.model):
+        with torch.no_grad(), _eval_mode(self._policy.model), whole(self._policy.model):
             for rows, first in self._chunks(prompts, sampling.n):
                 chunk_noise = noise[rows, first : first + self.batch_rows]
                 chunk = decode(self._policy, [prompts[row] for row in rows], chunk_noise, sampling)
@@ -77,6 +74,19 @@ class TransformersEngine:
         for start in range(0, len(order), size):
             for first in range(0, n, self.batch_rows):
                 yield order[start : start + size], first
+
+
+def _noise(prompts: int, sampling: Sampling, seed: int) -> Tensor:
+    """Uniform in [0, 1), float64 of shape [prompts, completions, max_tokens]: what each token is drawn with.
+
+    It goes by place in the whole batch, of which each process has every ``size``-th prompt: the number of processes
+    changes no completion.
+    """
+    several = dist.is_available() and dist.is_initialized()
+    rank, size = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
+    generator = torch.Generator().manual_seed(seed)
+    shape = (prompts * size, sampling.n, sampling.max_tokens)
+    return torch.rand(shape, generator=generator, dtype=torch.float64)[rank::size]
 
 
 @contextmanager

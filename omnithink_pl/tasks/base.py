@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from omnithink_pl.errors import BadInput
+from omnithink_pl.prompts import render
 from omnithink_pl.rewards.format import FormatReward
 from omnithink_pl.rewards.rubric import Rubric
 from omnithink_pl.rewards.tags import TagsReward
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from omnithink_pl.sources.base import Source, Split
     from omnithink_pl.types import Example
 
-SYSTEM_PROMPT = "Reason inside <think> </think>, then answer inside <answer> </answer>."
+SYSTEM_PROMPT = "system_v1"
+"""Name of the template that asks for the think and answer segments."""
 
 
 class Task(ABC):
@@ -27,7 +29,7 @@ class Task(ABC):
     Args:
         source: Training and held-out examples.
         reward: The primary reward, with weight 1.
-        system_prompt: Asks for the think and answer segments.
+        system_prompt: Template that asks for the think and answer segments: its name in the package, or a file.
         format_weight: Weight of the format reward; the paper has 0.1.
         tags_weight: Weight of the tags reward; the paper has 0.1.
     """
@@ -44,7 +46,7 @@ class Task(ABC):
         tags_weight: float = 0.1,
     ) -> None:
         self.source = source
-        self.system_prompt = system_prompt
+        self.system_prompt = render(system_prompt)
         self.rubric = Rubric(((reward, 1.0), (FormatReward(), format_weight), (TagsReward(), tags_weight)))
 
     @abstractmethod

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, ClassVar, Literal, final
 
+from omnithink_pl.prompts import render
 from omnithink_pl.rewards.letter import LetterReward
 from omnithink_pl.rewards.qa import QAReward
 from omnithink_pl.sources.base import Source
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 
 def qa_prompt(question: str, options: Sequence[str]) -> str:
     """The user's message: options bear neither letters nor numbers, so the answer is their text."""
-    listed = "\n".join(f"- {option}" for option in options)
-    return f"{question}\n{listed}\nAnswer with the full text of one option."
+    return render("qa_v1", question=question, options=options)
 
 
 def letter_prompt(question: str, options: Sequence[str]) -> str:
@@ -41,7 +41,7 @@ class QA(Task):
 
     Args:
         source: Training and held-out questions with their options.
-        system_prompt: Asks for the think and answer segments.
+        system_prompt: Template that asks for the think and answer segments: its name in the package, or a file.
         format_weight: Weight of the format reward; the paper has 0.1.
         tags_weight: Weight of the tags reward; the paper has 0.1.
         answer: What is asked for and paid: the full ``text`` of an option, the paper's choice, or its ``letter``.
