@@ -2,6 +2,7 @@
 
 python main.py fit --config configs/curriculum.yaml
 python main.py fit --config configs/curriculum.yaml --ckpt_path last
+python main.py validate --config configs/curriculum.yaml --ckpt_path last
 python main.py score --config configs/curriculum.yaml --completions completions.jsonl
 python main.py budget --config configs/scale/lora.yaml
 python main.py prepare --config configs/scale/qwen2.5-7b.yaml
@@ -86,8 +87,8 @@ class OmniThinkCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """What can be done so far, and which arguments of it are not the user's."""
         ours = {"model", "datamodule"}
-        fit = LightningCLI.subcommands()["fit"]
-        return {"fit": fit, "prepare": ours, "score": ours, "budget": ours}
+        verbs = ("prepare", "validate", "score", "budget")
+        return {"fit": LightningCLI.subcommands()["fit"]} | dict.fromkeys(verbs, ours)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The callbacks that a run consists of, each under its own key, and the links between the parts."""
@@ -130,6 +131,17 @@ class OmniThinkCLI(LightningCLI):
         for logger in self.trainer.loggers:
             if isinstance(logger, TrackingLogger) and resumed.run_id:
                 logger.resume(resumed.run_id)
+
+    def before_validate(self) -> None:
+        """Resolve ``--ckpt_path last``: the newest checkpoint of this kind of run."""
+        config = self.config_init[str(self.subcommand)]
+        wanted = config.get("ckpt_path")
+        found = find_checkpoint(wanted, Path(self.trainer.default_root_dir) / config["name"])
+        if wanted is not None and found is None:
+            raise BadInput(
+                f"--ckpt_path last: there is no run of the kind {config['name']!r}; give a checkpoint's path"
+            )
+        config["ckpt_path"] = None if found is None else str(found)
 
 
 def plan_here(config: Namespace) -> None:

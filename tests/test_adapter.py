@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from omnithink_pl.adapter import LoRA, build_policy, check_adapter, without_frozen
@@ -15,7 +15,8 @@ from omnithink_pl.export import ADAPTER, save_policy
 from omnithink_pl.modules.forward import token_logprobs
 from omnithink_pl.modules.reference import AdaptedReference, FrozenCopy, reference_policy
 from omnithink_pl.policy import Policy
-from tests.tiny import random_tokens, tiny_qwen
+from omnithink_pl.rollout import Sampling, TransformersEngine
+from tests.tiny import TinyPolicy, random_tokens, teacher_forced, tiny_qwen
 
 SMALL = LoRA(rank=2, alpha=8)
 PROMPTS, COMPLETIONS = random_tokens(5, 3), [random_tokens(4, 7, seed=1), random_tokens(6, seed=2)]
@@ -112,6 +113,20 @@ def test_a_checkpoint_holds_adapters_only_and_other_adapters_refuse_it() -> None
     module.model = adapted(adapter=LoRA(rank=4)).model
     with pytest.raises(BadInput, match=r"another model\.adapter: .*lora_A.* is \(2, 384\) there and \(4, 384\) here"):
         check_adapter({"state_dict": state}, module)
+
+
+def test_law_6_the_engine_samples_from_the_adapted_policy() -> None:
+    policy = TinyPolicy(get_peft_model(tiny_qwen(), LoRA(rank=2).peft_config()))
+    engine = TransformersEngine()
+    engine.attach(policy)
+    for _ in range(2):
+        engine.sync()
+        found = engine.generate(PROMPTS, Sampling(n=3, max_tokens=8), 1)
+        for prompt, group in zip(PROMPTS, found, strict=True):
+            for completion in group:
+                right = teacher_forced(policy.model, prompt, completion.token_ids)
+                assert completion.logprobs == pytest.approx(right, abs=1e-4)
+        moved(policy.model)
 
 
 def test_a_saved_policy_is_the_trained_one_merged_and_as_an_adapter(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from omnithink_pl.prompts import render
 from omnithink_pl.rewards.format import FormatReward
 from omnithink_pl.rewards.rubric import Rubric
 from omnithink_pl.rewards.tags import TagsReward
+from omnithink_pl.types import Options
 
 if TYPE_CHECKING:
     from omnithink_pl.rewards.base import Reward
@@ -53,8 +54,8 @@ class Task(ABC):
         """The user's message for an example.
 
         Args:
-            example: Question and reference.
-            rng: Seeded with (seed, uid), for templates that draw, such as an order of options.
+            example: Question and reference; options stand in the order in which they are to be shown.
+            rng: Seeded with (seed, uid), for templates that draw.
         """
 
     def examples(self, split: Split, seed: int) -> list[Example]:
@@ -72,7 +73,9 @@ class Task(ABC):
         return found
 
     def _with_messages(self, example: Example, seed: int) -> Example:
-        question = self.ask(example, random.Random(f"{seed}:{example.uid}"))
+        rng = random.Random(f"{seed}:{example.uid}")
+        example = _in_drawn_order(example, rng)
+        question = self.ask(example, rng)
         return replace(
             example,
             messages=(
@@ -84,3 +87,11 @@ class Task(ABC):
     def close(self) -> None:
         """Release what the rewards hold."""
         self.rubric.close()
+
+
+def _in_drawn_order(example: Example, rng: random.Random) -> Example:
+    """The same question with its options, where it has some, in an order of its own: rewards must know it too."""
+    options = example.reference
+    if not isinstance(options, Options):
+        return example
+    return replace(example, reference=replace(options, texts=tuple(rng.sample(options.texts, len(options.texts)))))

@@ -33,6 +33,11 @@ class Artifacts:
         with guard(self._uri, f"store the artifact {path}"):
             self._client.log_text(self._run_id, text, path)
 
+    def file(self, file: Path, folder: str) -> None:
+        """Store a file of this machine in a folder of the run, whatever its size."""
+        with guard(self._uri, f"store the artifact {folder}/{file.name}"):
+            self._client.log_artifact(self._run_id, str(file), folder)
+
     def json(self, value: Any, path: str) -> None:
         """Store a JSON file."""
         self.text(json.dumps(value, indent=2, ensure_ascii=False), path)
