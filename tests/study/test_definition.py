@@ -32,7 +32,10 @@ def test_a_run_stands_behind_what_it_needs_seed_by_seed() -> None:
 def test_places_are_filled_in_and_yaml_is_left_alone() -> None:
     jobs = {job.key: job for job in definition().jobs()}
     one, two = jobs["one/7"].folder, jobs["two/7"].folder
-    assert jobs["merged/7"].arguments == (f"--models=[{one}/policy, {two}/policy]", f"--output={jobs['merged/7'].folder}")
+    assert jobs["merged/7"].arguments == (
+        f"--models=[{one}/policy, {two}/policy]",
+        f"--output={jobs['merged/7'].folder}",
+    )
     assert jobs["one/7"].arguments == tuple(RUNS["one"].arguments)
     assert jobs["two/7"].arguments == ("--salt=7",)
 
