@@ -146,7 +146,10 @@ def test_a_saved_policy_is_the_trained_one_merged_and_as_an_adapter(tmp_path: Pa
     [
         (lambda: LoRA(rank=0), r"model\.adapter\.rank is 0"),
         (lambda: LoRA(target_modules=[]), r"model\.adapter\.target_modules is empty"),
-        (lambda: adapted(adapter=LoRA(target_modules=["query"])), r"target_modules: .* name layers that 'embedded' has"),
+        (
+            lambda: adapted(adapter=LoRA(target_modules=["query"])),
+            r"target_modules: .* name layers that 'embedded' has",
+        ),
     ],
 )
 def test_an_adapter_that_cannot_be_is_refused(make, message: str) -> None:
