@@ -2,8 +2,10 @@
 
 python main.py fit --config configs/curriculum.yaml
 python main.py fit --config configs/curriculum.yaml --ckpt_path last
+python main.py validate --config configs/curriculum.yaml --ckpt_path last
 python main.py score --config configs/curriculum.yaml --completions completions.jsonl
 python main.py budget --config configs/scale/lora.yaml
+python main.py prepare --config configs/scale/qwen2.5-7b.yaml
 python main.py merge --config configs/merge.yaml
 python main.py fit --help
 """
@@ -32,10 +34,12 @@ from callbacks.progress import CurriculumProgress
 from callbacks.resume import find_checkpoint, read_checkpoint
 from callbacks.tracking import Tracking
 from omnithink_pl.data import MultiTaskData
-from omnithink_pl.errors import BadInput, EngineFailure, RewardFailure
+from omnithink_pl.errors import BadInput, EngineFailure, PeerFailure, RewardFailure
 from omnithink_pl.merge import Merge
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.modules.mt_grpo import TrainingDiverged
+from omnithink_pl.report.plan_tool import PlanCurriculum
+from omnithink_pl.report.study_report import Report
 from omnithink_pl.study.tool import Study, StudyIncomplete
 from omnithink_pl.tracking import TrackingError, TrackingLogger
 from omnithink_pl.trainer import OmniThinkTrainer
@@ -46,6 +50,7 @@ EXPECTED = (
     BadInput,
     CheckpointError,
     EngineFailure,
+    PeerFailure,
     RewardFailure,
     StudyIncomplete,
     TrackingError,
@@ -53,7 +58,7 @@ EXPECTED = (
 )
 
 # Verbs that need no trainer: each is a class whose arguments are the command's, and whose ``run`` does it.
-TOOLS: dict[str, type[Tool]] = {"merge": Merge, "study": Study}
+TOOLS: dict[str, type[Tool]] = {"merge": Merge, "study": Study, "report": Report, "plan": PlanCurriculum}
 
 # What is set in one place and needed in two: target and source.
 LINKS = {
@@ -81,8 +86,9 @@ class OmniThinkCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """What can be done so far, and which arguments of it are not the user's."""
-        given = {"model", "datamodule"}
-        return {"fit": LightningCLI.subcommands()["fit"], "score": given, "budget": given}
+        ours = {"model", "datamodule"}
+        verbs = ("prepare", "validate", "score", "budget")
+        return {"fit": LightningCLI.subcommands()["fit"]} | dict.fromkeys(verbs, ours)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The callbacks that a run consists of, each under its own key, and the links between the parts."""
@@ -125,6 +131,17 @@ class OmniThinkCLI(LightningCLI):
         for logger in self.trainer.loggers:
             if isinstance(logger, TrackingLogger) and resumed.run_id:
                 logger.resume(resumed.run_id)
+
+    def before_validate(self) -> None:
+        """Resolve ``--ckpt_path last``: the newest checkpoint of this kind of run."""
+        config = self.config_init[str(self.subcommand)]
+        wanted = config.get("ckpt_path")
+        found = find_checkpoint(wanted, Path(self.trainer.default_root_dir) / config["name"])
+        if wanted is not None and found is None:
+            raise BadInput(
+                f"--ckpt_path last: there is no run of the kind {config['name']!r}; give a checkpoint's path"
+            )
+        config["ckpt_path"] = None if found is None else str(found)
 
 
 def plan_here(config: Namespace) -> None:
@@ -191,7 +208,9 @@ def main(args: list[str] | None = None) -> OmniThinkCLI:
 def quiet_libraries() -> None:
     """Leave the console to the run's own display; errors still come through."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     loud = ("lightning", "lightning.pytorch", "lightning.fabric", "mlflow", "alembic", "datasets", "transformers")

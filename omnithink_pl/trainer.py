@@ -2,105 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import final
 
 import lightning as L
-import torch
-from lightning.pytorch.cli import OptimizerCallable
-from rich.console import Console
 
-from omnithink_pl.budget import Machine, Settings, Sizes, memory, seconds
-from omnithink_pl.data import MultiTaskData
-from omnithink_pl.evaluation.completions import score_completions
-from omnithink_pl.modules import MultiTaskGRPO
-from omnithink_pl.modules.projection import LOGITS
-from omnithink_pl.policy import policy_path
-from omnithink_pl.report.budget_table import memory_table, speed_table
-from omnithink_pl.report.reward_table import reward_summary, reward_table
-from omnithink_pl.tracking import TrackingLogger
-from omnithink_pl.tracking.rollouts import rollout_table
+from omnithink_pl.verbs.budget import budget
+from omnithink_pl.verbs.prepare import prepare
+from omnithink_pl.verbs.score import score
+from omnithink_pl.verbs.validate import validate
 
 
+@final
 class OmniThinkTrainer(L.Trainer):
-    """Also scores completions, so that a reward can be looked at without training."""
+    """Also prepares data, evaluates on benchmarks, scores completions, and says what a run needs."""
 
-    def score(self, model: L.LightningModule, datamodule: MultiTaskData, completions: str) -> None:
-        """Score completions from a file with the rewards of a config, and print them; loads no policy.
-
-        Args:
-            model: Not used; Lightning's command line passes it.
-            datamodule: Has the tasks.
-            completions: A JSON-lines file. Each row has ``task``, ``completion``, and either the ``uid`` of an
-                example or its ``question`` and ``reference``.
-        """
-        try:
-            groups = score_completions(Path(completions), datamodule.tasks, datamodule.seed)
-        finally:
-            datamodule.teardown("score")
-        console = Console()
-        console.print(reward_table(groups))
-        console.print(reward_summary(groups))
-        for logger in self.loggers:
-            if isinstance(logger, TrackingLogger):
-                logger.set_tags({"kind": "score", "mlflow.runName": "score"})
-                logger.artifacts.table(rollout_table(groups, 0), "scores.json")
-                console.print(f"also in run {logger.run_id}, artifact scores.json", highlight=False)
-                logger.finalize("success")
-
-    def budget(
-        self,
-        model: MultiTaskGRPO,
-        datamodule: MultiTaskData,
-        gpus: int | None = None,
-        sharded: bool | None = None,
-        prompt_tokens: int = 256,
-        completion_tokens: int | None = None,
-        machine: Machine = Machine(),  # noqa: B008  (frozen)
-    ) -> None:
-        """Print what a run needs of each GPU and how fast it is at best, by arithmetic; needs no GPU, loads no weights.
-
-        Args:
-            model: What is trained; Lightning's command line passes it.
-            datamodule: Has the batch size.
-            gpus: Processes; the trainer's ``devices`` times ``num_nodes`` if not given.
-            sharded: Divide the model among them; if not given, whether the trainer's strategy does.
-            prompt_tokens: Of a prompt, on average.
-            completion_tokens: Of a completion, on average; half of the longest if not given.
-            machine: One of the GPUs.
-        """
-        from transformers import AutoConfig
-
-        sizes = Sizes.of(AutoConfig.from_pretrained(policy_path(model.policy_name)), model.adapter)
-        longest = model.sampling.max_tokens
-        settings = Settings(
-            gpus=gpus or 1,
-            sharded=bool(sharded),
-            weights=model.adapter.weights if model.adapter else "float32",
-            compute="bfloat16" if str(self.precision).startswith("bf16") else "float32",
-            adapted=model.adapter is not None,
-            reference=any(model.beta.values()),
-            optimizer_bytes=optimizer_bytes(model.optimizer),
-            prompts=datamodule.batch_size,
-            group_size=model.sampling.n,
-            tokens=prompt_tokens + (completion_tokens or longest // 2),
-            longest=prompt_tokens + longest,
-            micro_batch_tokens=model.micro_batch_tokens,
-            updates=model.updates_per_batch,
-            logits=LOGITS,
-            engine_weights=getattr(model.engine, "dtype", None),
-            cache_gib=getattr(model.engine, "kv_cache_gib", None),
-        )
-        console = Console()
-        console.print(f"{sizes.parameters:,} parameters, {sizes.trained:,} trained, {settings.gpus} GPUs")
-        console.print(memory_table(memory(sizes, settings), machine))
-        console.print(speed_table(seconds(sizes, settings, machine), settings))
-
-
-def optimizer_bytes(optimizer: OptimizerCallable) -> float:
-    """Bytes of an optimiser's state for each parameter, found by one step on a small one."""
-    parameter = torch.nn.Parameter(torch.zeros(4096))
-    parameter.grad = torch.zeros_like(parameter)
-    made = optimizer([parameter])
-    made.step()
-    state = made.state[parameter].values()
-    return sum(value.nbytes for value in state if isinstance(value, torch.Tensor)) / parameter.numel()
+    budget = budget
+    prepare = prepare
+    score = score
+    validate = validate  # type: ignore[assignment]  # Lightning's computes a loss over a loader; we have none

@@ -134,8 +134,8 @@ def _run(model: PreTrainedModel, layout: Layout) -> Tensor:
     ).logits[0]
     if tiles is not None and tiles.calls < (layers := model.config.get_text_config().num_hidden_layers):
         raise ValueError(
-            f"{type(model).__name__} cannot share prompts: only {tiles.calls} of its {layers} layers let their attention "
-            f"be replaced; set share_prompt to false"
+            f"{type(model).__name__} cannot share prompts: only {tiles.calls} of its {layers} layers let their "
+            f"attention be replaced; set share_prompt to false"
         )
     return logits
 
@@ -150,7 +150,7 @@ def _spread(found: Tensor, layout: Layout) -> TokenLogprobs:
     """What was found for each token ``[n, 2]`` over ``[N, T]``."""
     lengths = torch.tensor(layout.lengths, device=found.device)
     mask = torch.arange(max(layout.lengths), device=found.device) < lengths.unsqueeze(-1)
-    zeros = torch.zeros(mask.shape, device=found.device)
+    zeros = torch.zeros(mask.shape, dtype=found.dtype, device=found.device)
     logprobs, entropy = (zeros.masked_scatter(mask, column) for column in found.unbind(-1))
     return TokenLogprobs(logprobs, entropy.detach(), mask)
 

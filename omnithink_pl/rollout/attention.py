@@ -54,7 +54,7 @@ def grouped_attention(
 
 @contextmanager
 def decoding_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model on the CPU that uses ``sdpa`` (or ``packed_sdpa``, for training) decode with ``grouped_attention`` for the while.
+    """Let a model on the CPU that uses ``sdpa``, packed or not, decode with ``grouped_attention`` for the while.
 
     Other models and devices are left as they are. Inside, only forwards of a single new token are allowed.
     """

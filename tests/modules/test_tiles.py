@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from omnithink_pl.modules.layout import Span, packed
 from omnithink_pl.modules import tiles
+from omnithink_pl.modules.layout import Span, packed
 from omnithink_pl.modules.tiles import Tile, Tiles
 
 HEADS, SHARED, SIZE = 4, 2, 8
