@@ -23,7 +23,7 @@ def save_policy(policy: Policy, directory: Path, here: bool = True) -> None:
     """Save a policy so that ``from_pretrained``, vLLM and ``model.policy`` can load it.
 
     Adapters are added to the weights that they adapt; by themselves they lie in the folder ``adapter``, for
-    ``PeftModel.from_pretrained``. Of a sharded policy one tensor is gathered at a time, so all processes must call this.
+    ``PeftModel.from_pretrained``. Of a sharded policy one tensor is gathered at a time: all processes must call this.
 
     Args:
         policy: Any policy that is trained here.

@@ -15,7 +15,8 @@ from tests.judge.scripted import scripted_server
 
 # Engines that are installed apart have tests apart: tests/vllm/test_fit.py runs configs/rollout/. What is only for
 # ``validate`` is parsed below; tools have parsers of their own.
-APART, ELSEWHERE = {"rollout", "benchmarks"}, {"base", *TOOLS}
+# ``fsdp`` needs several processes: tests/distributed runs it.
+APART, ELSEWHERE = {"rollout", "benchmarks"}, {"base", "fsdp", *TOOLS}
 DELTAS = sorted(p for p in CONFIGS.rglob("*.yaml") if p.stem not in ELSEWHERE and p.parent.name not in APART)
 
 

@@ -21,8 +21,9 @@ def named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     """Each weight as a plain tensor; at no time is there more than one that the model does not hold itself.
 
     Adapters (LoRA) are added to the weights that they adapt, without touching either; within
-    ``model.disable_adapter()`` they are left out. Weights of four bits come in the type that they compute in. Parameters that are sharded over processes (DTensor, FSDP2) are
-    gathered, so every process must iterate. Weights that share their memory come once.
+    ``model.disable_adapter()`` they are left out. Weights of four bits come in the type that they compute in.
+    Parameters that are sharded over processes (DTensor, FSDP2) are gathered, so every process must iterate. Weights
+    that share their memory come once.
 
     Args:
         model: A causal language model, or one wrapped by PEFT.
@@ -41,7 +42,12 @@ def named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
         seen.add(id(value))
         layer, _, leaf = name.rpartition(".")
         plain = name.removeprefix(_WRAPPER).replace(_WRAPPED, "")
-        yield plain, _merged(_dequantised(value).detach(), deltas.get(layer.removesuffix(_WRAPPED)) if leaf == "weight" else None)
+        yield (
+            plain,
+            _merged(
+                _dequantised(value).detach(), deltas.get(layer.removesuffix(_WRAPPED)) if leaf == "weight" else None
+            ),
+        )
 
 
 def _dequantised(weight: Tensor) -> Tensor:
