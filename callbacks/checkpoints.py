@@ -109,9 +109,9 @@ class Checkpoints(L.Callback):
     ) -> None:
         """Save every few steps and at the end of a stage; give way to a Ctrl-C that came meanwhile."""
         self._in_step = False
-        done = module_of(trainer).steps_done
+        module = module_of(trainer)
         # One process may have heard of it a step before the others.
-        self._interrupted = trainer.strategy.reduce_boolean_decision(self._interrupted, all=False)
+        done, self._interrupted = module.steps_done, module.peers.meet(self._interrupted)
         if self._interrupted or done % self.every_n_steps == 0 or done in boundaries(data_of(trainer).stages):
             self._save(trainer)
         if self._interrupted:
@@ -132,14 +132,20 @@ class Checkpoints(L.Callback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Save what is known, unless an update was cut in two or writing was what failed.
 
-        Nor with several processes: all must take part in saving, and the others may be waiting for this one elsewhere.
-        The last checkpoint is intact, and this process ends, which ends their waiting.
+        With several processes, where all of them stand between the same two steps: all must take part in saving.
+        Otherwise the last checkpoint is intact, and this process ends, which ends the others.
         """
-        if trainer.world_size > 1:
+        module = module_of(trainer)
+        if not self._started or isinstance(exception, CheckpointError):
             return
-        if self._started and not module_of(trainer).updating and not isinstance(exception, CheckpointError):
+        if module.peers.agree():
             self._save(trainer)
             log.info("Saved %s; continue with --ckpt_path last", self.path)
+        else:
+            log.warning(
+                "Nothing more was saved: an update was under way, or the processes had got to different points. The "
+                "checkpoint from before is intact; continue with --ckpt_path last"
+            )
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Give Ctrl-C back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isnan
 from typing import Any
 
 import lightning as L
@@ -29,7 +30,7 @@ class StageEvaluation(L.Callback):
     def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator = evaluator
         self.matrix = ScoreMatrix()
-        self.evaluating: str | None = None
+        self.evaluating = False
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
@@ -59,16 +60,16 @@ class StageEvaluation(L.Callback):
     def _add_row(self, trainer: L.Trainer, label: str) -> None:
         module, data = module_of(trainer), data_of(trainer)
         module.to(trainer.strategy.root_device)  # after the last step Lightning has moved it away
-        results = {}
-        for name, task in data.tasks.items():
-            self.evaluating = name
-            results[name] = self.evaluator.evaluate(
-                module.policy, module.engine, task, data.held_out[name], module.seed
-            )
-        self.evaluating = None
         row = len(self.matrix.rows)
+        self.evaluating = True
+        with module.peers.watching():
+            own = self.evaluator.measure(module.policy, module.engine, data.tasks, data.held_out, module.seed)
+        results = self.evaluator.conclude(own, module.monitor.policy.max_rate)
+        self.evaluating = False
+        module.monitor.excuse({name: why for name, result in results.items() if (why := result.unscored)}, row)
         self.matrix = self.matrix.add(label, {name: result.score for name, result in results.items()})
         metrics = evaluation_metrics(self.matrix, [list(stage.tasks) for stage in data.stages])
+        metrics = {name: value for name, value in metrics.items() if not isnan(value)}
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=module.steps_done)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
     from typing import Any
 
+    from peft import LoraConfig
     from torch import Tensor
 
 
@@ -45,6 +46,19 @@ class LoRA:
         if not self.target_modules:
             raise BadInput("model.adapter.target_modules is empty; name layers, such as q_proj, or use all-linear")
 
+    def peft_config(self) -> LoraConfig:
+        """The same in PEFT's words."""
+        from peft import LoraConfig
+
+        return LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            target_modules=self.target_modules,
+            lora_dropout=0.0,
+            bias="none",
+            task_type="CAUSAL_LM",
+        )
+
 
 def build_policy(name: str, adapter: LoRA | None, seed: int) -> Policy:
     """Load a policy, with adapters if it is to be trained by them.
@@ -59,24 +73,16 @@ def build_policy(name: str, adapter: LoRA | None, seed: int) -> Policy:
     """
     if adapter is None:
         return load_policy(name)
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
     if adapter.weights == "nf4":
         policy = load_policy(name, torch.bfloat16, four_bits=True)
     else:
         policy = load_policy(name, getattr(torch, adapter.weights))
-    config = LoraConfig(
-        r=adapter.rank,
-        lora_alpha=adapter.alpha,
-        target_modules=adapter.target_modules,
-        lora_dropout=0.0,
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            policy.model = get_peft_model(policy.model, config)
+            policy.model = get_peft_model(policy.model, adapter.peft_config())
         except ValueError as error:
             raise BadInput(f"model.adapter.target_modules: {error}; name layers that {name!r} has") from error
     return policy

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from omnithink_pl.modules.forward import token_logprobs
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 _PROMPTS, _COMPLETIONS = [(0,)], [[(0,)]]
 
 
-def keep_company(model: PreTrainedModel, passes: int, backward: Callable[[Tensor], None] | None = None) -> None:
+@contextmanager
+def in_company(
+    model: PreTrainedModel, passes: int, backward: Callable[[Tensor], None] | None = None
+) -> Iterator[None]:
     """Go through a sharded model as often as the process with the most micro-batches does.
 
     Every layer is gathered from all processes in every pass, so one that came earlier to its end would leave the
@@ -25,12 +29,13 @@ def keep_company(model: PreTrainedModel, passes: int, backward: Callable[[Tensor
 
     Args:
         model: The policy, or its reference.
-        passes: How often this process has gone through it.
-        backward: Called with a loss that is 0 and has no gradient, where the passes went backward too.
+        passes: How often this process goes through it inside; the passes that are missing follow.
+        backward: Called with a loss that is 0 and has no gradient, where the passes go backward too.
     """
-    if not sharded_modules(model):
-        return
-    for _ in range(most_of_processes(passes, model.device) - passes):
+    # All agree before the first pass: whoever asked afterwards would ask those who wait for its layers.
+    missing = most_of_processes(passes, model.device) - passes if sharded_modules(model) else 0
+    yield
+    for _ in range(missing):
         loss = 0.0 * token_logprobs(model, _PROMPTS, _COMPLETIONS).logprobs.sum()
         if backward is not None:
             backward(loss)

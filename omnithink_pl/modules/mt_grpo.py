@@ -21,6 +21,7 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.modules.checks import check_settings
 from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
+from omnithink_pl.modules.peers import Peers
 from omnithink_pl.modules.processes import check_processes, clip_gradients, gather_rows, own_gradients, sum_gradients
 from omnithink_pl.modules.reference import Anchor, reference_policy
 from omnithink_pl.modules.scored import ScoredGroup
@@ -121,6 +122,7 @@ class MultiTaskGRPO(L.LightningModule):
         self.max_grad_norm = max_grad_norm
         self.failures = failures
         self.monitor = FailureMonitor(failures)
+        self.peers = Peers()
         self.seed = seed
         self.steps_done = 0
         self.updating = False
@@ -153,6 +155,7 @@ class MultiTaskGRPO(L.LightningModule):
         if self.reference is not None:
             self.reference.to(self.device)
         check_processes(self.trainer.world_size)
+        self.peers.open(self)
         self.engine.attach(self.policy)
         for task in self.tasks.values():
             task.rubric.attach(self.policy, self.engine)
@@ -192,7 +195,7 @@ class MultiTaskGRPO(L.LightningModule):
 
     def generate(self, batch: list[Example]) -> list[Group]:
         """Sample G completions for each example from the present policy."""
-        with self._timed("rollout"):
+        with self._timed("rollout"), self.peers.watching():
             prompts = [self.policy.encode(example.messages) for example in batch]
             self.engine.sync()
             # The same in every process: an engine may draw the same for a prompt wherever it is drawn.
@@ -210,7 +213,8 @@ class MultiTaskGRPO(L.LightningModule):
             for task in self.tasks.values():
                 task.rubric.metrics()  # what an evaluation left behind is not this step's
             rubrics = {name: task.rubric for name, task in self.tasks.items()}
-            scores = score_batch(groups, rubrics, self.failures.reward_timeout)
+            with self.peers.watching():
+                scores = score_batch(groups, rubrics, self.failures.reward_timeout)
             everyones_groups, everyones_scores = gather_rows(groups), gather_rows(scores)
             self.monitor.observe(everyones_groups, everyones_scores, self.steps_done)
             return scores
@@ -238,7 +242,7 @@ class MultiTaskGRPO(L.LightningModule):
             )
             for _ in range(self.updates_per_batch):
                 optimizer.zero_grad()  # type: ignore[union-attr]
-                with own_gradients(self.trainer.model):
+                with self.peers.watching(), own_gradients(self.trainer.model):
                     loss, stats = plan.accumulate(self.model, self.reference, self.manual_backward)
                 sum_gradients(self.model.parameters())
                 norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
@@ -269,8 +273,9 @@ class MultiTaskGRPO(L.LightningModule):
             log.warning("step %d: %s", self.steps_done, warning)
         # Not self.log_dict: Lightning would repeat a task's last values in every later step, rounded to
         # float32, and its own steps count optimiser steps.
-        for logger in self.loggers:
-            logger.log_metrics(metrics, step=self.steps_done)
+        with self.peers.watching():
+            for logger in self.loggers:
+                logger.log_metrics(metrics, step=self.steps_done)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the step, what failed lately and, where it is not the base model, the reference policy."""

@@ -75,7 +75,8 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         if parameter.grad is None:  # no completion of this process could be scored
             parameter.grad = torch.zeros_like(parameter)
         if bucket and (
-            bucket[0].dtype != parameter.grad.dtype or sum(one.nbytes for one in bucket) + parameter.grad.nbytes > BUCKET
+            bucket[0].dtype != parameter.grad.dtype
+            or sum(one.nbytes for one in bucket) + parameter.grad.nbytes > BUCKET
         ):
             _sum_together(bucket)
             bucket = []

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from omnithink_pl.correction import ImportanceCorrection
-from omnithink_pl.modules.company import keep_company
+from omnithink_pl.modules.company import in_company
 from omnithink_pl.modules.forward import TokenLogprobs, token_logprobs
 from omnithink_pl.modules.microbatch import split
 from omnithink_pl.modules.processes import sum_over_processes
@@ -158,8 +158,15 @@ class UpdatePlan:
         Returns:
             The loss of the batch, over all processes, and one row of statistics per completion of this one.
         """
-        loss, stats = 0.0, []
         self._refer(reference)
+        with in_company(model, len(self.portions), backward):
+            loss, stats = self._passes(model, backward)
+        (whole,) = sum_over_processes([loss], self.device)
+        return whole, stats
+
+    def _passes(self, model: PreTrainedModel, backward: Callable[[Tensor], None]) -> tuple[float, list[TokenStats]]:
+        """Forward and backward of each micro-batch: this process's part of the loss, and statistics."""
+        loss, stats = 0.0, []
         for portion in self.portions:
             now = self._logprobs(model, portion, self.sampling.top_p)
             if portion.old is None or portion.importance is None:
@@ -179,19 +186,16 @@ class UpdatePlan:
             backward(terms.loss)
             loss += float(terms.loss.detach())
             stats += _token_stats(portion, now, terms, self.correction)
-        keep_company(model, len(self.portions), backward)
-        (whole,) = sum_over_processes([loss], self.device)
-        return whole, stats
+        return loss, stats
 
     def _refer(self, reference: ReferencePolicy | None) -> None:
         """Compute the reference for the whole batch at once: it may have to be fetched, or be the policy itself."""
         if reference is None or all(portion.reference is not None for portion in self.portions):
             return
-        with torch.no_grad(), reference.active() as model:
+        with torch.no_grad(), reference.active() as model, in_company(model, len(self.portions)):
             for portion in self.portions:
                 # The whole of the reference's distribution: a nucleus of its own could leave the token out.
                 portion.reference = self._logprobs(model, portion, top_p=1.0).logprobs
-            keep_company(model, len(self.portions))
 
     def _logprobs(self, model: PreTrainedModel, portion: Portion, top_p: float) -> TokenLogprobs:
         return token_logprobs(

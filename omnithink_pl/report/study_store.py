@@ -184,5 +184,6 @@ def _benchmark(domain: str, name: str) -> str:
 def _row_scores(matrix: ScoreMatrix | None, row: int) -> dict[str, float]:
     if matrix is None:
         return {}
-    sampled = {task: score.sampled for task, score in matrix.rows[row].items()}
-    return sampled | {f"{task}/greedy": score.greedy for task, score in matrix.rows[row].items()}
+    scores = {task: score for task, score in matrix.rows[row].items() if score.measured}
+    sampled = {task: score.sampled for task, score in scores.items()}
+    return sampled | {f"{task}/greedy": score.greedy for task, score in scores.items()}

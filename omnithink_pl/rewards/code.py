@@ -69,7 +69,7 @@ def _job(example: Example, text: str) -> tuple[str, UnitTests] | Outcome:
     if not tests.functional.strip() and (not tests.inputs or len(tests.inputs) != len(tests.outputs)):
         return Outcome.undefined(BAD_REFERENCE)
     segment = answer_segment(text)
-    return Outcome.undefined(NO_ANSWER) if segment is None else (extract_program(segment), tests)
+    return Outcome.undefined(NO_ANSWER) if segment is None else (tests.prelude + extract_program(segment), tests)
 
 
 def extract_program(segment: str) -> str:

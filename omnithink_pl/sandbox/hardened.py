@@ -22,7 +22,7 @@ from omnithink_pl.sandbox.pair import Pair
 from omnithink_pl.sandbox.selftest import leaks
 from omnithink_pl.sandbox.throughput import Throughput
 from omnithink_pl.sandbox.tiers import Plan, Tier, missing, plans
-from omnithink_pl.sandbox.unit_tests import parse_tests
+from omnithink_pl.sandbox.unit_tests import lacking_packages, parse_tests
 from omnithink_pl.types import UnitTests
 
 log = logging.getLogger(__name__)
@@ -117,6 +117,8 @@ class HardenedSandbox:
             RuntimeError: If there is no safe way to run programs.
         """
         tests = parse_tests(tests)
+        if lacking := lacking_packages(tests, self._packages):
+            return Verdict(RunOutcome.REFUSED, 0, 1, f"no package {', '.join(lacking)} in the sandbox")
         _ = self.tier
         return self._run(program, tests, time.monotonic())
 

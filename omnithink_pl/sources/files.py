@@ -96,10 +96,9 @@ def find_files(source: str, path: str, revision: str | None = None, config: str 
     """
     local = Path(path).expanduser()
     if local.is_file() and local.suffix in FORMATS:
-        return DataFiles(source, {"train": (local,)}, _version(local.parent, [local]), single=True)
+        return DataFiles(source, {"train": (local,)}, str(local_version(path)), single=True)
     if local.exists():
-        splits = _splits(source, local, config)
-        return DataFiles(source, splits, _version(local, [file for files in splits.values() for file in files]))
+        return DataFiles(source, _splits(source, local, config), str(local_version(path)))
     if path.startswith((".", "/", "~")) or local.suffix in FORMATS or not _REPOSITORY.fullmatch(path):
         raise BadInput(f"{source}: path {path!r} does not exist; give a file, a directory, a hub id or 'embedded'")
     downloaded = download(source, path, revision, config)
@@ -136,9 +135,16 @@ def _parquet_columns(source: str, file: Path) -> list[str]:
         raise BadInput(f"{source}: {file} cannot be read: {error}; download or copy it again") from error
 
 
-def _version(base: Path, files: Sequence[Path]) -> str:
-    """Names relative to ``base``, so that a copy elsewhere is the same data only if its times were kept."""
-    marks = sorted(f"{file.relative_to(base)}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
+def local_version(path: str) -> str | None:
+    """A mark of a local file or directory that changes when its data does; ``None`` if there is none at ``path``.
+
+    It is made from names, sizes and times: reading gigabytes to compare them would take longer than reading rows.
+    """
+    local = Path(path).expanduser()
+    if not local.exists():
+        return None
+    files = [local] if local.is_file() else sorted(f for f in local.rglob("*") if f.suffix in (*FORMATS, ".md"))
+    marks = [f"{file.relative_to(local)}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files]
     return hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
 
 

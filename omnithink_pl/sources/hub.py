@@ -14,6 +14,10 @@ _CARD = "README.md"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
+class Unreachable(BadInput):
+    """The hub cannot be asked."""
+
+
 def download(source: str, repository: str, revision: str | None, config: str | None) -> Path:
     """The files of one configuration, in the shape they have on the hub.
 
@@ -86,7 +90,7 @@ def _snapshot(source: str, repository: str, revision: str | None, patterns: list
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise BadInput(f"{where} does not exist; give a hub id, a file or a directory") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise BadInput(
+        raise Unreachable(
             f"{where} at {revision or 'main'} cannot be reached ({_first_line(error)}) and has not been downloaded "
             f"before; connect to the network and run `python main.py prepare`, or give a local copy as its path"
         ) from error

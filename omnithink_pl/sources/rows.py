@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-from omnithink_pl.embedded.partition import split_of
 from omnithink_pl.errors import BadInput
 from omnithink_pl.sources.files import find_files
-
-if TYPE_CHECKING:
-    from omnithink_pl.sources.base import Split
 
 Row = dict[str, Any]
 
@@ -42,36 +38,6 @@ def read_rows(
     """
     files = find_files(f"{source}({path})", path, revision, config)
     return [dict(row) for row in files.of_one_file(split).read(split, columns)]
-
-
-def load_rows(
-    path: str,
-    split: Split,
-    columns: Sequence[str],
-    embedded: Callable[[Split], list[Row]],
-    uid: Callable[[Row], str],
-) -> list[Row]:
-    """The rows of a split of a training set.
-
-    Data with a ``test`` split of its own keeps it. Other data is divided by a hash of each row's
-    identity, the same in every run: a fifth is held out.
-
-    Args:
-        path: ``embedded``, or as in ``read_rows``.
-        split: ``train`` or ``test``.
-        columns: What the rows must have.
-        embedded: Makes the embedded rows of a split.
-        uid: The identity of a row.
-
-    Raises:
-        BadInput: If ``path`` is not there, cannot be read, or lacks a column.
-    """
-    if path == EMBEDDED:
-        return embedded(split)
-    files = find_files(f"source path {path!r}", path)
-    if "test" in files.splits:
-        return [dict(row) for row in files.read(split, columns)]
-    return [row for row in map(dict, files.read("train", columns)) if split_of(uid(row)) == split]
 
 
 def unusable(source: str, index: int, uid: str, column: str, cure: str) -> BadInput:

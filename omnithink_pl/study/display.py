@@ -47,9 +47,7 @@ class StudyDisplay:
     def __enter__(self) -> StudyDisplay:
         """Open the display."""
         if self.console.is_terminal and not self.console.is_dumb_terminal:
-            self._live = Live(
-                get_renderable=self._picture, console=self.console, refresh_per_second=2, transient=True
-            )
+            self._live = Live(get_renderable=self._picture, console=self.console, refresh_per_second=2, transient=True)
             self._live.start()
         return self
 
@@ -77,7 +75,9 @@ class StudyDisplay:
         took = f"  {clock(result.seconds)}" if result.seconds else ""
         why = f"  {result.reason}" if result.reason else ""
         count = f"[{self._ended}/{self.total}]"
-        self._line(Text.assemble(f"{result.job.key:<24}", (result.status, _STYLES[result.status]), f"{took}  {count}{why}"))
+        self._line(
+            Text.assemble(f"{result.job.key:<24}", (result.status, _STYLES[result.status]), f"{took}  {count}{why}")
+        )
 
     def _line(self, text: Text) -> None:
         self.console.print(text, highlight=False, soft_wrap=True)

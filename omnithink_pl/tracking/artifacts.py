@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omnithink_pl.tracking.store import guard
@@ -32,9 +33,19 @@ class Artifacts:
         with guard(self._uri, f"store the artifact {path}"):
             self._client.log_text(self._run_id, text, path)
 
+    def file(self, file: Path, folder: str) -> None:
+        """Store a file of this machine in a folder of the run, whatever its size."""
+        with guard(self._uri, f"store the artifact {folder}/{file.name}"):
+            self._client.log_artifact(self._run_id, str(file), folder)
+
     def json(self, value: Any, path: str) -> None:
         """Store a JSON file."""
         self.text(json.dumps(value, indent=2, ensure_ascii=False), path)
+
+    def folder(self, directory: Path, path: str) -> None:
+        """Store the files of a directory in a folder of the run."""
+        with guard(self._uri, f"store the artifacts {path}"):
+            self._client.log_artifacts(self._run_id, str(directory), path)
 
     def figure(self, figure: Figure, path: str) -> None:
         """Store a figure as an image."""

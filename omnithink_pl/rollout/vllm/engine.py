@@ -16,13 +16,15 @@ from omnithink_pl.rollout.vllm.build import build, load_vllm
 from omnithink_pl.rollout.vllm.isolation import EngineGroup, isolated
 from omnithink_pl.rollout.vllm.requests import completions, request_seeds, sampling_params
 from omnithink_pl.rollout.vllm.sleep import Sleep
+from omnithink_pl.rollout.vllm.team import Team
 from omnithink_pl.rollout.vllm.weights import named_weights
 
 if TYPE_CHECKING:
-    from vllm import LLM, RequestOutput
-
     from omnithink_pl.policy import Policy
     from omnithink_pl.types import Completion
+
+if TYPE_CHECKING:  # apart: a config that names this class is checked against the above where vLLM is not installed, too
+    from vllm import LLM, RequestOutput
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +53,8 @@ class ColocatedVLLM:
         kv_cache_gib: Memory of the key-value cache. If not given, on a GPU what ``gpu_memory_utilization`` leaves.
         gpu_memory_utilization: Share of the GPU's memory for engine weights and cache together; the trainer has
             the rest. Not read on a CPU.
-        tensor_parallel_size: Ranks that share one engine. Above 1 it is untested.
+        tensor_parallel_size: Consecutive ranks that share one engine, each with a part of its weights, for a policy
+            that one GPU does not hold; a divisor of the number of processes. Above 1 it is untested.
         cuda_graphs: Record CUDA graphs at start-up: slower to start, faster to decode. Not read on a CPU.
         sleep: Release the engine's GPU memory between rollouts. On a CPU there is nothing to release.
     """
@@ -84,6 +87,7 @@ class ColocatedVLLM:
         self.cuda_graphs = cuda_graphs
         self.sleep = sleep
         self._group = EngineGroup()
+        self._team = Team(tensor_parallel_size)
         self._sleep = Sleep(wanted=sleep)
         self.context = 0
         self._policy: Policy | None = None
@@ -93,9 +97,11 @@ class ColocatedVLLM:
         """Build the engine in the shape of a policy and take over its weights.
 
         Raises:
+            BadInput: If the processes cannot be divided into groups of ``tensor_parallel_size``.
             EngineFailure: If it cannot start, for instance for lack of memory.
         """
         self._policy, self.context = policy, self.max_context or policy.context
+        self._team.form()
         with self._calling("start"):
             self._llm = build(policy, self, self.context)
         # Its destructor would end the process group that training uses, so it lives until the process ends.
@@ -124,19 +130,19 @@ class ColocatedVLLM:
             EngineFailure: If the engine dies.
         """
         policy, llm = self._attached()
-        check_prompts(prompts, sampling, self.context)
-        if not prompts:
+        asked, mine = self._team.gather(list(zip(map(tuple, prompts), request_seeds(prompts, seed), strict=True)))
+        check_prompts([prompt for prompt, _ in asked], sampling, self.context)
+        if not asked:
             return []
-        seeds = request_seeds(prompts, seed)
         with self._calling("generate"):
             self._sleep.wake(llm)
             outputs: list[RequestOutput] = llm.generate(
-                [{"prompt_token_ids": list(prompt)} for prompt in prompts],
-                sampling_params(policy, sampling, seeds),
+                [{"prompt_token_ids": list(prompt)} for prompt, _ in asked],
+                sampling_params(policy, sampling, [own for _, own in asked]),
                 use_tqdm=False,
             )
             self._sleep.sleep(llm)
-        return [completions(policy, output) for output in outputs]
+        return [completions(policy, outputs[place]) for place in mine]
 
     def _attached(self) -> tuple[Policy, LLM]:
         if self._policy is None or self._llm is None:
