@@ -142,7 +142,7 @@ class Checkpoints(L.Callback):
 
     def _on_sigint(self, number: int, frame: FrameType | None) -> None:
         # While rewards are awaited nothing has changed yet: a slow judge need not be waited for.
-        waiting = self._module is not None and self._module.phase == "reward"
+        waiting = self._module is not None and self._module.watch.phase == "reward"
         if not self._in_step or self._interrupted or waiting:
             raise KeyboardInterrupt
         self._interrupted = True

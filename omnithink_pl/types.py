@@ -71,6 +71,11 @@ class Example:
     reference: Reference
     messages: tuple[Message, ...] = ()
 
+    @property
+    def key(self) -> str:
+        """Its identity among the examples of all tasks."""
+        return f"{self.task}/{self.uid}"
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from omnithink_pl.errors import RewardFailure
 from omnithink_pl.evaluation.intervals import mean_interval
 from omnithink_pl.rollout.base import Sampling
+from omnithink_pl.seeds import keyed_seeds
 from omnithink_pl.transfer import TaskScore
 from omnithink_pl.types import Group, Outcome, Score, State
 
@@ -106,7 +107,7 @@ def _score(
     sampling: Sampling,
     seed: int,
 ) -> Scored:
-    completions = engine.generate(prompts, sampling, seed)
+    completions = engine.generate(prompts, sampling, keyed_seeds((example.key for example in examples), seed))
     groups = tuple(map(Group, examples, prompts, completions))
     scored = Scored(groups, tuple(tuple(scores) for scores in task.rubric.score(groups)))
     outcomes = [outcome for outcomes in scored.outcomes for outcome in outcomes]

@@ -18,6 +18,7 @@ from omnithink_pl.judge.statistics import JudgeStatistics, Prices
 
 if TYPE_CHECKING:
     from omnithink_pl.judge.prompt import Letter
+    from omnithink_pl.rewards.base import Awaits
 
 
 @final
@@ -36,6 +37,8 @@ class OpenAIJudge:
         reasks: How often a reply without a verdict is answered with a reminder.
         prices: Of the tokens, to log what the judge costs.
     """
+
+    awaits: Awaits = "group"
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from omnithink_pl.rollout.transformers import TransformersEngine
 if TYPE_CHECKING:
     from omnithink_pl.judge.prompt import Letter
     from omnithink_pl.policy import Policy
+    from omnithink_pl.rewards.base import Awaits
     from omnithink_pl.rollout.base import RolloutEngine
 
 
@@ -51,6 +52,7 @@ class ModelJudge:
         self.max_tokens = max_tokens
         self.batch_rows = batch_rows
         self.device = device
+        self.awaits: Awaits = "policy" if model is None else "group"
         self._asked: tuple[Policy, RolloutEngine] | None = None
         self._statistics = JudgeStatistics()
 
@@ -87,7 +89,7 @@ class ModelJudge:
             for prompt in prompts
         ]
         sampling = Sampling(1, 0.0, 1.0, self.max_tokens)
-        replies = engine.generate([prompts[i] for i in fitting], sampling, 0) if fitting else []
+        replies = engine.generate([prompts[i] for i in fitting], sampling, [0] * len(fitting)) if fitting else []
         self._statistics.count(rounds=len(rounds))
         for i, (reply,) in zip(fitting, replies, strict=True):
             letter = parse_verdict(reply.text)

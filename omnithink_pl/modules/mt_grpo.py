@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import lightning as L
@@ -17,19 +15,19 @@ from omnithink_pl.advantage import GroupAdvantage
 from omnithink_pl.correction import ImportanceCorrection
 from omnithink_pl.curriculum import position
 from omnithink_pl.errors import BadInput
+from omnithink_pl.modules.collect import Collector
 from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
 from omnithink_pl.modules.processes import check_processes, gather_rows, own_gradients, sum_gradients
 from omnithink_pl.modules.reference import Anchor, ReferencePolicy
 from omnithink_pl.modules.scored import ScoredGroup
+from omnithink_pl.modules.stopwatch import Stopwatch
 from omnithink_pl.modules.update import TokenStats, UpdatePlan
 from omnithink_pl.objective import Objective
 from omnithink_pl.policy import load_policy, without_dropout
-from omnithink_pl.rewards.batch import score_batch
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
-from omnithink_pl.seeds import derive_seed
 from omnithink_pl.tasks.base import Task
-from omnithink_pl.types import Example, Group, Score
+from omnithink_pl.types import Example
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +61,6 @@ class MultiTaskGRPO(L.LightningModule):
         seed: Of the sampling; comes from ``seed_everything``.
     """
 
-    phase: str | None = None  # rollout, reward or update, while a step is in it
-
     def __init__(
         self,
         engine: RolloutEngine,
@@ -96,7 +92,6 @@ class MultiTaskGRPO(L.LightningModule):
         self.beta = beta
         self.policy_name = policy
         self.objective = objective
-        self.advantage = advantage
         self.correction = correction
         self.anchor = reference
         self.sampling = Sampling(group_size, temperature, top_p, max_tokens)
@@ -104,14 +99,14 @@ class MultiTaskGRPO(L.LightningModule):
         self.micro_batch_tokens = micro_batch_tokens
         self.share_prompt = share_prompt
         self.max_grad_norm = max_grad_norm
-        self.failures = failures
         self.monitor = FailureMonitor(failures)
         self.seed = seed
+        self.watch = Stopwatch()
+        self.collector = Collector(engine, tasks, self.sampling, advantage, self.monitor, seed, self.watch)
         self.steps_done = 0
         self.updating = False
         self.last_rollouts: list[ScoredGroup] = []
         self.last_metrics: dict[str, float] = {}
-        self._seconds: dict[str, float] = {}
 
     def configure_model(self) -> None:
         """Load the policy, and the reference from the same weights, before any checkpoint is restored."""
@@ -157,9 +152,9 @@ class MultiTaskGRPO(L.LightningModule):
 
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
         """One batch of rollouts and the updates on it."""
-        groups = self.generate(self.admit(batch))
-        scores = self.score(groups)
-        rollouts = self.with_advantages(groups, scores)
+        self.watch.begin()
+        sampled = self.collector.generate(self.policy, self.admit(batch), self.steps_done)  # rewards begin meanwhile
+        rollouts = self.collector.score(sampled)
         loss, norm, stats = self.update(rollouts)
         self.report(rollouts, loss, norm, stats)
 
@@ -168,41 +163,9 @@ class MultiTaskGRPO(L.LightningModule):
         stage = position(self.trainer.datamodule.stages, self.steps_done).stage  # type: ignore[attr-defined]
         return self.monitor.admit(batch, self.steps_done, [task for task, weight in stage.tasks.items() if weight > 0])
 
-    def generate(self, batch: list[Example]) -> list[Group]:
-        """Sample G completions for each example from the present policy."""
-        with self._timed("rollout"):
-            prompts = [self.policy.encode(example.messages) for example in batch]
-            self.engine.sync()
-            # The same in every process: an engine may draw the same for a prompt wherever it is drawn.
-            seed = derive_seed(self.seed, self.steps_done, 0)
-            sampled = self.engine.generate(prompts, self.sampling, seed)
-            return [Group(*parts) for parts in zip(batch, map(tuple, prompts), sampled, strict=True)]
-
-    def score(self, groups: list[Group]) -> list[list[Score]]:
-        """Score every completion with its own task's rewards, all of them at the same time.
-
-        Raises:
-            RewardFailure: If a task's rewards fail too often.
-        """
-        with self._timed("reward"):
-            for task in self.tasks.values():
-                task.rubric.metrics()  # what an evaluation left behind is not this step's
-            rubrics = {name: task.rubric for name, task in self.tasks.items()}
-            scores = score_batch(groups, rubrics, self.failures.reward_timeout)
-            everyones_groups, everyones_scores = gather_rows(groups), gather_rows(scores)
-            self.monitor.observe(everyones_groups, everyones_scores, self.steps_done)
-            return scores
-
-    def with_advantages(self, groups: list[Group], scores: list[list[Score]]) -> list[ScoredGroup]:
-        """Group-normalised advantages of each group."""
-        return [
-            ScoredGroup(group, tuple(row), tuple(self.advantage(row)))
-            for group, row in zip(groups, scores, strict=True)
-        ]
-
     def update(self, rollouts: list[ScoredGroup]) -> tuple[float, float, list[TokenStats]]:
         """Take ``updates_per_batch`` optimiser steps; the last one's loss, gradient norm and statistics."""
-        with self._timed("update"):
+        with self.watch.timed("update"):
             optimizer = self.optimizers()
             plan = UpdatePlan(
                 rollouts,
@@ -236,10 +199,9 @@ class MultiTaskGRPO(L.LightningModule):
         rollouts, stats = gather_rows(rollouts), gather_rows(stats)
         tokens = sum(len(c.token_ids) for rollout in rollouts for c in rollout.group.completions)
         metrics = rollout_metrics(rollouts) | update_metrics(stats) | self.monitor.metrics()
-        metrics |= {f"train/{n}/{name}": v for n, t in self.tasks.items() for name, v in t.rubric.metrics().items()}
-        metrics |= {"train/loss": loss, "train/grad_norm": norm}
-        metrics |= {f"train/seconds/{phase}": seconds for phase, seconds in self._seconds.items()}
-        metrics["train/tokens_per_second"] = tokens / sum(self._seconds.values())
+        metrics |= self.collector.metrics() | {"train/loss": loss, "train/grad_norm": norm}
+        metrics |= {f"train/seconds/{phase}": seconds for phase, seconds in self.watch.seconds.items()}
+        metrics["train/tokens_per_second"] = tokens / sum(self.watch.seconds.values())
         self.last_rollouts, self.last_metrics = rollouts, metrics
         if stats and (
             warning := self.correction.warning(metrics["train/logprob_diff_mean"], metrics["train/logprob_diff_max"])
@@ -261,15 +223,6 @@ class MultiTaskGRPO(L.LightningModule):
         self.steps_done = checkpoint["steps_done"]
         self.reference.load_state_dict(checkpoint["reference"])
         self.monitor.load_state_dict(checkpoint["failures"])
-
-    @contextmanager
-    def _timed(self, phase: str) -> Iterator[None]:
-        began, self.phase = time.perf_counter(), phase
-        try:
-            yield
-        finally:
-            self.phase = None
-        self._seconds[phase] = time.perf_counter() - began
 
 
 def _check(

@@ -19,6 +19,11 @@ def process_count() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def process_rank() -> int:
+    """Which of them this one is, from 0."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
 def check_processes(expected: int) -> None:
     """Refuse to train where processes would each train a policy of their own without a sign of it.
 

@@ -7,17 +7,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-import torch.distributed as dist
 
 from omnithink_pl.rollout.base import check_prompts
 from omnithink_pl.rollout.decoding import decode
-from omnithink_pl.seeds import derive_seed
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel
 
     from omnithink_pl.policy import Policy
-    from omnithink_pl.rollout.base import Sampling
+    from omnithink_pl.rollout.base import Finished, Sampling
     from omnithink_pl.types import Completion
 
 
@@ -42,7 +41,13 @@ class TransformersEngine:
     def sync(self) -> None:
         """Nothing to do: the engine reads the policy's own weights."""
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int) -> list[tuple[Completion, ...]]:
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        finished: Finished | None = None,
+    ) -> list[tuple[Completion, ...]]:
         """Draw ``sampling.n`` completions for each prompt, as ``RolloutEngine.generate`` has it.
 
         Raises:
@@ -52,18 +57,15 @@ class TransformersEngine:
         if self._policy is None:
             raise RuntimeError("TransformersEngine.generate before attach; call attach(policy) once")
         check_prompts(prompts, sampling, self._policy.context)
-        # Noise goes by place in the batch, so each process needs its own.
-        rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
-        generator = torch.Generator().manual_seed(derive_seed(seed, rank) if rank else seed)
-        shape = (len(prompts), sampling.n, sampling.max_tokens)
-        noise = torch.rand(shape, generator=generator, dtype=torch.float64)
         drawn: list[list[Completion]] = [[] for _ in prompts]
         with torch.no_grad(), _eval_mode(self._policy.model):
             for rows, first in self._chunks(prompts, sampling.n):
-                chunk_noise = noise[rows, first : first + self.batch_rows]
-                chunk = decode(self._policy, [prompts[row] for row in rows], chunk_noise, sampling)
-                for row, completions in zip(rows, chunk, strict=True):
+                noise = draw_noise([seeds[row] for row in rows], sampling)[:, first : first + self.batch_rows]
+                for place, completions in decode(self._policy, [prompts[row] for row in rows], noise, sampling):
+                    row = rows[place]
                     drawn[row] += completions
+                    if finished is not None and len(drawn[row]) == sampling.n:
+                        finished(row, tuple(drawn[row]))
         return [tuple(completions) for completions in drawn]
 
     def _chunks(self, prompts: Sequence[Sequence[int]], n: int) -> Iterator[tuple[list[int], int]]:
@@ -77,6 +79,17 @@ class TransformersEngine:
         for start in range(0, len(order), size):
             for first in range(0, n, self.batch_rows):
                 yield order[start : start + size], first
+
+
+def draw_noise(seeds: Sequence[int], sampling: Sampling) -> Tensor:
+    """What the tokens of each prompt's completions are drawn with, from the prompt's own seed.
+
+    Returns:
+        Uniform in [0, 1), float64, of shape [seeds, n, max_tokens].
+    """
+    shape = (sampling.n, sampling.max_tokens)
+    own = (torch.Generator().manual_seed(seed) for seed in seeds)
+    return torch.stack([torch.rand(shape, generator=generator, dtype=torch.float64) for generator in own])
 
 
 @contextmanager

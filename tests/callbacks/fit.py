@@ -16,6 +16,7 @@ from omnithink_pl.data import MultiTaskData
 from omnithink_pl.data.task_sampler import StratifiedTaskSampler
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.modules.scored import ScoredGroup
+from omnithink_pl.modules.stopwatch import Stopwatch
 from omnithink_pl.transfer import TaskScore
 from omnithink_pl.types import Completion, Example, Group
 from tests.scores import score
@@ -31,7 +32,7 @@ class CountingModule(MultiTaskGRPO):
         self.automatic_optimization = False
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.policy_name, self.seed = "embedded", 7
-        self.steps_done, self.updating = 0, False
+        self.steps_done, self.updating, self.watch = 0, False, Stopwatch()
         self.policy, self.engine = SimpleNamespace(steps_done=lambda: self.steps_done), None
         self.last_rollouts, self.last_metrics = [], {}
         self.fail_at, self.error = fail_at, error

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from omnithink_pl.errors import BadInput, EngineFailure
-from omnithink_pl.rollout.base import Sampling, check_prompts
+from omnithink_pl.rollout.base import Finished, Sampling, check_prompts
 from omnithink_pl.rollout.vllm.build import build, load_vllm
 from omnithink_pl.rollout.vllm.isolation import EngineGroup, isolated
-from omnithink_pl.rollout.vllm.requests import completions, request_seeds, sampling_params
+from omnithink_pl.rollout.vllm.requests import finished_requests, sampling_params
 from omnithink_pl.rollout.vllm.sleep import Sleep
 from omnithink_pl.rollout.vllm.weights import named_weights
 
 if TYPE_CHECKING:
-    from vllm import LLM, RequestOutput
+    from vllm import LLM
 
     from omnithink_pl.policy import Policy
     from omnithink_pl.types import Completion
@@ -40,8 +40,7 @@ class ColocatedVLLM:
     """Samples with vLLM 0.32 in this process, from weights taken over before each batch of rollouts.
 
     The engine is built in ``attach``, which therefore comes after the process group; each rank has its own. It
-    lives as long as the process. Random state, threads, environment and process group stay as they were. What is drawn
-    for a prompt depends on the weights, the prompt and the seed, but for rounding not on the prompts beside it.
+    lives as long as the process. Random state, threads, environment and process group stay as they were.
 
     Args:
         dtype: Of the engine's weights and cache. ``float32`` agrees with a float32 trainer to 1e-4, ``bfloat16`` is
@@ -115,7 +114,13 @@ class ColocatedVLLM:
             # Without it the engine goes on from keys and values of the old weights, and is wrong without a sign.
             llm.reset_prefix_cache()
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int) -> list[tuple[Completion, ...]]:
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        finished: Finished | None = None,
+    ) -> list[tuple[Completion, ...]]:
         """Draw ``sampling.n`` completions for each prompt, as ``RolloutEngine.generate`` has it.
 
         Raises:
@@ -127,16 +132,16 @@ class ColocatedVLLM:
         check_prompts(prompts, sampling, self.context)
         if not prompts:
             return []
-        seeds = request_seeds(prompts, seed)
+        drawn: dict[int, tuple[Completion, ...]] = {}
         with self._calling("generate"):
             self._sleep.wake(llm)
-            outputs: list[RequestOutput] = llm.generate(
-                [{"prompt_token_ids": list(prompt)} for prompt in prompts],
-                sampling_params(policy, sampling, seeds),
-                use_tqdm=False,
-            )
+            requests = zip(prompts, sampling_params(policy, sampling, seeds), strict=True)
+            for place, completions in finished_requests(llm, policy, requests):
+                drawn[place] = completions
+                if finished is not None:
+                    finished(place, completions)
             self._sleep.sleep(llm)
-        return [completions(policy, output) for output in outputs]
+        return [drawn[place] for place in range(len(prompts))]
 
     def _attached(self) -> tuple[Policy, LLM]:
         if self._policy is None or self._llm is None:
