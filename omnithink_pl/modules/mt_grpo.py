@@ -13,13 +13,14 @@ from lightning.pytorch.cli import OptimizerCallable
 
 from omnithink_pl.advantage import GroupAdvantage
 from omnithink_pl.correction import ImportanceCorrection
-from omnithink_pl.curriculum import position
 from omnithink_pl.errors import BadInput
+from omnithink_pl.kl_control import KLController, KLTargets
 from omnithink_pl.modules.collect import Collector
 from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
 from omnithink_pl.modules.processes import check_processes, gather_rows, own_gradients, sum_gradients
 from omnithink_pl.modules.reference import Anchor, ReferencePolicy
+from omnithink_pl.modules.rollouts import RolloutPolicy
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.stopwatch import Stopwatch
 from omnithink_pl.modules.update import TokenStats, UpdatePlan
@@ -43,7 +44,8 @@ class MultiTaskGRPO(L.LightningModule):
         engine: Samples the completions.
         tasks: The tasks by name; comes from ``data.tasks``.
         optimizer: Builds the optimiser from the policy's parameters.
-        beta: KL coefficient of each task.
+        beta: KL coefficient of each task, or where it starts.
+        kl: Distances from the reference that the coefficients follow; none for fixed ones.
         policy: ``embedded``, a directory, or a hub id, in Hugging Face format.
         objective: Clip, ratio and aggregation.
         advantage: How rewards of a group become advantages.
@@ -58,6 +60,7 @@ class MultiTaskGRPO(L.LightningModule):
         share_prompt: Compute each prompt once for its group; false for models that cannot, which say so.
         max_grad_norm: The gradient is scaled down to this norm.
         failures: What happens when rewards cannot be computed.
+        rollouts: Whether groups without a signal are replaced, and whether the next rollouts wait for rewards.
         seed: Of the sampling; comes from ``seed_everything``.
     """
 
@@ -81,6 +84,8 @@ class MultiTaskGRPO(L.LightningModule):
         share_prompt: bool = True,
         max_grad_norm: float = 1.0,
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
+        rollouts: RolloutPolicy = RolloutPolicy(),  # noqa: B008  (frozen)
+        kl: KLTargets = KLTargets(),  # noqa: B008  (frozen)
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -89,7 +94,7 @@ class MultiTaskGRPO(L.LightningModule):
         self.engine = engine
         self.tasks = tasks
         self.optimizer = optimizer
-        self.beta = beta
+        self.kl = KLController(beta, kl)
         self.policy_name = policy
         self.objective = objective
         self.correction = correction
@@ -102,7 +107,7 @@ class MultiTaskGRPO(L.LightningModule):
         self.monitor = FailureMonitor(failures)
         self.seed = seed
         self.watch = Stopwatch()
-        self.collector = Collector(engine, tasks, self.sampling, advantage, self.monitor, seed, self.watch)
+        self.collector = Collector(engine, tasks, self.sampling, advantage, self.monitor, seed, self.watch, rollouts)
         self.steps_done = 0
         self.updating = False
         self.last_rollouts: list[ScoredGroup] = []
@@ -128,6 +133,7 @@ class MultiTaskGRPO(L.LightningModule):
         self.reference.to(self.device)
         check_processes(self.trainer.world_size)
         self.engine.attach(self.policy)
+        self.collector.attach(self.policy, self.trainer.datamodule)  # type: ignore[attr-defined]
         for task in self.tasks.values():
             task.rubric.attach(self.policy, self.engine)
 
@@ -151,17 +157,11 @@ class MultiTaskGRPO(L.LightningModule):
         self.reference.begin_stage(self.model)
 
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
-        """One batch of rollouts and the updates on it."""
+        """Generate and score one batch of rollouts, update on it, and report."""
         self.watch.begin()
-        sampled = self.collector.generate(self.policy, self.admit(batch), self.steps_done)  # rewards begin meanwhile
-        rollouts = self.collector.score(sampled)
+        rollouts = self.collector.collect(batch, self.steps_done)
         loss, norm, stats = self.update(rollouts)
         self.report(rollouts, loss, norm, stats)
-
-    def admit(self, batch: list[Example]) -> list[Example]:
-        """Leave out tasks that are paused because their rewards fail."""
-        stage = position(self.trainer.datamodule.stages, self.steps_done).stage  # type: ignore[attr-defined]
-        return self.monitor.admit(batch, self.steps_done, [task for task, weight in stage.tasks.items() if weight > 0])
 
     def update(self, rollouts: list[ScoredGroup]) -> tuple[float, float, list[TokenStats]]:
         """Take ``updates_per_batch`` optimiser steps; the last one's loss, gradient norm and statistics."""
@@ -170,7 +170,7 @@ class MultiTaskGRPO(L.LightningModule):
             plan = UpdatePlan(
                 rollouts,
                 self.objective,
-                self.beta,
+                self.kl.beta,
                 self.sampling,
                 self.micro_batch_tokens,
                 self.share_prompt,
@@ -199,7 +199,9 @@ class MultiTaskGRPO(L.LightningModule):
         rollouts, stats = gather_rows(rollouts), gather_rows(stats)
         tokens = sum(len(c.token_ids) for rollout in rollouts for c in rollout.group.completions)
         metrics = rollout_metrics(rollouts) | update_metrics(stats) | self.monitor.metrics()
-        metrics |= self.collector.metrics() | {"train/loss": loss, "train/grad_norm": norm}
+        self.collector.learned(rollouts)
+        self.kl.observe(metrics)
+        metrics |= self.collector.metrics() | self.kl.metrics() | {"train/loss": loss, "train/grad_norm": norm}
         metrics |= {f"train/seconds/{phase}": seconds for phase, seconds in self.watch.seconds.items()}
         metrics["train/tokens_per_second"] = tokens / sum(self.watch.seconds.values())
         self.last_rollouts, self.last_metrics = rollouts, metrics
@@ -213,16 +215,20 @@ class MultiTaskGRPO(L.LightningModule):
             logger.log_metrics(metrics, step=self.steps_done)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the step, what failed lately and, where it is not the base model, the reference policy."""
+        """Save the step, the reference policy where it is not the base model, and what has been learned on the way."""
         checkpoint["steps_done"] = self.steps_done
         checkpoint["reference"] = self.reference.state_dict()
         checkpoint["failures"] = self.monitor.state_dict()
+        checkpoint["kl"] = self.kl.state_dict()
+        checkpoint["rollouts"] = self.collector.state_dict(self.steps_done)
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Restore the same."""
         self.steps_done = checkpoint["steps_done"]
         self.reference.load_state_dict(checkpoint["reference"])
         self.monitor.load_state_dict(checkpoint["failures"])
+        self.kl.load_state_dict(checkpoint["kl"])
+        self.collector.load_state_dict(checkpoint["rollouts"])
 
 
 def _check(

@@ -13,7 +13,7 @@ import torch
 from callbacks.evaluation import StageEvaluation
 from omnithink_pl.curriculum import Stage
 from omnithink_pl.data import MultiTaskData
-from omnithink_pl.data.task_sampler import StratifiedTaskSampler
+from omnithink_pl.data.samplers import StratifiedTaskSampler
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.stopwatch import Stopwatch

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import permutations
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from omnithink_pl.advantage import GroupAdvantage
+from omnithink_pl.curriculum import Stage
+from omnithink_pl.data.samplers import StratifiedTaskSampler
 from omnithink_pl.judge import Comparison, Preference
 from omnithink_pl.judge.model import ModelJudge
 from omnithink_pl.modules.collect import Collector
 from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
+from omnithink_pl.modules.rollouts import RolloutPolicy
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.stopwatch import Stopwatch
 from omnithink_pl.rewards import FormatReward, QAReward, Reward, Rubric, WritingReward
@@ -41,6 +44,7 @@ class HandsOver:
     order: Sequence[int]
     before_last: Callable[[], object] = lambda: None
     sampling: bool = False
+    calls: list[list[int]] = field(default_factory=list)
 
     def attach(self, policy: object) -> None: ...
 
@@ -49,13 +53,15 @@ class HandsOver:
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int], finished: Finished
     ) -> list[tuple[Completion, ...]]:
+        self.calls.append(list(seeds))
+        drawn = [COMPLETIONS[place % 4] for place in range(len(prompts))]
         self.sampling = True
-        for place in self.order:
+        for place in [place for place in self.order if place < len(prompts)]:
             if place == self.order[-1]:
                 self.before_last()
-            finished(place, COMPLETIONS[place])
+            finished(place, drawn[place])
         self.sampling = False
-        return COMPLETIONS
+        return drawn
 
 
 class Longest:
@@ -81,20 +87,48 @@ class Noted(Reward):
         return [[Outcome.of(1.0) for _ in group.completions] for group in groups]
 
 
-def collector(engine: HandsOver, qa: Reward, writing: Reward) -> Collector:
+class Batches:
+    """What the collector asks of the data."""
+
+    task_sampler = StratifiedTaskSampler()
+
+    def __init__(self, steps: int = 1) -> None:
+        self.stages = [Stage({"qa": 1.0, "writing": 1.0}, steps)]
+        self.train = BATCH
+        self.asked: list[tuple[int, int, list[str]]] = []
+
+    def batch(self, step: int) -> list[Example]:
+        return BATCH
+
+    def more(self, step: int, already: int, tasks: list[str]) -> list[Example]:
+        self.asked.append((step, already, tasks))
+        return [Example(task, f"more {already + i}", "?", "Paris") for i, task in enumerate(tasks)]
+
+
+def collector(engine: HandsOver, qa: Reward, writing: Reward, steps: int = 1, **settings: Any) -> Collector:
     tasks: Any = {
         "qa": SimpleNamespace(rubric=Rubric(((qa, 1.0), (FormatReward(), 0.1)))),
         "writing": SimpleNamespace(rubric=Rubric(((writing, 1.0), (FormatReward(), 0.1)))),
     }
     monitor = FailureMonitor(FailurePolicy())
-    return Collector(engine, tasks, Sampling(2), GroupAdvantage(), monitor, 3, Stopwatch())  # type: ignore[arg-type]
+    made = Collector(engine, tasks, Sampling(2), GroupAdvantage(), monitor, 3, Stopwatch(), RolloutPolicy(**settings))  # type: ignore[arg-type]
+    made.attach(POLICY, Batches(steps))  # type: ignore[arg-type]
+    return made
 
 
-def collected(made: Collector) -> list[ScoredGroup]:
-    found = made.score(made.generate(POLICY, BATCH, 0))
-    for task in made.tasks.values():
-        task.rubric.close()
-    return found
+def collected(made: Collector, step: int = 0) -> list[ScoredGroup]:
+    return made.collect(BATCH, step)
+
+
+@pytest.fixture(autouse=True)
+def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Threads of rewards end with the test."""
+    opened: list[Rubric] = []
+    whole = Rubric.open
+    monkeypatch.setattr(Rubric, "open", lambda self: opened.append(self) or whole(self))
+    yield
+    for rubric in opened:
+        rubric.close()
 
 
 def test_a_reward_of_the_first_group_begins_while_the_last_is_held_back() -> None:
@@ -149,7 +183,6 @@ def test_groups_that_have_come_in_meanwhile_are_scored_in_one_call() -> None:
     assert list(scoring.scores()) == list(range(5))
     assert sum(calls) == 5
     assert len(calls) <= 2
-    rubric.close()
 
 
 def test_a_reward_that_loses_groups_is_named() -> None:
