@@ -2,12 +2,17 @@
 
 python main.py fit --config configs/curriculum.yaml
 python main.py fit --config configs/curriculum.yaml --ckpt_path last
+python main.py validate --config configs/curriculum.yaml --ckpt_path last
 python main.py score --config configs/curriculum.yaml --completions completions.jsonl
+python main.py budget --config configs/scale/lora.yaml
+python main.py prepare --config configs/scale/qwen2.5-7b.yaml
+python main.py merge --config configs/merge.yaml
 python main.py fit --help
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import sys
@@ -18,7 +23,7 @@ from typing import Protocol
 import torch
 import transformers
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from callbacks.checkpoints import CheckpointError, Checkpoints
@@ -29,18 +34,29 @@ from callbacks.progress import CurriculumProgress
 from callbacks.resume import find_checkpoint, read_checkpoint
 from callbacks.tracking import Tracking
 from omnithink_pl.data import MultiTaskData
-from omnithink_pl.errors import BadInput, EngineFailure, RewardFailure
+from omnithink_pl.errors import BadInput, EngineFailure, PeerFailure, RewardFailure
+from omnithink_pl.merge import Merge
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.modules.mt_grpo import TrainingDiverged
+from omnithink_pl.study.tool import Study, StudyIncomplete
 from omnithink_pl.tracking import TrackingError, TrackingLogger
 from omnithink_pl.trainer import OmniThinkTrainer
 
 CONFIGS = Path(__file__).parent.resolve() / "configs"
 # What a user can mend; anything else is a bug and keeps its traceback.
-EXPECTED = (BadInput, CheckpointError, EngineFailure, RewardFailure, TrackingError, TrainingDiverged)
+EXPECTED = (
+    BadInput,
+    CheckpointError,
+    EngineFailure,
+    PeerFailure,
+    RewardFailure,
+    StudyIncomplete,
+    TrackingError,
+    TrainingDiverged,
+)
 
 # Verbs that need no trainer: each is a class whose arguments are the command's, and whose ``run`` does it.
-TOOLS: dict[str, type[Tool]] = {}
+TOOLS: dict[str, type[Tool]] = {"merge": Merge, "study": Study}
 
 # What is set in one place and needed in two: target and source.
 LINKS = {
@@ -68,7 +84,9 @@ class OmniThinkCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """What can be done so far, and which arguments of it are not the user's."""
-        return {"fit": LightningCLI.subcommands()["fit"], "score": {"model", "datamodule"}}
+        ours = {"model", "datamodule"}
+        verbs = ("prepare", "validate", "score", "budget")
+        return {"fit": LightningCLI.subcommands()["fit"]} | dict.fromkeys(verbs, ours)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The callbacks that a run consists of, each under its own key, and the links between the parts."""
@@ -89,6 +107,8 @@ class OmniThinkCLI(LightningCLI):
         config = self.config[str(self.subcommand)]
         for path in config.config or []:
             refuse_linked_keys(Path(path.absolute))
+        if self.subcommand == "budget":
+            plan_here(config)
         threads = config.torch_threads
         if threads is not None:
             torch.set_num_threads(threads)
@@ -109,6 +129,29 @@ class OmniThinkCLI(LightningCLI):
         for logger in self.trainer.loggers:
             if isinstance(logger, TrackingLogger) and resumed.run_id:
                 logger.resume(resumed.run_id)
+
+    def before_validate(self) -> None:
+        """Resolve ``--ckpt_path last``: the newest checkpoint of this kind of run."""
+        config = self.config_init[str(self.subcommand)]
+        wanted = config.get("ckpt_path")
+        found = find_checkpoint(wanted, Path(self.trainer.default_root_dir) / config["name"])
+        if wanted is not None and found is None:
+            raise BadInput(
+                f"--ckpt_path last: there is no run of the kind {config['name']!r}; give a checkpoint's path"
+            )
+        config["ckpt_path"] = None if found is None else str(found)
+
+
+def plan_here(config: Namespace) -> None:
+    """Let a run be planned on a machine that could not run it: keep its number of processes, ask for one CPU."""
+    trainer = config.trainer
+    if config.gpus is None:
+        devices = trainer.devices
+        each = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdigit() else 1
+        config.gpus = max(1, each) * trainer.num_nodes
+    if config.sharded is None:
+        config.sharded = "ModelParallel" in str(trainer.strategy)
+    trainer.update(Namespace(accelerator="cpu", devices=1, num_nodes=1, strategy="auto", logger=False))
 
 
 def refuse_linked_keys(path: Path) -> None:
@@ -135,7 +178,8 @@ def run_tool(name: str, args: list[str]) -> None:
     parser = ArgumentParser(prog=f"main.py {name}", description=(tool.__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--config", action="config", help="A file with some of the arguments below.")
     parser.add_class_arguments(tool)
-    given = parser.parse_args(args)
+    switches = {f"--{key}" for key, value in inspect.signature(tool).parameters.items() if value.default is False}
+    given = parser.parse_args([f"{arg}=true" if arg in switches else arg for arg in args])
     given.pop("config")
     tool(**parser.instantiate_classes(given).as_dict()).run()
 
@@ -162,6 +206,7 @@ def main(args: list[str] | None = None) -> OmniThinkCLI:
 def quiet_libraries() -> None:
     """Leave the console to the run's own display; errors still come through."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -1,13 +1,20 @@
-"""What the sandbox costs, and whether it leaves anything behind: ``python benchmarks/sandbox.py --programs 10000``."""
+"""What the sandbox costs, and whether it leaves anything behind: ``python benchmarks/sandbox.py --programs 10000``.
+
+Costs are wall-clock milliseconds with all workers busy, beside those of as many bare interpreters at a time. The last
+line holds all figures as one JSON object.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from omnithink_pl.sandbox import HardenedSandbox
@@ -17,6 +24,7 @@ SCRIPT = "a, b = map(int, input().split())\nprint(a + b)"
 FUNCTION = "def f(x):\n    return x + 1"
 WRONG = "def f(x):\n    return x"
 TESTS = 8
+ROUNDS = 7
 
 
 def scripts(tests: int) -> UnitTests:
@@ -30,11 +38,16 @@ def asserts(tests: int) -> UnitTests:
     return UnitTests(functional=f"def check(candidate):\n{body}check(f)\n")
 
 
-def bare(runs: int) -> float:
-    """Milliseconds for a bare interpreter that runs the script."""
+def bare(runs: int, workers: int) -> float:
+    """Milliseconds of wall-clock time for a bare interpreter that runs the script, as many at a time as workers."""
+    command = [sys.executable, "-I", "-S", "-c", SCRIPT]
+
+    def run(_: int) -> None:
+        subprocess.run(command, input=b"1 2\n", capture_output=True, check=True)
+
     start = time.perf_counter()
-    for _ in range(runs):
-        subprocess.run([sys.executable, "-I", "-S", "-c", SCRIPT], input=b"1 2\n", capture_output=True, check=True)
+    with ThreadPoolExecutor(workers) as threads:
+        list(threads.map(run, range(runs)))
     return (time.perf_counter() - start) / runs * 1000
 
 
@@ -52,7 +65,7 @@ def left(pids: list[int]) -> dict[str, float]:
     held = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page for pid in pids]
     return {
         "files": len(list(Path("/proc/self/fd").iterdir())),
-        "processes": len(list(Path("/proc").glob("[0-9]*"))),
+        "processes": len(pids),
         "temporary": len(list(Path(tempfile.gettempdir()).iterdir())),
         "own_mb": int(Path("/proc/self/statm").read_text().split()[1]) * page,
         "boxes_mb": sum(held),
@@ -73,31 +86,60 @@ def descendants() -> list[int]:
     return found[1:]
 
 
+def costs(sandbox: HardenedSandbox, workers: int) -> dict[str, float]:
+    """Milliseconds of a program with one test beyond a bare interpreter, and of each further test.
+
+    Medians over rounds in which all are measured in turn, because a machine's speed changes meanwhile.
+    """
+    kinds = {"stdin": (SCRIPT, scripts), "functional": (FUNCTION, asserts)}
+    rounds: list[dict[str, float]] = []
+    for _ in range(ROUNDS):
+        alone = bare(20, workers)
+        found = {"bare_ms": alone}
+        for kind, (program, tests) in kinds.items():
+            one, many = timed(sandbox, program, tests(1), 40), timed(sandbox, program, tests(TESTS), 20)
+            found |= {
+                f"{kind}_program_ms": one,
+                f"{kind}_program_over_bare_ms": one - alone,
+                f"{kind}_test_ms": (many - one) / (TESTS - 1),
+            }
+        rounds.append(found)
+    return {name: statistics.median(found[name] for found in rounds) for name in rounds[0]}
+
+
 def main() -> None:
     """Print the costs, then run many programs in a row and print what changed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tier", default="auto")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--programs", type=int, default=200)
+    parser.add_argument("--programs", type=int, default=200, help="In a row; rounded up to hundreds.")
     arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as tempfile.tempdir:  # nobody else's files are counted
+        print(json.dumps(measure(arguments)))
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, object]:
+    """All figures, printed as they come."""
     sandbox = HardenedSandbox(workers=arguments.workers, tier=arguments.tier)
-    jobs = [(SCRIPT, scripts(1)), (FUNCTION, asserts(1)), (WRONG, asserts(1)), ("raise ValueError", scripts(1))]
-    sandbox.run_all(jobs * 50)
-    print(f"tier {sandbox.tier.value}, {arguments.workers} workers; a bare interpreter takes {bare(40):.1f} ms")
-    for kind, program, tests in (("stdin", SCRIPT, scripts), ("functional", FUNCTION, asserts)):
-        one, many = timed(sandbox, program, tests(1), 200), timed(sandbox, program, tests(TESTS), 100)
-        per_test = (many - one) / (TESTS - 1)
-        print(
-            f"{kind}: {one:.1f} ms a program with one test, {many:.1f} with {TESTS}: {per_test:.1f} ms a further test"
-        )
-    before, start = left(descendants()), time.perf_counter()
-    for _ in range(arguments.programs // len(jobs) // 50):
-        sandbox.run_all(jobs * 50)
-    seconds, after = time.perf_counter() - start, left(descendants())
-    print(f"{arguments.programs} programs in {seconds:.0f} s, {arguments.programs / seconds:.0f} a second")
+    jobs = [(SCRIPT, scripts(1)), (FUNCTION, asserts(1)), (WRONG, asserts(1)), ("raise ValueError", scripts(1))] * 25
+    sandbox.run_all(jobs)
+    figures: dict[str, object] = {"tier": sandbox.tier.value, "workers": arguments.workers}
+    measured = costs(sandbox, arguments.workers)
+    print("\n".join(f"{value:8.1f} {name}" for name, value in measured.items()))
+    sandbox.metrics()
+    rounds = -(-arguments.programs // len(jobs))
+    before = left(descendants())
+    for _ in range(rounds):
+        sandbox.run_all(jobs)
+    after, speed = left(descendants()), sandbox.metrics()
+    print(f"{rounds * len(jobs)} programs: " + ", ".join(f"{value:.2f} {name}" for name, value in speed.items()))
     print(", ".join(f"{name} {before[name]:.0f} -> {after[name]:.0f}" for name in before))
     sandbox.close()
-    print(f"after close: {len(descendants())} processes, {len(list(Path('/proc/self/fd').iterdir()))} open files")
+    remaining = len(descendants())
+    print(f"after close: {remaining} processes, {len(list(Path('/proc/self/fd').iterdir()))} open files")
+    figures |= {**measured, "programs": rounds * len(jobs), **speed, "processes_after_close": remaining}
+    figures |= {f"{name}_grown": round(after[name] - before[name], 3) for name in before}
+    return {name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()}
 
 
 if __name__ == "__main__":

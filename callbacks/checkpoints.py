@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from callbacks.parts import data_of, module_of
 from omnithink_pl.curriculum import boundaries
 from omnithink_pl.errors import BadInput
+from omnithink_pl.export import save_policy
 from omnithink_pl.modules.mt_grpo import MultiTaskGRPO
 
 log = logging.getLogger(__name__)
@@ -34,22 +35,27 @@ class Checkpoints(L.Callback):
     previous checkpoint alone.
 
     Args:
-        name: Kind of run; its checkpoints lie in ``<default_root_dir>/<name>/<time>/``.
+        name: Kind of run; its checkpoints lie in ``<default_root_dir>/<name>/<folder>/``.
         every_n_steps: Steps between checkpoints.
         save_policy: Save the final policy in Hugging Face format, in ``policy`` beside the checkpoint.
+        folder: The folder of this run; the time if not given.
     """
 
-    def __init__(self, name: str = "run", every_n_steps: int = 10, save_policy: bool = True) -> None:
+    def __init__(
+        self, name: str = "run", every_n_steps: int = 10, save_policy: bool = True, folder: str | None = None
+    ) -> None:
         if every_n_steps < 1:
             raise BadInput(f"checkpoints.every_n_steps is {every_n_steps}; use 1 or more")
         self.name = name
         self.every_n_steps = every_n_steps
         self.save_policy = save_policy
+        self.folder = folder
         self.directory: Path | None = None
         self._resumed = False
         self._started = False
         self._in_step = False
         self._interrupted = False
+        self._several = False
         self._module: MultiTaskGRPO | None = None
         self._previous_handler: Any = None
 
@@ -73,13 +79,14 @@ class Checkpoints(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Make the run's folder, unless it is resumed in its own, and listen for Ctrl-C."""
         if self.directory is None:
-            stamp = trainer.strategy.broadcast(time.strftime("%Y%m%d-%H%M%S"))
-            self.directory = Path(trainer.default_root_dir) / self.name / stamp
+            folder = self.folder or trainer.strategy.broadcast(time.strftime("%Y%m%d-%H%M%S"))
+            self.directory = Path(trainer.default_root_dir) / self.name / folder
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise CheckpointError(_advice(self.directory, error)) from error
         self._module = module_of(trainer)
+        self._several = trainer.world_size > 1
         if threading.current_thread() is threading.main_thread():
             self._previous_handler = signal.signal(signal.SIGINT, self._on_sigint)
 
@@ -102,7 +109,9 @@ class Checkpoints(L.Callback):
     ) -> None:
         """Save every few steps and at the end of a stage; give way to a Ctrl-C that came meanwhile."""
         self._in_step = False
-        done = module_of(trainer).steps_done
+        module = module_of(trainer)
+        # One process may have heard of it a step before the others.
+        done, self._interrupted = module.steps_done, module.peers.meet(self._interrupted)
         if self._interrupted or done % self.every_n_steps == 0 or done in boundaries(data_of(trainer).stages):
             self._save(trainer)
         if self._interrupted:
@@ -113,26 +122,30 @@ class Checkpoints(L.Callback):
         self._save(trainer)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the trained policy, ready for ``from_pretrained``."""
-        if self.save_policy and trainer.is_global_zero:
-            policy = module_of(trainer).policy
+        """Save the trained policy, ready for ``from_pretrained``; all processes have a part of it."""
+        if self.save_policy:
             try:
-                policy.model.save_pretrained(self.policy_path)
-                policy.tokenizer.save_pretrained(self.policy_path)
+                save_policy(module_of(trainer).policy, self.policy_path, here=trainer.is_global_zero)
             except (OSError, SafetensorError) as error:
                 raise CheckpointError(_advice(self.policy_path, error)) from error
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Save what is known, unless an update was cut in two or writing was what failed.
 
-        Nor with several processes: all must take part in saving, and the others may be waiting for this one elsewhere.
-        The last checkpoint is intact, and this process ends, which ends their waiting.
+        With several processes, where all of them stand between the same two steps: all must take part in saving.
+        Otherwise the last checkpoint is intact, and this process ends, which ends the others.
         """
-        if trainer.world_size > 1:
+        module = module_of(trainer)
+        if not self._started or isinstance(exception, CheckpointError):
             return
-        if self._started and not module_of(trainer).updating and not isinstance(exception, CheckpointError):
+        if module.peers.agree():
             self._save(trainer)
             log.info("Saved %s; continue with --ckpt_path last", self.path)
+        else:
+            log.warning(
+                "Nothing more was saved: an update was under way, or the processes had got to different points. The "
+                "checkpoint from before is intact; continue with --ckpt_path last"
+            )
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Give Ctrl-C back."""
@@ -142,13 +155,17 @@ class Checkpoints(L.Callback):
 
     def _on_sigint(self, number: int, frame: FrameType | None) -> None:
         # While rewards are awaited nothing has changed yet: a slow judge need not be waited for.
-        waiting = self._module is not None and self._module.watch.phase == "reward"
-        if not self._in_step or self._interrupted or waiting:
+        waiting = self._module is not None and self._module.collector.watch.phase == "reward"
+        # Several processes stop together, at the end of a step: one alone would leave the others waiting for it.
+        if self._interrupted or ((not self._in_step or waiting) and not self._several):
             raise KeyboardInterrupt
         self._interrupted = True
         log.info("Ctrl-C: finishing this step, then saving. Press again to stop at once.")
 
     def _save(self, trainer: L.Trainer) -> None:
+        module = module_of(trainer)
+        if module.device_mesh is not None and module.steps_done == 0:
+            return  # Lightning cannot load an optimiser without state into a sharded model
         try:
             trainer.save_checkpoint(self.path)
         except OSError as error:

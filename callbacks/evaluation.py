@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from math import isnan
 from typing import Any
 
 import lightning as L
@@ -11,6 +13,7 @@ from callbacks.parts import data_of, module_of
 from omnithink_pl.curriculum import position, total_steps
 from omnithink_pl.evaluation.evaluator import Evaluator
 from omnithink_pl.evaluation.summary import evaluation_metrics
+from omnithink_pl.tracking import TrackingLogger
 from omnithink_pl.transfer import ScoreMatrix
 
 
@@ -27,7 +30,7 @@ class StageEvaluation(L.Callback):
     def __init__(self, evaluator: Evaluator) -> None:
         self.evaluator = evaluator
         self.matrix = ScoreMatrix()
-        self.evaluating: str | None = None
+        self.evaluating = False
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
@@ -57,18 +60,24 @@ class StageEvaluation(L.Callback):
     def _add_row(self, trainer: L.Trainer, label: str) -> None:
         module, data = module_of(trainer), data_of(trainer)
         module.to(trainer.strategy.root_device)  # after the last step Lightning has moved it away
-        scores = {}
-        for name, task in data.tasks.items():
-            self.evaluating = name
-            scores[name] = self.evaluator.evaluate(
-                module.policy, module.engine, task, data.held_out[name], module.seed
-            ).score
-        self.evaluating = None
-        self.matrix = self.matrix.add(label, scores)
+        row = len(self.matrix.rows)
+        self.evaluating = True
+        with module.peers.watching():
+            own = self.evaluator.measure(module.policy, module.engine, data.tasks, data.held_out, module.seed)
+        results = self.evaluator.conclude(own)
+        self.evaluating = False
+        module.collector.monitor.excuse(
+            {name: why for name, result in results.items() if (why := result.unscored)}, row
+        )
+        self.matrix = self.matrix.add(label, {name: result.score for name, result in results.items()})
         metrics = evaluation_metrics(self.matrix, [list(stage.tasks) for stage in data.stages])
+        metrics = {name: value for name, value in metrics.items() if not isnan(value)}
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=module.steps_done)
+            if isinstance(logger, TrackingLogger) and trainer.is_global_zero:
+                by_prompt = {name: result.by_prompt() for name, result in results.items()}
+                logger.artifacts.text(json.dumps(by_prompt), f"prompt_scores/{row}.json")
 
     def state_dict(self) -> dict[str, Any]:
         """The score matrix, as plain values."""

@@ -192,8 +192,8 @@ class CurriculumProgress(ProgressBar):
 
 
 def _phase(trainer: L.Trainer) -> str:
-    evaluating = next((c.evaluating for c in _callbacks(trainer) if isinstance(c, StageEvaluation)), None)
-    return f"evaluating {evaluating}" if evaluating else "training"
+    evaluating = any(c.evaluating for c in _callbacks(trainer) if isinstance(c, StageEvaluation))
+    return "evaluating" if evaluating else "training"
 
 
 def _name(trainer: L.Trainer) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 from typing import Any
 
 import lightning as L
@@ -10,6 +11,8 @@ import lightning as L
 from callbacks.evaluation import StageEvaluation
 from callbacks.parts import data_of, module_of
 from omnithink_pl.curriculum import position, total_steps
+from omnithink_pl.evaluation.summary import evaluation_metrics
+from omnithink_pl.report.data_table import filter_columns
 from omnithink_pl.report.score_markdown import score_markdown
 from omnithink_pl.tracking.environment import environment, git_commit
 from omnithink_pl.tracking.logger import TrackingLogger
@@ -44,6 +47,8 @@ class Tracking(L.Callback):
             return
         self._logger.set_tags(self._tags(trainer))
         self._logger.artifacts.json(environment(), from_step("environment.json", module_of(trainer).steps_done))
+        if reports := data_of(trainer).reports():
+            self._logger.artifacts.table(filter_columns(reports), "data.json")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: object, batch_idx: int
@@ -64,8 +69,12 @@ class Tracking(L.Callback):
         if self._logger is None or not trainer.is_global_zero or done != total_steps(stages):
             return
         scores = {name: value for name, value in self._logger.latest().items() if name.startswith(_SCORES)}
-        self._logger.log_metrics({f"final/{name}": value for name, value in scores.items()}, step=done)
         matrix = score_matrix(trainer)
+        trained = [list(stage.tasks) for stage in stages]
+        last = evaluation_metrics(matrix, trained) if matrix is not None else {}
+        # What the last evaluation could not measure has its value from an earlier one: nothing final.
+        final = {f"final/{name}": value for name, value in scores.items() if not isnan(last.get(name, 0.0))}
+        self._logger.log_metrics(final, step=done)
         if matrix is not None:
             self._logger.artifacts.json(matrix.to_dict(), "score_matrix.json")
             self._logger.set_tags({"mlflow.note.content": score_markdown(matrix)})

@@ -13,3 +13,7 @@ class RewardFailure(RuntimeError):
 
 class EngineFailure(RuntimeError):
     """The engine that samples completions could not start or died; the message names the setting to change."""
+
+
+class PeerFailure(RuntimeError):
+    """Another process of this run failed; its own message says why."""

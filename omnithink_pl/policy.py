@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from omnithink_pl.errors import BadInput
 
@@ -61,25 +62,53 @@ def policy_path(name: str) -> str:
     return str(files("omnithink_pl.embedded") / "policy") if name == EMBEDDED else name
 
 
-def load_policy(name: str, dtype: torch.dtype = torch.float32) -> Policy:
+def load_policy(name: str, dtype: torch.dtype = torch.float32, four_bits: bool = False) -> Policy:
     """Load a policy from the package, a local directory or the Hugging Face hub.
 
     Args:
         name: ``embedded``, a local directory, or a hub id.
         dtype: Of the parameters.
+        four_bits: Store linear layers in NF4 by bitsandbytes and compute in ``dtype``.
 
     Raises:
-        BadInput: If ``name`` looks like a path and does not exist, or the tokenizer lacks a chat template
-            or an EOS token.
+        BadInput: If ``name`` looks like a path and does not exist, the tokenizer lacks a chat template
+            or an EOS token, or bitsandbytes is needed and missing.
+    """
+    tokenizer = load_tokenizer(name)
+    quantization = _nf4(dtype) if four_bits else None
+    model = AutoModelForCausalLM.from_pretrained(policy_path(name), dtype=dtype, quantization_config=quantization)
+    return Policy(model, tokenizer)
+
+
+def load_tokenizer(name: str, key: str = "model.policy") -> PreTrainedTokenizerBase:
+    """Load a policy's tokenizer alone.
+
+    Args:
+        name: As of ``load_policy``.
+        key: Of the config, for messages.
+
+    Raises:
+        BadInput: If there is none, or it lacks a chat template or an EOS token.
     """
     path = policy_path(name)
     if path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
-        raise BadInput(f"model.policy: no directory {path!r}; give a directory, a hub id or 'embedded'")
-    tokenizer = AutoTokenizer.from_pretrained(path)
+        raise BadInput(f"{key}: no directory {path!r}; give a directory, a hub id or 'embedded'")
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
     for attribute in ("chat_template", "eos_token_id"):
         if getattr(tokenizer, attribute) is None:
-            raise BadInput(f"model.policy: the tokenizer of {name!r} has no {attribute}; use an instruct model")
-    return Policy(AutoModelForCausalLM.from_pretrained(path, dtype=dtype), tokenizer)
+            raise BadInput(f"{key}: the tokenizer of {name!r} has no {attribute}; use an instruct model")
+    return tokenizer
+
+
+def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
+    """QLoRA's storage: normal floats of four bits, their scales quantised once more."""
+    if find_spec("bitsandbytes") is None:
+        raise BadInput(
+            "model.adapter.weights is nf4, which needs bitsandbytes: pip install 'omnithink-pl[bitsandbytes]'"
+        )
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
 
 
 def without_dropout(model: PreTrainedModel) -> PreTrainedModel:

@@ -1,14 +1,15 @@
 """What was learned and what was forgotten: the score matrix and what follows from it. Pure arithmetic.
 
 Row 0 of the matrix holds the base model's scores, row i those after stage i. Scores are
-fractions in [0, 1].
+fractions in [0, 1]. A task whose rewards failed altogether was not measured: its scores are not numbers (NaN), and
+neither is anything that would need them, such as a mean over all tasks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import sqrt
+from math import isnan, nan, sqrt
 from typing import Any, Literal
 
 Kind = Literal["sampled", "greedy"]
@@ -41,6 +42,11 @@ class TaskScore:
     samples: int
     undefined: float = 0.0
     failed: float = 0.0
+
+    @property
+    def measured(self) -> bool:
+        """Whether it is a score at all."""
+        return not (isnan(self.sampled) or isnan(self.greedy))
 
     def value(self, kind: Kind = "sampled") -> float:
         """The mean score of a kind."""
@@ -99,15 +105,23 @@ class ScoreMatrix:
         return [[row[task].value(kind) for task in self.tasks] for row in self.rows]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, dicts and numbers, for JSON and checkpoints."""
-        rows = [{task: asdict(score) for task, score in row.items()} for row in self.rows]
+        """Plain lists, dicts and numbers, for JSON and checkpoints; what was not measured is ``None``."""
+        rows = [{task: _plain(score) for task, score in row.items()} for row in self.rows]
         return {"labels": list(self.labels), "rows": rows}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> ScoreMatrix:
         """The matrix that ``to_dict`` described."""
-        rows = ({task: TaskScore(**score) for task, score in row.items()} for row in plain["rows"])
+        rows = ({task: _score(score) for task, score in row.items()} for row in plain["rows"])
         return cls(tuple(plain["labels"]), tuple(rows))
+
+
+def _plain(score: TaskScore) -> dict[str, Any]:
+    return {key: None if isnan(value) else value for key, value in asdict(score).items()}
+
+
+def _score(plain: Mapping[str, Any]) -> TaskScore:
+    return TaskScore(**{key: nan if value is None else value for key, value in plain.items()})
 
 
 def mean(values: Mapping[str, float]) -> float:
@@ -153,6 +167,8 @@ def difference(before: TaskScore, after: TaskScore, kind: Kind = "sampled") -> C
     old, new = before.value(kind), after.value(kind)
     (old_low, old_high), (new_low, new_high) = before.interval(kind), after.interval(kind)
     value = new - old
+    if isnan(value):
+        return Change(nan, nan, nan)
     down = sqrt((new - new_low) ** 2 + (old_high - old) ** 2)
     up = sqrt((new_high - new) ** 2 + (old - old_low) ** 2)
     return Change(value, max(-1.0, value - down), min(1.0, value + up))

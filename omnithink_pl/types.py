@@ -29,12 +29,16 @@ class UnitTests:
         outputs: What the program must print for each input, compared after ``.strip()``.
         functional: Python source of asserts that ends by calling ``check(<entry_point>)``.
         entry_point: The name that the functional tests call.
+        prelude: Source that stands before the program, such as the imports of a prompt that is code.
+        packages: What program and tests import; without those of them that are not Python's own there is no verdict.
     """
 
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     functional: str = ""
     entry_point: str = ""
+    prelude: str = ""
+    packages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,8 @@ class Options:
     """The candidate answers of a question, and which of them are right.
 
     Args:
-        texts: Every option in full, right and wrong, in the dataset's order.
+        texts: Every option in full, right and wrong; in the order of the prompt once there is one, until then
+            in the dataset's.
         answers: The full text of each accepted answer.
     """
 
@@ -63,6 +68,7 @@ class Example:
         question: The row's own text, before any template.
         reference: Gold answer or reference text (``str``), ``UnitTests`` or ``Options``.
         messages: The chat prompt; filled in by the task's template.
+        category: What a benchmark reports apart, such as a discipline; empty where it does not.
     """
 
     task: str
@@ -70,6 +76,7 @@ class Example:
     question: str
     reference: Reference
     messages: tuple[Message, ...] = ()
+    category: str = ""
 
     @property
     def key(self) -> str:

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from main import CONFIGS, main
+from main import CONFIGS, TOOLS, main, run_tool
 from omnithink_pl.errors import BadInput
 from tests.judge.scripted import scripted_server
 
 # Engines that are installed apart have tests apart: tests/vllm/test_fit.py runs configs/rollout/.
-DELTAS = sorted(path for path in CONFIGS.rglob("*.yaml") if path.name != "base.yaml" and path.parent.name != "rollout")
+ELSEWHERE = {"base", *TOOLS}
+DELTAS = sorted(
+    path for path in CONFIGS.rglob("*.yaml") if path.stem not in ELSEWHERE and path.parent.name != "rollout"
+)
 
 
 def resolved(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
@@ -60,6 +63,15 @@ def test_every_config_parses_and_its_printed_config_runs(
             ]
         )
     assert cli.model.steps_done == 1
+
+
+@pytest.mark.parametrize("tool", sorted(TOOLS))
+def test_every_config_of_a_verb_without_a_trainer_parses(tool: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for config in CONFIGS.rglob(f"{tool}.yaml"):
+        with pytest.raises(SystemExit) as ended:
+            run_tool(tool, [f"--config={config}", "--print_config"])
+        assert ended.value.code == 0
+        assert yaml.safe_load(capsys.readouterr().out).items() >= yaml.safe_load(config.read_text()).items()
 
 
 def test_overrides_change_one_key_and_leave_its_neighbours(capsys: pytest.CaptureFixture[str]) -> None:

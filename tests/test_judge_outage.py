@@ -94,3 +94,27 @@ def test_paused_the_others_go_on_and_the_task_comes_back(
     assert got["train/paused_tasks"] == [(1, 0.0), (2, 0.0), (3, 1.0), (4, 1.0), (5, 0.0), (6, 0.0)]
     assert got["train/qa/share"] == [(1, 0.5), (2, 0.5), (3, 0.5), (4, 1.0), (5, 0.5)]
     assert [step for step, _ in got["train/math/reward"]] == [6]
+
+
+def test_an_evaluation_without_its_judge_has_no_score_and_no_mean_and_says_so(
+    tmp_path: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with scripted_server() as server:
+        main(settings(tmp_path, server, "--model.failures.on_outage=pause", outage(server)))
+    got = histories(tmp_path)
+    assert got["eval/unmeasured_tasks"] == [(0, 0.0), (STEPS, 1.0), (STEPS + 1, 1.0)]
+    for name in ("eval/writing", "eval/writing/greedy", "eval/mean", "eval/mean/greedy"):
+        assert [step for step, _ in got[name]] == [0], name
+    assert got["eval/writing/failed"][1:] == [(STEPS, 1.0), (STEPS + 1, 1.0)]
+    assert [step for step, _ in got["eval/qa"]] == [0, STEPS, STEPS + 1]
+    assert "final/eval/qa" in got
+    assert not {"final/eval/writing", "final/eval/mean", "forgetting/writing", "forgetting/mean"} & got.keys()
+    table = capsys.readouterr().out.split("Score in percent")[1].splitlines()
+    assert [line.split()[-2:] for line in table if line.startswith(("after math", "forgotten"))] == [["-", "-"]] * 2
+
+
+def test_the_base_model_is_not_evaluated_without_its_judge(tmp_path: Path, tracking_uri: str) -> None:
+    with scripted_server() as server:
+        server.script(always="500")
+        with pytest.raises(RewardFailure, match=r"evaluation: no completion of writing .*--ckpt_path last"):
+            main(settings(tmp_path, server, "--model.failures.on_outage=pause"))

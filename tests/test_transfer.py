@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isnan, nan
 
 import pytest
 
@@ -111,3 +112,15 @@ def test_a_row_needs_a_new_label_and_the_same_tasks() -> None:
 def test_a_mean_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="no task"):
         mean({})
+
+
+def test_what_was_not_measured_has_no_change_and_survives_json() -> None:
+    unknown = TaskScore(nan, nan, nan, nan, nan, nan, 10, 2, failed=1.0)
+    made = ScoreMatrix().add("base", {"a": score(0.4), "b": score(0.5)}).add("1 a", {"a": score(0.6), "b": unknown})
+    again = ScoreMatrix.from_dict(json.loads(json.dumps(made.to_dict(), allow_nan=False)))
+    assert not again.rows[1]["b"].measured
+    assert again.rows[1]["a"] == score(0.6)
+    assert forgetting(made)["a"] == pytest.approx(-0.2)
+    assert isnan(forgetting(made)["b"])
+    assert isnan(mean_scores(made)[1])
+    assert isnan(difference(score(0.5), unknown).low)

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 import lightning as L
 import torch
 
+from omnithink_pl.benchmarks.base import Benchmark
 from omnithink_pl.curriculum import Stage, check_stages
 from omnithink_pl.data.batch_sampler import CurriculumBatchSampler
 from omnithink_pl.data.loader import ResumableLoader
 from omnithink_pl.data.samplers import StratifiedTaskSampler, TaskSampler
 from omnithink_pl.errors import BadInput
+from omnithink_pl.sources.curated import CuratedSource
+from omnithink_pl.sources.curation import Report
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example
 
@@ -25,6 +28,7 @@ class MultiTaskData(L.LightningDataModule):
         batch_size: Prompts per step, over all processes.
         seed: Of the order of examples and options; comes from ``seed_everything``.
         task_sampler: How a stage's mixture becomes the tasks of a batch; stratified if not given.
+        benchmarks: What ``validate`` measures, by name; the held-out examples of all tasks if not given.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class MultiTaskData(L.LightningDataModule):
         batch_size: int = 8,
         seed: int = 0,
         task_sampler: TaskSampler | None = None,
+        benchmarks: dict[str, Benchmark] | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -47,6 +52,7 @@ class MultiTaskData(L.LightningDataModule):
         self.batch_size = batch_size
         self.seed = seed
         self.task_sampler = task_sampler or StratifiedTaskSampler()
+        self.benchmarks = benchmarks or {}
         self.train: list[Example] = []
         self.held_out: dict[str, list[Example]] = {}
 
@@ -63,6 +69,12 @@ class MultiTaskData(L.LightningDataModule):
             self.train = [
                 example for name in self.trained_tasks for example in self.tasks[name].examples("train", self.seed)
             ]
+
+    def reports(self) -> dict[str, Report]:
+        """What became of the rows of each task whose data was curated."""
+        sources = {name: task.source for name, task in self.tasks.items()}
+        found = {name: source.report() for name, source in sources.items() if isinstance(source, CuratedSource)}
+        return {name: report for name, report in found.items() if report is not None}
 
     def train_dataloader(self) -> ResumableLoader:
         """One loader for the whole curriculum."""
@@ -105,7 +117,7 @@ class MultiTaskData(L.LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         """End the processes that rewards hold."""
-        for task in self.tasks.values():
+        for task in (*self.tasks.values(), *(benchmark.task for benchmark in self.benchmarks.values())):
             task.close()
 
     def on_exception(self, exception: BaseException) -> None:

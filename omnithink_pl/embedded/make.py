@@ -31,6 +31,7 @@ from omnithink_pl.embedded.demonstrations import (
 from omnithink_pl.embedded.partition import Problem, split_of
 from omnithink_pl.embedded.tokenizer import VOCABULARY, train_tokenizer
 from omnithink_pl.modules.sft import Pair, SupervisedFineTuning
+from omnithink_pl.prompts import render
 from omnithink_pl.tasks.base import SYSTEM_PROMPT
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Batches(IterableDataset[list[Pair]]):
             yield [self._pair(next(stream)) for _ in range(BATCH)]
 
     def _pair(self, shown: Demonstration) -> Pair:
-        messages = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": shown.prompt}]
+        messages = [{"role": "system", "content": render(SYSTEM_PROMPT)}, {"role": "user", "content": shown.prompt}]
         prompt = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         return prompt, [*self.tokenizer.encode(shown.completion), self.tokenizer.eos_token_id]
 
@@ -103,7 +104,7 @@ def start(directory: Path, seed: int) -> PreTrainedTokenizerBase:
     """Write an untrained policy with its tokenizer."""
     stream = demonstrations(seed)
     shown = [next(stream) for _ in range(TOKENIZER_TEXTS)]
-    texts = (text for d in shown for text in (SYSTEM_PROMPT, d.prompt, d.completion))
+    texts = (text for d in shown for text in (render(SYSTEM_PROMPT), d.prompt, d.completion))
     tokenizer = train_tokenizer(texts, CONTEXT)
     config = Qwen2Config(
         vocab_size=VOCABULARY,

@@ -1,13 +1,16 @@
-"""Scores a policy on one task's held-out prompts, greedily and sampled."""
+"""Scores a policy on the held-out prompts of its tasks, greedily and sampled."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from math import nan
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
-from omnithink_pl.errors import RewardFailure
-from omnithink_pl.evaluation.intervals import mean_interval
+from omnithink_pl.evaluation.intervals import Interval, mean_interval
+from omnithink_pl.modules.processes import gather_rows, process_count, process_rank
+from omnithink_pl.rewards.batch import score_batch
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.seeds import keyed_seeds
 from omnithink_pl.transfer import TaskScore
@@ -32,6 +35,27 @@ class Scored:
         """The primary reward of every completion, by group."""
         return [[score.primary for score in scores] for scores in self.scores]
 
+    def part(self, places: slice) -> Scored:
+        """The groups at some places."""
+        return Scored(self.groups[places], self.scores[places])
+
+    def of(self, task: str) -> Scored:
+        """The groups of one task."""
+        places = [place for place, group in enumerate(self.groups) if group.example.task == task]
+        return Scored(tuple(self.groups[place] for place in places), tuple(self.scores[place] for place in places))
+
+    def gathered(self) -> Scored:
+        """The groups of all processes."""
+        return Scored(tuple(gather_rows(list(self.groups))), tuple(gather_rows(list(self.scores))))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one process found out about a task."""
+
+    greedy: Scored
+    sampled: Scored
+
 
 @dataclass(frozen=True)
 class EvaluationResult:
@@ -41,56 +65,117 @@ class EvaluationResult:
     greedy: Scored
     sampled: Scored
 
+    @property
+    def unscored(self) -> str:
+        """Why there is no score, where no completion could be scored; else empty."""
+        if self.score.measured:
+            return ""
+        failed = [o.reason for scored in (self.greedy, self.sampled) for row in scored.outcomes for o in row]
+        return next(reason for reason in failed if reason)
+
+    def by_prompt(self) -> dict[str, list[Any]]:
+        """Columns ``uid``, ``sampled`` and ``greedy``: the mean score of each prompt.
+
+        Without them no two policies can be compared prompt by prompt; ``None`` where every completion failed.
+        """
+        columns = {"sampled": self.sampled, "greedy": self.greedy}
+        means = {
+            name: [round(fmean(own), 6) if own else None for own in values(scored.outcomes)]
+            for name, scored in columns.items()
+        }
+        return {"uid": [group.example.uid for group in self.greedy.groups], **means}
+
 
 class Evaluator:
     """Measures the primary reward on held-out prompts; format and tags do not count.
 
+    Processes that train together divide the prompts among them, and all have the result.
+
     A completion without a defined score, such as one without an answer, counts 0. One that *we* failed to
-    score is left out and counted in ``TaskScore.failed``.
+    score is left out and counted in ``TaskScore.failed``; where all of them failed there is no score (NaN).
 
     Args:
         prompts: Prompts per task, spread evenly over the held-out examples; all of them when null.
         samples: Completions per prompt at temperature 1, beside the greedy one.
         max_tokens: A completion without EOS is cut off here.
         top_p: Smallest set of tokens with at least this probability is sampled from.
+        reward_timeout: Seconds that one reward may take for all of it, after which what it has not scored has failed:
+            the last resort, for rewards have shorter limits of their own.
     """
 
-    def __init__(self, prompts: int | None = 64, samples: int = 4, max_tokens: int = 64, top_p: float = 1.0) -> None:
+    def __init__(
+        self,
+        prompts: int | None = 64,
+        samples: int = 4,
+        max_tokens: int = 64,
+        top_p: float = 1.0,
+        reward_timeout: float = 3600.0,
+    ) -> None:
         for key, value in (("prompts", prompts), ("samples", samples), ("max_tokens", max_tokens)):
             if value is not None and value < 1:
                 raise ValueError(f"evaluation.evaluator.{key} is {value}; it is at least 1")
+        if reward_timeout <= 0:
+            raise ValueError(f"evaluation.evaluator.reward_timeout is {reward_timeout}; use more than 0")
         self.prompts = prompts
         self.samples = samples
         self.max_tokens = max_tokens
         self.top_p = top_p
+        self.reward_timeout = reward_timeout
 
     def evaluate(
-        self, policy: Policy, engine: RolloutEngine, task: Task, examples: Sequence[Example], seed: int
-    ) -> EvaluationResult:
-        """Score a policy on a task.
+        self,
+        policy: Policy,
+        engine: RolloutEngine,
+        tasks: Mapping[str, Task],
+        held_out: Mapping[str, Sequence[Example]],
+        seed: int,
+    ) -> dict[str, EvaluationResult]:
+        """Score a policy on tasks: :meth:`measure` in every process, then :meth:`conclude`."""
+        return self.conclude(self.measure(policy, engine, tasks, held_out, seed))
+
+    def measure(
+        self,
+        policy: Policy,
+        engine: RolloutEngine,
+        tasks: Mapping[str, Task],
+        held_out: Mapping[str, Sequence[Example]],
+        seed: int,
+    ) -> dict[str, Measured]:
+        """Sample and score this process's share, without waiting for another process.
+
+        The prompts of all tasks are sampled together, greedily and at temperature 1. Nothing is scored before that,
+        since a judge may ask the same engine; then everything is scored at the same time.
 
         Args:
             policy: Encodes the prompts.
             engine: Attached to the policy; its weights are taken over first.
-            task: Its rubric scores the completions.
-            examples: Held-out examples with their prompts filled in.
+            tasks: Their rubrics score the completions.
+            held_out: Examples of each task, with their prompts filled in.
             seed: Of the sampling.
 
         Raises:
-            ValueError: If there is no example.
-            RewardFailure: If every completion failed to be scored.
+            ValueError: If a task has no example.
         """
-        chosen = self.choose(examples)
-        if not chosen:
-            raise ValueError(f"task {task.name!r} has no held-out examples; check its source's test split")
+        chosen = {name: self.choose(held_out[name]) for name in tasks}
+        for name, examples in chosen.items():
+            if not examples:
+                raise ValueError(f"task {name!r} has no held-out examples; check its source's test split")
+        own = [example for examples in chosen.values() for example in examples[process_rank() :: process_count()]]
+        prompts = [tuple(policy.encode(example.messages)) for example in own]
+        seeds = keyed_seeds((example.key for example in own), seed)
         engine.sync()
-        prompts = [tuple(policy.encode(example.messages)) for example in chosen]
-        greedy = Sampling(1, 0.0, 1.0, self.max_tokens)
-        sampled = Sampling(self.samples, 1.0, self.top_p, self.max_tokens)
-        return _summarise(
-            _score(engine, task, chosen, prompts, greedy, seed),
-            _score(engine, task, chosen, prompts, sampled, seed),
-        )
+        sampled: list[Group] = []
+        for n, temperature, top_p in ((1, 0.0, 1.0), (self.samples, 1.0, self.top_p)):
+            drawn = engine.generate(prompts, Sampling(n, temperature, top_p, self.max_tokens), seeds)
+            sampled += map(Group, own, prompts, drawn)
+        scores = score_batch(sampled, {name: task.rubric for name, task in tasks.items()}, self.reward_timeout)
+        scored = Scored(tuple(sampled), tuple(map(tuple, scores)))
+        greedy, by_chance = scored.part(slice(len(own))), scored.part(slice(len(own), None))
+        return {name: Measured(greedy.of(name), by_chance.of(name)) for name in tasks}
+
+    def conclude(self, measured: Mapping[str, Measured]) -> dict[str, EvaluationResult]:
+        """Put the shares of all processes together. All of them call it, and all have the result."""
+        return {name: _summarise(own.greedy.gathered(), own.sampled.gathered()) for name, own in measured.items()}
 
     def choose(self, examples: Sequence[Example]) -> list[Example]:
         """``prompts`` examples at even distances, the same in every evaluation."""
@@ -99,28 +184,8 @@ class Evaluator:
         return [examples[place * len(examples) // self.prompts] for place in range(self.prompts)]
 
 
-def _score(
-    engine: RolloutEngine,
-    task: Task,
-    examples: Sequence[Example],
-    prompts: Sequence[tuple[int, ...]],
-    sampling: Sampling,
-    seed: int,
-) -> Scored:
-    completions = engine.generate(prompts, sampling, keyed_seeds((example.key for example in examples), seed))
-    groups = tuple(map(Group, examples, prompts, completions))
-    scored = Scored(groups, tuple(tuple(scores) for scores in task.rubric.score(groups)))
-    outcomes = [outcome for outcomes in scored.outcomes for outcome in outcomes]
-    if all(outcome.state is State.FAILED for outcome in outcomes):
-        raise RewardFailure(
-            f"task {task.name!r}: none of {len(outcomes)} completions could be scored ({outcomes[0].reason}); mend "
-            f"the cause and continue from the last checkpoint"
-        )
-    return scored
-
-
 def _summarise(greedy: Scored, sampled: Scored) -> EvaluationResult:
-    by_greed, by_chance = mean_interval(values(greedy.outcomes)), mean_interval(values(sampled.outcomes))
+    by_greed, by_chance = _interval(greedy), _interval(sampled)
     drawn = [outcome for outcomes in sampled.outcomes for outcome in outcomes]
     every = drawn + [outcome for outcomes in greedy.outcomes for outcome in outcomes]
     score = TaskScore(
@@ -136,6 +201,12 @@ def _summarise(greedy: Scored, sampled: Scored) -> EvaluationResult:
         failed=share(every, State.FAILED),
     )
     return EvaluationResult(score, greedy, sampled)
+
+
+def _interval(scored: Scored) -> Interval:
+    """The mean score, which is no number where every completion failed to be scored."""
+    found = values(scored.outcomes)
+    return mean_interval(found) if any(found) else Interval(nan, nan, nan)
 
 
 def values(outcomes: Sequence[Sequence[Outcome]]) -> list[list[float]]:

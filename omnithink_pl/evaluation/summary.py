@@ -16,10 +16,11 @@ def evaluation_metrics(matrix: ScoreMatrix, trained: Sequence[Sequence[str]]) ->
 
     Returns:
         Fractions in [0, 1] (differences in [-1, 1]) by metric name: ``eval/<task>`` is the score at
-        temperature 1, ``eval/<task>/greedy`` the greedy one, ``forgetting/<task>`` is P_base - P_after.
+        temperature 1, ``eval/<task>/greedy`` the greedy one, ``forgetting/<task>`` is P_base - P_after. What needs
+        the score of a task that was not measured is NaN: a mean over the others would be that of another set of tasks.
     """
-    metrics: dict[str, float] = {}
     last = matrix.rows[-1]
+    metrics = {"eval/unmeasured_tasks": float(sum(not score.measured for score in last.values()))}
     for task, score in last.items():
         metrics |= {
             f"eval/{task}": score.sampled,

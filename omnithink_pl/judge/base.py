@@ -23,11 +23,19 @@ class Preference(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A candidate answer against a reference answer to the same prompt."""
+    """A candidate answer against a reference answer to the same prompt.
+
+    Args:
+        prompt: What was asked; of a conversation, all questions.
+        candidate: The answer; of a conversation, all of it.
+        reference: As the candidate.
+        turns: Of the conversation, which is judged by its last answer.
+    """
 
     prompt: str
     candidate: str
     reference: str
+    turns: int = 1
 
 
 class JudgeUnavailable(RuntimeError):

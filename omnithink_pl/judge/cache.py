@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast, final
 from sqlalchemy import Column, Engine, Float, MetaData, String, Table, create_engine, event, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.schema import CreateTable
 
 from omnithink_pl.errors import BadInput
 
@@ -70,7 +71,8 @@ class VerdictCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             engine = create_engine(f"sqlite:///{self.path}", connect_args={"timeout": 30})
             event.listen(engine, "connect", _write_ahead)
-            _VERDICTS.metadata.create_all(engine)
+            with engine.begin() as connection:  # not create_all, which asks first and is late where two begin at once
+                connection.execute(CreateTable(_VERDICTS, if_not_exists=True))
         except (OSError, OperationalError) as error:
             raise BadInput(
                 f"judge.cache: cannot open {self.path}: {error}; choose another file, or null for none"

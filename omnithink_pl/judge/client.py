@@ -187,14 +187,13 @@ class ChatClient:
             raise _Fault(f"broken reply ({type(error).__name__})", "broken reply") from error
 
     def _refusal(self, error: openai.APIStatusError) -> Exception:
-        status = error.status_code
+        status, said = error.status_code, str(error.message).replace(self._key, "***")[:_SHOWN]
         if status in _MISCONFIGURED:
-            said = str(error.message).replace(self._key, "***")[:_SHOWN]
             return BadInput(f"judge.endpoint: HTTP {status}; check {_MISCONFIGURED[status]}. The server says: {said}")
         if status in (408, 409, 429) or status >= 500:
             cause = "rate limited" if status == 429 else "server error"
             return _Fault(f"HTTP {status}", cause, _retry_after(error))
-        return JudgeUnavailable(f"HTTP {status}", "request refused")
+        return JudgeUnavailable(f"HTTP {status}. The server says: {said}", "request refused")
 
 
 def _retry_after(error: openai.APIStatusError) -> float:

@@ -12,7 +12,7 @@ from omnithink_pl.judge.base import Comparison, JudgeUnavailable, Preference
 from omnithink_pl.judge.cache import VerdictCache
 from omnithink_pl.judge.client import ChatClient, Endpoint
 from omnithink_pl.judge.loop import LoopThread
-from omnithink_pl.judge.prompt import REMINDER, PairwisePrompt, parse_verdict
+from omnithink_pl.judge.prompt import REMINDER, PairwisePrompts, parse_verdict
 from omnithink_pl.judge.rounds import Round, judge_both_orders
 from omnithink_pl.judge.statistics import JudgeStatistics, Prices
 
@@ -36,6 +36,7 @@ class OpenAIJudge:
         max_tokens: Longest reply.
         reasks: How often a reply without a verdict is answered with a reminder.
         prices: Of the tokens, to log what the judge costs.
+        conversation_prompt: As ``prompt``, for conversations of more than one turn.
     """
 
     awaits: Awaits = "group"
@@ -49,12 +50,13 @@ class OpenAIJudge:
         max_tokens: int = 1024,
         reasks: int = 2,
         prices: Prices | None = None,
+        conversation_prompt: str = "pairwise_turns_v1",
     ) -> None:
         if max_tokens < 1 or reasks < 0:
             raise BadInput(f"judge: max_tokens is {max_tokens} and reasks {reasks}; use at least 1 and 0")
         self.model = model
         self.endpoint = endpoint
-        self.prompt = PairwisePrompt.load(prompt)
+        self.prompts = PairwisePrompts.load(prompt, conversation_prompt)
         self.max_tokens = max_tokens
         self.reasks = reasks
         self._cache = None if cache is None else VerdictCache(cache)
@@ -83,7 +85,7 @@ class OpenAIJudge:
             self._cache.close()
 
     def _ask(self, rounds: list[Round]) -> list[Letter | JudgeUnavailable]:
-        keys = [one.key(self.model, self.prompt) for one in rounds]
+        keys = [one.key(self.model, self.prompts.of(one.comparison.turns)) for one in rounds]
         known: dict[str, Letter] = {} if self._cache is None else self._cache.get(keys)
         missing = {key: one for key, one in zip(keys, rounds, strict=True) if key not in known}
         self._statistics.count(rounds=len(rounds), cached=len(rounds) - len(missing))
@@ -111,7 +113,8 @@ class OpenAIJudge:
             await client.close()
 
     async def _verdict(self, client: ChatClient, key: str, one: Round) -> Letter | JudgeUnavailable:
-        messages = one.messages(self.prompt)
+        prompt = self.prompts.of(one.comparison.turns)
+        messages = one.messages(prompt)
         try:
             for _ in range(self.reasks + 1):
                 reply = await client.ask(messages)
@@ -125,7 +128,7 @@ class OpenAIJudge:
                 )
                 if letter is not None:
                     if self._cache is not None:
-                        self._cache.put(key, letter, self.model, self.prompt.version)
+                        self._cache.put(key, letter, self.model, prompt.version)
                     return letter
                 messages = [
                     *messages,

@@ -9,7 +9,7 @@ import torch
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.judge.base import Comparison, JudgeUnavailable, Preference
-from omnithink_pl.judge.prompt import PairwisePrompt, parse_verdict
+from omnithink_pl.judge.prompt import PairwisePrompts, parse_verdict
 from omnithink_pl.judge.rounds import Round, judge_both_orders
 from omnithink_pl.judge.statistics import JudgeStatistics
 from omnithink_pl.policy import load_policy
@@ -37,6 +37,7 @@ class ModelJudge:
         max_tokens: Longest reply.
         batch_rows: Questions that a second model answers at the same time.
         device: Where a second model lies, such as ``cuda``; the CPU if null.
+        conversation_prompt: As ``prompt``, for conversations of more than one turn.
     """
 
     def __init__(
@@ -46,9 +47,10 @@ class ModelJudge:
         max_tokens: int = 512,
         batch_rows: int = 32,
         device: str | None = None,
+        conversation_prompt: str = "pairwise_turns_v1",
     ) -> None:
         self.model = model
-        self.prompt = PairwisePrompt.load(prompt)
+        self.prompts = PairwisePrompts.load(prompt, conversation_prompt)
         self.max_tokens = max_tokens
         self.batch_rows = batch_rows
         self.device = device
@@ -82,7 +84,7 @@ class ModelJudge:
 
     def _ask(self, rounds: list[Round]) -> list[Letter | JudgeUnavailable]:
         policy, engine = self._judge()
-        prompts = [policy.encode(one.messages(self.prompt)) for one in rounds]
+        prompts = [policy.encode(one.messages(self.prompts.of(one.comparison.turns))) for one in rounds]
         fitting = [i for i, prompt in enumerate(prompts) if len(prompt) + self.max_tokens <= policy.context]
         said: list[Letter | JudgeUnavailable] = [
             JudgeUnavailable(f"{len(prompt)} tokens exceed the judge's context", "request refused")

@@ -82,6 +82,23 @@ class PairwisePrompt:
         ]
 
 
+@dataclass(frozen=True)
+class PairwisePrompts:
+    """The prompt for single answers, and that for conversations, where the last answer is judged."""
+
+    single: PairwisePrompt
+    conversation: PairwisePrompt
+
+    @classmethod
+    def load(cls, single: str, conversation: str) -> PairwisePrompts:
+        """Read both; see ``PairwisePrompt.load``."""
+        return cls(PairwisePrompt.load(single), PairwisePrompt.load(conversation))
+
+    def of(self, turns: int) -> PairwisePrompt:
+        """The prompt for a conversation of so many turns."""
+        return self.single if turns == 1 else self.conversation
+
+
 def _without_verdicts(text: str) -> str:
     return re.sub(r"\[\s*\[(\s*[A-Za-z]\s*)\]\s*\]", r"(\1)", text)
 

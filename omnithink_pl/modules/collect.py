@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, final
 
 from omnithink_pl.curriculum import position, total_steps
 from omnithink_pl.errors import BadInput
+from omnithink_pl.modules.failures import FailureMonitor
 from omnithink_pl.modules.processes import gather_rows, process_count, process_rank
 from omnithink_pl.modules.rollouts import RolloutPolicy, Rollouts, pack, unpack
 from omnithink_pl.modules.scored import ScoredGroup
+from omnithink_pl.modules.stopwatch import Stopwatch
 from omnithink_pl.rewards.batch import BatchScoring
 from omnithink_pl.seeds import keyed_seeds
 from omnithink_pl.types import Completion, Example, Group, State
@@ -17,8 +19,8 @@ from omnithink_pl.types import Completion, Example, Group, State
 if TYPE_CHECKING:
     from omnithink_pl.advantage import GroupAdvantage
     from omnithink_pl.data import MultiTaskData
-    from omnithink_pl.modules.failures import FailureMonitor
-    from omnithink_pl.modules.stopwatch import Stopwatch
+    from omnithink_pl.modules.failures import FailurePolicy
+    from omnithink_pl.modules.peers import Peers
     from omnithink_pl.policy import Policy
     from omnithink_pl.rollout.base import RolloutEngine, Sampling
     from omnithink_pl.tasks.base import Task
@@ -36,9 +38,9 @@ class Collector:
         tasks: The tasks by name, with their rewards.
         sampling: How completions are drawn.
         advantage: How rewards of a group become advantages.
-        monitor: Watches the failures of rewards.
+        failures: What happens when rewards cannot be computed.
         seed: Of the run.
-        watch: Told what takes how long.
+        peers: Told when this process works by itself.
         options: When rollouts are sampled.
     """
 
@@ -48,18 +50,19 @@ class Collector:
         tasks: Mapping[str, Task],
         sampling: Sampling,
         advantage: GroupAdvantage,
-        monitor: FailureMonitor,
+        failures: FailurePolicy,
         seed: int,
-        watch: Stopwatch,
+        peers: Peers,
         options: RolloutPolicy,
     ) -> None:
         self.engine = engine
         self.tasks = tasks
         self.sampling = sampling
         self.advantage = advantage
-        self.monitor = monitor
+        self.monitor = FailureMonitor(failures)
         self.seed = seed
-        self.watch = watch
+        self.watch = Stopwatch()
+        self.peers = peers
         self.options = options
         self.policy: Policy
         self.data: MultiTaskData
@@ -120,21 +123,22 @@ class Collector:
             part: 0 for the step's batch, 1, 2, ... for what replaces some of it.
         """
         prompts = [tuple(self.policy.encode(example.messages)) for example in batch]
+        seeds = self._seeds(batch, step, part)
         scoring = self._scoring()
 
         def finished(place: int, completions: tuple[Completion, ...]) -> None:
             scoring.add({place: Group(batch[place], prompts[place], completions)})
 
-        with self.watch.timed("rollout"):
+        with self.watch.timed("rollout"), self.peers.watching():
             self.engine.sync()
-            sampled = self.engine.generate(prompts, self.sampling, self._seeds(batch, step, part), finished)
+            sampled = self.engine.generate(prompts, self.sampling, seeds, finished)
             scoring.complete()
         return Rollouts(step, now, list(map(Group, batch, prompts, sampled)), scoring)
 
     def score(self, rollouts: Rollouts, now: int) -> list[ScoredGroup]:
         """Wait for the scores of all completions, and normalise them within each group."""
         self._hidden += rollouts.scoring.seconds_at_work()
-        with self.watch.timed("reward"):
+        with self.watch.timed("reward"), self.peers.watching():
             scores = rollouts.scoring.scores(self.monitor.policy.reward_timeout)
         return [
             ScoredGroup(group, tuple(row), tuple(self.advantage(row)), stale=rollouts.sampled_at < now)
@@ -156,7 +160,8 @@ class Collector:
             metrics["replaced_groups"] = float(len(self._replaced))
         for name, task in self.tasks.items():
             metrics |= {f"{name}/{key}": value for key, value in task.rubric.metrics().items()}
-        return {f"train/{name}": value for name, value in (metrics | self.data.task_sampler.metrics()).items()}
+        metrics |= self.data.task_sampler.metrics()
+        return self.monitor.metrics() | {f"train/{name}": value for name, value in metrics.items()}
 
     def state_dict(self, steps_done: int) -> list[dict[str, Any]]:
         """Rollouts of steps that are not finished, sampled by a policy that is gone; all processes must call it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any, Literal, final
 from omnithink_pl.errors import BadInput, RewardFailure
 from omnithink_pl.types import Example, Group, Score, State
 
+log = logging.getLogger(__name__)
 _CAUSES = 8
 _OTHER = "other"
 
@@ -97,6 +99,26 @@ class FailureMonitor:
             del recent[task]
             paused[task] = step + 1 + self.policy.retry_after
         self._recent, self._paused = recent, paused
+
+    def excuse(self, unscored: Mapping[str, str], row: int) -> None:
+        """Let an evaluation do without tasks none of whose completions could be scored.
+
+        Args:
+            unscored: Their reasons, by task.
+            row: Of the score matrix.
+
+        Raises:
+            RewardFailure: If the policy is to stop; or at row 0, before anything was trained: without it nobody could
+                say later what was forgotten.
+        """
+        if unscored and (row == 0 or self.policy.on_outage == "stop"):
+            task, reason = next(iter(unscored.items()))
+            raise RewardFailure(
+                f"evaluation: no completion of {task} could be scored ({reason}). Mend the cause and continue with "
+                f"--ckpt_path last, which evaluates again"
+            )
+        for task, reason in unscored.items():
+            log.warning("Row %d of the score matrix has no score of %s, and no mean: %s", row, task, reason)
 
     def metrics(self) -> dict[str, float]:
         """The number of paused tasks, where tasks can be."""

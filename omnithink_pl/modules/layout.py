@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +12,21 @@ from torch import Tensor
 Tokens = Sequence[int]
 Padding = Literal["left", "right"]
 
-_PROMPT, _PAD = 0, -1
+
+class Span(NamedTuple):
+    """Consecutive tokens of a packed row that see each other causally.
+
+    Args:
+        start: Index of the first.
+        length: How many.
+        prefix: Index of the first token of the prompt that all of them see.
+        prefix_length: Tokens of that prompt; 0 for a prompt's own span.
+    """
+
+    start: int
+    length: int
+    prefix: int = 0
+    prefix_length: int = 0
 
 
 @dataclass(frozen=True)
@@ -22,88 +36,100 @@ class Layout:
     Args:
         tokens: Token ids of shape [rows, width]; padding is token 0.
         positions: Position of each token in its own sequence, of the same shape.
-        segments: 0 for a prompt, 1, 2, ... for a row's completions, -1 for padding; of the same shape.
+        mask: 1 for a token, 0 for padding, of the same shape.
         source: Index into the flattened [rows * width] of the token that predicts each completion token.
+        targets: The completion tokens, in the same order.
         lengths: Tokens of each completion, in group order.
+        spans: Who sees whom in a packed row, ascending; empty where every row is one sequence.
     """
 
     tokens: Tensor
     positions: Tensor
-    segments: Tensor
+    mask: Tensor
     source: Tensor
+    targets: Tensor
     lengths: tuple[int, ...]
+    spans: tuple[Span, ...] = ()
 
-    def padding_mask(self) -> Tensor:
-        """1 for a token, 0 for padding: int64 of shape [rows, width]."""
-        return (self.segments != _PAD).long()
-
-    def tree_mask(self, dtype: torch.dtype) -> Tensor:
-        """What to add to attention scores so that a completion sees its prompt and itself only.
-
-        Returns:
-            0 where a query may see a key and the dtype's lowest number elsewhere, of shape
-            [rows, 1, width, width]. Padding sees something, lest its softmax be empty.
-        """
-        query, key = self.segments.unsqueeze(-1), self.segments.unsqueeze(-2)
-        seen = ((key == _PROMPT) | (key == query)).tril()
-        lowest = torch.finfo(dtype).min
-        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, lowest).unsqueeze(1)
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence, prompt and completion."""
+        return int(self.positions.max()) + 1
 
 
-def packed(prompts: Sequence[Tokens], completions: Sequence[Sequence[Tokens]], padding: Padding) -> Layout:
-    """One row a group: its prompt once, then its completions one after another.
+def packed(prompts: Sequence[Tokens], completions: Sequence[Sequence[Tokens]]) -> Layout:
+    """One row without padding: each prompt once, behind it its completions one after another.
 
-    Every completion starts at the position behind the prompt; ``Layout.tree_mask`` keeps siblings apart.
-    Only the ends of the rows are padded, not each completion.
+    Every completion starts at the position behind its prompt; the spans say that it sees that prompt and itself only.
     """
-    rows = [_Row.of(prompt, siblings) for prompt, siblings in zip(prompts, completions, strict=True)]
-    return _stack(rows, padding)
+    tokens: list[int] = []
+    positions: list[int] = []
+    source: list[int] = []
+    spans: list[Span] = []
+    for prompt, siblings in zip(prompts, completions, strict=True):
+        _check(prompt, siblings)
+        start, behind = len(tokens), len(prompt)
+        spans.append(Span(start, behind))
+        tokens.extend(prompt)
+        positions.extend(range(behind))
+        for completion in siblings:
+            here, length = len(tokens), len(completion)
+            # The prompt's last token predicts the first of each completion.
+            source.extend([start + behind - 1, *range(here, here + length - 1)])
+            spans.append(Span(here, length, start, behind))
+            tokens.extend(completion)
+            positions.extend(range(behind, behind + length))
+    row = torch.tensor([tokens])
+    return Layout(
+        tokens=row,
+        positions=torch.tensor([positions]),
+        mask=torch.ones_like(row),
+        source=torch.tensor(source),
+        targets=_targets(completions),
+        lengths=_lengths(completions),
+        spans=tuple(spans),
+    )
 
 
 def separate(prompts: Sequence[Tokens], completions: Sequence[Sequence[Tokens]], padding: Padding) -> Layout:
-    """One row a completion, with its own copy of the prompt before it."""
-    pairs = zip(prompts, completions, strict=True)
-    return _stack([_Row.of(prompt, [one]) for prompt, siblings in pairs for one in siblings], padding)
+    """One row a completion, with its own copy of the prompt before it, padded to the longest."""
+    rows: list[list[int]] = []
+    starts: list[int] = []
+    for prompt, siblings in zip(prompts, completions, strict=True):
+        _check(prompt, siblings)
+        rows += [[*prompt, *completion] for completion in siblings]
+        starts += [len(prompt)] * len(siblings)
+    width = max(map(len, rows))
+    pads = [width - len(row) for row in rows]
+    left = [pad if padding == "left" else 0 for pad in pads]
 
+    def filled(values: Sequence[Sequence[int]]) -> Tensor:
+        lines = zip(left, values, pads, strict=True)
+        return torch.tensor([[0] * before + [*line] + [0] * (pad - before) for before, line, pad in lines])
 
-@dataclass(frozen=True)
-class _Row:
-    tokens: list[int]
-    positions: list[int]
-    segments: list[int]
-    source: list[int]
-    lengths: list[int]
-
-    @classmethod
-    def of(cls, prompt: Tokens, siblings: Sequence[Tokens]) -> _Row:
-        if not prompt or not all(siblings):
-            raise ValueError("a prompt and each of its completions need at least one token")
-        start = len(prompt)
-        row = cls([*prompt], [*range(start)], [_PROMPT] * start, [], [])
-        for number, completion in enumerate(siblings, 1):
-            here, length = len(row.tokens), len(completion)
-            # The prompt's last token predicts the first of each completion.
-            row.source.extend([start - 1, *range(here, here + length - 1)])
-            row.tokens.extend(completion)
-            row.positions.extend(range(start, start + length))
-            row.segments.extend([number] * length)
-            row.lengths.append(length)
-        return row
-
-
-def _stack(rows: Sequence[_Row], padding: Padding) -> Layout:
-    width = max(len(row.tokens) for row in rows)
-    left = [width - len(row.tokens) if padding == "left" else 0 for row in rows]
-
-    def filled(values: list[list[int]], fill: int) -> Tensor:
-        pairs = zip(left, values, strict=True)
-        return torch.tensor([[fill] * pad + v + [fill] * (width - pad - len(v)) for pad, v in pairs])
-
-    offsets = (number * width + pad for number, pad in enumerate(left))
+    source = [
+        number * width + before + place - 1
+        for number, (row, start, before) in enumerate(zip(rows, starts, left, strict=True))
+        for place in range(start, len(row))
+    ]
     return Layout(
-        tokens=filled([row.tokens for row in rows], 0),
-        positions=filled([row.positions for row in rows], 0),
-        segments=filled([row.segments for row in rows], _PAD),
-        source=torch.tensor([o + place for o, row in zip(offsets, rows, strict=True) for place in row.source]),
-        lengths=tuple(length for row in rows for length in row.lengths),
+        tokens=filled(rows),
+        positions=filled([range(len(row)) for row in rows]),
+        mask=filled([[1] * len(row) for row in rows]),
+        source=torch.tensor(source),
+        targets=_targets(completions),
+        lengths=_lengths(completions),
     )
+
+
+def _check(prompt: Tokens, siblings: Sequence[Tokens]) -> None:
+    if not prompt or not all(siblings):
+        raise ValueError("a prompt and each of its completions need at least one token")
+
+
+def _targets(completions: Sequence[Sequence[Tokens]]) -> Tensor:
+    return torch.tensor([token for siblings in completions for completion in siblings for token in completion])
+
+
+def _lengths(completions: Sequence[Sequence[Tokens]]) -> tuple[int, ...]:
+    return tuple(len(completion) for siblings in completions for completion in siblings)

@@ -44,14 +44,14 @@ def update_metrics(stats: Sequence[TokenStats]) -> dict[str, float]:
     metrics = {f"train/{name}": value for name, value in _token_means(stats).items()}
     for task in sorted({row.task for row in stats}):
         own = _token_means([row for row in stats if row.task == task])
-        metrics |= {f"train/{task}/{name}": own[name] for name in ("kl", "entropy", "clip_fraction")}
+        metrics |= {f"train/{task}/{name}": own[name] for name in ("kl", "entropy", "clip_fraction") if name in own}
     return metrics
 
 
 def _token_means(stats: Sequence[TokenStats]) -> dict[str, float]:
     tokens = sum(row.tokens for row in stats)
-    return {
-        "kl": sum(row.kl for row in stats) / tokens,
+    kl = [row.kl for row in stats if row.kl is not None]
+    return ({"kl": sum(kl) / tokens} if kl else {}) | {
         "entropy": sum(row.entropy for row in stats) / tokens,
         "clip_fraction": sum(row.clipped for row in stats) / tokens,
         "logprob_diff_mean": sum(row.difference for row in stats) / tokens,

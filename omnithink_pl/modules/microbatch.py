@@ -24,11 +24,12 @@ MicroBatch = tuple[Part, ...]
 
 @dataclass(frozen=True)
 class _Piece:
-    """A part with the rows that it takes up."""
+    """A part with what it takes up: one packed stretch, or padded rows."""
 
     part: Part
     rows: int
     longest: int
+    packed: bool
 
 
 def split(
@@ -36,14 +37,14 @@ def split(
 ) -> list[MicroBatch]:
     """Divide the completions of a batch, keeping siblings together where they fit.
 
-    With ``share_prompt`` a part is one row of its prompt and its completions, as ``modules.layout.packed``
-    has it; without, every completion is a row with its own prompt. Rows of like length meet in
-    a micro-batch, which saves padding. The result is a function of the lengths alone.
+    With ``share_prompt`` a part is its prompt and its completions, all parts in one row without padding, as
+    ``modules.layout.packed`` has it; without, every completion is a row with its own prompt, and rows of like length
+    meet in a micro-batch, which saves padding. The result is a function of the lengths alone.
 
     Args:
         groups: Tokens of the prompt and of each completion, for every group.
-        token_budget: Most tokens of a micro-batch: its rows times the longest of them. A completion that
-            exceeds it with its prompt goes alone.
+        token_budget: Most tokens of a micro-batch, padding included. A completion that exceeds it with its prompt
+            goes alone.
         share_prompt: Whether a prompt is computed once for the completions of a part.
 
     Returns:
@@ -62,11 +63,13 @@ def split(
     ]
     batches: list[list[_Piece]] = []
     for piece in sorted(pieces, key=lambda piece: -piece.longest):
-        # Longest first. Pieces of one group never meet: whatever joins a cut piece exceeds the budget.
-        if batches and _tokens([*batches[-1], piece]) <= token_budget:
-            batches[-1].append(piece)
-        else:
+        # Longest first. A padded row joins rows of its own length; where nothing is padded, any gap will do.
+        open_batches = batches if share_prompt else batches[-1:]
+        joined = next((batch for batch in open_batches if _joins(piece, batch, token_budget)), None)
+        if joined is None:
             batches.append([piece])
+        else:
+            joined.append(piece)
     return [tuple(piece.part for piece in batch) for batch in batches]
 
 
@@ -77,8 +80,8 @@ def _pieces(group: int, prompt: int, completions: Sequence[int], token_budget: i
         lengths = [completions[index] for index in taken]
         part = Part(group, tuple(sorted(taken)))
         if share_prompt:
-            return _Piece(part, 1, prompt + sum(lengths))
-        return _Piece(part, len(taken), prompt + max(lengths))
+            return _Piece(part, 1, prompt + sum(lengths), packed=True)
+        return _Piece(part, len(taken), prompt + max(lengths), packed=False)
 
     pieces: list[_Piece] = []
     taken: list[int] = []
@@ -90,6 +93,13 @@ def _pieces(group: int, prompt: int, completions: Sequence[int], token_budget: i
     return [*pieces, piece(taken)] if taken else pieces
 
 
+def _joins(piece: _Piece, batch: Sequence[_Piece], token_budget: int) -> bool:
+    strangers = all(other.part.group != piece.part.group for other in batch)
+    return strangers and _tokens([*batch, piece]) <= token_budget
+
+
 def _tokens(pieces: Sequence[_Piece]) -> int:
-    """Size of the padded tensor that holds the pieces."""
+    """Size of the tensor that holds the pieces, padding included."""
+    if all(piece.packed for piece in pieces):
+        return sum(piece.longest for piece in pieces)
     return sum(piece.rows for piece in pieces) * max(piece.longest for piece in pieces)

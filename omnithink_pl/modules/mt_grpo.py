@@ -11,22 +11,25 @@ import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 
+from omnithink_pl.adapter import LoRA, build_policy, check_adapter, without_frozen
 from omnithink_pl.advantage import GroupAdvantage
 from omnithink_pl.correction import ImportanceCorrection
 from omnithink_pl.errors import BadInput
 from omnithink_pl.kl_control import KLController, KLTargets
+from omnithink_pl.modules.checks import check_settings
 from omnithink_pl.modules.collect import Collector
-from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
+from omnithink_pl.modules.failures import FailurePolicy
 from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
-from omnithink_pl.modules.processes import check_processes, gather_rows, own_gradients, sum_gradients
-from omnithink_pl.modules.reference import Anchor, ReferencePolicy
+from omnithink_pl.modules.peers import Peers
+from omnithink_pl.modules.processes import check_processes, clip_gradients, gather_rows, own_gradients, sum_gradients
+from omnithink_pl.modules.reference import Anchor, reference_policy
 from omnithink_pl.modules.rollouts import RolloutPolicy
 from omnithink_pl.modules.scored import ScoredGroup
-from omnithink_pl.modules.stopwatch import Stopwatch
 from omnithink_pl.modules.update import TokenStats, UpdatePlan
 from omnithink_pl.objective import Objective
-from omnithink_pl.policy import load_policy, without_dropout
+from omnithink_pl.policy import without_dropout
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
+from omnithink_pl.sharding import shard
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example
 
@@ -50,7 +53,10 @@ class MultiTaskGRPO(L.LightningModule):
         objective: Clip, ratio and aggregation.
         advantage: How rewards of a group become advantages.
         correction: What to do where the engine's log-probabilities differ from the trainer's.
-        reference: What the KL penalty pulls towards: the ``base`` model, or the policy at the ``stage``'s start.
+        adapter: Train low-rank adapters beside the frozen policy; all of its weights if not given.
+        reference: What the KL penalty pulls towards: the ``base`` model, or the policy at the ``stage``'s start. It
+            costs nothing where every ``beta`` is 0, and no second model where there is an ``adapter``.
+        offload_reference: Keep a second model in the host's memory but while its log-probabilities are computed.
         group_size: Completions per prompt, G.
         temperature: Of sampling; log-probabilities are those at this temperature.
         top_p: Of sampling; below 1, the policy that is trained is the one renormalised over its nucleus.
@@ -59,8 +65,8 @@ class MultiTaskGRPO(L.LightningModule):
         micro_batch_tokens: Tokens of prompts and completions that one forward pass may hold.
         share_prompt: Compute each prompt once for its group; false for models that cannot, which say so.
         max_grad_norm: The gradient is scaled down to this norm.
-        failures: What happens when rewards cannot be computed.
         rollouts: Whether groups without a signal are replaced, and whether the next rollouts wait for rewards.
+        failures: What happens when rewards cannot be computed.
         seed: Of the sampling; comes from ``seed_everything``.
     """
 
@@ -74,7 +80,9 @@ class MultiTaskGRPO(L.LightningModule):
         objective: Objective = Objective(),  # noqa: B008  (frozen)
         advantage: GroupAdvantage = GroupAdvantage(),  # noqa: B008  (frozen)
         correction: ImportanceCorrection = ImportanceCorrection(),  # noqa: B008  (frozen)
+        adapter: LoRA | None = None,
         reference: Anchor = "base",
+        offload_reference: bool = False,
         group_size: int = 8,
         temperature: float = 1.0,
         top_p: float = 1.0,
@@ -83,13 +91,13 @@ class MultiTaskGRPO(L.LightningModule):
         micro_batch_tokens: int = 8192,
         share_prompt: bool = True,
         max_grad_norm: float = 1.0,
-        failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         rollouts: RolloutPolicy = RolloutPolicy(),  # noqa: B008  (frozen)
         kl: KLTargets = KLTargets(),  # noqa: B008  (frozen)
+        failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check(group_size, temperature, updates_per_batch, beta, tasks)
+        check_settings(group_size, temperature, updates_per_batch, beta, tasks)
         self.automatic_optimization = False
         self.engine = engine
         self.tasks = tasks
@@ -98,18 +106,18 @@ class MultiTaskGRPO(L.LightningModule):
         self.policy_name = policy
         self.objective = objective
         self.correction = correction
-        self.anchor = reference
+        self.adapter = adapter
+        self.strict_loading = adapter is None  # a checkpoint of adapters has no frozen weights
+        self.anchor, self.offload_reference = reference, offload_reference
         self.sampling = Sampling(group_size, temperature, top_p, max_tokens)
         self.updates_per_batch = updates_per_batch
         self.micro_batch_tokens = micro_batch_tokens
         self.share_prompt = share_prompt
         self.max_grad_norm = max_grad_norm
-        self.monitor = FailureMonitor(failures)
+        self.peers = Peers()
         self.seed = seed
-        self.watch = Stopwatch()
-        self.collector = Collector(engine, tasks, self.sampling, advantage, self.monitor, seed, self.watch, rollouts)
-        self.steps_done = 0
-        self.updating = False
+        self.collector = Collector(engine, tasks, self.sampling, advantage, failures, seed, self.peers, rollouts)
+        self.steps_done, self.updating = 0, False
         self.last_rollouts: list[ScoredGroup] = []
         self.last_metrics: dict[str, float] = {}
 
@@ -117,21 +125,26 @@ class MultiTaskGRPO(L.LightningModule):
         """Load the policy, and the reference from the same weights, before any checkpoint is restored."""
         if hasattr(self, "model"):
             return
-        self.policy = load_policy(self.policy_name)
+        self.policy = build_policy(self.policy_name, self.adapter, self.seed)
         self.model = without_dropout(self.policy.model).train()
-        self.reference = ReferencePolicy(self.model, self.anchor)
+        mesh = self.device_mesh
+        self.reference = reference_policy(self.model, self.anchor, self.kl.beta, self.offload_reference, mesh)
+        if mesh is not None:
+            shard(self.model, mesh)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The optimiser of the policy's parameters."""
-        return self.optimizer(self.model.parameters())
+        """The optimiser of what is trained."""
+        return self.optimizer(parameter for parameter in self.model.parameters() if parameter.requires_grad)
 
     def on_fit_start(self) -> None:
         """Check every prompt against the context, and hand the policy to the engine."""
         self.check_prompts(self.trainer.datamodule.train)  # type: ignore[attr-defined]
         for examples in self.trainer.datamodule.held_out.values():  # type: ignore[attr-defined]
             self.check_prompts(examples)
-        self.reference.to(self.device)
+        if self.reference is not None:
+            self.reference.to(self.device)
         check_processes(self.trainer.world_size)
+        self.peers.open(self)
         self.engine.attach(self.policy)
         self.collector.attach(self.policy, self.trainer.datamodule)  # type: ignore[attr-defined]
         for task in self.tasks.values():
@@ -154,18 +167,19 @@ class MultiTaskGRPO(L.LightningModule):
 
     def begin_stage(self) -> None:
         """Called before the first step of a stage."""
-        self.reference.begin_stage(self.model)
+        if self.reference is not None:
+            self.reference.begin_stage(self.model)
 
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
         """Generate and score one batch of rollouts, update on it, and report."""
-        self.watch.begin()
+        self.collector.watch.begin()
         rollouts = self.collector.collect(batch, self.steps_done)
         loss, norm, stats = self.update(rollouts)
         self.report(rollouts, loss, norm, stats)
 
     def update(self, rollouts: list[ScoredGroup]) -> tuple[float, float, list[TokenStats]]:
         """Take ``updates_per_batch`` optimiser steps; the last one's loss, gradient norm and statistics."""
-        with self.watch.timed("update"):
+        with self.collector.watch.timed("update"):
             optimizer = self.optimizers()
             plan = UpdatePlan(
                 rollouts,
@@ -179,10 +193,10 @@ class MultiTaskGRPO(L.LightningModule):
             )
             for _ in range(self.updates_per_batch):
                 optimizer.zero_grad()  # type: ignore[union-attr]
-                with own_gradients(self.trainer.model):
+                with self.peers.watching(), own_gradients(self.trainer.model):
                     loss, stats = plan.accumulate(self.model, self.reference, self.manual_backward)
                 sum_gradients(self.model.parameters())
-                norm = float(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm))
+                norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
                 if not math.isfinite(norm) or not math.isfinite(loss):
                     raise TrainingDiverged(
                         f"step {self.steps_done}: loss {loss}, gradient norm {norm}; lower the learning rate "
@@ -198,12 +212,12 @@ class MultiTaskGRPO(L.LightningModule):
         """Log everything about the step, at the number of steps done."""
         rollouts, stats = gather_rows(rollouts), gather_rows(stats)
         tokens = sum(len(c.token_ids) for rollout in rollouts for c in rollout.group.completions)
-        metrics = rollout_metrics(rollouts) | update_metrics(stats) | self.monitor.metrics()
+        metrics = rollout_metrics(rollouts) | update_metrics(stats)
         self.collector.learned(rollouts)
         self.kl.observe(metrics)
         metrics |= self.collector.metrics() | self.kl.metrics() | {"train/loss": loss, "train/grad_norm": norm}
-        metrics |= {f"train/seconds/{phase}": seconds for phase, seconds in self.watch.seconds.items()}
-        metrics["train/tokens_per_second"] = tokens / sum(self.watch.seconds.values())
+        metrics |= {f"train/seconds/{phase}": seconds for phase, seconds in self.collector.watch.seconds.items()}
+        metrics["train/tokens_per_second"] = tokens / sum(self.collector.watch.seconds.values())
         self.last_rollouts, self.last_metrics = rollouts, metrics
         if stats and (
             warning := self.correction.warning(metrics["train/logprob_diff_mean"], metrics["train/logprob_diff_max"])
@@ -211,39 +225,27 @@ class MultiTaskGRPO(L.LightningModule):
             log.warning("step %d: %s", self.steps_done, warning)
         # Not self.log_dict: Lightning would repeat a task's last values in every later step, rounded to
         # float32, and its own steps count optimiser steps.
-        for logger in self.loggers:
-            logger.log_metrics(metrics, step=self.steps_done)
+        with self.peers.watching():
+            for logger in self.loggers:
+                logger.log_metrics(metrics, step=self.steps_done)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the step, the reference policy where it is not the base model, and what has been learned on the way."""
         checkpoint["steps_done"] = self.steps_done
-        checkpoint["reference"] = self.reference.state_dict()
-        checkpoint["failures"] = self.monitor.state_dict()
+        checkpoint["reference"] = {} if self.reference is None else self.reference.state_dict()
+        if self.adapter is not None:
+            checkpoint["state_dict"] = without_frozen(checkpoint["state_dict"], self)
+        checkpoint["failures"] = self.collector.monitor.state_dict()
         checkpoint["kl"] = self.kl.state_dict()
         checkpoint["rollouts"] = self.collector.state_dict(self.steps_done)
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Restore the same."""
         self.steps_done = checkpoint["steps_done"]
-        self.reference.load_state_dict(checkpoint["reference"])
-        self.monitor.load_state_dict(checkpoint["failures"])
+        if self.adapter is not None:
+            check_adapter(checkpoint, self)
+        if self.reference is not None:
+            self.reference.load_state_dict(checkpoint["reference"])
+        self.collector.monitor.load_state_dict(checkpoint["failures"])
         self.kl.load_state_dict(checkpoint["kl"])
         self.collector.load_state_dict(checkpoint["rollouts"])
-
-
-def _check(
-    group_size: int,
-    temperature: float,
-    updates_per_batch: int,
-    beta: dict[str, float],
-    tasks: dict[str, Task],
-) -> None:
-    if group_size < 2:
-        raise BadInput(f"model.group_size is {group_size}; advantages compare completions, so use 2 or more")
-    if temperature <= 0:
-        raise BadInput(f"model.temperature is {temperature}; training samples, so use a positive temperature")
-    if updates_per_batch < 1:
-        raise BadInput(f"model.updates_per_batch is {updates_per_batch}; use 1 or more")
-    for name in tasks:
-        if name not in beta:
-            raise BadInput(f"model.beta has no entry for the task {name!r}; give one, such as {name}: 0.01")

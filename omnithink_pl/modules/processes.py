@@ -10,6 +10,10 @@ import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
+from omnithink_pl.sharding import full
+
+BUCKET = 64 << 20  # bytes; above some tens of MiB a network is as fast as it gets
+
 T = TypeVar("T")
 N = TypeVar("N", int, float)
 
@@ -20,7 +24,7 @@ def process_count() -> int:
 
 
 def process_rank() -> int:
-    """Which of them this one is, from 0."""
+    """The number of this process among them, from 0."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
@@ -58,16 +62,50 @@ def own_gradients(model: object) -> AbstractContextManager[None]:
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Make every process's gradient that of the whole batch.
 
-    The loss of a batch is the sum of the losses of its parts, so gradients are summed, not averaged.
+    The loss of a batch is the sum of the losses of its parts, so gradients are summed, not averaged; token-weighted
+    means over the whole batch are in the losses' weights already. Those of a sharded model have been summed by its
+    backward pass. Tensors go together, about ``BUCKET`` bytes at a time: a network is slow at many small messages.
     """
     if process_count() == 1:
         return
+    bucket: list[torch.Tensor] = []
     for parameter in parameters:
-        if not parameter.requires_grad:
+        if not parameter.requires_grad or hasattr(parameter, "full_tensor"):
             continue
         if parameter.grad is None:  # no completion of this process could be scored
             parameter.grad = torch.zeros_like(parameter)
-        dist.all_reduce(parameter.grad)
+        if bucket and (
+            bucket[0].dtype != parameter.grad.dtype
+            or sum(one.nbytes for one in bucket) + parameter.grad.nbytes > BUCKET
+        ):
+            _sum_together(bucket)
+            bucket = []
+        bucket.append(parameter.grad)
+    _sum_together(bucket)
+
+
+def _sum_together(gradients: Sequence[torch.Tensor]) -> None:
+    if not gradients:
+        return
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    for gradient, part in zip(gradients, flat.split([one.numel() for one in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+def clip_gradients(parameters: Iterable[torch.nn.Parameter], largest: float) -> float:
+    """Scale all gradients down together until their norm is at most ``largest``; the norm before, in every process."""
+    norm = torch.nn.utils.clip_grad_norm_(parameters, largest)
+    return float(full(norm))
+
+
+def most_of_processes(number: int, device: torch.device) -> int:
+    """The largest of the processes' numbers."""
+    if process_count() == 1:
+        return number
+    largest = torch.tensor(number, device=device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest)
 
 
 def gather_rows(rows: list[T]) -> list[T]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from omnithink_pl.correction import ImportanceCorrection
+from omnithink_pl.modules.company import in_company
 from omnithink_pl.modules.forward import TokenLogprobs, token_logprobs
 from omnithink_pl.modules.microbatch import split
 from omnithink_pl.modules.processes import sum_over_processes
@@ -38,7 +39,7 @@ class Portion:
         sampled: ``[N, T]`` log-probabilities as the sampler gave them, 0 where padded.
         stale: ``[N]`` whether an earlier policy sampled it.
         old: ``[N, T]`` log-probabilities of the policy that sampled; set by the first update.
-        reference: ``[N, T]`` log-probabilities of the reference policy; set by the first update.
+        reference: ``[N, T]`` log-probabilities of the reference policy, if there is one; set by the first update.
         importance: ``[N, T]`` weight of each token for having been drawn by the sampler, before its cap; likewise.
     """
 
@@ -62,7 +63,7 @@ class TokenStats:
     Args:
         task: Name of the task.
         tokens: Tokens summed over.
-        kl: Sum of the estimate of D_KL(pi || pi_ref), nats.
+        kl: Sum of the estimate of D_KL(pi || pi_ref), nats; ``None`` without a reference.
         entropy: Sum of the policy's entropy, nats.
         clipped: Number of tokens whose ratio the clip held back.
         difference: Sum of the absolute difference between sampler's and trainer's log-probabilities.
@@ -74,7 +75,7 @@ class TokenStats:
 
     task: str
     tokens: float
-    kl: float
+    kl: float | None
     entropy: float
     clipped: float
     difference: float
@@ -147,34 +148,39 @@ class UpdatePlan:
     def accumulate(
         self,
         model: PreTrainedModel,
-        reference: ReferencePolicy,
+        reference: ReferencePolicy | None,
         backward: Callable[[Tensor], None],
     ) -> tuple[float, list[TokenStats]]:
         """Add the gradient of the whole batch's loss to the parameters.
 
         Args:
             model: The policy.
-            reference: What the KL penalty pulls towards.
+            reference: What the KL penalty pulls towards; ``None`` where no task has a penalty.
             backward: Called with the loss of each micro-batch.
 
         Returns:
             The loss of the batch, over all processes, and one row of statistics per completion of this one.
         """
+        self._refer(reference)
+        with in_company(model, len(self.portions), backward):
+            loss, stats = self._passes(model, backward)
+        (whole,) = sum_over_processes([loss], self.device)
+        return whole, stats
+
+    def _passes(self, model: PreTrainedModel, backward: Callable[[Tensor], None]) -> tuple[float, list[TokenStats]]:
+        """Forward and backward of each micro-batch: this process's part of the loss, and statistics."""
         loss, stats = 0.0, []
         for portion in self.portions:
             now = self._logprobs(model, portion, self.sampling.top_p)
-            if portion.old is None or portion.reference is None or portion.importance is None:
+            if portion.old is None or portion.importance is None:
                 # Where all weights are still those that sampled, pi_old is the trainer's own view of them; where
                 # they are gone, only the sampler's is left.
                 portion.old = torch.where(portion.stale[:, None], portion.sampled, now.logprobs.detach())
                 portion.importance = self.correction(portion.old, portion.sampled, now.mask)
-                with torch.no_grad():
-                    # The whole of the reference's distribution: a nucleus of its own could leave the token out.
-                    portion.reference = self._logprobs(reference.model, portion, top_p=1.0).logprobs
             terms = self.objective(
                 now.logprobs,
                 portion.old,
-                portion.reference,
+                now.logprobs.detach() if portion.reference is None else portion.reference,
                 now.mask,
                 portion.advantages,
                 portion.beta,
@@ -184,8 +190,16 @@ class UpdatePlan:
             backward(terms.loss)
             loss += float(terms.loss.detach())
             stats += _token_stats(portion, now, terms, self.correction)
-        (whole,) = sum_over_processes([loss], self.device)
-        return whole, stats
+        return loss, stats
+
+    def _refer(self, reference: ReferencePolicy | None) -> None:
+        """Compute the reference for the whole batch at once: it may have to be fetched, or be the policy itself."""
+        if reference is None or all(portion.reference is not None for portion in self.portions):
+            return
+        with torch.no_grad(), reference.active() as model, in_company(model, len(self.portions)):
+            for portion in self.portions:
+                # The whole of the reference's distribution: a nucleus of its own could leave the token out.
+                portion.reference = self._logprobs(model, portion, top_p=1.0).logprobs
 
     def _logprobs(self, model: PreTrainedModel, portion: Portion, top_p: float) -> TokenLogprobs:
         return token_logprobs(
@@ -216,7 +230,9 @@ def _token_stats(
     }
     sums = torch.stack([column.double().sum(dim=1) for column in columns.values()], dim=1).tolist()
     largest = difference.abs().amax(dim=1).tolist()
+    # Without a reference the estimate stands for nothing.
+    known = {} if portion.reference is not None else {"kl": None}
     return [
-        TokenStats(task=task, difference_max=most, **dict(zip(columns, row, strict=True)))
+        TokenStats(task=task, difference_max=most, **(dict(zip(columns, row, strict=True)) | known))
         for task, row, most in zip(portion.tasks, sums, largest, strict=True)
     ]

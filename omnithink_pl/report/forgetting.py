@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -29,7 +31,9 @@ def forgetting_figure(matrix: ScoreMatrix, kind: Kind = "sampled") -> Figure:
     with figure(1.8 + 1.1 * (len(lost) + 1), 4.0) as (drawn, axes):
         values = [*lost.values(), mean(lost)]
         colours = [FORGOTTEN if value > 0 else LEARNED for value in lost.values()]
-        axes.bar([*lost, "mean"], values, width=0.62, color=[*colours, NEUTRAL])
+        axes.bar(
+            [*lost, "mean"], [0.0 if isnan(value) else value for value in values], width=0.62, color=[*colours, NEUTRAL]
+        )
         axes.vlines(range(len(lost)), lows, highs, color=INK, lw=1.3)
         for x, (value, low, high) in enumerate(zip(values, [*lows, values[-1]], [*highs, values[-1]], strict=True)):
             _number(axes, x, value, high if value > 0 else low)
@@ -46,6 +50,9 @@ def forgetting_figure(matrix: ScoreMatrix, kind: Kind = "sampled") -> Figure:
 
 def _number(axes: Axes, x: int, value: float, end: float) -> None:
     """The value, just beyond the end of its interval."""
+    if isnan(value):
+        axes.text(x, 0, "not\nmeasured", ha="center", va="bottom", color=INK, fontsize=8)
+        return
     side = 1 if value > 0 else -1
     axes.annotate(
         f"{round(value):+d}" if round(value) else "0",

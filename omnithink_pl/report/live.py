@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from omnithink_pl.report.pace import clock
+from omnithink_pl.report.score_table import percent
 
 # Label and format of the metrics worth a glance, in this order.
 _GLANCE = {
@@ -48,7 +49,7 @@ class Snapshot:
         stage_name: Its tasks.
         steps: Finished steps.
         total: Steps of all stages.
-        phase: ``training``, or ``evaluating math``.
+        phase: ``training`` or ``evaluating``.
         elapsed: Seconds since the fit began.
         left: Seconds that remain; ``None`` if unknown.
         seconds_per_step: Present pace; ``None`` if unknown.
@@ -111,7 +112,7 @@ def _task_table(tasks: Mapping[str, TaskView]) -> Table:
         table.add_column(name, justify="right", min_width=8)
     table.add_column("  held-out score", no_wrap=True, overflow="ellipsis")
     for task, view in tasks.items():
-        scores = " → ".join(f"{100 * score:.0f}" for score in view.scores)
+        scores = " → ".join(percent(score) for score in view.scores)
         table.add_row(task, _number(view.latest), _number(view.average), f"  {scores}")
     return table
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from omnithink_pl.report.score_table import percent
 from omnithink_pl.report.style import INK, figure
 from omnithink_pl.transfer import Kind, ScoreMatrix, mean_scores
 
@@ -30,10 +32,11 @@ def score_matrix_figure(matrix: ScoreMatrix, trained: Sequence[Sequence[str]], k
         for y, row in enumerate(matrix.rows):
             for x, task in enumerate(tasks):
                 low, high = row[task].interval(kind)
-                _cell(axes, x, y, row[task].value(kind), f"{100 * low:.0f} to {100 * high:.0f}")
+                _cell(axes, x, y, row[task].value(kind), f"{percent(low)} to {percent(high)}")
                 if y > 0 and task in trained[y - 1]:
                     axes.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, fill=False, ec=INK, lw=2, zorder=3))
-            _cell(axes, len(tasks) + _GAP, y, means[y], f"{100 * (means[y] - means[0]):+.0f}" if y else "")
+            change = 100 * (means[y] - means[0])
+            _cell(axes, len(tasks) + _GAP, y, means[y], f"{change:+.0f}" if y else "")
         _frame(axes, [*tasks, "mean"], [_label(name) for name in matrix.labels])
         how = "sampled at temperature 1" if kind == "sampled" else "greedy"
         axes.set_title(f"Score in percent, {how}")
@@ -49,10 +52,12 @@ def score_matrix_figure(matrix: ScoreMatrix, trained: Sequence[Sequence[str]], k
 def _cell(axes: Axes, x: float, y: int, value: float, note: str) -> None:
     from matplotlib import colormaps
 
-    colour = colormaps["Blues"](0.08 + 0.82 * value)
-    ink = "white" if value > 0.6 else INK
+    measured = not isnan(value)
+    colour = colormaps["Blues"](0.08 + 0.82 * value) if measured else "white"
+    ink = "white" if measured and value > 0.6 else INK
+    note = note if measured else "not measured"
     axes.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, color=colour, lw=0))
-    axes.text(x, y - 0.08, f"{100 * value:.0f}", ha="center", va="center", color=ink, fontsize=13, weight="bold")
+    axes.text(x, y - 0.08, percent(value), ha="center", va="center", color=ink, fontsize=13, weight="bold")
     axes.text(x, y + 0.27, note, ha="center", va="center", color=ink, fontsize=7.5)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from math import isnan
+
 from rich.table import Table
 from rich.text import Text
 
 from omnithink_pl.transfer import Change, ScoreMatrix, TaskScore, difference, forgetting, mean, mean_scores
 
 TITLE = "Score in percent, sampled at temperature 1"
+UNMEASURED = "-"
 LEGEND = """\
+- not measured: no completion could be scored, so there is no mean either
 ▲ ▼ change since the base beyond its 95 % interval, △ ▽ within it
 forgotten: base - last row, in points; below 0 is learned"""
 
@@ -42,7 +46,8 @@ def evaluation_line(matrix: ScoreMatrix) -> str:
     means, base, last = mean_scores(matrix), matrix.rows[0], matrix.rows[-1]
     pairs = [(task, base[task].sampled, last[task].sampled) for task in matrix.tasks]
     parts = [
-        f"{name} {_percent(now)}" + (f" ({_points(now - before)})" if len(matrix.rows) > 1 else "")
+        f"{name} {percent(now)}"
+        + (f" ({_points(now - before)})" if len(matrix.rows) > 1 and not isnan(now - before) else "")
         for name, before, now in [*pairs, ("mean", means[0], means[-1])]
     ]
     return f"{row_name(matrix.labels[-1])}: " + "  ".join(parts)
@@ -56,28 +61,31 @@ def row_name(label: str) -> str:
 
 def _cell(base: TaskScore, score: TaskScore, index: int) -> Text:
     if index == 0:
-        return Text(f"{_percent(score.sampled)}  ")
+        return Text(f"{percent(score.sampled)}  ")
     arrow, style = _arrow(difference(base, score))
-    return Text.assemble(f"{_percent(score.sampled)} ", (arrow, style))
+    return Text.assemble(f"{percent(score.sampled)} ", (arrow, style))
 
 
 def _mean_cell(means: list[float], index: int) -> Text:
     change = f" {_points(means[index] - means[0]):>4}" if index else " " * 5
-    return Text(_percent(means[index]) + change, style="bold")
+    return Text(percent(means[index]) + change, style="bold")
 
 
 def _arrow(change: Change) -> tuple[str, str]:
-    if change.value == 0:
+    if change.value == 0 or isnan(change.value):
         return " ", ""
     if change.low <= 0 <= change.high:
         return ("△" if change.value > 0 else "▽"), "dim"
     return ("▲", "bold green") if change.value > 0 else ("▼", "bold red")
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.0f}"
+def percent(value: float) -> str:
+    """A score in percent, or the sign for one that was not measured."""
+    return UNMEASURED if isnan(value) else f"{100 * value:.0f}"
 
 
 def _points(value: float) -> str:
+    if isnan(value):
+        return UNMEASURED
     points = round(100 * value)
     return f"{points:+d}" if points else "0"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, final
 from omnithink_pl.rewards.answer import BAD_REFERENCE, NO_ANSWER, answer_segment
 from omnithink_pl.rewards.base import Reward
 from omnithink_pl.rewards.cache import OutcomeCache
-from omnithink_pl.sandbox.base import RunOutcome
+from omnithink_pl.sandbox.base import MeasuredSandbox, RunOutcome
 from omnithink_pl.types import Outcome, UnitTests
 
 if TYPE_CHECKING:
@@ -50,6 +50,11 @@ class CodeReward(Reward):
         outcomes = iter(self._cache.look_up(jobs, self._run))
         return [[item if isinstance(item, Outcome) else next(outcomes) for item in row] for row in items]
 
+    def metrics(self) -> dict[str, float]:
+        """How fast the sandbox worked, as ``sandbox/...``; empty where every verdict was remembered."""
+        measured = self.sandbox.metrics() if isinstance(self.sandbox, MeasuredSandbox) else {}
+        return {f"sandbox/{name}": value for name, value in measured.items()}
+
     def close(self) -> None:
         """End the sandbox's processes."""
         self.sandbox.close()
@@ -65,7 +70,7 @@ def _job(example: Example, text: str) -> tuple[str, UnitTests] | Outcome:
     if not tests.functional.strip() and (not tests.inputs or len(tests.inputs) != len(tests.outputs)):
         return Outcome.undefined(BAD_REFERENCE)
     segment = answer_segment(text)
-    return Outcome.undefined(NO_ANSWER) if segment is None else (extract_program(segment), tests)
+    return Outcome.undefined(NO_ANSWER) if segment is None else (tests.prelude + extract_program(segment), tests)
 
 
 def extract_program(segment: str) -> str:

@@ -12,6 +12,8 @@ _SYMBOLS = re.compile(r"[\d\\^_+*/=<>(){}|]")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\{([^{}\\]*)\}")
 _LETTER = re.compile(r"\(?([A-Z])\)?", re.ASCII)
 _PLAIN = re.compile(r"[^\W\d_]+(?:[ ,'-]+[^\W\d_]+)*")
+_SCIENTIFIC = re.compile(r"([+-]?\d+(?:\.\d*)?)[eE]([+-]?\d+)", re.ASCII)
+TIMES_TEN = r"\times 10^{"
 LONGEST, DEEPEST = 1000, 40
 
 
@@ -29,6 +31,16 @@ def final_expression(text: str) -> str:
         if text.startswith(left) and text.endswith(right) and len(text) > len(left + right):
             text = text[len(left) : -len(right)].strip()
     return text
+
+
+def as_power_of_ten(text: str) -> str:
+    r"""``7e-8`` as ``7 \times 10^{-8}``, and anything else as it is.
+
+    A parser of LaTeX reads ``7e-8`` as seven times Euler's number less eight. So it may be meant: this is only for
+    golds that are known to be measurements, and for answers to those.
+    """
+    match = _SCIENTIFIC.fullmatch(text)
+    return f"{match[1]} {TIMES_TEN}{int(match[2])}}}" if match else text
 
 
 def is_mathematical(text: str) -> bool:

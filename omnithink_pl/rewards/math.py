@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, final
 from omnithink_pl.rewards.answer import BAD_REFERENCE, NO_ANSWER, extract_answer
 from omnithink_pl.rewards.base import Reward
 from omnithink_pl.rewards.cache import OutcomeCache
-from omnithink_pl.rewards.expression import as_words, compare_numbers, final_expression, is_mathematical
+from omnithink_pl.rewards.expression import (
+    TIMES_TEN,
+    as_power_of_ten,
+    as_words,
+    compare_numbers,
+    final_expression,
+    is_mathematical,
+)
 from omnithink_pl.sandbox.pool import Lost, WorkerPool
 from omnithink_pl.types import Outcome
 
@@ -105,5 +112,7 @@ def _pair(example: Example, text: str) -> tuple[str, str] | Outcome:
         return Outcome.of(as_words(answer) == words)
     if not is_mathematical(answer):
         return Outcome.undefined("unparseable answer")
+    if TIMES_TEN in gold:
+        answer = as_power_of_ten(answer)
     equal = compare_numbers(gold, answer)
     return (gold, answer) if equal is None else Outcome.of(equal)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from omnithink_pl.judge.base import Judge, Preference
     from omnithink_pl.policy import Policy
     from omnithink_pl.rollout.base import RolloutEngine
-    from omnithink_pl.types import Group
+    from omnithink_pl.types import Group, Message
 
 
 @final
@@ -22,7 +22,7 @@ class WritingReward(Reward):
     """1 for a win against the reference, 0.5 for a tie, 0 for a loss (the paper, section 4.4).
 
     Undefined without an answer segment or with an empty reference; failed where the judge could
-    not say.
+    not say. In a conversation of several turns the reference is one too, and the last answer is judged.
 
     Args:
         judge: Compares two answers to one prompt.
@@ -71,7 +71,30 @@ def _comparison(group: Group, text: str) -> Comparison | Outcome:
     answer = extract_answer(text)
     if answer is None:
         return Outcome.undefined(NO_ANSWER)
-    return Comparison(group.example.question, answer, reference)
+    turns = sum(message["role"] == "user" for message in group.example.messages)
+    if turns > 1:
+        answer = transcript(group.example.messages, answer)
+    return Comparison(group.example.question, answer, reference, max(turns, 1))
+
+
+def transcript(messages: Sequence[Message], answer: str) -> str:
+    """A conversation as a judge reads it: without its system prompt, and answers without thinking.
+
+    Args:
+        messages: Up to the last question.
+        answer: The last answer.
+    """
+    said = [
+        f"{'Question' if message['role'] == 'user' else 'Answer'}: {_spoken(message)}"
+        for message in messages
+        if message["role"] != "system"
+    ]
+    return "\n\n".join([*said, f"Answer: {answer}"])
+
+
+def _spoken(message: Message) -> str:
+    answer = extract_answer(message["content"]) if message["role"] == "assistant" else None
+    return message["content"] if answer is None else answer
 
 
 def _outcome(verdict: Preference | JudgeUnavailable) -> Outcome:

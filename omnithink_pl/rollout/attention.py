@@ -54,12 +54,12 @@ def grouped_attention(
 
 @contextmanager
 def decoding_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model on the CPU that uses ``sdpa`` decode with ``grouped_attention`` for the while.
+    """Let a model on the CPU that uses ``sdpa``, packed or not, decode with ``grouped_attention`` for the while.
 
     Other models and devices are left as they are. Inside, only forwards of a single new token are allowed.
     """
     own = model.config._attn_implementation
-    if own != "sdpa" or model.device.type != "cpu":
+    if not own.endswith("sdpa") or model.device.type != "cpu":
         yield
         return
     AttentionInterface.register(NAME, grouped_attention)

@@ -10,6 +10,7 @@ import torch
 
 from omnithink_pl.rollout.base import check_prompts
 from omnithink_pl.rollout.decoding import decode
+from omnithink_pl.sharding import whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +59,7 @@ class TransformersEngine:
             raise RuntimeError("TransformersEngine.generate before attach; call attach(policy) once")
         check_prompts(prompts, sampling, self._policy.context)
         drawn: list[list[Completion]] = [[] for _ in prompts]
-        with torch.no_grad(), _eval_mode(self._policy.model):
+        with torch.no_grad(), _eval_mode(self._policy.model), whole(self._policy.model):
             for rows, first in self._chunks(prompts, sampling.n):
                 noise = draw_noise([seeds[row] for row in rows], sampling)[:, first : first + self.batch_rows]
                 for place, completions in decode(self._policy, [prompts[row] for row in rows], noise, sampling):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from omnithink_pl.types import UnitTests
@@ -56,4 +56,13 @@ class Sandbox(Protocol):
 
     def close(self) -> None:
         """End all processes. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class MeasuredSandbox(Sandbox, Protocol):
+    """A sandbox that knows how fast it works."""
+
+    def metrics(self) -> dict[str, float]:
+        """What it measured since it was last asked, by name."""
         ...

@@ -10,10 +10,8 @@ import queue
 import threading
 import time
 import weakref
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, final
 
@@ -22,8 +20,9 @@ from omnithink_pl.sandbox.box import Box, BoxLost
 from omnithink_pl.sandbox.inside.confine import Limits
 from omnithink_pl.sandbox.pair import Pair
 from omnithink_pl.sandbox.selftest import leaks
+from omnithink_pl.sandbox.throughput import Throughput
 from omnithink_pl.sandbox.tiers import Plan, Tier, missing, plans
-from omnithink_pl.sandbox.unit_tests import parse_tests
+from omnithink_pl.sandbox.unit_tests import lacking_packages, parse_tests
 from omnithink_pl.types import UnitTests
 
 log = logging.getLogger(__name__)
@@ -31,26 +30,6 @@ _CURE = (
     "No program is run. Cure: as root, apt-get install bubblewrap libseccomp2; in a container, permit user namespaces "
     "or use a kernel with Landlock. Only where the whole machine may be lost: allow_unsafe: true."
 )
-
-
-@dataclass
-class Throughput:
-    """What a sandbox has done so far.
-
-    Args:
-        programs: Programs judged.
-        seconds: Time spent, summed over workers.
-        outcomes: How often each outcome occurred.
-    """
-
-    programs: int = 0
-    seconds: float = 0.0
-    outcomes: Counter[str] = field(default_factory=Counter)
-
-    def __str__(self) -> str:
-        each = self.seconds / max(1, self.programs) * 1000
-        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.most_common())
-        return f"{self.programs} programs in {self.seconds:.1f} s of all workers, {each:.0f} ms each: {outcomes}"
 
 
 @final
@@ -92,7 +71,6 @@ class HardenedSandbox:
             raise ValueError(f"output_kb: {output_kb} is too small; use more than 0")
         if tier not in {"auto", "bubblewrap", "landlock"}:
             raise ValueError(f"tier: {tier!r} is none of auto, bubblewrap, landlock")
-        self.throughput = Throughput()
         self._tier, self._allow_unsafe, self._packages = tier, allow_unsafe, tuple(packages)
         self._limits = Limits(memory_mb)
         self._cpus, self._numbers = cpus, itertools.count(os.getpid())
@@ -104,6 +82,7 @@ class HardenedSandbox:
     def _begin(self) -> None:
         """Start afresh: in a new sandbox, and in a process forked from that which made it, whose boxes it shares."""
         self._owner = os.getpid()
+        self.throughput = Throughput()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._pairs = [self._new_pair() for _ in range(self._workers)]
@@ -138,18 +117,10 @@ class HardenedSandbox:
             RuntimeError: If there is no safe way to run programs.
         """
         tests = parse_tests(tests)
+        if lacking := lacking_packages(tests, self._packages):
+            return Verdict(RunOutcome.REFUSED, 0, 1, f"no package {', '.join(lacking)} in the sandbox")
         _ = self.tier
-        started = time.monotonic()
-        pair = self._idle.get()
-        try:
-            verdict = self._attempt(pair, program, tests)
-        finally:
-            self._idle.put(pair)
-        with self._lock:
-            self.throughput.programs += 1
-            self.throughput.seconds += time.monotonic() - started
-            self.throughput.outcomes[verdict.outcome.value] += 1
-        return verdict
+        return self._run(program, tests, time.monotonic())
 
     def run_all(self, jobs: Sequence[tuple[str, UnitTests]]) -> list[Verdict]:
         """Run each (program, tests) and return a verdict each, in order.
@@ -162,19 +133,20 @@ class HardenedSandbox:
         """
         if not jobs:
             return []
-        started, _ = time.monotonic(), self.tier
+        jobs, _ = [(program, parse_tests(tests)) for program, tests in jobs], self.tier
         with ThreadPoolExecutor(len(self._pairs)) as threads:
-            futures = [threads.submit(self.run, program, tests) for program, tests in jobs]
+            futures = [threads.submit(self._run, program, tests, time.monotonic()) for program, tests in jobs]
             try:
-                verdicts = [future.result() for future in futures]
+                return [future.result() for future in futures]
             except BaseException:
                 for future in futures:
                     future.cancel()
                 self.cancel()
                 raise
-        seconds = time.monotonic() - started
-        log.debug("%d programs in %.2f s, %.0f a second", len(jobs), seconds, len(jobs) / seconds)
-        return verdicts
+
+    def metrics(self) -> dict[str, float]:
+        """How fast it worked since this was last asked, by name; empty if it did not."""
+        return self.throughput.metrics()
 
     def cancel(self) -> None:
         """From any thread: end the programs that run; their verdict is ``REFUSED``."""
@@ -197,6 +169,15 @@ class HardenedSandbox:
         if self.throughput.programs:
             log.info("Sandbox: %s", self.throughput)
         self.cancel()
+
+    def _run(self, program: str, tests: UnitTests, since: float) -> Verdict:
+        pair = self._idle.get()
+        try:
+            with self.throughput.working(since) as verdicts:
+                verdicts.append(self._attempt(pair, program, tests))
+        finally:
+            self._idle.put(pair)
+        return verdicts[0]
 
     def _attempt(self, pair: Pair, program: str, tests: UnitTests) -> Verdict:
         """A box that is lost is replaced, and the program tried once more."""

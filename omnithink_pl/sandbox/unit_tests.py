@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -46,6 +47,11 @@ def parse_tests(tests: UnitTests | Mapping[str, Any] | str) -> UnitTests:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else "\n".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def lacking_packages(tests: UnitTests, packages: Collection[str]) -> list[str]:
+    """What tests need that is neither Python's own nor among the packages."""
+    return [name for name in tests.packages if name not in sys.stdlib_module_names and name not in packages]
 
 
 def same_output(output: str, expected: str) -> bool:

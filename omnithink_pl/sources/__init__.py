@@ -3,7 +3,20 @@
 from omnithink_pl.sources.base import Source, Split
 from omnithink_pl.sources.code_r1 import CodeR1
 from omnithink_pl.sources.creative_writing import CreativeWritingShareGPT
+from omnithink_pl.sources.curated import CuratedSource
+from omnithink_pl.sources.curation import Curation
 from omnithink_pl.sources.openr1_math import OpenR1Math
+from omnithink_pl.sources.overlap import Benchmark
 from omnithink_pl.sources.supergpqa import SuperGPQA
 
-__all__ = ["CodeR1", "CreativeWritingShareGPT", "OpenR1Math", "Source", "Split", "SuperGPQA"]
+__all__ = [
+    "Benchmark",
+    "CodeR1",
+    "CreativeWritingShareGPT",
+    "CuratedSource",
+    "Curation",
+    "OpenR1Math",
+    "Source",
+    "Split",
+    "SuperGPQA",
+]

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, final
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, ClassVar, final
 
 from omnithink_pl.embedded import code
-from omnithink_pl.sources.base import Source, Split
-from omnithink_pl.sources.rows import load_rows, unusable
+from omnithink_pl.sandbox.unit_tests import parse_tests
+from omnithink_pl.sources.curated import CuratedSource
+from omnithink_pl.sources.draw import all_usable
 from omnithink_pl.types import Example, UnitTests
 
 if TYPE_CHECKING:
+    from omnithink_pl.sources.base import Split
+    from omnithink_pl.sources.draw import Check
     from omnithink_pl.sources.rows import Row
-
-COLUMNS = ("task_id", "prompt", "entry_point", "reward_model")
 
 
 @final
-class CodeR1(Source):
-    r"""ganler/code-r1-12k (no licence declared), or miniature rows of its shape.
+class CodeR1(CuratedSource):
+    r"""ganler/code-r1-12k (no licence declared; 12,458 training rows), or miniature rows of its shape.
 
     A row: ``{"task_id": "...", "prompt": [{"role": "system", ...}, {"role": "user", "content": "Write f(x)..."}],
     "entry_point": "f", "test": "...", "completion": "...", "examples": [{"input": "3", "output": "8"}],
@@ -26,42 +29,60 @@ class CodeR1(Source):
     "reward_model": {"ground_truth": "{\"functional\": \"def check(candidate): ...\"}", "style": "rule"},
     "extra_info": {"dataset": "...", "index": 0, "prompt": "...", "reference": "...", "split": "train"}}``.
     ``ground_truth`` is JSON: ``functional`` asserts, or ``inputs`` and ``outputs`` of a program.
-    The row's own system prompt is dropped in favour of the task's.
-
-    Args:
-        path: ``embedded``, a local file or directory, or a hub id.
+    The row's own system prompt is dropped in favour of the task's. The paper drops prompts over 1024 tokens.
     """
 
-    def __init__(self, path: str = "embedded") -> None:
-        self.path = path
+    columns: ClassVar[tuple[str, ...]] = ("task_id", "prompt", "entry_point", "reward_model")
 
-    def examples(self, task: str, split: Split) -> list[Example]:
-        """Every problem of a split.
+    def embedded_rows(self, split: Split) -> list[Row]:
+        """Miniature rows of the same schema."""
+        return code.rows(split)
 
-        Raises:
-            BadInput: If a row has no unit tests.
-        """
-        rows = load_rows(self.path, split, COLUMNS, code.rows, lambda row: str(row["task_id"]))
-        return [self._example(task, index, row) for index, row in enumerate(rows)]
+    def uid(self, row: Row) -> str:
+        """The row's own."""
+        return str(row["task_id"])
 
-    def _example(self, task: str, index: int, row: Row) -> Example:
-        tests = self._tests(index, row)
-        questions = [message["content"] for message in row["prompt"] if message["role"] == "user"]
-        return Example(task, str(row["task_id"]), "\n".join(questions), tests)
+    def question(self, row: Row) -> str:
+        """What the user says."""
+        return "\n".join(message["content"] or "" for message in row["prompt"] if message["role"] == "user")
 
-    def _tests(self, index: int, row: Row) -> UnitTests:
-        source, column = f"CodeR1({self.path})", "reward_model.ground_truth"
-        try:
-            truth = json.loads(row["reward_model"]["ground_truth"])
-        except json.JSONDecodeError as error:
-            raise unusable(source, index, row["task_id"], column, f"it is no JSON ({error}); drop the row") from error
-        tests = UnitTests(
-            inputs=tuple(truth.get("inputs", ())),
-            outputs=tuple(truth.get("outputs", ())),
-            functional=truth.get("functional", ""),
-            entry_point=row["entry_point"] or "",
-        )
-        if not tests.functional and not (tests.inputs and len(tests.inputs) == len(tests.outputs)):
-            cure = "it needs 'functional' asserts, or as many 'inputs' as 'outputs'; drop the row"
-            raise unusable(source, index, row["task_id"], column, cure)
-        return tests
+    def identity(self, row: Row) -> str:
+        """The problem."""
+        return self.question(row)
+
+    def category(self, row: Row) -> str:
+        """Which of the two kinds the tests are."""
+        tests = _tests(row)
+        return "unusable" if isinstance(tests, str) else "function" if tests.functional else "program"
+
+    def selection(self) -> Mapping[str, Callable[[Row], bool]]:
+        """Everything is wanted."""
+        return {}
+
+    def defect(self, row: Row) -> tuple[str, str] | None:
+        """A question and unit tests are needed."""
+        if not self.question(row).strip():
+            return "prompt", "it has no user's message; give it one or drop the row"
+        tests = _tests(row)
+        return ("reward_model.ground_truth", tests) if isinstance(tests, str) else None
+
+    def checking(self) -> AbstractContextManager[Check]:
+        """Tests are not run here."""
+        return nullcontext(all_usable)
+
+    def example(self, task: str, row: Row) -> Example:
+        """The problem with its tests."""
+        tests = _tests(row)
+        assert isinstance(tests, UnitTests)  # ``defect`` lets no other row through
+        return Example(task, self.uid(row), self.question(row), tests)
+
+
+def _tests(row: Row) -> UnitTests | str:
+    """The unit tests of a row, or what is wrong with them and the cure."""
+    try:
+        tests = parse_tests(json.loads(row["reward_model"]["ground_truth"]) | {"entry_point": row["entry_point"]})
+    except (ValueError, TypeError) as error:
+        return f"it is not the JSON of unit tests ({error}); drop the row"
+    if not tests.functional.strip() and not tests.inputs:
+        return "it has no tests, so that any program would pass; give it some or drop the row"
+    return tests

@@ -2,63 +2,80 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, ClassVar, final
 
 from omnithink_pl.embedded import writing
 from omnithink_pl.embedded.partition import uid_of
-from omnithink_pl.sources.base import Source, Split
-from omnithink_pl.sources.rows import load_rows, unusable
+from omnithink_pl.sources.curated import CuratedSource
+from omnithink_pl.sources.draw import all_usable
 from omnithink_pl.types import Example
 
 if TYPE_CHECKING:
+    from omnithink_pl.sources.base import Split
+    from omnithink_pl.sources.draw import Check
     from omnithink_pl.sources.rows import Row
 
 HUMAN = ("human", "user")
 ASSISTANT = ("gpt", "assistant")
-COLUMNS = ("conversations",)
 
 
 @final
-class CreativeWritingShareGPT(Source):
+class CreativeWritingShareGPT(CuratedSource):
     """Nitral-AI/Creative_Writing-ShareGPT (licence "other"), or miniature rows of its shape.
 
     A row: ``{"conversations": [{"from": "human", "value": "Write three sentences about Mia..."},
     {"from": "gpt", "value": "One day Mia ..."}]}``, sometimes with a leading ``system`` turn.
-    Only conversations of one turn are kept; their reply is the reference. Rows have no
+    Only conversations of one turn are kept; their reply is the reference. The paper uses 6,650. Rows have no
     identity of their own: it is a hash of the prompt.
-
-    Args:
-        path: ``embedded``, a local file or directory, or a hub id.
     """
 
-    def __init__(self, path: str = "embedded") -> None:
-        self.path = path
+    columns: ClassVar[tuple[str, ...]] = ("conversations",)
 
-    def examples(self, task: str, split: Split) -> list[Example]:
-        """Every one-turn conversation of a split.
+    def embedded_rows(self, split: Split) -> list[Row]:
+        """Miniature rows of the same schema."""
+        return writing.rows(split)
 
-        Raises:
-            BadInput: If a row has an empty prompt or reply.
-        """
-        rows = load_rows(self.path, split, COLUMNS, writing.rows, lambda row: uid_of(_turns(row)[0][1]))
-        return [
-            self._example(task, index, row)
-            for index, row in enumerate(rows)
-            if [_role(speaker) for speaker, _ in _turns(row)] == ["human", "assistant"]
-        ]
+    def uid(self, row: Row) -> str:
+        """A hash of the prompt."""
+        return uid_of(self.question(row))
 
-    def _example(self, task: str, index: int, row: Row) -> Example:
+    def question(self, row: Row) -> str:
+        """What the user says first."""
+        return _turns(row)[0][1]
+
+    def identity(self, row: Row) -> str:
+        """The prompt."""
+        return self.question(row)
+
+    def category(self, row: Row) -> str:
+        """Rows say nothing about that."""
+        return ""
+
+    def selection(self) -> Mapping[str, Callable[[Row], bool]]:
+        """One question and one reply."""
+        return {"not one turn": lambda row: [_role(speaker) for speaker, _ in _turns(row)] == ["human", "assistant"]}
+
+    def defect(self, row: Row) -> tuple[str, str] | None:
+        """Prompt and reply are needed."""
         (_, prompt), (_, reply) = _turns(row)
-        uid = uid_of(prompt)
         if not prompt.strip() or not reply.strip():
-            cure = "give both turns a text or drop the row"
-            raise unusable(f"CreativeWritingShareGPT({self.path})", index, uid, "conversations", cure)
-        return Example(task, uid, prompt, reply)
+            return "conversations", "give both turns a text or drop the row"
+        return None
+
+    def checking(self) -> AbstractContextManager[Check]:
+        """Any text is a reference."""
+        return nullcontext(all_usable)
+
+    def example(self, task: str, row: Row) -> Example:
+        """The prompt with the reply that is to be surpassed."""
+        return Example(task, self.uid(row), self.question(row), _turns(row)[1][1])
 
 
 def _turns(row: Row) -> list[tuple[str, str]]:
     """Speaker and text of every turn but a system prompt."""
-    return [(turn["from"], turn["value"] or "") for turn in row["conversations"] if turn["from"] != "system"]
+    return [(turn["from"], turn["value"] or "") for turn in row["conversations"] or [] if turn["from"] != "system"]
 
 
 def _role(speaker: str) -> str:

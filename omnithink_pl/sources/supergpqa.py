@@ -2,45 +2,72 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, final
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, ClassVar, final
 
 from omnithink_pl.embedded import qa
-from omnithink_pl.sources.base import Source, Split
-from omnithink_pl.sources.rows import load_rows, unusable
+from omnithink_pl.sources.curated import CuratedSource
+from omnithink_pl.sources.draw import all_usable
 from omnithink_pl.types import Example, Options
 
 if TYPE_CHECKING:
+    from omnithink_pl.sources.base import Split
+    from omnithink_pl.sources.draw import Check
     from omnithink_pl.sources.rows import Row
-
-COLUMNS = ("uuid", "question", "options", "answer")
 
 
 @final
-class SuperGPQA(Source):
-    """m-a-p/SuperGPQA (ODC-BY), or miniature rows of its shape.
+class SuperGPQA(CuratedSource):
+    """m-a-p/SuperGPQA (ODC-BY; 26,529 rows), or miniature rows of its shape.
 
     A row: ``{"uuid": "4a1c...", "question": "What is the capital of Peru?", "options": ["Lima", "Rome", ...],
     "answer": "Lima", "answer_letter": "A", "discipline": "Geography", "field": "...", "subfield": "...",
-    "difficulty": "easy", "is_calculation": false}``, with up to ten options.
-
-    Args:
-        path: ``embedded``, a local file or directory, or a hub id.
+    "difficulty": "easy", "is_calculation": false}``, with up to ten options. The paper draws 5,500 in proportion
+    to the disciplines. Some questions come from MMLU-Pro: name that under ``curation.decontaminate``.
     """
 
-    def __init__(self, path: str = "embedded") -> None:
-        self.path = path
+    columns: ClassVar[tuple[str, ...]] = ("uuid", "question", "options", "answer", "discipline")
+    proportional: ClassVar[bool] = True
 
-    def examples(self, task: str, split: Split) -> list[Example]:
-        """Every question of a split.
+    def embedded_rows(self, split: Split) -> list[Row]:
+        """Miniature rows of the same schema."""
+        return qa.rows(split)
 
-        Raises:
-            BadInput: If the answer of a row is not one of its options.
-        """
-        rows = load_rows(self.path, split, COLUMNS, qa.rows, lambda row: str(row["uuid"]))
-        return [self._example(task, index, row) for index, row in enumerate(rows)]
+    def uid(self, row: Row) -> str:
+        """The row's own."""
+        return str(row["uuid"])
 
-    def _example(self, task: str, index: int, row: Row) -> Example:
-        if row["answer"] not in row["options"]:
-            cure = "it must equal one of 'options'; correct or drop the row"
-            raise unusable(f"SuperGPQA({self.path})", index, row["uuid"], "answer", cure)
-        return Example(task, str(row["uuid"]), row["question"], Options(tuple(row["options"]), (row["answer"],)))
+    def question(self, row: Row) -> str:
+        """The question without its options."""
+        return str(row["question"])
+
+    def identity(self, row: Row) -> str:
+        """Many questions differ in their options only."""
+        return " ".join([self.question(row), *sorted(row["options"])])
+
+    def category(self, row: Row) -> str:
+        """One of 13 disciplines."""
+        return str(row["discipline"])
+
+    def selection(self) -> Mapping[str, Callable[[Row], bool]]:
+        """Everything is wanted."""
+        return {}
+
+    def defect(self, row: Row) -> tuple[str, str] | None:
+        """The answer is one of the options, and not the only one."""
+        if not (row["question"] or "").strip():
+            return "question", "it is empty; give it a text or drop the row"
+        if row["answer"] not in (row["options"] or []):
+            return "answer", f"{row['answer']!r} must equal one of 'options'; correct or drop the row"
+        if len(set(row["options"])) < 2:
+            return "options", "there is no choice; correct or drop the row"
+        return None
+
+    def checking(self) -> AbstractContextManager[Check]:
+        """An answer that is an option is right."""
+        return nullcontext(all_usable)
+
+    def example(self, task: str, row: Row) -> Example:
+        """The question with its options."""
+        return Example(task, self.uid(row), self.question(row), Options(tuple(row["options"]), (row["answer"],)))

@@ -8,16 +8,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from omnithink_pl.errors import BadInput
+from omnithink_pl.prompts import render
 from omnithink_pl.rewards.format import FormatReward
 from omnithink_pl.rewards.rubric import Rubric
 from omnithink_pl.rewards.tags import TagsReward
+from omnithink_pl.types import Options
 
 if TYPE_CHECKING:
     from omnithink_pl.rewards.base import Reward
     from omnithink_pl.sources.base import Source, Split
     from omnithink_pl.types import Example
 
-SYSTEM_PROMPT = "Reason inside <think> </think>, then answer inside <answer> </answer>."
+SYSTEM_PROMPT = "system_v1"
+"""Name of the template that asks for the think and answer segments."""
 
 
 class Task(ABC):
@@ -26,7 +29,7 @@ class Task(ABC):
     Args:
         source: Training and held-out examples.
         reward: The primary reward, with weight 1.
-        system_prompt: Asks for the think and answer segments.
+        system_prompt: Template that asks for the think and answer segments: its name in the package, or a file.
         format_weight: Weight of the format reward; the paper has 0.1.
         tags_weight: Weight of the tags reward; the paper has 0.1.
     """
@@ -43,7 +46,7 @@ class Task(ABC):
         tags_weight: float = 0.1,
     ) -> None:
         self.source = source
-        self.system_prompt = system_prompt
+        self.system_prompt = render(system_prompt)
         self.rubric = Rubric(((reward, 1.0), (FormatReward(), format_weight), (TagsReward(), tags_weight)))
 
     @abstractmethod
@@ -51,8 +54,8 @@ class Task(ABC):
         """The user's message for an example.
 
         Args:
-            example: Question and reference.
-            rng: Seeded with (seed, uid), for templates that draw, such as an order of options.
+            example: Question and reference; options stand in the order in which they are to be shown.
+            rng: Seeded with (seed, uid), for templates that draw.
         """
 
     def examples(self, split: Split, seed: int) -> list[Example]:
@@ -70,7 +73,9 @@ class Task(ABC):
         return found
 
     def _with_messages(self, example: Example, seed: int) -> Example:
-        question = self.ask(example, random.Random(f"{seed}:{example.uid}"))
+        rng = random.Random(f"{seed}:{example.uid}")
+        example = _in_drawn_order(example, rng)
+        question = self.ask(example, rng)
         return replace(
             example,
             messages=(
@@ -82,3 +87,11 @@ class Task(ABC):
     def close(self) -> None:
         """Release what the rewards hold."""
         self.rubric.close()
+
+
+def _in_drawn_order(example: Example, rng: random.Random) -> Example:
+    """The same question with its options, where it has some, in an order of its own: rewards must know it too."""
+    options = example.reference
+    if not isinstance(options, Options):
+        return example
+    return replace(example, reference=replace(options, texts=tuple(rng.sample(options.texts, len(options.texts)))))

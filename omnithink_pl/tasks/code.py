@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, ClassVar, final
 
+from omnithink_pl.prompts import render
 from omnithink_pl.rewards.code import CodeReward
 from omnithink_pl.sandbox.base import Sandbox
 from omnithink_pl.sources.base import Source
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
     from omnithink_pl.types import Example
 
 
-def code_prompt(question: str) -> str:
+def code_prompt(question: str, template: str = "code_v1") -> str:
     """The user's message. It fits functions and whole programs alike: the question says which."""
-    return f"{question}\nAnswer with Python 3 code only."
+    return render(template, question=question)
 
 
 @final
@@ -26,7 +27,8 @@ class Code(Task):
     Args:
         source: Training and held-out problems with their unit tests.
         sandbox: Runs the programs.
-        system_prompt: Asks for the think and answer segments.
+        system_prompt: Template that asks for the think and answer segments: its name in the package, or a file.
+        template: Of the user's message, likewise.
         format_weight: Weight of the format reward; the paper has 0.1.
         tags_weight: Weight of the tags reward; the paper has 0.1.
     """
@@ -39,11 +41,13 @@ class Code(Task):
         source: Source,
         sandbox: Sandbox,
         system_prompt: str = SYSTEM_PROMPT,
+        template: str = "code_v1",
         format_weight: float = 0.1,
         tags_weight: float = 0.1,
     ) -> None:
         super().__init__(source, CodeReward(sandbox), system_prompt, format_weight, tags_weight)
+        self.template = template
 
     def ask(self, example: Example, rng: random.Random) -> str:
         """The problem, and that code is wanted."""
-        return code_prompt(example.question)
+        return code_prompt(example.question, self.template)

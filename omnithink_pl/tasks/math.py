@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, ClassVar, final
 
+from omnithink_pl.prompts import render
 from omnithink_pl.rewards.math import MathReward
 from omnithink_pl.sources.base import Source
 from omnithink_pl.tasks.base import SYSTEM_PROMPT, Task
@@ -13,9 +14,9 @@ if TYPE_CHECKING:
     from omnithink_pl.types import Example
 
 
-def math_prompt(question: str) -> str:
+def math_prompt(question: str, template: str = "math_v1") -> str:
     """The user's message."""
-    return f"{question}\nAnswer with the final result only."
+    return render(template, question=question)
 
 
 @final
@@ -26,7 +27,8 @@ class Math(Task):
         source: Training and held-out problems with their gold answers.
         workers: Processes that verify answers.
         timeout: Seconds one verification may take.
-        system_prompt: Asks for the think and answer segments.
+        system_prompt: Template that asks for the think and answer segments: its name in the package, or a file.
+        template: Of the user's message, likewise.
         format_weight: Weight of the format reward; the paper has 0.1.
         tags_weight: Weight of the tags reward; the paper has 0.1.
     """
@@ -40,12 +42,14 @@ class Math(Task):
         workers: int = 1,
         timeout: float = 5.0,
         system_prompt: str = SYSTEM_PROMPT,
+        template: str = "math_v1",
         format_weight: float = 0.1,
         tags_weight: float = 0.1,
     ) -> None:
         reward = MathReward(workers=workers, timeout=timeout)
         super().__init__(source, reward, system_prompt, format_weight, tags_weight)
+        self.template = template
 
     def ask(self, example: Example, rng: random.Random) -> str:
         """The problem, and that only its result is wanted."""
-        return math_prompt(example.question)
+        return math_prompt(example.question, self.template)

@@ -1,11 +1,14 @@
-"""Question answering: an answer is paid when it is the full text of a right option."""
+"""Question answering: an answer is paid when it is a right option, by its full text or by its letter."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, final
+from string import ascii_uppercase
+from typing import TYPE_CHECKING, ClassVar, Literal, final
 
+from omnithink_pl.prompts import render
+from omnithink_pl.rewards.letter import LetterReward
 from omnithink_pl.rewards.qa import QAReward
 from omnithink_pl.sources.base import Source
 from omnithink_pl.tasks.base import SYSTEM_PROMPT, Task
@@ -17,23 +20,35 @@ if TYPE_CHECKING:
 
 def qa_prompt(question: str, options: Sequence[str]) -> str:
     """The user's message: options bear neither letters nor numbers, so the answer is their text."""
-    listed = "\n".join(f"- {option}" for option in options)
-    return f"{question}\n{listed}\nAnswer with the full text of one option."
+    return render("qa_v1", question=question, options=options)
+
+
+def letter_prompt(question: str, options: Sequence[str]) -> str:
+    """The user's message where the answer is a letter.
+
+    Raises:
+        ValueError: If there are more options than letters.
+    """
+    if len(options) > len(ascii_uppercase):
+        raise ValueError(f"{len(options)} options are more than there are letters; use answer: text")
+    listed = "\n".join(f"{letter}. {option}" for letter, option in zip(ascii_uppercase, options, strict=False))
+    return f"{question}\n{listed}\nAnswer with the letter of one option."
 
 
 @final
 class QA(Task):
-    """Choose the right option and repeat its text.
+    """Choose the right option, and repeat its text or name its letter.
 
     Args:
         source: Training and held-out questions with their options.
-        system_prompt: Asks for the think and answer segments.
+        system_prompt: Template that asks for the think and answer segments: its name in the package, or a file.
         format_weight: Weight of the format reward; the paper has 0.1.
         tags_weight: Weight of the tags reward; the paper has 0.1.
+        answer: What is asked for and paid: the full ``text`` of an option, the paper's choice, or its ``letter``.
     """
 
     name: ClassVar[str] = "qa"
-    metric: ClassVar[str] = "accuracy"
+    metric: ClassVar[str] = "exact_match"
 
     def __init__(
         self,
@@ -41,16 +56,19 @@ class QA(Task):
         system_prompt: str = SYSTEM_PROMPT,
         format_weight: float = 0.1,
         tags_weight: float = 0.1,
+        answer: Literal["text", "letter"] = "text",
     ) -> None:
-        super().__init__(source, QAReward(), system_prompt, format_weight, tags_weight)
+        reward = LetterReward() if answer == "letter" else QAReward()
+        super().__init__(source, reward, system_prompt, format_weight, tags_weight)
+        self.answer = answer
 
     def ask(self, example: Example, rng: random.Random) -> str:
-        """The question with its options in an order drawn for this example.
+        """The question with its options.
 
         Raises:
             TypeError: If the source gives no options.
         """
         if not isinstance(example.reference, Options):
             raise TypeError(f"data.tasks.qa.source: example {example.uid} has no options; use a multiple-choice source")
-        options = rng.sample(example.reference.texts, len(example.reference.texts))
-        return qa_prompt(example.question, options)
+        prompt = letter_prompt if self.answer == "letter" else qa_prompt
+        return prompt(example.question, example.reference.texts)

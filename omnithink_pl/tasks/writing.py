@@ -6,6 +6,7 @@ import random
 from typing import TYPE_CHECKING, ClassVar, final
 
 from omnithink_pl.judge.base import Judge
+from omnithink_pl.prompts import render
 from omnithink_pl.rewards.writing import WritingReward
 from omnithink_pl.sources.base import Source
 from omnithink_pl.tasks.base import SYSTEM_PROMPT, Task
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
     from omnithink_pl.types import Example
 
 
-def writing_prompt(question: str) -> str:
+def writing_prompt(question: str, template: str = "writing_v1") -> str:
     """The user's message: the prompt as the data set has it."""
-    return question
+    return render(template, question=question)
 
 
 @final
@@ -26,7 +27,8 @@ class Writing(Task):
     Args:
         source: Training and held-out prompts with a reference text each.
         judge: Compares an answer with the reference.
-        system_prompt: Asks for the think and answer segments.
+        system_prompt: Template that asks for the think and answer segments: its name in the package, or a file.
+        template: Of the user's message, likewise.
         format_weight: Weight of the format reward; the paper has 0.1.
         tags_weight: Weight of the tags reward; the paper has 0.1.
     """
@@ -39,11 +41,13 @@ class Writing(Task):
         source: Source,
         judge: Judge,
         system_prompt: str = SYSTEM_PROMPT,
+        template: str = "writing_v1",
         format_weight: float = 0.1,
         tags_weight: float = 0.1,
     ) -> None:
         super().__init__(source, WritingReward(judge), system_prompt, format_weight, tags_weight)
+        self.template = template
 
     def ask(self, example: Example, rng: random.Random) -> str:
         """The prompt, unchanged."""
-        return writing_prompt(example.question)
+        return writing_prompt(example.question, self.template)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omnithink_pl.tracking.store import guard
@@ -31,6 +32,11 @@ class Artifacts:
         """Store a text file."""
         with guard(self._uri, f"store the artifact {path}"):
             self._client.log_text(self._run_id, text, path)
+
+    def file(self, file: Path, folder: str) -> None:
+        """Store a file of this machine in a folder of the run, whatever its size."""
+        with guard(self._uri, f"store the artifact {folder}/{file.name}"):
+            self._client.log_artifact(self._run_id, str(file), folder)
 
     def json(self, value: Any, path: str) -> None:
         """Store a JSON file."""

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 from omnithink_pl.tracking.artifacts import Artifacts
 from omnithink_pl.tracking.names import check_distinct, metric_name
 from omnithink_pl.tracking.runs import close_dead_runs, find_experiment, last_steps, resume_run, start_run
-from omnithink_pl.tracking.store import TrackingError, connect, guard, sqlite_path
+from omnithink_pl.tracking.store import TrackingError, artifact_location, connect, guard
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -191,15 +191,10 @@ class TrackingLogger(Logger):
     def _connect(self) -> MlflowClient:
         client = connect(self.tracking_uri)
         with self._guard("write to the tracking store"):
-            self._experiment_id = find_experiment(client, self._experiment_name, self._location())
+            location = artifact_location(self.tracking_uri, self._artifact_location)
+            self._experiment_id = find_experiment(client, self._experiment_name, location)
             client.set_experiment_tag(self._experiment_id, "last_used", time.strftime("%Y-%m-%d %H:%M"))
         return client
-
-    def _location(self) -> str | None:
-        database = sqlite_path(self.tracking_uri)
-        if self._artifact_location is not None or database is None:
-            return self._artifact_location
-        return (database.resolve().parent / "mlartifacts").as_uri()
 
     def _open_run(self) -> None:
         client = self.experiment

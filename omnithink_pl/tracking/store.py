@@ -58,6 +58,18 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(name)
 
 
+def artifact_location(uri: str, chosen: str | None) -> str | None:
+    """Where the files of a new experiment go: ``mlartifacts`` beside an SQLite database, if nothing was chosen.
+
+    Returns:
+        A URI; ``None`` leaves it to the store.
+    """
+    database = sqlite_path(uri)
+    if chosen is not None or database is None:
+        return chosen
+    return (database.resolve().parent / "mlartifacts").as_uri()
+
+
 @contextmanager
 def guard(uri: str, action: str) -> Iterator[None]:
     """Raise what MLflow and the disk complain about as a ``TrackingError``.

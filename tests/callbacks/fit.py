@@ -15,6 +15,8 @@ from omnithink_pl.curriculum import Stage
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.data.samplers import StratifiedTaskSampler
 from omnithink_pl.modules import MultiTaskGRPO
+from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
+from omnithink_pl.modules.peers import Peers
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.stopwatch import Stopwatch
 from omnithink_pl.transfer import TaskScore
@@ -32,16 +34,18 @@ class CountingModule(MultiTaskGRPO):
         self.automatic_optimization = False
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.policy_name, self.seed = "embedded", 7
-        self.steps_done, self.updating, self.watch = 0, False, Stopwatch()
+        self.steps_done, self.updating = 0, False
         self.policy, self.engine = SimpleNamespace(steps_done=lambda: self.steps_done), None
         self.last_rollouts, self.last_metrics = [], {}
         self.fail_at, self.error = fail_at, error
+        self.peers = Peers()
+        self.collector = SimpleNamespace(watch=Stopwatch(), monitor=FailureMonitor(FailurePolicy()))
 
     def configure_model(self) -> None:
         pass
 
     def on_fit_start(self) -> None:
-        pass
+        self.peers.open(self)
 
     def begin_stage(self) -> None:
         pass
@@ -74,6 +78,7 @@ class CountedData(MultiTaskData):
         L.LightningDataModule.__init__(self)
         self.stages = list(stages)
         self.batch_size, self.seed, self.task_sampler = 1, 0, StratifiedTaskSampler()
+        self.benchmarks = {}
         self.tasks = dict.fromkeys(["code", "math"], SimpleNamespace(close=lambda: None))
         self.held_out = {"code": [], "math": []}
         self.train = [
@@ -87,9 +92,17 @@ class CountedData(MultiTaskData):
 class RisingEvaluator:
     """Every task gains four points a step."""
 
-    def evaluate(self, policy: Any, *arguments: Any) -> SimpleNamespace:
+    def measure(self, policy: Any, engine: Any, tasks: Any, *rest: Any) -> dict[str, Any]:
+        return {task: self.result(policy) for task in tasks}
+
+    def conclude(self, measured: dict[str, Any]) -> dict[str, Any]:
+        return measured
+
+    def result(self, policy: Any) -> SimpleNamespace:
         value = 0.2 + 0.04 * policy.steps_done()
-        return SimpleNamespace(score=TaskScore(value, value - 0.05, value + 0.05, value, value, value, 10, 2))
+        score = TaskScore(value, value - 0.05, value + 0.05, value, value, value, 10, 2)
+        by_prompt = {"uid": ["row-1"], "sampled": [value], "greedy": [value]}
+        return SimpleNamespace(score=score, by_prompt=lambda: by_prompt, unscored="")
 
 
 def evaluation() -> StageEvaluation:

@@ -101,7 +101,14 @@ def test_last_scores_stand_under_final(finished: tuple[str, Run]) -> None:
 
 def test_the_artifacts_of_a_run_are_all_there(finished: tuple[str, Run]) -> None:
     uri, run = finished
-    assert files(uri, run) == {"config.yaml", "environment.json", "figures", "rollouts", "score_matrix.json"}
+    assert files(uri, run) == {
+        "config.yaml",
+        "environment.json",
+        "figures",
+        "prompt_scores",
+        "rollouts",
+        "score_matrix.json",
+    }
     assert files(uri, run, "figures") == {
         "figures/forgetting.png",
         "figures/learning_curves.png",
@@ -110,6 +117,13 @@ def test_the_artifacts_of_a_run_are_all_there(finished: tuple[str, Run]) -> None
     assert load_text(f"{run.info.artifact_uri}/config.yaml") == "lr: 0.5\n"
     matrix = json.loads(load_text(f"{run.info.artifact_uri}/score_matrix.json"))
     assert matrix["labels"] == ["base", "1 code", "2 math"]
+
+
+def test_every_row_has_the_score_of_each_prompt(finished: tuple[str, Run]) -> None:
+    uri, run = finished
+    assert files(uri, run, "prompt_scores") == {f"prompt_scores/{row}.json" for row in range(3)}
+    last = json.loads(load_text(f"{run.info.artifact_uri}/prompt_scores/2.json"))
+    assert last["math"] == {"uid": ["row-1"], "sampled": [pytest.approx(0.4)], "greedy": [pytest.approx(0.4)]}
 
 
 def test_each_stage_has_a_table_of_its_last_rollouts(finished: tuple[str, Run]) -> None:

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from omnithink_pl.embedded.make import demonstrations
 from omnithink_pl.embedded.tokenizer import TAGS
 from omnithink_pl.policy import Policy, load_policy, policy_path
+from omnithink_pl.prompts import render
 from omnithink_pl.tasks.base import SYSTEM_PROMPT
 from omnithink_pl.types import Message
 
@@ -23,7 +24,7 @@ def policy() -> Policy:
 
 
 def chat(prompt: str) -> list[Message]:
-    return [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": prompt}]
+    return [{"role": "system", "content": render(SYSTEM_PROMPT)}, {"role": "user", "content": prompt}]
 
 
 def test_the_directory_is_at_most_4_megabytes_and_holds_safetensors_only() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
+from math import isnan
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
@@ -67,7 +69,7 @@ POLICY = SimpleNamespace(encode=lambda messages: [7] * len(messages[0]["content"
 
 
 def evaluate(engine: object, evaluator: Evaluator) -> object:
-    return evaluator.evaluate(POLICY, engine, TASK, EXAMPLES, seed=11)  # type: ignore[arg-type]
+    return evaluator.evaluate(POLICY, engine, {"math": TASK}, {"math": EXAMPLES}, seed=11)["math"]  # type: ignore[dict-item, arg-type]
 
 
 def test_scores_are_means_of_the_primary_reward_alone() -> None:
@@ -92,9 +94,52 @@ def test_failed_is_left_out_and_reported() -> None:
     assert (score.undefined, score.failed) == (0.0, pytest.approx(1 / 5))
 
 
-def test_nothing_scored_is_an_error_not_a_zero() -> None:
-    with pytest.raises(RuntimeError, match=r"'math': none of 8 completions could be scored .broke"):
-        evaluate(Scripted(["failed"], ["1"]), Evaluator(8, 1))
+def test_every_prompt_keeps_its_mean_score() -> None:
+    found = evaluate(Scripted(["1", "failed"], ["1", "failed", "undefined", "0.5"]), Evaluator(2, 4)).by_prompt()
+    assert found == {"uid": ["0", "4"], "sampled": [0.5, 0.5], "greedy": [1.0, None]}
+
+
+def test_nothing_scored_is_no_score_and_says_why() -> None:
+    result = evaluate(Scripted(["failed"], ["1"]), Evaluator(8, 1))
+    assert not result.score.measured
+    assert isnan(result.score.greedy)
+    assert (result.score.sampled, result.score.failed) == (1.0, 0.5)
+    assert result.unscored == "broke"
+
+
+class Hanging(Reward):
+    """Never comes back by itself."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.released = Event()
+
+    def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
+        self.released.wait()
+        return [[Outcome.of(1.0) for _ in group.completions] for group in groups]
+
+
+def test_a_reward_that_hangs_costs_its_own_task_only() -> None:
+    hanging = Hanging()
+    tasks = {"math": TASK, "code": SimpleNamespace(name="code", rubric=Rubric(((hanging, 1.0),)))}
+    held_out = {name: [replace(example, task=name) for example in EXAMPLES] for name in tasks}
+    evaluator = Evaluator(2, 1, reward_timeout=0.1)
+    found = evaluator.evaluate(POLICY, Scripted(["1"], ["1"]), tasks, held_out, seed=0)  # type: ignore[arg-type]
+    hanging.released.set()
+    assert (found["math"].score.sampled, found["math"].unscored) == (1.0, "")
+    assert (found["code"].score.measured, found["code"].unscored) == (False, "reward timed out")
+
+
+def test_all_tasks_are_sampled_in_one_call_a_setting_and_told_apart_again() -> None:
+    engine = Scripted(["1", "1", "0", "0"], ["1"])
+    tasks = {"math": TASK, "qa": TASK}
+    held_out = {name: [replace(example, task=name) for example in EXAMPLES] for name in tasks}
+    found = Evaluator(2, 3).evaluate(POLICY, engine, tasks, held_out, seed=11)  # type: ignore[arg-type]
+    assert [(calls, sampling.n) for calls, sampling, _ in engine.calls] == [(4, 1), (4, 3)]
+    assert engine.synced == 1
+    assert {name: result.score.greedy for name, result in found.items()} == {"math": 1.0, "qa": 0.0}
+    assert {group.example.task for group in found["qa"].sampled.groups} == {"qa"}
 
 
 def test_it_asks_for_greedy_and_for_temperature_one() -> None:
@@ -121,7 +166,7 @@ def test_prompts_are_spread_evenly_and_always_the_same() -> None:
 
 def test_no_examples_and_bad_numbers_are_refused() -> None:
     with pytest.raises(ValueError, match="task 'math' has no held-out examples"):
-        Evaluator().evaluate(POLICY, Scripted([], []), TASK, [], seed=0)  # type: ignore[arg-type]
+        Evaluator().evaluate(POLICY, Scripted([], []), {"math": TASK}, {"math": []}, seed=0)  # type: ignore[dict-item, arg-type]
     with pytest.raises(ValueError, match=r"evaluation\.evaluator\.samples is 0"):
         Evaluator(samples=0)
 
@@ -131,7 +176,8 @@ def test_a_real_engine_gives_groups_and_scores_in_order() -> None:
     engine = TransformersEngine()
     engine.attach(policy)  # type: ignore[arg-type]
     task = SimpleNamespace(name="math", rubric=Rubric(((Always(), 1.0),)))
-    result = Evaluator(4, 2, 5).evaluate(policy, engine, task, EXAMPLES, seed=0)  # type: ignore[arg-type]
+    held_out = {"math": EXAMPLES}
+    result = Evaluator(4, 2, 5).evaluate(policy, engine, {"math": task}, held_out, seed=0)["math"]  # type: ignore[dict-item, arg-type]
     assert [group.example.uid for group in result.sampled.groups] == ["0", "2", "4", "6"]
     assert [len(scores) for scores in result.sampled.scores] == [2, 2, 2, 2]
     assert [len(group.completions) for group in result.greedy.groups] == [1, 1, 1, 1]

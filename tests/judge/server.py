@@ -24,7 +24,8 @@ FAULTS = ("429", "500", "slow", "half", "garbage", "wrong shape", "reset")
 def texts(prompt: str) -> list[str]:
     """Request, answer A and answer B, as a reader who trusts the markers finds them."""
     fence = prompt.split(" ", 1)[0]
-    parts = re.split(rf"^{re.escape(fence)} (?:REQUEST|ANSWER A|ANSWER B|END)$", prompt, flags=re.MULTILINE)
+    marker = rf"^{re.escape(fence)} (?:REQUESTS?|(?:ANSWER|CONVERSATION) [AB]|END)$"
+    parts = re.split(marker, prompt, flags=re.MULTILINE)
     return [part.strip("\n") for part in parts[1:4]]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import MistralConfig, MistralForCausalLM, PreTrainedModel
+from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
 from omnithink_pl.modules.forward import TokenLogprobs, token_logprobs
 from omnithink_pl.modules.layout import Padding
@@ -121,20 +121,10 @@ def test_nothing_stands_behind_a_completions_end() -> None:
     assert found.logprobs.dtype == torch.float32
 
 
-def test_logits_are_computed_where_a_token_is_predicted_only() -> None:
-    model = tiny_qwen()
-    seen = []
-    model.lm_head.register_forward_hook(lambda _, args, output: seen.append(output.shape[:-1].numel()))
-    token_logprobs(model, PROMPTS, COMPLETIONS)
-    assert seen == [sum(len(completion) for _, completion in FLAT)]
-    model(torch.tensor(PROMPTS[:1]))
-    assert seen[1] == len(PROMPTS[0])
-
-
-@pytest.mark.parametrize("share_prompt", [True, False])
-def test_gradient_checkpointing_and_eager_attention_give_the_same(share_prompt: bool) -> None:
+@pytest.mark.parametrize(("share_prompt", "attention"), [(True, "sdpa"), (False, "sdpa"), (False, "eager")])
+def test_gradient_checkpointing_and_eager_attention_give_the_same(share_prompt: bool, attention: str) -> None:
     expected = values(token_logprobs(tiny_qwen(), PROMPTS, COMPLETIONS))
-    model = tiny_qwen(attn_implementation="eager").train()
+    model = tiny_qwen(attn_implementation=attention).train()
     model.gradient_checkpointing_enable()
     found = token_logprobs(model, PROMPTS, COMPLETIONS, share_prompt=share_prompt)
     for row, right in zip(values(found), expected, strict=True):
@@ -144,9 +134,21 @@ def test_gradient_checkpointing_and_eager_attention_give_the_same(share_prompt: 
 
 
 def test_a_model_that_cannot_share_prompts_is_refused_with_the_cure() -> None:
-    model = tiny_qwen()
-    model.config._attn_implementation = "flash_attention_2"
     with pytest.raises(ValueError, match=r"Qwen2ForCausalLM cannot share prompts.*sdpa.*share_prompt"):
+        token_logprobs(tiny_qwen(attn_implementation="eager"), PROMPTS, COMPLETIONS)
+
+
+def test_a_model_whose_attention_caps_its_scores_is_refused() -> None:
+    model = Gemma2ForCausalLM(Gemma2Config(**shape(head_dim=32, sliding_window=64), attn_implementation="sdpa"))
+    with pytest.raises(ValueError, match=r"Gemma2Attention cannot share prompts: it has softcap.*share_prompt"):
+        token_logprobs(model, PROMPTS, COMPLETIONS)
+
+
+def test_a_model_that_attends_in_its_own_way_is_refused() -> None:
+    model = tiny_qwen()
+    own = model.model.layers[1].self_attn.forward
+    model.model.layers[1].self_attn.forward = lambda *args, tiles, **kwargs: own(*args, **kwargs)
+    with pytest.raises(ValueError, match="only 1 of its 2 layers"):
         token_logprobs(model, PROMPTS, COMPLETIONS)
 
 

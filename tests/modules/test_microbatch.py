@@ -26,8 +26,8 @@ def batches() -> list[tuple[Groups, int]]:
     ]
 
 
-def padded_tokens(micro_batch: MicroBatch, groups: Groups, share_prompt: bool) -> int:
-    """Rows times longest row, written out from the definition of the two layouts."""
+def tokens(micro_batch: MicroBatch, groups: Groups, share_prompt: bool) -> int:
+    """Rows times longest row, or the sum where nothing is padded: from the definition of the two layouts."""
     rows = []
     for group, completions in micro_batch:
         prompt, lengths = groups[group]
@@ -35,7 +35,7 @@ def padded_tokens(micro_batch: MicroBatch, groups: Groups, share_prompt: bool) -
             rows.append(prompt + sum(lengths[index] for index in completions))
         else:
             rows += [prompt + lengths[index] for index in completions]
-    return len(rows) * max(rows)
+    return sum(rows) if share_prompt else len(rows) * max(rows)
 
 
 @SHARING
@@ -49,7 +49,7 @@ def test_every_completion_occurs_exactly_once(share_prompt: bool) -> None:
 def test_the_budget_holds_but_for_a_completion_that_exceeds_it_alone(share_prompt: bool) -> None:
     for groups, budget in batches():
         for micro_batch in split(groups, budget, share_prompt):
-            if padded_tokens(micro_batch, groups, share_prompt) > budget:
+            if tokens(micro_batch, groups, share_prompt) > budget:
                 assert len(micro_batch) == 1
                 assert len(micro_batch[0].completions) == 1
 
@@ -69,6 +69,11 @@ def test_a_group_occurs_once_in_a_micro_batch_and_is_cut_only_when_it_must(share
 
 def test_a_batch_within_the_budget_stays_whole() -> None:
     assert split([(5, [3, 4]), (6, [2, 4])], token_budget=24) == [((0, (0, 1)), (1, (0, 1)))]
+
+
+def test_a_packed_row_is_filled_wherever_there_is_a_gap() -> None:
+    groups = [(10, [50]), (10, [30]), (5, [10]), (5, [10])]
+    assert split(groups, token_budget=75) == [((0, (0,)), (2, (0,))), ((1, (0,)), (3, (0,)))]
 
 
 def test_sharing_counts_a_prompt_once() -> None:

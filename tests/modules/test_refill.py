@@ -55,7 +55,6 @@ def test_it_ends_after_so_many_rounds_and_keeps_what_it_has() -> None:
 def test_nothing_is_replaced_where_it_is_not_asked_for_or_rewards_failed() -> None:
     for settings in ({}, {"refill_rounds": 2}):
         made = collector(HandsOver([0, 1, 2, 3]), Differs(failed=["1", "2"]), WritingReward(Longest()), **settings)
-        made.monitor.policy = type(made.monitor.policy)(max_rate=1.0)
         found = made.collect(BATCH, 0)
         assert [one.group.example for one in found if one.task == "qa"] == [BATCH[0], BATCH[2]]
         assert [tasks for _, _, tasks in made.data.asked] == ([["writing"]] if settings else [])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import nan
+
 from omnithink_pl.transfer import ScoreMatrix, TaskScore
 
 
@@ -17,4 +19,5 @@ def matrix(**rows: list[float]) -> ScoreMatrix:
     return made
 
 
+UNMEASURED = matrix(base=[0.3, 0.4], s1_code=[0.7, nan])
 LEARNED = matrix(base=[0.3, 0.4], s1_code=[0.7, 0.38], s2_math=[0.6, 0.8])

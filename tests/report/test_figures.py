@@ -16,7 +16,7 @@ from omnithink_pl.report.score_matrix import score_matrix_figure
 from omnithink_pl.report.style import FORGOTTEN, colours
 from omnithink_pl.report.style import LEARNED as LEARNED_COLOUR
 from omnithink_pl.transfer import ScoreMatrix
-from tests.report.matrices import LEARNED, matrix
+from tests.report.matrices import LEARNED, UNMEASURED, matrix
 
 STAGES = [Stage({"code": 1.0}, 10), Stage({"math": 1.0}, 10), Stage({"code": 1.0}, 10)]
 
@@ -100,3 +100,11 @@ def test_figures_leave_matplotlib_as_it_was() -> None:
 
 def test_six_tasks_have_six_colours() -> None:
     assert len(set(colours(list("abcdef")).values())) == 6
+
+
+def test_what_was_not_measured_is_drawn_as_such() -> None:
+    assert texts(axes(score_matrix_figure(UNMEASURED, [["code"]])))[6:] == [
+        *("70", "65 to 75", "-", "not measured", "-", "not measured"),
+    ]
+    assert texts(axes(forgetting_figure(UNMEASURED))) == ["-40", "not\nmeasured", "not\nmeasured"]
+    axes(learning_curves_figure({}, STAGES, UNMEASURED))

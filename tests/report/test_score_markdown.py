@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from omnithink_pl.report.score_markdown import score_markdown
 from omnithink_pl.transfer import ScoreMatrix, TaskScore
+from tests.report.matrices import UNMEASURED
 
 
 def test_the_description_shows_every_score_and_what_was_forgotten() -> None:
@@ -16,4 +17,11 @@ def test_the_description_shows_every_score_and_what_was_forgotten() -> None:
         "| base | 25.0 (15 to 35) | 50.0 (40 to 60) | 37.5 |",
         "| after code | 75.0 (65 to 85) | 37.5 (28 to 48) | 56.2 |",
         "| forgotten (base - last) | -50.0 | +12.5 | -18.8 |",
+    ]
+
+
+def test_what_was_not_measured_is_a_dash() -> None:
+    assert score_markdown(UNMEASURED).splitlines()[5:] == [
+        "| after code | 70.0 (65 to 75) | - | - |",
+        "| forgotten (base - last) | -40.0 | - | - |",
     ]

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from omnithink_pl.report.score_table import evaluation_line, score_table
-from tests.report.matrices import LEARNED, matrix
+from tests.report.matrices import LEARNED, UNMEASURED, matrix
 
 
 def printed(scores: object) -> list[list[str]]:
@@ -34,3 +34,11 @@ def test_a_matrix_with_only_the_base_has_no_changes() -> None:
 
 def test_a_line_shows_the_last_row_and_its_change_since_the_base() -> None:
     assert evaluation_line(LEARNED) == "after math: code 60 (+30)  math 80 (+40)  mean 70 (+35)"
+
+
+def test_what_was_not_measured_is_a_dash_and_has_no_mean() -> None:
+    assert printed(score_table(UNMEASURED))[2:] == [
+        ["after", "code", "70", "▲", "-", "-", "-"],
+        ["forgotten", "-40", "-", "-"],
+    ]
+    assert evaluation_line(UNMEASURED) == "after code: code 70 (+40)  math -  mean -"

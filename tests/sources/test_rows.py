@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from omnithink_pl.embedded import code, math, qa, writing
-from omnithink_pl.embedded.partition import split_of
 from omnithink_pl.errors import BadInput
 from omnithink_pl.sources import CodeR1, CreativeWritingShareGPT, OpenR1Math, Source, SuperGPQA
 from omnithink_pl.types import Options, UnitTests
@@ -23,8 +22,8 @@ SOURCES: list[tuple[type[Any], Any]] = [
 
 
 @pytest.fixture(autouse=True)
-def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
 
 
 def write(file: Path, rows: list[dict[str, Any]]) -> str:
@@ -52,14 +51,14 @@ def test_a_local_directory_with_both_splits_gives_the_same_examples(make: Any, r
     assert train[0].reference == make().examples("t", "train")[0].reference or rows is not code.rows
 
 
-def test_a_single_file_is_divided_by_identity_and_the_parts_are_disjoint(tmp_path: Path) -> None:
+def test_of_a_single_file_a_fifth_is_held_out_and_the_parts_are_disjoint(tmp_path: Path) -> None:
     rows = math.rows("train", 0, 60)
     file = write(tmp_path / "all.jsonl", rows)
     train = {e.uid for e in OpenR1Math(file).examples("t", "train")}
     test = {e.uid for e in OpenR1Math(file).examples("t", "test")}
     assert train | test == {row["uuid"] for row in rows}
     assert not train & test
-    assert test == {row["uuid"] for row in rows if split_of(row["uuid"]) == "test"}
+    assert len(test) == 12
 
 
 def test_only_word_problems_and_one_turn_conversations_are_kept(tmp_path: Path) -> None:
@@ -70,8 +69,8 @@ def test_only_word_problems_and_one_turn_conversations_are_kept(tmp_path: Path) 
     talks[1]["conversations"].insert(0, {"from": "system", "value": "You are a poet."})
     for name, rows in (("math", [problem, proof]), ("writing", talks)):
         (tmp_path / name).mkdir()
-        for split in ("train", "test"):
-            write(tmp_path / name / f"{split}.jsonl", rows)
+        write(tmp_path / name / "train.jsonl", rows)
+        write(tmp_path / name / "test.jsonl", SOURCES[1 if name == "math" else 3][1]("test", 0, 1))
     assert [e.uid for e in OpenR1Math(str(tmp_path / "math")).examples("t", "train")] == [problem["uuid"]]
     kept = CreativeWritingShareGPT(str(tmp_path / "writing")).examples("t", "train")
     assert [e.question for e in kept] == [row["conversations"][-2]["value"] for row in talks[1:]]
@@ -123,7 +122,7 @@ def test_a_corrupt_file_and_a_missing_column_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"torn\.jsonl.*cannot be read"):
         OpenR1Math(str(torn)).examples("t", "train")
     other = write(tmp_path / "other.jsonl", [{"uuid": "a", "problem": "2 + 2"}])
-    with pytest.raises(BadInput, match=r"other\.jsonl.*no column answer, question_type"):
+    with pytest.raises(BadInput, match=r"other\.jsonl.*no column answer, question_type.*rename"):
         OpenR1Math(other).examples("t", "train")
 
 

@@ -11,6 +11,8 @@ from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.update import TokenStats
+from omnithink_pl.sandbox import RunOutcome, Verdict
+from omnithink_pl.sandbox.throughput import Throughput
 from omnithink_pl.tracking.logger import NON_FINITE
 from omnithink_pl.transfer import ScoreMatrix, TaskScore
 from omnithink_pl.types import Completion, Example, Group, Outcome
@@ -40,6 +42,7 @@ def logged() -> set[str]:
         *evaluation_metrics(matrix, [["math"], ["code"]]),
         *FailureMonitor(FailurePolicy(on_outage="pause")).metrics(),
         *(f"train/math/judge/{name}" for name in judge_metrics()),
+        *(f"train/math/sandbox/{name}" for name in sandbox_metrics()),
         NON_FINITE,
     }
     return {name.replace("/math", "/<task>").replace("/failed/cause", "/failed/<cause>") for name in names}
@@ -51,6 +54,13 @@ def judge_metrics() -> dict[str, float]:
     statistics.judged([Judged(Comparison("q", candidate, "r"), won) for candidate in ("a", "aa")])
     statistics.count(rounds=4, replies=4)
     return statistics.metrics()
+
+
+def sandbox_metrics() -> dict[str, float]:
+    throughput = Throughput()
+    with throughput.working(since=0.0) as verdicts:
+        verdicts.append(Verdict(RunOutcome.PASSED, 1, 1))
+    return throughput.metrics()
 
 
 def test_every_metric_that_is_logged_is_on_the_page() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from tests.callbacks.test_resume import TIMED
+
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 4
 SETTINGS = [
@@ -54,5 +56,5 @@ def metrics(directory: Path) -> dict[str, list[tuple[int, float]]]:
     return {
         name: [(point.step, point.value) for point in client.get_metric_history(found.info.run_id, name)]
         for name in found.data.metrics
-        if "seconds" not in name and "per_second" not in name
+        if not TIMED.search(name)
     }

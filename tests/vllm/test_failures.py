@@ -35,7 +35,7 @@ def test_an_engine_that_dies_says_how_to_continue(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_run_whose_engine_dies_ends_with_one_line_and_can_be_continued(tmp_path: Path, tracking_uri: str) -> None:
-    dying = "[{class_path: tests.vllm.watcher.DieAt, init_args: {call: 10}}]"
+    dying = "[{class_path: tests.vllm.watcher.DieAt, init_args: {call: 4}}]"
     died = run(tmp_path, f"--trainer.callbacks={dying}")
     assert died.returncode == 1
     assert "error: vLLM could not generate: continue with --ckpt_path last" in died.stderr
@@ -45,7 +45,7 @@ def test_a_run_whose_engine_dies_ends_with_one_line_and_can_be_continued(tmp_pat
 
 
 def test_no_process_waits_for_one_that_died(tmp_path: Path, tracking_uri: str) -> None:
-    dying = "[{class_path: tests.vllm.watcher.DieAt, init_args: {call: 10, rank: 1}}]"
+    dying = "[{class_path: tests.vllm.watcher.DieAt, init_args: {call: 4, rank: 1}}]"
     died = run(tmp_path, *TWO[:3], f"--trainer.callbacks={dying}")  # its time limit is what fails if one waits
     assert died.returncode != 0
     assert "error: vLLM could not generate" in died.stderr

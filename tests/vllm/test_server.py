@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,40 +12,20 @@ from omnithink_pl.errors import BadInput, EngineFailure
 from omnithink_pl.policy import EMBEDDED, Policy, load_policy
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.rollout.vllm import VLLMServer
-from omnithink_pl.rollout.vllm.server import free_port
 from tests.vllm.policies import distance, tokens
 from tests.vllm.runs import SETTINGS, checkpoint, metrics, run
-
-READY = "Application startup complete"
+from tests.vllm.serving import vllm_server
 
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server with made-up weights in the shape of the embedded policy."""
-    directory, port = tmp_path_factory.mktemp("served"), free_port()
+    directory = tmp_path_factory.mktemp("served")
     policy = load_policy(EMBEDDED)
     policy.model.save_pretrained(directory)
     policy.tokenizer.save_pretrained(directory)
-    command = [sys.executable, "-m", "omnithink_pl.rollout.vllm.serve", f"--model={directory}", f"--port={port}"]
-    command += ["--host=127.0.0.1", "--dtype=float32", "--load-format=dummy", f"--kv-cache-memory-bytes={64 << 20}"]
-    environment = os.environ | {"TORCHDYNAMO_DISABLE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as server:
-        assert server.stdout is not None
-        said = []
-        for line in server.stdout:
-            said.append(line)
-            if READY in line:
-                break
-        else:
-            pytest.fail("the server did not start:\n" + "".join(said[-40:]))
-        # Its pipe must be emptied, or it stops when the pipe is full.
-        drain = threading.Thread(target=server.stdout.read, daemon=True)
-        drain.start()
-        yield f"http://127.0.0.1:{port}"
-        server.terminate()
-        drain.join()
+    with vllm_server("omnithink_pl.rollout.vllm.serve", directory, "--load-format=dummy") as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.rollout.vllm.cpu import without_packed_weights
@@ -83,7 +85,11 @@ def _on_cpu(settings: ColocatedVLLM, context: int) -> dict[str, Any]:
 
 def _on_gpu(settings: ColocatedVLLM) -> dict[str, Any]:
     """Untested: no GPU was at hand with this version of vLLM."""
-    several = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+    several = dist.is_initialized() and dist.get_world_size() > 1
+    if several:
+        # What torchrun sets and Lightning's launcher does not; the environment is put back afterwards.
+        os.environ["RANK"] = str(dist.get_rank())
+        os.environ.setdefault("LOCAL_RANK", str(torch.cuda.current_device()))
     return {
         "enforce_eager": not settings.cuda_graphs,
         "gpu_memory_utilization": settings.gpu_memory_utilization,

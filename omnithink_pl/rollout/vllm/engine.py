@@ -16,6 +16,7 @@ from omnithink_pl.rollout.vllm.build import build, load_vllm
 from omnithink_pl.rollout.vllm.isolation import EngineGroup, isolated
 from omnithink_pl.rollout.vllm.requests import finished_requests, sampling_params
 from omnithink_pl.rollout.vllm.sleep import Sleep
+from omnithink_pl.rollout.vllm.team import Team
 from omnithink_pl.rollout.vllm.weights import named_weights
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class ColocatedVLLM:
     """Samples with vLLM 0.32 in this process, from weights taken over before each batch of rollouts.
 
     The engine is built in ``attach``, which therefore comes after the process group; each rank has its own. It
-    lives as long as the process. Random state, threads, environment and process group stay as they were.
+    lives as long as the process. Random state, threads, environment and process group stay as they were. What is drawn
+    for a prompt depends on the weights, the prompt and the seed, but for rounding not on the prompts beside it.
 
     Args:
         dtype: Of the engine's weights and cache. ``float32`` agrees with a float32 trainer to 1e-4, ``bfloat16`` is
@@ -50,7 +52,8 @@ class ColocatedVLLM:
         kv_cache_gib: Memory of the key-value cache. If not given, on a GPU what ``gpu_memory_utilization`` leaves.
         gpu_memory_utilization: Share of the GPU's memory for engine weights and cache together; the trainer has
             the rest. Not read on a CPU.
-        tensor_parallel_size: Ranks that share one engine. Above 1 it is untested.
+        tensor_parallel_size: Consecutive ranks that share one engine, each with a part of its weights, for a policy
+            that one GPU does not hold; a divisor of the number of processes. Above 1 it is untested.
         cuda_graphs: Record CUDA graphs at start-up: slower to start, faster to decode. Not read on a CPU.
         sleep: Release the engine's GPU memory between rollouts. On a CPU there is nothing to release.
     """
@@ -83,6 +86,7 @@ class ColocatedVLLM:
         self.cuda_graphs = cuda_graphs
         self.sleep = sleep
         self._group = EngineGroup()
+        self._team = Team(tensor_parallel_size)
         self._sleep = Sleep(wanted=sleep)
         self.context = 0
         self._policy: Policy | None = None
@@ -92,9 +96,11 @@ class ColocatedVLLM:
         """Build the engine in the shape of a policy and take over its weights.
 
         Raises:
+            BadInput: If the processes cannot be divided into groups of ``tensor_parallel_size``.
             EngineFailure: If it cannot start, for instance for lack of memory.
         """
         self._policy, self.context = policy, self.max_context or policy.context
+        self._team.form()
         with self._calling("start"):
             self._llm = build(policy, self, self.context)
         # Its destructor would end the process group that training uses, so it lives until the process ends.
@@ -129,19 +135,23 @@ class ColocatedVLLM:
             EngineFailure: If the engine dies.
         """
         policy, llm = self._attached()
-        check_prompts(prompts, sampling, self.context)
-        if not prompts:
+        asked, mine = self._team.gather(list(zip(map(tuple, prompts), seeds, strict=True)))
+        check_prompts([prompt for prompt, _ in asked], sampling, self.context)
+        if not asked:
             return []
         drawn: dict[int, tuple[Completion, ...]] = {}
+        rows = {place: [row for row, own in enumerate(mine) if own == place] for place in set(mine)}
         with self._calling("generate"):
             self._sleep.wake(llm)
-            requests = zip(prompts, sampling_params(policy, sampling, seeds), strict=True)
+            params = sampling_params(policy, sampling, [own for _, own in asked])
+            requests = zip((prompt for prompt, _ in asked), params, strict=True)
             for place, completions in finished_requests(llm, policy, requests):
                 drawn[place] = completions
                 if finished is not None:
-                    finished(place, completions)
+                    for row in rows.get(place, ()):
+                        finished(row, completions)
             self._sleep.sleep(llm)
-        return [drawn[place] for place in range(len(prompts))]
+        return [drawn[place] for place in mine]
 
     def _attached(self) -> tuple[Policy, LLM]:
         if self._policy is None or self._llm is None:

@@ -1,0 +1,153 @@
+"""Peak memory of log-probabilities, entropy and their backward pass, at the vocabulary of a large model.
+
+python -m benchmarks.memory
+python -m benchmarks.memory --device cuda
+
+Counts every tensor from the hidden states on, gradients of hidden states and output embedding included; both
+themselves are there before and are left out. By default nothing is allocated or computed: PyTorch goes through the very
+same operations on tensors without contents (``FakeTensorMode``), so that any size takes a second on any machine. What a
+kernel allocates within itself is seen on ``cuda`` only. ``ratio_naive`` says how many times as much the plain path
+takes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import weakref
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from jsonargparse import auto_cli
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from omnithink_pl.modules.projection import Drawn, project
+
+Path = Callable[[Tensor, torch.nn.Linear, Tensor], Tensor]
+
+
+class LiveBytes(TorchDispatchMode):
+    """Bytes of the tensors that came into being inside and are still there, and the most there ever were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def ignore(self, *tensors: Tensor) -> None:
+        """Leave out what was there before."""
+        self._known.update(tensor.untyped_storage() for tensor in tensors)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation, and count what it returns."""
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._count(leaf.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._known:
+            return
+        self._known.add(storage)
+        self.now += (size := storage.nbytes())
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self.now -= size
+
+
+def benchmark(
+    tokens: int = 8192, vocabulary: int = 151_936, hidden: int = 1536, device: str = "fake", dtype: str = "float32"
+) -> None:
+    """Print a table of all sides, and the ratios as one line of JSON.
+
+    Args:
+        tokens: Completion tokens of a micro-batch.
+        vocabulary: Size of the vocabulary; the default is Qwen2.5's.
+        hidden: Size of a hidden state; the default is Qwen2.5-1.5B's.
+        device: ``fake`` counts only; ``cpu`` and ``cuda`` compute.
+        dtype: Of hidden states and weights.
+    """
+    sides: dict[str, Path] = {"ours": ours, "naive": naive}
+    if importlib.util.find_spec("trl") is not None:
+        sides |= {"TRL, selective log-softmax": trl_selective, "TRL, fused head": trl_fused}
+    peaks = {
+        name: peak(side, tokens, vocabulary, hidden, device, getattr(torch, dtype)) for name, side in sides.items()
+    }
+    print(f"{tokens} tokens, vocabulary {vocabulary}, hidden {hidden}, {dtype}, {device}")
+    print("| side | peak, MiB | of it, gradients of hidden states and head |")
+    print("| --- | --- | --- |")
+    for name, (most, gradients) in peaks.items():
+        print(f"| {name} | {most / 2**20:.0f} | {gradients / 2**20:.0f} |")
+    if len(sides) == 2:
+        print("TRL is not installed: pip install -e '.[bench]'")
+    keys = {"naive": "ratio_naive", "TRL, selective log-softmax": "ratio_trl", "TRL, fused head": "ratio_trl_fused"}
+    ratios = {keys[name]: round(peaks[name][0] / peaks["ours"][0], 2) for name in sides if name != "ours"}
+    workspace = {name: most - gradients for name, (most, gradients) in peaks.items()}
+    ratios["ratio_naive_without_gradients"] = round(workspace["naive"] / workspace["ours"], 2)
+    print(json.dumps(ratios))
+
+
+def peak(path: Path, tokens: int, vocabulary: int, hidden: int, device: str, dtype: torch.dtype) -> tuple[int, int]:
+    """Most bytes alive, and those of the gradients that stay."""
+    with FakeTensorMode() if device == "fake" else nullcontext():
+        return _peak(path, tokens, vocabulary, hidden, "cpu" if device == "fake" else device, dtype)
+
+
+def _peak(path: Path, tokens: int, vocabulary: int, hidden: int, device: str, dtype: torch.dtype) -> tuple[int, int]:
+    head = torch.nn.Linear(hidden, vocabulary, bias=False, device=device, dtype=dtype)
+    states = torch.randn(tokens, hidden, device=device, dtype=dtype, requires_grad=True)
+    targets = torch.zeros(tokens, dtype=torch.long, device=device)
+    live = LiveBytes()
+    live.ignore(head.weight, states, targets)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    with live:
+        path(states, head, targets).sum().backward()
+    gradients = [tensor.grad for tensor in (head.weight, states) if tensor.grad is not None]
+    most = torch.cuda.max_memory_allocated() - before if device == "cuda" else live.peak
+    return most, sum(gradient.nbytes for gradient in gradients)
+
+
+def ours(hidden: Tensor, head: torch.nn.Linear, targets: Tensor) -> Tensor:
+    """In chunks."""
+    return project(head, head.forward, hidden, Drawn(targets))[:, 0]
+
+
+def naive(hidden: Tensor, head: torch.nn.Linear, targets: Tensor) -> Tensor:
+    """All logits at once."""
+    every = head(hidden).float().log_softmax(-1)
+    with torch.no_grad():
+        -(every.exp() * every).sum(-1)
+    return every.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+
+
+def trl_selective(hidden: Tensor, head: torch.nn.Linear, targets: Tensor) -> Tensor:
+    """TRL's functions for models that give logits."""
+    from trl.trainer.utils import entropy_from_logits, selective_log_softmax
+
+    logits = head(hidden)
+    with torch.no_grad():
+        entropy_from_logits(logits)
+    return selective_log_softmax(logits, targets)
+
+
+def trl_fused(hidden: Tensor, head: torch.nn.Linear, targets: Tensor) -> Tensor:
+    """What TRL's GRPOTrainer puts in place of a model's head."""
+    from trl.trainer import utils
+
+    chunk = utils._CHUNKED_LOGPROB_CHUNK_SIZE
+    function = utils._ChunkedLogProbFunction
+    return function.apply(hidden, head.weight, None, targets, 1.0, chunk, None, 1.0, ("log_probs", "entropy"))[0]
+
+
+if __name__ == "__main__":
+    auto_cli(benchmark)

@@ -1,0 +1,157 @@
+"""Our trainer on a batch of given shape, without anything that is not the step."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+import lightning as L
+import torch
+
+from omnithink_pl.correction import ImportanceCorrection
+from omnithink_pl.curriculum import Stage
+from omnithink_pl.data import MultiTaskData
+from omnithink_pl.modules import MultiTaskGRPO
+from omnithink_pl.policy import Policy, load_policy
+from omnithink_pl.rewards.base import Reward
+from omnithink_pl.rollout import TransformersEngine
+from omnithink_pl.sources import OpenR1Math
+from omnithink_pl.sources.base import Source, Split
+from omnithink_pl.tasks.base import Task
+from omnithink_pl.types import Example, Group, Outcome
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a step consists of.
+
+    Args:
+        policy: A directory, or a hub id.
+        prompts: Prompts per step.
+        group: Completions per prompt.
+        max_tokens: Longest completion.
+        steps: Steps to run.
+    """
+
+    policy: str
+    prompts: int
+    group: int
+    max_tokens: int
+    steps: int
+
+    @property
+    def rows(self) -> int:
+        """Completions per step."""
+        return self.prompts * self.group
+
+    def examples(self) -> list[Example]:
+        """The prompts, the same in every step."""
+        return Arithmetic(self.prompts).examples("train", 0)
+
+
+def save_with_context(policy: str, context: int, folder: Path) -> str:
+    """A copy of a policy that may read more tokens than it was made for; what it then says is of no interest."""
+    loaded = load_policy(policy)
+    loaded.model.config.max_position_embeddings = max(loaded.context, context)
+    loaded.model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@final
+class LengthIsOdd(Reward):
+    """Costs nothing, and differs within a group."""
+
+    name = "odd"
+
+    def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
+        """1 where the number of tokens is odd."""
+        return [[Outcome.of(len(c.token_ids) % 2) for c in group.completions] for group in groups]
+
+
+@final
+class FewProblems(Source):
+    """The first of the packaged math problems.
+
+    Args:
+        count: How many.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def examples(self, task: str, split: Split) -> list[Example]:
+        """The same in every split."""
+        return OpenR1Math("embedded").examples(task, "train")[: self.count]
+
+
+@final
+class Arithmetic(Task):
+    """Math problems, paid by the reward above.
+
+    Args:
+        prompts: How many.
+    """
+
+    name = "math"
+    metric = "odd"
+
+    def __init__(self, prompts: int) -> None:
+        super().__init__(FewProblems(prompts), LengthIsOdd())
+
+    def ask(self, example: Example, rng: random.Random) -> str:
+        """The question itself."""
+        return example.question
+
+
+class Laps(L.Callback):
+    """Says when a step has ended.
+
+    Args:
+        lap: Called at the end of each step.
+    """
+
+    def __init__(self, lap: Callable[[], None]) -> None:
+        self.lap = lap
+
+    def on_train_batch_end(self, *args: object, **kwargs: object) -> None:
+        """The end of a step."""
+        self.lap()
+
+
+def train(shape: Shape, prepare: Callable[[Policy], None], lap: Callable[[], None]) -> None:
+    """Run the whole training loop, without a KL penalty.
+
+    Args:
+        shape: Of each step.
+        prepare: Called with the policy before the first step.
+        lap: Called after each step.
+    """
+    data = MultiTaskData({"math": Arithmetic(shape.prompts)}, [Stage({"math": 1.0}, shape.steps)], shape.prompts)
+    module = MultiTaskGRPO(
+        engine=TransformersEngine(),
+        tasks=data.tasks,
+        optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-6, fused=True),
+        beta={"math": 0.0},
+        policy=shape.policy,
+        group_size=shape.group,
+        max_tokens=shape.max_tokens,
+        correction=ImportanceCorrection(alarm=1e6),  # forced lengths are not what the policy says
+    )
+    module.configure_model()
+    prepare(module.policy)
+    trainer = L.Trainer(
+        devices=1,
+        max_epochs=1,
+        logger=False,
+        callbacks=[Laps(lap)],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )
+    trainer.fit(module, datamodule=data)

@@ -1,0 +1,110 @@
+"""How a training step grows with the group, the length of completions and the batch.
+
+python -m benchmarks.scaling
+python -m benchmarks.scaling --policy Qwen/Qwen2.5-0.5B-Instruct --median 200 --max_tokens 1024
+
+Each row changes one thing of the first. Lengths are log-normal, as in ``benchmarks.step``. All rows take turns step by
+step. ``ratio_<row>`` says how many times as many trained tokens a second the row reaches as the first: above 1, larger
+is cheaper by the token.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import torch
+from jsonargparse import auto_cli
+
+from benchmarks import ours
+from benchmarks.lengths import PlannedLengths, log_normal
+from benchmarks.ours import Shape
+from benchmarks.quiet import quiet
+from benchmarks.turns import Turns
+from omnithink_pl.policy import Policy
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Args:
+        shape: Of its steps.
+        median: Of its lengths.
+        sigma: Of their logarithm.
+    """
+
+    shape: Shape
+    median: float
+    sigma: float
+
+    def plans(self) -> Iterator[list[int]]:
+        """Lengths of batch after batch."""
+        return log_normal(self.shape.rows, self.median, self.sigma, self.shape.max_tokens, 0)
+
+    def tokens(self) -> list[int]:
+        """Completion tokens of each step but the first."""
+        return [sum(batch) for batch in islice(self.plans(), 1, self.shape.steps)]
+
+    def prepare(self, policy: Policy) -> None:
+        """Force the lengths."""
+        PlannedLengths(policy.model, policy.eos_id, self.plans())
+
+
+def benchmark(
+    policy: str = "embedded",
+    prompts: int = 4,
+    group: int = 4,
+    median: float = 20.0,
+    sigma: float = 0.6,
+    max_tokens: int = 96,
+    factor: int = 4,
+    turns: int = 3,
+    threads: int = 1,
+) -> None:
+    """Print a table, and the ratios as one line of JSON.
+
+    Args:
+        policy: ``embedded``, a directory, or a hub id.
+        prompts: Prompts per step of the first row.
+        group: Completions per prompt of the first row.
+        median: Of the log-normal lengths of the first row, in tokens.
+        sigma: Of the logarithm of the lengths.
+        max_tokens: Longest completion of the first row.
+        factor: How many times as large one thing is in each further row.
+        turns: Steps of each row that count.
+        threads: CPU threads of torch.
+    """
+    quiet()
+    torch.set_num_threads(threads)
+    with tempfile.TemporaryDirectory() as folder:
+        saved = ours.save_with_context(policy, 2 * factor * max_tokens + 1024, Path(folder))
+        steps = turns + 1
+        rows = {
+            "base": Row(Shape(saved, prompts, group, max_tokens, steps), median, sigma),
+            "group": Row(Shape(saved, prompts, factor * group, max_tokens, steps), median, sigma),
+            "batch": Row(Shape(saved, factor * prompts, group, max_tokens, steps), median, sigma),
+            "length": Row(Shape(saved, prompts, group, factor * max_tokens, steps), factor * median, sigma),
+        }
+        sides = {name: partial(ours.train, row.shape, row.prepare) for name, row in rows.items()}
+        laps = {name: seconds[1:] for name, seconds in Turns(list(rows)).run(sides).items()}
+    rates = {
+        name: statistics.median(n / s for n, s in zip(rows[name].tokens(), laps[name], strict=True)) for name in rows
+    }
+    print("| row | prompts | group | median length | tokens a step | seconds a step | tokens per second |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name, row in rows.items():
+        tokens, seconds = statistics.mean(row.tokens()), statistics.median(laps[name])
+        shape = f"{row.shape.prompts} | {row.shape.group} | {row.median:.0f} | {tokens:.0f}"
+        print(f"| {name} | {shape} | {seconds:.2f} | {rates[name]:.0f} |")
+    print(json.dumps({f"ratio_{name}": round(rates[name] / rates["base"], 3) for name in rows if name != "base"}))
+
+
+if __name__ == "__main__":
+    auto_cli(benchmark)

@@ -1,0 +1,157 @@
+"""What every order of stages is predicted to end with, and how sure that is: the planner under resampling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from omnithink_pl.planner import EXHAUSTIVE, Array, candidates, effects, predict
+
+Estimate = tuple[float, float, float]  # value, and the ends of its 95 % interval
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Scores by seed and prompt, from which the uncertainty of a plan follows.
+
+    Args:
+        tasks: Names of the tasks.
+        base: For each target task, shape (seeds, prompts): the base model's score on each prompt.
+        after: For each source task and each target task, shape (seeds, prompts). The prompts of a target are the
+            same in all of its arrays and in the same order.
+    """
+
+    tasks: tuple[str, ...]
+    base: tuple[Array, ...]
+    after: tuple[tuple[Array, ...], ...]
+
+    def means(self) -> tuple[Array, Array]:
+        """``base`` and ``after`` as means over seeds and prompts: shapes (tasks,) and (tasks, tasks)."""
+        base = np.array([scores.mean() for scores in self.base])
+        return base, np.array([[scores.mean() for scores in row] for row in self.after])
+
+    def resampled(self, draws: int, seed: int) -> tuple[Array, Array]:
+        """The same for bootstrap samples: seeds are drawn anew, and prompts, each prompt for all policies at once.
+
+        Returns:
+            Shapes (draws, tasks) and (draws, tasks, tasks).
+        """
+        generator = np.random.default_rng(seed)
+        tasks = len(self.tasks)
+        runs = [self.base[0].shape[0], *(row[0].shape[0] for row in self.after)]
+        seeds = [_weights(generator, number, draws) for number in runs]  # a run's seed is one draw for all targets
+        result = np.empty((draws, 1 + tasks, tasks))
+        for target in range(tasks):
+            prompts = _weights(generator, self.base[target].shape[1], draws)
+            for source, scores in enumerate((self.base[target], *(row[target] for row in self.after))):
+                result[:, source, target] = ((prompts @ scores.T) * seeds[source]).sum(axis=1)
+        return result[:, 0], result[:, 1:]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What is predicted of one order, with 95 % intervals.
+
+    Args:
+        order: The tasks' names, the first stage first.
+        finals: Final score of each task, in the order of ``Plan.tasks``: value, low, high.
+        mean: Mean of the final scores: value, low, high.
+        behind: How far the mean is behind that of the best order: value, low, high. Negative is behind.
+        best: Share of the bootstrap samples in which no order has a higher mean.
+    """
+
+    order: tuple[str, ...]
+    finals: tuple[Estimate, ...]
+    mean: Estimate
+    behind: Estimate
+    best: float
+
+    @property
+    def within_noise(self) -> bool:
+        """Whether its difference to the best order may be nothing."""
+        return self.behind[1] <= 0.0 <= self.behind[2]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The predicted outcome of every order, the best first.
+
+    Args:
+        tasks: Names of the tasks.
+        effects: What training on a task (first index) did to a task (second index): value, low, high.
+        forecasts: One for each order.
+        exhaustive: Whether all orders were looked at.
+    """
+
+    tasks: tuple[str, ...]
+    effects: tuple[tuple[Estimate, ...], ...]
+    forecasts: tuple[Forecast, ...]
+    exhaustive: bool
+
+    def forecast(self, order: Sequence[str]) -> Forecast | None:
+        """What is predicted of an order; ``None`` if it was not looked at."""
+        return next((found for found in self.forecasts if found.order == tuple(order)), None)
+
+    @property
+    def undecided(self) -> list[Forecast]:
+        """The orders that the measurements cannot tell from the best one, which is one of them."""
+        return [found for found in self.forecasts if found.within_noise]
+
+
+def plan(measured: Measured, draws: int = 2000, seed: int = 0, extra: Sequence[Sequence[str]] = ()) -> Plan:
+    """Predict the outcome of the orders, and rank them by their mean final score.
+
+    Args:
+        measured: Scores of the base and of the single-task runs.
+        draws: Bootstrap samples of seeds and prompts.
+        seed: Of the bootstrap.
+        extra: Orders to look at besides, where there are too many to look at all.
+    """
+    base, after = measured.means()
+    number = {task: index for index, task in enumerate(measured.tasks)}
+    found = [*candidates(base, after), *(tuple(number[task] for task in order) for order in extra)]
+    orders = list(dict.fromkeys(found))
+    finals = predict(base, after, orders)
+    means = finals.mean(axis=-1)
+    ranked = np.argsort(-means, kind="stable")
+    base_draws, after_draws = measured.resampled(draws, seed)
+    intervals: list[tuple[Estimate, ...]] = []
+    mean_draws = np.empty((draws, len(orders)))
+    for rank, index in enumerate(ranked):  # one at a time: all orders of seven tasks would fill the memory
+        drawn = predict(base_draws, after_draws, [orders[index]])[:, 0]
+        intervals.append(tuple(_estimate(finals[index, i], drawn[:, i]) for i in range(len(number))))
+        mean_draws[:, rank] = drawn.mean(axis=-1)
+    leading = mean_draws >= mean_draws.max(axis=1, keepdims=True) - 1e-12
+    forecasts = tuple(
+        Forecast(
+            order=tuple(measured.tasks[task] for task in orders[index]),
+            finals=intervals[rank],
+            mean=_estimate(means[index], mean_draws[:, rank]),
+            behind=_estimate(means[index] - means[ranked[0]], mean_draws[:, rank] - mean_draws[:, 0]),
+            best=float(leading[:, rank].mean()),
+        )
+        for rank, index in enumerate(ranked)
+    )
+    return Plan(
+        measured.tasks,
+        _pairs(effects(base, after), effects(base_draws, after_draws)),
+        forecasts,
+        len(number) <= EXHAUSTIVE,
+    )
+
+
+def _pairs(effect: Array, drawn: Array) -> tuple[tuple[Estimate, ...], ...]:
+    tasks = range(len(effect))
+    return tuple(tuple(_estimate(effect[j, i], drawn[:, j, i]) for i in tasks) for j in tasks)
+
+
+def _estimate(value: float, draws: Array) -> Estimate:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(value), float(low), float(high)
+
+
+def _weights(generator: np.random.Generator, number: int, draws: int) -> Array:
+    """How often each of ``number`` things is drawn, as shares: shape (draws, number)."""
+    return generator.multinomial(number, np.full(number, 1.0 / number), size=draws) / number

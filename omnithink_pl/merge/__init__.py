@@ -1,0 +1,5 @@
+"""Merging models that were trained apart from the same base."""
+
+from omnithink_pl.merge.tool import Merge
+
+__all__ = ["Merge"]

@@ -1,0 +1,130 @@
+"""Weights on disk, read and written one tensor at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from omnithink_pl.errors import BadInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+class Weights:
+    """The tensors of a model directory in Hugging Face format, in one safetensors file or several.
+
+    A tensor that the model ties to another one is left out, as ``save_pretrained`` does; some writers keep it.
+
+    Args:
+        directory: Has ``config.json`` and the weights.
+
+    Raises:
+        BadInput: If there are no safetensors files, or they are damaged.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._open = ExitStack()
+        self._files: dict[str, Any] = {}
+        for path in self._paths():
+            try:
+                file = self._open.enter_context(safe_open(path, framework="pt"))
+            except (OSError, SafetensorError) as error:
+                raise BadInput(f"cannot read {path}: {error}; save the model again") from error
+            self._files |= dict.fromkeys(file.keys(), file)
+        for name in tied_weights(directory):
+            self._files.pop(name, None)
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tensor by name, in sorted order."""
+        return {name: tuple(self._files[name].get_slice(name).get_shape()) for name in sorted(self._files)}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._files[name].get_tensor(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def _paths(self) -> list[Path]:
+        if (self.directory / INDEX).is_file():
+            names = json.loads((self.directory / INDEX).read_text())["weight_map"].values()
+            return [self.directory / name for name in sorted(set(names))]
+        if (self.directory / SINGLE).is_file():
+            return [self.directory / SINGLE]
+        raise BadInput(
+            f"{self.directory} has neither {SINGLE} nor {INDEX}; save the model with "
+            f"save_pretrained of transformers 5, which writes safetensors"
+        )
+
+
+def tied_weights(directory: Path) -> set[str]:
+    """Names of the tensors that a model only refers to, such as an output layer tied to the embedding."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):  # shapes only: no memory, no time
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory))
+    return set(model.all_tied_weights_keys)
+
+
+class ShardWriter:
+    """Writes tensors to safetensors files of bounded size, with the index that ``from_pretrained`` reads.
+
+    Args:
+        directory: Where they go.
+        shard_bytes: A file is closed when it has reached this size.
+    """
+
+    def __init__(self, directory: Path, shard_bytes: int) -> None:
+        self.directory = directory
+        self.shard_bytes = shard_bytes
+        self._pending: dict[str, Tensor] = {}
+        self._bytes = self._total = 0
+        self._shards: list[list[str]] = []
+
+    def add(self, name: str, tensor: Tensor) -> None:
+        """Take one more tensor."""
+        self._pending[name] = tensor.contiguous()
+        self._bytes += tensor.nbytes
+        if self._bytes >= self.shard_bytes:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is left, give the files their names, and write the index if there are several."""
+        if self._pending:
+            self._flush()
+        names = [SINGLE]
+        if len(self._shards) > 1:
+            names = [f"model-{i:05d}-of-{len(self._shards):05d}.safetensors" for i in range(1, len(self._shards) + 1)]
+        for number, name in enumerate(names):
+            self._shard(number).rename(self.directory / name)
+        if len(names) > 1:
+            places = {tensor: name for name, shard in zip(names, self._shards, strict=True) for tensor in shard}
+            index = {"metadata": {"total_size": self._total}, "weight_map": places}
+            (self.directory / INDEX).write_text(json.dumps(index, indent=2))
+
+    def _flush(self) -> None:
+        save_file(self._pending, self._shard(len(self._shards)), metadata={"format": "pt"})
+        self._shards.append(list(self._pending))
+        self._total += self._bytes
+        self._pending, self._bytes = {}, 0
+
+    def _shard(self, number: int) -> Path:
+        return self.directory / f"shard-{number}.safetensors"

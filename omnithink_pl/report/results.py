@@ -1,0 +1,180 @@
+"""What the runs of a study measured, as plain values: what tables and figures are made of.
+
+A *score* has a name: ``math`` is a task's held-out score sampled at temperature 1, ``math/greedy`` the greedy one,
+``math/aime24`` a benchmark, ``qa/mmlu_pro/law`` one of its categories, and ``math/*`` the mean of a domain's
+benchmarks. All scores are fractions in [0, 1].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from omnithink_pl.curriculum import Stage
+from omnithink_pl.transfer import ScoreMatrix
+
+ByPrompt = Mapping[str, float]
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One finished run.
+
+    Args:
+        run_id: Id in the store.
+        run: Name of the run in the study.
+        method: What it stands for in the report.
+        seed: Its seed.
+        paper: Column of the paper's tables that it repeats.
+        stages: What it trained, in order; empty for a run that only evaluates.
+        scores: Final scores by name.
+        base: Scores before training by name; empty for a run that only evaluates.
+        prompts: Final score of each prompt, by name of the score and uid.
+        base_prompts: The same before training.
+        matrix: The score matrix, where the run has one.
+        rewards: Training rewards of each task: points (step, mean primary reward).
+        seconds: How long it took.
+    """
+
+    run_id: str
+    run: str
+    method: str
+    seed: int
+    paper: str | None = None
+    stages: tuple[Stage, ...] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
+    base: Mapping[str, float] = field(default_factory=dict)
+    prompts: Mapping[str, ByPrompt] = field(default_factory=dict)
+    base_prompts: Mapping[str, ByPrompt] = field(default_factory=dict)
+    matrix: ScoreMatrix | None = None
+    rewards: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The tasks in the order of the stages, if each stage trains one task and none comes twice; else empty."""
+        tasks = [task for stage in self.stages for task, weight in stage.tasks.items() if weight > 0]
+        return tuple(tasks) if len(set(tasks)) == len(tasks) == len(self.stages) else ()
+
+
+@dataclass(frozen=True)
+class Method:
+    """The runs of one method, over its seeds.
+
+    Args:
+        name: Its name in the report.
+        scores: Of each score, its value by seed.
+        prompts: Of each score, the scores of its prompts by seed.
+        paper: Column of the paper's tables that it repeats.
+        runs: The runs behind it.
+    """
+
+    name: str
+    scores: Mapping[str, Mapping[int, float]]
+    prompts: Mapping[str, Mapping[int, ByPrompt]]
+    paper: str | None = None
+    runs: tuple[RunResult, ...] = ()
+
+    def values(self, score: str) -> list[float]:
+        """A score's values, one per seed."""
+        return list(self.scores.get(score, {}).values())
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """The order of its single-task stages; empty if it has none."""
+        return next((run.order for run in self.runs if run.order), ())
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """A study.
+
+    Args:
+        name: Its name.
+        methods: The base model first, then the methods in the order of the study.
+        seeds: The seeds that the study asks for.
+        missing: Runs that have not finished, such as ``joint/1``.
+    """
+
+    name: str
+    methods: tuple[Method, ...]
+    seeds: tuple[int, ...]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def base(self) -> Method:
+        """The base model."""
+        return self.methods[0]
+
+    @property
+    def trained(self) -> tuple[Method, ...]:
+        """All methods but the base model."""
+        return self.methods[1:]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Tasks or domains that have a score, in the order of the base model's, then of the others'."""
+        names = [name.partition("/")[0] for method in self.methods for name in method.scores]
+        return list(dict.fromkeys(names))
+
+    @property
+    def single(self) -> dict[str, Method]:
+        """The methods that train one task alone, by task."""
+        return {method.order[0]: method for method in self.trained if len(method.order) == 1}
+
+    def domain_score(self) -> dict[str, str]:
+        """The score that stands for each task: the one of the same kind that all methods have.
+
+        The mean of its benchmarks if there is one everywhere, else the score sampled at temperature 1, else the
+        greedy one. Methods without any score do not count.
+        """
+        for kind in ("{}/*", "{}", "{}/greedy"):
+            chosen = {task: kind.format(task) for task in self.tasks}
+            if all(set(chosen.values()) <= set(method.scores) for method in self.methods):
+                return chosen
+        return {task: task for task in self.tasks}
+
+
+def gather(name: str, runs: Sequence[RunResult], seeds: Sequence[int], missing: Sequence[str]) -> StudyResults:
+    """Put the runs together by method, and what they all started from as the base model.
+
+    Args:
+        name: Of the study.
+        runs: Its finished runs, in the order of the study.
+        seeds: The seeds that it asks for.
+        missing: Runs that have not finished.
+    """
+    trained: dict[str, list[RunResult]] = {}
+    for run in runs:
+        trained.setdefault(run.method, []).append(run)
+    base = _base(runs, trained.pop(BASE, []))
+    methods = [_method(method, own) for method, own in trained.items() if any(run.scores for run in own)]
+    return StudyResults(name, (base, *methods), tuple(seeds), tuple(missing))
+
+
+def _method(name: str, runs: Sequence[RunResult]) -> Method:
+    scores: dict[str, dict[int, float]] = {}
+    prompts: dict[str, dict[int, ByPrompt]] = {}
+    for run in runs:
+        for score, value in run.scores.items():
+            scores.setdefault(score, {})[run.seed] = value
+        for score, by_prompt in run.prompts.items():
+            prompts.setdefault(score, {})[run.seed] = by_prompt
+    paper = next((run.paper for run in runs if run.paper), None)
+    return Method(name, scores, prompts, paper, tuple(runs))
+
+
+def _base(runs: Sequence[RunResult], own: Sequence[RunResult]) -> Method:
+    """The base model: what fits measured before training (of one seed all the same), and runs named ``base``."""
+    values: dict[str, dict[int, list[float]]] = {}
+    prompts: dict[str, dict[int, ByPrompt]] = {}
+    for run in runs:
+        for score, value in run.base.items():
+            values.setdefault(score, {}).setdefault(run.seed, []).append(value)
+        for score, by_prompt in run.base_prompts.items():
+            prompts.setdefault(score, {}).setdefault(run.seed, by_prompt)
+    scores = {score: {seed: fmean(found) for seed, found in by_seed.items()} for score, by_seed in values.items()}
+    evaluated = _method(BASE, own)
+    return Method(BASE, {**scores, **evaluated.scores}, {**prompts, **evaluated.prompts}, BASE, tuple(own))

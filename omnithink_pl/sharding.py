@@ -1,0 +1,102 @@
+"""A model whose parameters are divided among processes (FSDP2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+from omnithink_pl.errors import BadInput
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.fsdp import FSDPModule
+    from transformers import PreTrainedModel
+
+
+def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
+    """Divide a model's parameters, gradients and optimiser state among all processes, in place.
+
+    Each of the model's layers (``_no_split_modules``) is gathered when it is computed and let go again; what lies
+    outside of the layers stays gathered from the forward to the backward pass. Gradients are summed, not averaged:
+    the loss of a batch is the sum of its parts.
+
+    Args:
+        model: On any device; every process holds the same values.
+        mesh: Lightning's, with the dimensions ``data_parallel`` and ``tensor_parallel``.
+
+    Raises:
+        BadInput: If processes are to divide single matrices among them.
+    """
+    from torch.distributed.fsdp import fully_shard
+
+    if mesh["tensor_parallel"].size() > 1:
+        raise BadInput(
+            "trainer.strategy.init_args: tensor parallelism is not supported; set tensor_parallel_size to 1 and "
+            "data_parallel_size to the number of processes"
+        )
+    layers = set(model._no_split_modules or [])
+    for module in list(model.modules()):
+        if type(module).__name__ in layers:
+            fully_shard(module, mesh=mesh["data_parallel"], reshard_after_forward=True)
+    fully_shard(model, mesh=mesh["data_parallel"], reshard_after_forward=False)
+    for module in sharded_modules(model):
+        module.set_gradient_divide_factor(1.0)
+        module.set_force_sum_reduction_for_comms(True)  # gloo has no other
+
+
+def sharded_modules(model: torch.nn.Module) -> list[FSDPModule]:
+    """The parts of a model that are gathered one by one; none if it is not sharded."""
+    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
+        return []
+    from torch.distributed.fsdp import FSDPModule
+
+    return [module for module in model.modules() if isinstance(module, FSDPModule)]
+
+
+@contextmanager
+def whole(model: torch.nn.Module) -> Iterator[None]:
+    """Hold all of a sharded model in every process for the while; other models are left as they are.
+
+    Forward passes inside, without gradient, need no other process: completions differ in length, and so do the numbers
+    of passes that processes take to sample them. All processes enter and leave together.
+    """
+    parts = sharded_modules(model)
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.reshard()
+            part.set_reshard_after_forward(part is not model, recurse=False)
+
+
+def full(tensor: Tensor) -> Tensor:
+    """A tensor in full: a sharded one is gathered, which all processes take part in."""
+    gather = getattr(tensor, "full_tensor", None)
+    return tensor if gather is None else gather()
+
+
+def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors in full, detached, on the CPU where they were sharded."""
+    return {
+        name: full(tensor.detach()).cpu() if hasattr(tensor, "full_tensor") else tensor.detach()
+        for name, tensor in tensors.items()
+    }
+
+
+@torch.no_grad()
+def assign(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    """Copy full values, the same in every process, into tensors that may be sharded."""
+    for name, tensor in tensors.items():
+        value = values[name].to(tensor.device)
+        if hasattr(tensor, "full_tensor"):
+            from torch.distributed.tensor import distribute_tensor
+
+            value = distribute_tensor(value, tensor.device_mesh, tensor.placements)
+        tensor.copy_(value)

@@ -1,0 +1,1 @@
+"""Many runs as one: a list of runs and seeds, carried out, resumed, and recorded under one parent in MLflow."""

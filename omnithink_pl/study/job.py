@@ -1,0 +1,99 @@
+"""One run of a study with one seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+# Verbs with Lightning's trainer: they take its arguments, and track themselves.
+TRAINER_VERBS = ("fit", "validate", "test", "predict")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run with one seed, its arguments filled in.
+
+    Args:
+        run: Name of the run in its study.
+        seed: The seed.
+        verb: What ``main.py`` is asked to do.
+        arguments: What follows.
+        folder: Where its files go.
+        fingerprint: Identifies what is run, apart from the seed: arguments, configs, and what it needs.
+        needs: Keys of the jobs that come first.
+    """
+
+    run: str
+    seed: int
+    verb: str
+    arguments: tuple[str, ...]
+    folder: Path
+    fingerprint: str
+    needs: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """``joint/0``: the run and its seed."""
+        return f"{self.run}/{self.seed}"
+
+    def command(self, tracking_uri: str, experiment: str) -> list[str]:
+        """Verb and arguments of ``main.py``; a fit that left a checkpoint goes on from there.
+
+        Args:
+            tracking_uri: The store that it is tracked in.
+            experiment: The experiment that it belongs to.
+        """
+        return [self.verb, *self.arguments, *self._own_arguments(tracking_uri, experiment)]
+
+    def _own_arguments(self, tracking_uri: str, experiment: str) -> list[str]:
+        if self.verb not in TRAINER_VERBS:
+            return []
+        logger = "--trainer.logger.init_args"
+        arguments = [
+            f"--seed_everything={self.seed}",
+            f"--name={self.run}",
+            f"--trainer.default_root_dir={self.folder.parents[1]}",
+            f"{logger}.tracking_uri={tracking_uri}",
+            f"{logger}.experiment_name={experiment}",
+        ]
+        if self.verb != "fit":
+            return arguments
+        last = self.folder / "last.ckpt"
+        return [
+            *arguments,
+            f"--checkpoints.folder={self.folder.name}",
+            *([f"--ckpt_path={last}"] if last.is_file() else []),
+        ]
+
+
+class Status(StrEnum):
+    """What became of a job."""
+
+    DONE = "done"
+    SKIPPED = "finished before"
+    FAILED = "failed"
+    BLOCKED = "not started"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a job, and why.
+
+    Args:
+        job: The job.
+        status: What became of it.
+        reason: Why it failed or was not started.
+        seconds: How long it took.
+    """
+
+    job: Job
+    status: Status
+    reason: str = ""
+    seconds: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        """Whether what it makes is there."""
+        return self.status in (Status.DONE, Status.SKIPPED)

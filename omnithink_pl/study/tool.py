@@ -1,0 +1,123 @@
+"""The verb ``study``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from omnithink_pl.study.definition import Definition, Run, check, chosen
+from omnithink_pl.study.display import StudyDisplay, summary
+from omnithink_pl.study.job import Job, Result, Status
+from omnithink_pl.study.runner import Runner
+from omnithink_pl.study.slots import make_slots, visible_gpus
+from omnithink_pl.tracking.store import sqlite_path
+from omnithink_pl.tracking.studies import StudyLedger
+
+
+class StudyIncomplete(RuntimeError):
+    """Some runs of a study are not done; the command line exits with an error."""
+
+
+class Study:
+    """Runs many configurations with several seeds as one study, which continues where it was interrupted.
+
+    Each run is a process of its own and a child of the study's run in MLflow. Those that have finished are not run
+    again, unless their arguments or configs have changed.
+
+    Args:
+        name: Name of the study.
+        runs: What is run, by name.
+        seeds: Every run is done once with each.
+        arguments: Further arguments of every run, by verb, such as ``{fit: [--trainer.devices=2]}``; they win.
+        jobs: Processes at the same time; one for each GPU, or one alone without GPUs, if not given.
+        output: Folder for the files of all studies.
+        tracking_uri: Where runs are stored.
+        experiment: Experiment of the study and its runs.
+        only: Do only these, such as ``[joint, reverse/0]``, where ``/0`` is a seed.
+        dry_run: Print the command of each run, and what has been done of the study; run nothing.
+        list_jobs: Print one command for each run that is not done, for a cluster's scheduler; run nothing.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        runs: dict[str, Run],
+        seeds: list[int],
+        arguments: dict[str, list[str]] | None = None,
+        jobs: int | None = None,
+        output: str = "outputs",
+        tracking_uri: str = "sqlite:///mlflow.db",
+        experiment: str = "omnithink",
+        only: list[str] | None = None,
+        dry_run: bool = False,
+        list_jobs: bool = False,
+    ) -> None:
+        # The program that was called is the one that the runs call.
+        self.program = [sys.executable, sys.argv[0]]
+        base = Path(sys.argv[0]).resolve().parent / "configs" / "base.yaml"
+        defaults = base if base.is_file() else None
+        self.definition = Definition(name, runs, seeds, arguments or {}, Path(output), defaults)
+        check(self.definition)
+        self.slots = make_slots(jobs, visible_gpus())
+        self.tracking_uri = tracking_uri
+        self.experiment = experiment
+        self.only = only
+        self.dry_run = dry_run
+        self.list_jobs = list_jobs
+        self.console = Console()
+
+    def run(self) -> None:
+        """Do what is not done yet.
+
+        Raises:
+            StudyIncomplete: If something failed, or the study was stopped.
+        """
+        every = self.definition.jobs()
+        jobs = chosen(every, self.only)
+        if self.dry_run or self.list_jobs:
+            self._print(jobs)
+            return
+        ledger = self._ledger()
+        ledger.begin()
+        with StudyDisplay(self.definition.name, len(jobs), self.console) as display:
+            runner = Runner(self.program, ledger, self.slots, display, self.tracking_uri, self.experiment)
+            results = runner.run(jobs, {job.key: job for job in every})
+        self._close(ledger, results, len(jobs) == len(every))
+
+    def _close(self, ledger: StudyLedger, results: list[Result], whole: bool) -> None:
+        statuses = {result.status for result in results}
+        stopped, failed = Status.STOPPED in statuses, bool(statuses & {Status.FAILED, Status.BLOCKED})
+        if stopped or failed or whole:
+            ledger.end("KILLED" if stopped else "FAILED" if failed else "FINISHED")
+        self.console.print(summary(results, self._repeat), soft_wrap=True, highlight=False)
+        if stopped:
+            raise StudyIncomplete("stopped; the same command goes on from here")
+        if failed:
+            raise StudyIncomplete("some runs failed; the same command tries them again, and those that wait for them")
+
+    def _ledger(self) -> StudyLedger:
+        return StudyLedger(self.tracking_uri, self.experiment, self.definition.describe())
+
+    def _print(self, jobs: list[Job]) -> None:
+        database = sqlite_path(self.tracking_uri)
+        ledger = None if database is not None and not database.exists() else self._ledger()
+        for job in jobs:
+            done = ledger is not None and ledger.finished(job)
+            if self.list_jobs and not done:
+                after = f"  # after {', '.join(job.needs)}" if job.needs else ""
+                self._plain(f"{self._repeat(job)}{after}")
+            elif self.dry_run:
+                command = [*self.program, *job.command(self.tracking_uri, self.experiment)]
+                self._plain(f"# {job.key}{' (finished)' if done else ''}\n{shlex.join(command)}")
+
+    def _plain(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
+    def _repeat(self, job: Job) -> str:
+        """The command that does one job of this study."""
+        dropped = ("--only", "--dry_run", "--list_jobs")
+        given = [argument for argument in sys.argv[1:] if not argument.startswith(dropped)]
+        return shlex.join([*self.program, *given, f"--only=[{job.key}]"])

@@ -1,0 +1,75 @@
+"""The verb ``budget``: memory and speed of a run, by arithmetic."""
+
+from __future__ import annotations
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from rich.console import Console
+
+from omnithink_pl.budget import Machine, Settings, Sizes, memory, seconds
+from omnithink_pl.data import MultiTaskData
+from omnithink_pl.modules import MultiTaskGRPO
+from omnithink_pl.modules.projection import LOGITS
+from omnithink_pl.policy import policy_path
+from omnithink_pl.report.budget_table import memory_table, speed_table
+
+
+def budget(
+    trainer: L.Trainer,
+    model: MultiTaskGRPO,
+    datamodule: MultiTaskData,
+    gpus: int | None = None,
+    sharded: bool | None = None,
+    prompt_tokens: int = 256,
+    completion_tokens: int | None = None,
+    machine: Machine = Machine(),  # noqa: B008  (frozen)
+) -> None:
+    """Print what a run needs of each GPU and how fast it is at best, by arithmetic; needs no GPU, loads no weights.
+
+    Args:
+        trainer: Has the precision; Lightning's command line passes it.
+        model: What is trained; Lightning's command line passes it.
+        datamodule: Has the batch size.
+        gpus: Processes; the trainer's ``devices`` times ``num_nodes`` if not given.
+        sharded: Divide the model among them; if not given, whether the trainer's strategy does.
+        prompt_tokens: Of a prompt, on average.
+        completion_tokens: Of a completion, on average; half of the longest if not given.
+        machine: One of the GPUs.
+    """
+    from transformers import AutoConfig
+
+    sizes = Sizes.of(AutoConfig.from_pretrained(policy_path(model.policy_name)), model.adapter)
+    longest = model.sampling.max_tokens
+    settings = Settings(
+        gpus=gpus or 1,
+        sharded=bool(sharded),
+        weights=model.adapter.weights if model.adapter else "float32",
+        compute="bfloat16" if str(trainer.precision).startswith("bf16") else "float32",
+        adapted=model.adapter is not None,
+        reference=any(model.beta.values()),
+        optimizer_bytes=optimizer_bytes(model.optimizer),
+        prompts=datamodule.batch_size,
+        group_size=model.sampling.n,
+        tokens=prompt_tokens + (completion_tokens or longest // 2),
+        longest=prompt_tokens + longest,
+        micro_batch_tokens=model.micro_batch_tokens,
+        updates=model.updates_per_batch,
+        logits=LOGITS,
+        engine_weights=getattr(model.engine, "dtype", None),
+        cache_gib=getattr(model.engine, "kv_cache_gib", None),
+    )
+    console = Console()
+    console.print(f"{sizes.parameters:,} parameters, {sizes.trained:,} trained, {settings.gpus} GPUs")
+    console.print(memory_table(memory(sizes, settings), machine))
+    console.print(speed_table(seconds(sizes, settings, machine), settings))
+
+
+def optimizer_bytes(optimizer: OptimizerCallable) -> float:
+    """Bytes of an optimiser's state for each parameter, found by one step on a small one."""
+    parameter = torch.nn.Parameter(torch.zeros(4096))
+    parameter.grad = torch.zeros_like(parameter)
+    made = optimizer([parameter])
+    made.step()
+    state = made.state[parameter].values()
+    return sum(value.nbytes for value in state if isinstance(value, torch.Tensor)) / parameter.numel()

@@ -1,0 +1,103 @@
+"""Runs of the command line in several processes, as torchrun starts them, joined by gloo."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from main import main
+
+# One task, and nothing that needs workers, a store or figures: what is tested here has no part in them.
+QA = """{qa: {class_path: omnithink_pl.tasks.QA, init_args: {source:
+    {class_path: omnithink_pl.sources.SuperGPQA, init_args: {path: embedded}}}}}"""
+SETTINGS = [
+    "fit",
+    "--name=short",
+    "--trainer.accelerator=cpu",
+    "--trainer.logger=false",
+    f"--data.tasks={QA}",
+    "--data.batch_size=4",
+    "--curriculum.stages=[{tasks: {qa: 1}, steps: 4}]",
+    "--model.beta={qa: 0.1}",
+    "--model.reference=stage",
+    "--model.group_size=4",
+    "--model.max_tokens=24",
+    "--model.updates_per_batch=2",
+    "--model.micro_batch_tokens=200",
+    # Adam's step for an entry without a gradient is its rounding error made as large as any other.
+    "--model.optimizer=torch.optim.SGD",
+    "--model.optimizer.init_args.lr=0.05",
+    "--model.optimizer.init_args.momentum=0.9",
+    "--evaluation.evaluator.prompts=3",
+    "--evaluation.evaluator.samples=1",
+    "--evaluation.evaluator.max_tokens=24",
+    "--checkpoints.every_n_steps=1",
+]
+SHARDED = [
+    "--trainer.strategy=ModelParallelStrategy",
+    "--trainer.strategy.init_args.data_parallel_size=2",
+    "--trainer.strategy.init_args.tensor_parallel_size=1",
+    "--trainer.strategy.init_args.save_distributed_checkpoint=false",
+]
+DDP = ["--trainer.strategy=ddp"]
+KEPT = "--trainer.callbacks=[{class_path: tests.distributed.keeper.KeepCheckpoint, init_args: {step: 2}}]"
+
+
+def run(directory: Path, *more: str, ranks: int = 1) -> list[int | None]:
+    """Run ``fit`` to its end in processes of their own.
+
+    Returns:
+        Their exit codes; a negative one is the number of the signal that ended it.
+    """
+    places = [
+        f"--trainer.default_root_dir={directory}",
+        f"--trainer.devices={ranks}",
+    ]
+    context = multiprocessing.get_context("fork")
+    port = free_port()
+    processes = [
+        context.Process(target=_rank, args=([*SETTINGS, *places, *more], rank, ranks, port)) for rank in range(ranks)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def _rank(arguments: list[str], rank: int, ranks: int, port: int) -> None:
+    if ranks > 1:
+        os.environ |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "GROUP_RANK": "0",
+            "WORLD_SIZE": str(ranks),
+            "LOCAL_WORLD_SIZE": str(ranks),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "TORCHELASTIC_RUN_ID": "tests",
+        }
+    torch.set_num_threads(1)
+    main(arguments)
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def checkpoint(directory: Path) -> dict[str, Any]:
+    (path,) = directory.glob("short/*/last.ckpt")
+    return torch.load(path, weights_only=True)
+
+
+def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    """The largest difference between two sets of weights."""
+    assert a.keys() == b.keys()
+    return max(float((a[name] - b[name]).abs().max()) for name in a)

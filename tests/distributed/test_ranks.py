@@ -1,0 +1,59 @@
+"""Processes that divide each batch train as one with the whole batch, and any number of them goes on from any other."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from omnithink_pl.policy import load_policy
+from tests.distributed.ranks import DDP, KEPT, SHARDED, checkpoint, distance, run
+
+EQUAL = 1e-6
+FAR = 1e-3  # what training moves the weights by, at least
+HOW = {"1": (1, []), "2": (2, DDP), "2 sharded": (2, SHARDED)}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The same run by one process, by two, and by two that divide the model; with a checkpoint of its middle."""
+    found = {}
+    for name, (ranks, strategy) in HOW.items():
+        found[name] = tmp_path_factory.mktemp(name.replace(" ", "-"))
+        assert run(found[name], *strategy, KEPT, ranks=ranks) == [0] * ranks, name
+    before = {f"model.{name}": value for name, value in load_policy("embedded").model.state_dict().items()}
+    assert distance(before, checkpoint(found["1"])["state_dict"]) > FAR
+    return found
+
+
+def largest_difference(a: Path, b: Path) -> float:
+    """Between weights, momenta and reference of two runs that have done the same steps with the same scores."""
+    ours, theirs = checkpoint(a), checkpoint(b)
+    for part in ("steps_done", "failures"):
+        assert ours[part] == theirs[part]
+    assert ours["callbacks"]["StageEvaluation"] == theirs["callbacks"]["StageEvaluation"]
+    pairs = [(ours["state_dict"], theirs["state_dict"]), (ours["reference"], theirs["reference"])]
+    ours, theirs = ours["optimizer_states"][0]["state"], theirs["optimizer_states"][0]["state"]
+    assert ours.keys() == theirs.keys()
+    return max(distance(*pair) for pair in [*pairs, *((ours[index], theirs[index]) for index in ours)])
+
+
+@pytest.mark.parametrize("name", ["2", "2 sharded"])
+def test_two_processes_equal_one_with_the_whole_batch(name: str, runs: dict[str, Path]) -> None:
+    assert largest_difference(runs[name], runs["1"]) < EQUAL
+
+
+@pytest.mark.parametrize(("before", "after"), [("2", "2"), ("2", "1"), ("1", "2"), ("1", "2 sharded")])
+def test_any_number_of_processes_goes_on_from_any_other(
+    before: str, after: str, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    (kept,) = runs[before].glob("short/*/kept.ckpt")
+    folder = tmp_path / "short" / "1"
+    folder.mkdir(parents=True)
+    shutil.copy(kept, folder / "last.ckpt")
+    assert checkpoint(tmp_path)["steps_done"] == 2
+    ranks, strategy = HOW[after]
+    assert run(tmp_path, *strategy, "--ckpt_path=last", ranks=ranks) == [0] * ranks
+    found = largest_difference(tmp_path, runs[before])
+    assert found == 0 if before == after else found < EQUAL
