@@ -38,6 +38,8 @@ from omnithink_pl.errors import BadInput, EngineFailure, PeerFailure, RewardFail
 from omnithink_pl.merge import Merge
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.modules.mt_grpo import TrainingDiverged
+from omnithink_pl.report.plan_tool import PlanCurriculum
+from omnithink_pl.report.study_report import Report
 from omnithink_pl.study.tool import Study, StudyIncomplete
 from omnithink_pl.tracking import TrackingError, TrackingLogger
 from omnithink_pl.trainer import OmniThinkTrainer
@@ -56,7 +58,7 @@ EXPECTED = (
 )
 
 # Verbs that need no trainer: each is a class whose arguments are the command's, and whose ``run`` does it.
-TOOLS: dict[str, type[Tool]] = {"merge": Merge, "study": Study}
+TOOLS: dict[str, type[Tool]] = {"merge": Merge, "study": Study, "report": Report, "plan": PlanCurriculum}
 
 # What is set in one place and needed in two: target and source.
 LINKS = {
@@ -208,6 +210,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     loud = ("lightning", "lightning.pytorch", "lightning.fabric", "mlflow", "alembic", "datasets", "transformers")

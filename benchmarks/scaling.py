@@ -93,7 +93,7 @@ def benchmark(
             "length": Row(Shape(saved, prompts, group, factor * max_tokens, steps), factor * median, sigma),
         }
         sides = {name: partial(ours.train, row.shape, row.prepare) for name, row in rows.items()}
-        laps = {name: seconds[1:] for name, seconds in Turns(list(rows)).run(sides).items()}
+        laps = {name: [cost.seconds for cost in costs[1:]] for name, costs in Turns(list(rows)).run(sides).items()}
     rates = {
         name: statistics.median(n / s for n, s in zip(rows[name].tokens(), laps[name], strict=True)) for name in rows
     }

@@ -8,7 +8,8 @@ Both train the same policy on the same prompts with the same group size and the 
 log-normal distribution and forced on both samplers. They take turns step by step, so that a busy machine slows both,
 and each ratio is the median over such pairs. ``ratio_trl`` says how many times as many trained tokens a second we
 reach; ``ratio_trl_fixed`` the same with all lengths equal to the mean; ``ratio_floor`` how our step compares with our
-sampler's generate and our packed forward and backward pass, and nothing else.
+sampler's generate and our packed forward and backward pass, and nothing else. ``_cpu`` is the same in processor
+seconds, which other processes on the machine change less.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jsonargparse import auto_cli
@@ -30,7 +32,7 @@ from benchmarks import ours, peer
 from benchmarks.lengths import PlannedLengths, fixed, log_normal
 from benchmarks.ours import Shape
 from benchmarks.quiet import quiet
-from benchmarks.turns import Lap, Turns
+from benchmarks.turns import Cost, Lap, Turns
 from omnithink_pl.modules.forward import token_logprobs
 from omnithink_pl.modules.microbatch import split
 from omnithink_pl.policy import Policy, load_policy, without_dropout
@@ -79,18 +81,20 @@ def benchmark(
         f"{rows} completions a step; lengths: 10 % {deciles[0]:.0f}, median {statistics.median(lengths):.0f}, ", end=""
     )
     print(f"mean {mean}, 90 % {deciles[-1]:.0f}, longest {max(lengths)}; {threads} thread(s)")
-    report({"log-normal": realistic, "fixed": equal}, lengths=mean * rows)
-    ratios = {
-        "ratio_trl": ratio(realistic["TRL"], realistic["ours"]),
-        "ratio_trl_fixed": ratio(equal["TRL"], equal["ours"]),
-        "ratio_floor": ratio(realistic["ours"], realistic["floor"]),
-        "ratio_floor_fixed": ratio(equal["ours"], equal["floor"]),
+    report({"log-normal": realistic, "fixed": equal}, tokens=mean * rows)
+    pairs = {
+        "ratio_trl": (realistic["TRL"], realistic["ours"]),
+        "ratio_trl_fixed": (equal["TRL"], equal["ours"]),
+        "ratio_floor": (realistic["ours"], realistic["floor"]),
+        "ratio_floor_fixed": (equal["ours"], equal["floor"]),
     }
+    ratios = {name: ratio(*pair, "seconds") for name, pair in pairs.items()}
+    ratios |= {f"{name}_cpu": ratio(*pair, "cpu") for name, pair in pairs.items()}
     print(json.dumps({name: round(value, 3) for name, value in ratios.items()}))
 
 
-def compare(shape: Shape, plans: Plans) -> dict[str, list[float]]:
-    """Seconds of each step of each side; the first, which warms up, is left out."""
+def compare(shape: Shape, plans: Plans) -> dict[str, list[Cost]]:
+    """The cost of each step of each side; the first, which warms up, is left out."""
 
     def prepare(policy: Policy) -> None:
         PlannedLengths(policy.model, policy.eos_id, plans())
@@ -125,18 +129,19 @@ def floor(shape: Shape, prepare: Callable[[Policy], None], lap: Lap) -> None:
         lap()
 
 
-def ratio(slow: list[float], fast: list[float]) -> float:
+def ratio(slow: list[Cost], fast: list[Cost], measure: Literal["seconds", "cpu"]) -> float:
     """Median over the pairs of laps that ran one after the other."""
-    return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
+    return statistics.median(getattr(a, measure) / getattr(b, measure) for a, b in zip(slow, fast, strict=True))
 
 
-def report(seconds: dict[str, dict[str, list[float]]], lengths: int) -> None:
+def report(costs: dict[str, dict[str, list[Cost]]], tokens: int) -> None:
     """Print the table of docs/performance.md."""
-    print("| lengths | side | seconds per step (median) | trained tokens per second |")
-    print("| --- | --- | --- | --- |")
-    for kind, sides in seconds.items():
+    print("| lengths | side | seconds per step (median) | CPU seconds per step (median) | tokens per CPU second |")
+    print("| --- | --- | --- | --- | --- |")
+    for kind, sides in costs.items():
         for name, laps in sides.items():
-            print(f"| {kind} | {name} | {statistics.median(laps):.2f} | {lengths * len(laps) / sum(laps):.0f} |")
+            seconds, cpu = (statistics.median(column) for column in zip(*laps, strict=True))
+            print(f"| {kind} | {name} | {seconds:.2f} | {cpu:.2f} | {tokens / cpu:.0f} |")
 
 
 if __name__ == "__main__":

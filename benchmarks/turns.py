@@ -5,8 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 Lap = Callable[[], None]
+
+
+class Cost(NamedTuple):
+    """What a lap took.
+
+    Args:
+        seconds: By the clock.
+        cpu: Processor seconds of this process, all threads: what a busy machine does not change.
+    """
+
+    seconds: float
+    cpu: float
 
 
 class Turns:
@@ -17,17 +30,17 @@ class Turns:
     """
 
     def __init__(self, names: list[str]) -> None:
-        self.seconds: dict[str, list[float]] = {name: [] for name in names}
+        self.costs: dict[str, list[Cost]] = {name: [] for name in names}
         self._waiting = list(names)
         self._changed = threading.Condition()
-        self._began = 0.0
+        self._began = Cost(0.0, 0.0)
         self._failure: BaseException | None = None
 
-    def run(self, sides: Mapping[str, Callable[[Lap], None]]) -> dict[str, list[float]]:
+    def run(self, sides: Mapping[str, Callable[[Lap], None]]) -> dict[str, list[Cost]]:
         """Run all sides to their end; each calls what it is given after each of its laps.
 
         Returns:
-            Seconds of each lap of each side, without the time in which it waited.
+            The cost of each lap of each side, without the time in which it waited.
         """
         threads = [threading.Thread(target=self._side, args=item, daemon=True) for item in sides.items()]
         for thread in threads:
@@ -36,7 +49,7 @@ class Turns:
             thread.join()
         if self._failure is not None:
             raise self._failure
-        return self.seconds
+        return self.costs
 
     def _side(self, name: str, program: Callable[[Lap], None]) -> None:
         self._await(name)
@@ -49,7 +62,7 @@ class Turns:
             self._changed.notify_all()
 
     def _lap(self, name: str) -> None:
-        self.seconds[name].append(time.perf_counter() - self._began)
+        self.costs[name].append(Cost(*(now - began for now, began in zip(_now(), self._began, strict=True))))
         with self._changed:
             self._waiting.append(self._waiting.pop(0))
             self._changed.notify_all()
@@ -60,4 +73,8 @@ class Turns:
             self._changed.wait_for(lambda: self._waiting[0] == name or self._failure is not None)
         if self._failure is not None:
             raise RuntimeError("another side failed")
-        self._began = time.perf_counter()
+        self._began = _now()
+
+
+def _now() -> Cost:
+    return Cost(time.perf_counter(), time.process_time())

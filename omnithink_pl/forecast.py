@@ -33,7 +33,12 @@ class Measured:
         return base, np.array([[scores.mean() for scores in row] for row in self.after])
 
     def resampled(self, draws: int, seed: int) -> tuple[Array, Array]:
-        """The same for bootstrap samples: seeds are drawn anew, and prompts, each prompt for all policies at once.
+        """The same for bootstrap samples of the prompts and of the seeds.
+
+        Prompts are drawn anew for all policies at once. To the mean over the seeds comes the deviation of a bootstrap
+        sample of the seeds, scaled so that its variance is that which the seeds have beyond what the noise of single
+        answers gives them (analysis of variance with two crossed factors). Drawing both at once would count that noise
+        three times (Owen 2007, "The Pigeonhole Bootstrap").
 
         Returns:
             Shapes (draws, tasks) and (draws, tasks, tasks).
@@ -46,7 +51,9 @@ class Measured:
         for target in range(tasks):
             prompts = _weights(generator, self.base[target].shape[1], draws)
             for source, scores in enumerate((self.base[target], *(row[target] for row in self.after))):
-                result[:, source, target] = ((prompts @ scores.T) * seeds[source]).sum(axis=1)
+                by_seed = scores.mean(axis=1)
+                deviation = seeds[source] @ by_seed - by_seed.mean()
+                result[:, source, target] = prompts @ scores.mean(axis=0) + _seed_scale(scores) * deviation
         return result[:, 0], result[:, 1:]
 
 
@@ -60,6 +67,8 @@ class Forecast:
         mean: Mean of the final scores: value, low, high.
         behind: How far the mean is behind that of the best order: value, low, high. Negative is behind.
         best: Share of the bootstrap samples in which no order has a higher mean.
+        within_noise: Whether the order may be the best one, at the 5 % level: multiple comparisons with the best (Hsu
+            1984), which allows for the best one having been chosen by the same numbers.
     """
 
     order: tuple[str, ...]
@@ -67,11 +76,7 @@ class Forecast:
     mean: Estimate
     behind: Estimate
     best: float
-
-    @property
-    def within_noise(self) -> bool:
-        """Whether its difference to the best order may be nothing."""
-        return self.behind[1] <= 0.0 <= self.behind[2]
+    within_noise: bool
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,8 @@ def plan(measured: Measured, draws: int = 2000, seed: int = 0, extra: Sequence[S
         drawn = predict(base_draws, after_draws, [orders[index]])[:, 0]
         intervals.append(tuple(_estimate(finals[index, i], drawn[:, i]) for i in range(len(number))))
         mean_draws[:, rank] = drawn.mean(axis=-1)
+    luck = mean_draws - means[ranked]
+    tolerated = np.quantile(luck.max(axis=1, keepdims=True) - luck, 0.95, axis=0)
     leading = mean_draws >= mean_draws.max(axis=1, keepdims=True) - 1e-12
     forecasts = tuple(
         Forecast(
@@ -131,6 +138,7 @@ def plan(measured: Measured, draws: int = 2000, seed: int = 0, extra: Sequence[S
             mean=_estimate(means[index], mean_draws[:, rank]),
             behind=_estimate(means[index] - means[ranked[0]], mean_draws[:, rank] - mean_draws[:, 0]),
             best=float(leading[:, rank].mean()),
+            within_noise=bool(means[ranked[0]] - means[index] <= tolerated[rank] + 1e-12),
         )
         for rank, index in enumerate(ranked)
     )
@@ -155,3 +163,17 @@ def _estimate(value: float, draws: Array) -> Estimate:
 def _weights(generator: np.random.Generator, number: int, draws: int) -> Array:
     """How often each of ``number`` things is drawn, as shares: shape (draws, number)."""
     return generator.multinomial(number, np.full(number, 1.0 / number), size=draws) / number
+
+
+def _seed_scale(scores: Array) -> float:
+    """By what to scale the deviations of resampled seeds; ``scores`` has the shape (seeds, prompts)."""
+    seeds, prompts = scores.shape
+    if seeds < 2:
+        return 0.0
+    between = prompts * scores.mean(axis=1).var(ddof=1)
+    share = 1.0
+    if prompts > 1 and between > 0.0:
+        residual = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0) + scores.mean()
+        within = (residual**2).sum() / ((seeds - 1) * (prompts - 1))
+        share = max(0.0, 1.0 - within / between)
+    return float(np.sqrt(share * seeds / (seeds - 1)))

@@ -13,11 +13,11 @@ from main import CONFIGS, TOOLS, main, run_tool
 from omnithink_pl.errors import BadInput
 from tests.judge.scripted import scripted_server
 
-# Engines that are installed apart have tests apart: tests/vllm/test_fit.py runs configs/rollout/.
-ELSEWHERE = {"base", *TOOLS}
-DELTAS = sorted(
-    path for path in CONFIGS.rglob("*.yaml") if path.stem not in ELSEWHERE and path.parent.name != "rollout"
-)
+# Engines that are installed apart have tests apart: tests/vllm/test_fit.py runs configs/rollout/. What is only for
+# ``validate`` is parsed below, tools have parsers of their own, and tests/test_scale.py runs those of real size.
+APART, ELSEWHERE = {"rollout", "benchmarks"}, {"base", *TOOLS}
+DELTAS = sorted(p for p in CONFIGS.rglob("*.yaml") if p.stem not in ELSEWHERE and p.parent.name not in APART)
+DELTAS = [path for path in DELTAS if not path.name.startswith("qwen")]
 
 
 def resolved(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
@@ -78,6 +78,29 @@ def test_overrides_change_one_key_and_leave_its_neighbours(capsys: pytest.Captur
     got = resolved(["--model.beta.math=0", "--curriculum.stages=[{tasks: {math: 2}, steps: 5}]"], capsys)
     assert got["model"]["beta"] == {"code": 0.01, "math": 0.0, "qa": 0.01, "writing": 0.01}
     assert got["curriculum"]["stages"] == [{"tasks": {"math": 2.0}, "steps": 5}]
+
+
+def test_the_papers_benchmarks_are_those_of_its_table(capsys: pytest.CaptureFixture[str]) -> None:
+    benchmarks = resolved([f"--config={CONFIGS / 'benchmarks' / 'paper.yaml'}"], capsys)["data"]["benchmarks"]
+    domains: dict[str, list[str]] = {}
+    for name, one in benchmarks.items():
+        domains.setdefault(one["domain"] or one["task"]["class_path"].rpartition(".")[2].lower(), []).append(name)
+    assert domains == {
+        "math": ["aime24", "amc23", "gaokao2023en", "math500", "minerva_math", "olympiadbench"],
+        "qa": ["mmlu_pro"],
+        "qa_letter": ["mmlu_pro_letter"],
+        "code": ["bigcodebench", "livecodebench"],
+        "writing": ["mt_bench"],
+    }
+    assert (benchmarks["aime24"]["samples"], benchmarks["math500"]["samples"]) == (5, 1)
+
+
+def test_letters_are_all_that_the_ablation_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    base, letters = resolved([], capsys), resolved([f"--config={CONFIGS / 'ablations' / 'letter_qa.yaml'}"], capsys)
+    assert letters["data"]["tasks"]["qa"]["init_args"].pop("answer") == "letter"
+    assert base["data"]["tasks"]["qa"]["init_args"].pop("answer") == "text"
+    letters["name"] = base["name"]
+    assert letters == base
 
 
 def test_the_orders_differ_in_their_stages_only(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from omnithink_pl.errors import BadInput
@@ -101,7 +102,7 @@ class BenchmarkSource(Source):
         """
         if split == "train":
             return []
-        files = find_files(self.named, self.path, self.revision, self.config).of_one_file(self.hub_split)
+        files = find_files(self.named, *self._place()).of_one_file(self.hub_split)
         self.data_version = files.version
         rows = [dict(row) for row in files.read(self.hub_split, self.columns)]
         if len(rows) != self.size:
@@ -122,6 +123,14 @@ class BenchmarkSource(Source):
         Raises:
             BadInput: If the row is unusable.
         """
+
+    def _place(self) -> tuple[str, str | None, str | None]:
+        """Path, revision and configuration. Without a data card, a directory's folders are its configurations."""
+        directory = Path(self.path).expanduser()
+        if self.config is None or not directory.is_dir() or (directory / "README.md").is_file():
+            return self.path, self.revision, self.config
+        own = directory / self.config
+        return str(own if own.is_dir() else directory), self.revision, None
 
     def _check(self, examples: list[Example]) -> None:
         uids = [example.uid for example in examples]

@@ -67,16 +67,17 @@ class EvaluationResult:
 
     @property
     def unscored(self) -> str:
-        """Why there is no score, where no completion could be scored; else empty."""
+        """Why there is no score, where too many completions could not be scored; else empty."""
         if self.score.measured:
             return ""
-        failed = [o.reason for scored in (self.greedy, self.sampled) for row in scored.outcomes for o in row]
-        return next(reason for reason in failed if reason)
+        every = [outcome for scored in (self.greedy, self.sampled) for row in scored.outcomes for outcome in row]
+        return next(outcome.reason for outcome in every if outcome.state is State.FAILED)
 
     def by_prompt(self) -> dict[str, list[Any]]:
-        """Columns ``uid``, ``sampled`` and ``greedy``: the mean score of each prompt.
+        """The mean score of each prompt, by which two policies are compared prompt by prompt.
 
-        Without them no two policies can be compared prompt by prompt; ``None`` where every completion failed.
+        Returns:
+            Columns ``uid``, ``sampled`` and ``greedy``; a score is ``None`` where all completions failed to be scored.
         """
         columns = {"sampled": self.sampled, "greedy": self.greedy}
         means = {
@@ -92,7 +93,7 @@ class Evaluator:
     Processes that train together divide the prompts among them, and all have the result.
 
     A completion without a defined score, such as one without an answer, counts 0. One that *we* failed to
-    score is left out and counted in ``TaskScore.failed``; where all of them failed there is no score (NaN).
+    score is left out and counted in ``TaskScore.failed``; where too many of them failed there is no score (NaN).
 
     Args:
         prompts: Prompts per task, spread evenly over the held-out examples; all of them when null.
@@ -173,9 +174,16 @@ class Evaluator:
         greedy, by_chance = scored.part(slice(len(own))), scored.part(slice(len(own), None))
         return {name: Measured(greedy.of(name), by_chance.of(name)) for name in tasks}
 
-    def conclude(self, measured: Mapping[str, Measured]) -> dict[str, EvaluationResult]:
-        """Put the shares of all processes together. All of them call it, and all have the result."""
-        return {name: _summarise(own.greedy.gathered(), own.sampled.gathered()) for name, own in measured.items()}
+    def conclude(self, measured: Mapping[str, Measured], max_failed: float = 1.0) -> dict[str, EvaluationResult]:
+        """Put the shares of all processes together. All of them call it, and all have the result.
+
+        Args:
+            measured: By task.
+            max_failed: Share of failed completions beyond which a task has no score: those that could be scored
+                are then no fair sample, but for instance those whose verdicts a judge that is away had given before.
+        """
+        whole = {name: (own.greedy.gathered(), own.sampled.gathered()) for name, own in measured.items()}
+        return {name: _summarise(*settings, max_failed) for name, settings in whole.items()}
 
     def choose(self, examples: Sequence[Example]) -> list[Example]:
         """``prompts`` examples at even distances, the same in every evaluation."""
@@ -184,8 +192,8 @@ class Evaluator:
         return [examples[place * len(examples) // self.prompts] for place in range(self.prompts)]
 
 
-def _summarise(greedy: Scored, sampled: Scored) -> EvaluationResult:
-    by_greed, by_chance = _interval(greedy), _interval(sampled)
+def _summarise(greedy: Scored, sampled: Scored, max_failed: float) -> EvaluationResult:
+    by_greed, by_chance = _interval(greedy, max_failed), _interval(sampled, max_failed)
     drawn = [outcome for outcomes in sampled.outcomes for outcome in outcomes]
     every = drawn + [outcome for outcomes in greedy.outcomes for outcome in outcomes]
     score = TaskScore(
@@ -203,10 +211,11 @@ def _summarise(greedy: Scored, sampled: Scored) -> EvaluationResult:
     return EvaluationResult(score, greedy, sampled)
 
 
-def _interval(scored: Scored) -> Interval:
-    """The mean score, which is no number where every completion failed to be scored."""
+def _interval(scored: Scored, max_failed: float) -> Interval:
+    """The mean score, which is no number where too many completions failed to be scored."""
     found = values(scored.outcomes)
-    return mean_interval(found) if any(found) else Interval(nan, nan, nan)
+    failed = share([outcome for row in scored.outcomes for outcome in row], State.FAILED)
+    return mean_interval(found) if any(found) and failed <= max_failed else Interval(nan, nan, nan)
 
 
 def values(outcomes: Sequence[Sequence[Outcome]]) -> list[list[float]]:

@@ -104,8 +104,8 @@ def _projected(model: PreTrainedModel, layout: Layout, drawn: Drawn) -> Tensor |
     own, source = head.forward, layout.source.to(model.device)
 
     def forward(hidden: Tensor) -> Tensor:
-        found = project(head, own, hidden.flatten(0, 1).index_select(0, source), drawn)
-        return torch.cat([found, torch.full_like(found[:, :1], CANARY)], -1).unsqueeze(0)
+        found = project(head, own, hidden.flatten(0, 1).index_select(0, source), drawn).unsqueeze(0)
+        return torch.cat([found, torch.full_like(found[..., :1], CANARY)], -1)  # no view: sharding warns of them
 
     with _replaced_forward(head, forward):
         found = _run(model, layout)
@@ -150,7 +150,7 @@ def _spread(found: Tensor, layout: Layout) -> TokenLogprobs:
     """What was found for each token ``[n, 2]`` over ``[N, T]``."""
     lengths = torch.tensor(layout.lengths, device=found.device)
     mask = torch.arange(max(layout.lengths), device=found.device) < lengths.unsqueeze(-1)
-    zeros = torch.zeros(mask.shape, device=found.device)
+    zeros = torch.zeros(mask.shape, dtype=found.dtype, device=found.device)
     logprobs, entropy = (zeros.masked_scatter(mask, column) for column in found.unbind(-1))
     return TokenLogprobs(logprobs, entropy.detach(), mask)
 

@@ -2,7 +2,8 @@
 
 A *score* has a name: ``math`` is a task's held-out score sampled at temperature 1, ``math/greedy`` the greedy one,
 ``math/aime24`` a benchmark, ``qa/mmlu_pro/law`` one of its categories, and ``math/*`` the mean of a domain's
-benchmarks. All scores are fractions in [0, 1].
+benchmarks. A domain that ends in ``_letter`` holds benchmarks answered with a letter; it is no task of its own. All
+scores are fractions in [0, 1].
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from omnithink_pl.transfer import ScoreMatrix
 
 ByPrompt = Mapping[str, float]
 BASE = "base"
+LETTER = "_letter"
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,16 @@ class StudyResults:
     def tasks(self) -> list[str]:
         """Tasks or domains that have a score, in the order of the base model's, then of the others'."""
         names = [name.partition("/")[0] for method in self.methods for name in method.scores]
-        return list(dict.fromkeys(names))
+        return [name for name in dict.fromkeys(names) if not name.endswith(LETTER)]
 
     @property
     def single(self) -> dict[str, Method]:
-        """The methods that train one task alone, by task."""
-        return {method.order[0]: method for method in self.trained if len(method.order) == 1}
+        """The methods that train one task alone, by task; the first where there are several."""
+        found: dict[str, Method] = {}
+        for method in self.trained:
+            if len(method.order) == 1:
+                found.setdefault(method.order[0], method)
+        return found
 
     def domain_score(self) -> dict[str, str]:
         """The score that stands for each task: the one of the same kind that all methods have.

@@ -15,7 +15,7 @@ _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 FORGOTTEN, LEARNED, NEUTRAL, INK = "#D55E00", "#0072B2", "#7F7F7F", "#222222"
 
 _DPI = 160
-_RC: Any = {
+RC: Any = {
     "font.size": 10,
     "font.family": "DejaVu Sans",
     "axes.titlesize": 12,
@@ -45,7 +45,7 @@ def figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
         width: In inches.
         height: In inches.
     """
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(RC):
         drawn = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
         axes = drawn.subplots()
         axes.spines[["top", "right"]].set_visible(False)

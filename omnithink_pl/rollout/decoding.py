@@ -41,7 +41,7 @@ def decode(
     running = _Running(policy.model, prompts, copies)
     noise = noise.flatten(0, 1).to(running.logits.device)
     tokens = torch.zeros(noise.shape, dtype=torch.long, device=noise.device)
-    logprobs = torch.zeros(noise.shape, device=noise.device)
+    logprobs = torch.zeros(noise.shape, dtype=torch.float32, device=noise.device)
     stops = stop_ids(policy)
     stop = torch.tensor(stops, device=noise.device)
     left = [copies] * len(prompts)

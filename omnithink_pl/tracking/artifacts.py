@@ -42,6 +42,11 @@ class Artifacts:
         """Store a JSON file."""
         self.text(json.dumps(value, indent=2, ensure_ascii=False), path)
 
+    def folder(self, directory: Path, path: str) -> None:
+        """Store the files of a directory in a folder of the run."""
+        with guard(self._uri, f"store the artifacts {path}"):
+            self._client.log_artifacts(self._run_id, str(directory), path)
+
     def figure(self, figure: Figure, path: str) -> None:
         """Store a figure as an image."""
         with guard(self._uri, f"store the artifact {path}"):

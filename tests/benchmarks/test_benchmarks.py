@@ -80,9 +80,9 @@ def test_sides_take_turns() -> None:
 
         return program
 
-    seconds = Turns(["a", "b", "c"]).run({name: side(name) for name in "abc"})
+    costs = Turns(["a", "b", "c"]).run({name: side(name) for name in "abc"})
     assert order == list("abcabcabc")
-    assert Counter(map(len, seconds.values())) == {3: 3}
+    assert Counter(map(len, costs.values())) == {3: 3}
 
 
 def test_a_side_that_fails_ends_the_others() -> None:

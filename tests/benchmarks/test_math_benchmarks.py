@@ -109,6 +109,13 @@ def test_rows_of_one_name_are_refused(tmp_path: Path) -> None:
         loaded("AIME24", tmp_path, MATH["AIME24"], MATH["AIME24"])
 
 
+@pytest.mark.parametrize("folder", ["", "main"])
+def test_a_directory_without_a_card_has_its_configurations_in_folders(folder: str, tmp_path: Path) -> None:
+    write(tmp_path / folder / "test-00000-of-00001.jsonl", MATH["GSM8K"])
+    write(tmp_path / "socratic" / "test-00000-of-00001.jsonl", MATH["GSM8K"]) if folder else None
+    assert len(benchmarks.GSM8K(str(tmp_path)).examples("math", "test")) == 1
+
+
 def test_a_result_without_its_mark_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"GSM8K\(.*row 0: 'answer' has no '####'"):
         loaded("GSM8K", tmp_path, MATH["GSM8K"] | {"answer": "70,000"})

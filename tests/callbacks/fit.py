@@ -95,7 +95,7 @@ class RisingEvaluator:
     def measure(self, policy: Any, engine: Any, tasks: Any, *rest: Any) -> dict[str, Any]:
         return {task: self.result(policy) for task in tasks}
 
-    def conclude(self, measured: dict[str, Any]) -> dict[str, Any]:
+    def conclude(self, measured: dict[str, Any], max_failed: float) -> dict[str, Any]:
         return measured
 
     def result(self, policy: Any) -> SimpleNamespace:

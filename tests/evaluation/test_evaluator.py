@@ -107,6 +107,14 @@ def test_nothing_scored_is_no_score_and_says_why() -> None:
     assert result.unscored == "broke"
 
 
+def test_too_few_scored_are_no_score_either() -> None:
+    engine = Scripted(["1", "failed", "undefined", "1"], ["1"])
+    own = Evaluator(8, 1).measure(POLICY, engine, {"math": TASK}, {"math": EXAMPLES}, seed=0)  # type: ignore[dict-item, arg-type]
+    strict, lenient = (Evaluator(8, 1).conclude(own, share)["math"] for share in (0.2, 0.25))
+    assert (strict.score.measured, strict.unscored) == (False, "broke")
+    assert (lenient.score.greedy, lenient.unscored) == (pytest.approx(2 / 3), "")
+
+
 class Hanging(Reward):
     """Never comes back by itself."""
 

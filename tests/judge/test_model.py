@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from transformers import AutoTokenizer
 
 from omnithink_pl.errors import BadInput
@@ -13,7 +14,9 @@ from omnithink_pl.judge.model import ModelJudge
 from omnithink_pl.policy import policy_path
 from omnithink_pl.rewards import WritingReward
 from omnithink_pl.rollout.base import Sampling
+from omnithink_pl.rollout.transformers import TransformersEngine
 from omnithink_pl.types import Completion, Message
+from tests.judge.adapted import check_that_the_base_judges
 from tests.judge.server import reply
 from tests.tiny import tiny_qwen
 
@@ -22,6 +25,7 @@ class Chatty:
     """A policy whose tokens are characters, and an engine that replies as the scripted server does."""
 
     context = 5000
+    model = torch.nn.Linear(1, 1)
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         return [ord(letter) for letter in messages[1]["content"]]
@@ -65,6 +69,21 @@ def test_a_second_model_is_loaded_once_and_not_replaced_by_the_policy(monkeypatc
     for _ in range(2):
         assert judge.compare([Comparison("q", "quality 2", "quality 1")]) == [Preference.WIN]
     assert loaded == ["second/model"]
+
+
+def test_the_base_of_an_adapted_policy_judges_through_its_engine() -> None:
+    check_that_the_base_judges(TransformersEngine)
+
+
+def test_a_policy_that_cannot_judge_is_refused_with_what_to_do() -> None:
+    with pytest.raises(BadInput, match=r"no adapters to take away; set model\.adapter"):
+        ModelJudge(base=True).attach(Chatty(), Chatty())
+    with pytest.raises(BadInput, match="set one of them"):
+        ModelJudge("second/model", base=True)
+    shared = Chatty()
+    shared.tensor_parallel_size = 2
+    with pytest.raises(BadInput, match=r"divided among processes.*Name a second model"):
+        ModelJudge().attach(Chatty(), shared)
 
 
 def test_without_a_policy_it_says_what_to_do() -> None:

@@ -1,4 +1,4 @@
-"""A judge behind vLLM's own OpenAI-compatible server."""
+"""A judge behind vLLM's own OpenAI-compatible server, and one on the engine that samples the rollouts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from omnithink_pl.judge import Comparison, Preference
 from omnithink_pl.judge.client import Endpoint
 from omnithink_pl.judge.endpoint import OpenAIJudge
 from omnithink_pl.rewards import WritingReward
+from omnithink_pl.rollout.vllm import ColocatedVLLM
 from omnithink_pl.types import Completion, Example, Group, Outcome, State
+from tests.judge.adapted import CONTEXT as LONG
+from tests.judge.adapted import check_that_the_base_judges
 from tests.vllm.opinionated import CONTEXT, save_judge
 from tests.vllm.serving import vllm_server
 
@@ -83,3 +86,7 @@ def test_a_model_that_the_server_does_not_have_is_a_mistake_of_the_config(url: s
 
 def completion(text: str) -> Completion:
     return Completion((1,), (0.0,), f"<think></think><answer>{text}</answer>", "stop")
+
+
+def test_the_base_of_an_adapted_policy_judges_through_its_engine() -> None:
+    check_that_the_base_judges(lambda: ColocatedVLLM(kv_cache_gib=0.05, max_context=LONG))

@@ -20,10 +20,11 @@ from omnithink_pl.rollout.vllm.team import Team
 from omnithink_pl.rollout.vllm.weights import named_weights
 
 if TYPE_CHECKING:
-    from vllm import LLM
-
     from omnithink_pl.policy import Policy
     from omnithink_pl.types import Completion
+
+if TYPE_CHECKING:  # apart: a config that names this class is checked against the above where vLLM is not installed, too
+    from vllm import LLM
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,172 @@
+"""The paper's tables, made from a study's runs."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from omnithink_pl.report.estimates import Difference, difference, has, holm, mean_score
+from omnithink_pl.report.paper import tables as paper
+from omnithink_pl.report.results import Method, StudyResults
+from omnithink_pl.report.table import Table, numbers, percent, signed
+
+_ALPHA = 0.05
+
+
+def interval_note(study: StudyResults) -> str:
+    """How the intervals of scores were made."""
+    if len(study.seeds) > 1:
+        return f"In brackets: 95 % interval of the mean over {len(study.seeds)} seeds (Student's t)."
+    return "In brackets: 95 % interval over prompts (bootstrap); with one seed, nothing is known of another one."
+
+
+def measure_note(study: StudyResults) -> str:
+    """Which score stands for a task."""
+    kinds = {score.partition("/")[2] for score in study.domain_score().values()}
+    words = {"": "sampled at temperature 1", "greedy": "greedy", "*": "mean of the domain's benchmarks"}
+    return f"Score in percent on held-out prompts, {' and '.join(words[kind] for kind in kinds)}."
+
+
+def table1(study: StudyResults) -> Table:
+    """Orders of the same stages against the base model; the paper's Table 1."""
+    orders = [method for method in study.trained if len(method.order) > 1]
+    methods = [study.base, *orders]
+    domain = study.domain_score()
+    shared = [task for task in domain if _same_domain(study, task)]
+    beside = [method for method in methods if shared and method.paper in _columns(1)]
+    columns = ["", *[_heading(method) for method in methods], *[f"paper: {method.paper}" for method in beside]]
+    rows, records = [], []
+    for task, score in domain.items():
+        found = [mean_score(method, [score]) for method in methods]
+        printed = [_printed(1, task, method) if task in shared else "" for method in beside]
+        rows.append([task, *map(percent, found), *printed])
+        records += [
+            {"task": task, "method": m.name, **numbers("score", e)} for m, e in zip(methods, found, strict=True)
+        ]
+    means = [mean_score(method, list(domain.values())) for method in methods]
+    rows.append(["mean", *map(percent, means), *[""] * len(beside)])
+    records += [{"task": "mean", "method": m.name, **numbers("score", e)} for m, e in zip(methods, means, strict=True)]
+    note = f"{measure_note(study)} {interval_note(study)} {_paper_note(bool(shared))}"
+    return Table("table1", "Table 1: the order of the stages", columns, rows, note, records)
+
+
+def table2(study: StudyResults) -> Table:
+    """Every score by every method; the paper's Table 2."""
+    names = list(dict.fromkeys(name for method in study.methods for name in method.scores))
+    domains = [*study.tasks, *dict.fromkeys(name.partition("/")[0] for name in names)]
+    names.sort(key=lambda name: (domains.index(name.partition("/")[0]), name.count("/"), name))
+    shared = [name for name in names if name in paper.table(2).scores]
+    columns = [""]
+    for method in study.methods:
+        columns.append(method.name)
+        if shared and method.paper in _columns(2):
+            columns.append(f"paper: {method.paper}")
+    rows, records = [], []
+    for name in names:
+        cells = [name]
+        for method in study.methods:
+            found = mean_score(method, [name]) if has(method, [name]) else None
+            cells.append("" if found is None else percent(found))
+            if shared and method.paper in _columns(2):
+                cells.append(_printed(2, name, method))
+            if found is not None:
+                values = {f"seed_{seed}": round(value, 6) for seed, value in method.scores[name].items()}
+                records.append({"score": name, "method": method.name, **numbers("mean", found), **values})
+        rows.append(cells)
+    note = (
+        "In percent. A task's own name: held-out prompts, sampled at temperature 1; /greedy: the same, greedy; /*: "
+        f"mean of its benchmarks. {interval_note(study)} {_paper_note(bool(shared))}"
+    )
+    doubtful = [f"{name}: {paper.table(2).notes[name]}." for name in shared if name in paper.table(2).notes]
+    title = "Table 2: every score by every method"
+    return Table("table2", title, columns, rows, " ".join([note, *doubtful]), records)
+
+
+def reference(study: StudyResults) -> Method:
+    """The method that the others are compared with: the first with several stages in an order, else the first."""
+    return next((method for method in study.trained if len(method.order) > 1), study.trained[0])
+
+
+def differences(study: StudyResults) -> Table:
+    """The reference against every other method, and in the file all pairs."""
+    domain = study.domain_score()
+    groups = {**{task: [score] for task, score in domain.items()}, "mean": list(domain.values())}
+    first = reference(study)
+    others = [method for method in study.methods if method is not first]
+    pairs = [(first, other) for other in others] + list(combinations(others, 2))
+    found = {
+        (one.name, other.name, group): difference(one, other, scores)
+        for one, other in pairs
+        for group, scores in groups.items()
+        if has(one, scores) and has(other, scores)
+    }
+    shown = [key for key in found if key[0] == first.name and found[key].p is not None]
+    adjusted = dict(zip(shown, holm([found[key].p or 0.0 for key in shown]), strict=True))
+    rows = [
+        [
+            other.name,
+            *[_cell(found.get((first.name, other.name, g)), adjusted.get((first.name, other.name, g))) for g in groups],
+        ]
+        for other in others
+    ]
+    records = [
+        {"method": key[0], "other": key[1], "task": key[2], **_record(one), "p_holm": adjusted.get(key, "")}
+        for key, one in found.items()
+    ]
+    title = f"Differences: {first.name} minus every other method"
+    return Table("differences", title, ["", *groups], rows, _difference_note(study, len(shown)), records)
+
+
+def _difference_note(study: StudyResults, tests: int) -> str:
+    return (
+        f"In points; positive: {reference(study).name} is higher. In brackets: 95 % interval of the paired bootstrap "
+        f"over prompts, of these very runs. * : significant at 5 % over prompts, after Holm's correction for {tests} "
+        "comparisons. ** : and the 95 % interval over seeds (Student's t on the paired seeds) excludes 0 too. Without "
+        "**, other seeds may turn it round. All pairs are in differences.csv."
+    )
+
+
+def _cell(found: Difference | None, p: float | None) -> str:
+    if found is None:
+        return ""
+    value = found.prompts
+    ends = f" ({signed(value.low)} to {signed(value.high)})" if value.known else ""
+    return f"{signed(value.value)}{ends}{verdict(found, p)}"
+
+
+def verdict(found: Difference, p: float | None) -> str:
+    """Nothing, `` *`` where it holds over prompts, `` **`` where it holds over seeds too."""
+    if p is None or p >= _ALPHA:
+        return ""
+    return " **" if found.beyond_seeds else " *"
+
+
+def _record(found: Difference) -> dict[str, float | str]:
+    p = "" if found.p is None else round(found.p, 6)
+    return {**numbers("difference", found.prompts), **numbers("over_seeds", found.seeds), "p": p}
+
+
+def _heading(method: Method) -> str:
+    return f"{method.name} ({' → '.join(method.order)})" if method.order else method.name
+
+
+def _columns(number: int) -> set[str | None]:
+    return {column for row in paper.table(number).scores.values() for column in row}
+
+
+def _printed(number: int, name: str, method: Method) -> str:
+    value = paper.table(number).scores.get(name, {}).get(method.paper or "")
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def _same_domain(study: StudyResults, task: str) -> bool:
+    """Whether ours is the mean of the very benchmarks that the paper's is."""
+    if study.domain_score()[task] != f"{task}/*":
+        return False
+    ours = {"/".join(name.split("/")[:2]) for name in study.base.scores if name.startswith(f"{task}/")}
+    return bool(paper.benchmarks(task)) and ours - {f"{task}/*", f"{task}/greedy"} == paper.benchmarks(task)
+
+
+def _paper_note(shared: bool) -> str:
+    if not shared:
+        return "No score here is on a benchmark of the paper, so its numbers do not stand beside ours."
+    return f"Columns headed paper: as printed for {paper.MODEL} ({paper.CITATION}); same benchmark, other set-up."

@@ -1,0 +1,80 @@
+"""A table that is written as Markdown, as HTML and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omnithink_pl.report.estimates import Estimate
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for reading, and the numbers behind it.
+
+    Args:
+        key: Name of its file.
+        title: Heading.
+        columns: Headings of the columns.
+        rows: Cells as text; the first of a row names it.
+        note: What a reader must know to read it right.
+        records: The numbers in full, one record a line of the CSV file.
+    """
+
+    key: str
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+    records: Sequence[Mapping[str, Any]] = ()
+
+    def markdown(self) -> str:
+        """As Markdown."""
+        lines = [f"### {self.title}", ""]
+        lines += [_line(self.columns), _line(["---", *["---:"] * (len(self.columns) - 1)])]
+        lines += [_line(row) for row in self.rows]
+        return "\n".join([*lines, "", *([self.note, ""] if self.note else [])])
+
+    def csv(self) -> str:
+        """As CSV; fractions, not percent."""
+        out = io.StringIO()
+        names = list(dict.fromkeys(name for record in self.records for name in record))
+        writer = csv.DictWriter(out, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.records)
+        return out.getvalue()
+
+
+def percent(estimate: Estimate) -> str:
+    """``59.6 (57.1 to 62.0)``."""
+    value = f"{100 * estimate.value:.1f}"
+    return f"{value} ({_short(estimate.low)} to {_short(estimate.high)})" if estimate.known else value
+
+
+def points(estimate: Estimate) -> str:
+    """``+3.7 (+1.2 to +6.1)``; a true minus sign, so that it is not broken off."""
+    value = signed(estimate.value)
+    return f"{value} ({signed(estimate.low)} to {signed(estimate.high)})" if estimate.known else value
+
+
+def signed(value: float) -> str:
+    """``+3.7``, ``−1.2``, ``0.0`` in points."""
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in {"+0.0", "-0.0"} else text.replace("-", "−")
+
+
+def numbers(prefix: str, estimate: Estimate) -> dict[str, float | str]:
+    """An estimate's numbers for a record; empty where there is no interval."""
+    ends = (round(estimate.low, 6), round(estimate.high, 6)) if estimate.known else ("", "")
+    return {prefix: round(estimate.value, 6), f"{prefix}_low": ends[0], f"{prefix}_high": ends[1]}
+
+
+def _short(value: float) -> str:
+    return f"{100 * value:.1f}".replace("-", "−")
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"

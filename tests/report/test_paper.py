@@ -1,0 +1,61 @@
+"""The paper's numbers, held against each other, and kept apart from ours."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+import pytest
+
+from omnithink_pl.report.paper.tables import answer_formats, benchmarks, table
+from omnithink_pl.report.results import Method, StudyResults
+from omnithink_pl.report.study_tables import table1, table2
+
+# Questions of each category of MMLU-Pro.
+SIZES = {
+    "biology": 717, "business": 789, "chemistry": 1132, "computer science": 410, "economics": 844,
+    "engineering": 969, "health": 818, "history": 381, "law": 1101, "math": 1351, "other": 924,
+    "philosophy": 499, "physics": 1299, "psychology": 798,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("column", ["base", "curriculum"])
+def test_the_printed_benchmarks_make_the_printed_domain_scores(column: str) -> None:
+    one, two = table(1).scores, table(2).scores
+    for domain in ("code", "math"):
+        assert fmean(two[name][column] for name in benchmarks(domain)) == pytest.approx(one[domain][column], abs=2e-3)
+    right = sum(SIZES[name.rpartition("/")[2]] * row[column] for name, row in two.items() if name.startswith("qa/"))
+    assert right / sum(SIZES.values()) == pytest.approx(one["qa"][column], abs=1e-3)
+    assert two["writing/mt_bench"][column] == pytest.approx(one["writing"][column], abs=1e-3)
+
+
+def test_the_printed_form_of_the_answer_is_that_of_the_other_tables() -> None:
+    right = sum(SIZES[n.rpartition("/")[2]] * row["single_qa"] for n, row in table(2).scores.items() if "mmlu" in n)
+    assert right / sum(SIZES.values()) == pytest.approx(answer_formats()["text", "text"], abs=1e-3)
+
+
+def study(scores: dict[str, float]) -> StudyResults:
+    by_seed = {name: {0: value} for name, value in scores.items()}
+    methods = [Method(name, by_seed, {}, paper) for name, paper in (("base", "base"), ("together", "joint"))]
+    return StudyResults("s", tuple(methods), (0,))
+
+
+def test_without_a_benchmark_in_common_no_number_of_the_paper_appears() -> None:
+    own = study({"math": 0.5, "math/greedy": 0.5})
+    for made in (table1(own), table2(own)):
+        assert not any("paper" in column for column in made.columns)
+        assert "its numbers do not stand beside ours" in made.note
+
+
+def test_a_benchmark_in_common_has_the_printed_number_beside_it_and_other_rows_have_none() -> None:
+    made = table2(study({"math": 0.5, "math/math500": 0.4, "math/mine": 0.3}))
+    assert list(made.columns) == ["", "base", "paper: base", "together", "paper: joint"]
+    rows = {row[0]: row for row in made.rows}
+    assert rows["math/math500"] == ["math/math500", "40.0", "78.2", "40.0", "77.6"]
+    assert (rows["math"][2], rows["math/mine"][2]) == ("", "")
+    assert "Qwen2.5-7B-Instruct" in made.note
+
+
+def test_a_domain_is_the_papers_only_with_the_same_benchmarks() -> None:
+    whole = {"code/*": 0.3, **dict.fromkeys(benchmarks("code"), 0.3)}
+    assert table1(study(whole)).rows[0][-1] == "29.6"
+    assert not any("paper" in column for column in table1(study({**whole, "code/mine": 0.1})).columns)

@@ -1,0 +1,129 @@
+"""A plan is the arithmetic that it says it is, and agrees with what a small model takes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import LlamaConfig, Qwen2Config
+
+from main import CONFIGS, main
+from omnithink_pl.adapter import LoRA
+from omnithink_pl.budget import Machine, Settings, Sizes, activations, memory, seconds
+from omnithink_pl.errors import BadInput
+from omnithink_pl.trainer import optimizer_bytes
+from tests.tiny import tiny_qwen
+
+SEVEN = Qwen2Config(
+    vocab_size=152064,
+    hidden_size=3584,
+    intermediate_size=18944,
+    num_hidden_layers=28,
+    num_attention_heads=28,
+    num_key_value_heads=4,
+    tie_word_embeddings=False,
+)
+GIB = 2**30
+
+
+def by_hand(config: Qwen2Config) -> int:
+    """Parameters of Qwen2, matrix by matrix."""
+    h, i, keys = config.hidden_size, config.intermediate_size, config.num_key_value_heads * 128
+    layer = (h * h + h) + 2 * (h * keys + keys) + h * h + 3 * h * i + 2 * h
+    return 2 * config.vocab_size * h + config.num_hidden_layers * layer + h
+
+
+def test_parameters_are_counted_as_by_hand() -> None:
+    sizes = Sizes.of(SEVEN)
+    assert sizes.parameters == sizes.trained == by_hand(SEVEN) == 7_615_616_512
+    assert sizes.outside + 28 * sizes.layer == sizes.parameters
+    assert (sizes.heads, sizes.keys) == (3584, 512)
+    rank = 16
+    ends = [(3584, 3584), (3584, 512), (3584, 512), (3584, 3584), (3584, 18944), (3584, 18944), (18944, 3584)]
+    assert Sizes.of(SEVEN, LoRA(rank=rank)).trained == 28 * rank * sum(map(sum, ends))
+
+
+def test_memory_of_seven_billion_parameters_on_eight_gpus_is_that_of_a_pocket_calculator() -> None:
+    sizes = Sizes.of(SEVEN)
+    whole = memory(sizes, Settings(gpus=8, prompts=64, engine_weights="bfloat16", cache_gib=10))
+    for part, expected in {"weights": 28.37, "gradients": 28.37, "optimiser": 56.74, "reference": 28.37}.items():
+        assert whole[part] / GIB == pytest.approx(expected, abs=0.01)
+    assert (whole["gathered"], whole["engine"] / GIB, whole["cache"] / GIB) == (0.0, pytest.approx(14.19, abs=0.01), 10)
+    divided = memory(sizes, Settings(gpus=8, prompts=64, sharded=True, engine_weights="bfloat16", cache_gib=10))
+    for part in ("weights", "gradients", "optimiser", "reference"):
+        assert divided[part] == whole[part] / 8
+    small = Sizes.of(SEVEN, LoRA(rank=16))
+    adapted = memory(small, Settings(gpus=8, prompts=64, adapted=True, weights="bfloat16"))
+    assert adapted["reference"] == 0
+    assert adapted["weights"] == 2 * sizes.parameters + 4 * small.trained
+    assert adapted["optimiser"] == 8 * small.trained
+    # 8 prompts x 8 completions x 2048 tokens x (key and value) x 28 layers x 512 wide x 4 bytes
+    assert adapted["cache"] == 8 * 8 * 2048 * 2 * 28 * 512 * 4
+
+
+def test_logits_are_bounded_by_their_chunk() -> None:
+    sizes = Sizes.of(SEVEN)
+    assert memory(sizes, Settings(micro_batch_tokens=8192))["logits"] == 3 * 4 * 8192 * 152064
+    assert memory(sizes, Settings(micro_batch_tokens=8192, logits=2**26))["logits"] == 3 * 4 * 2**26
+
+
+def kept_for_backward(model: torch.nn.Module, tokens: int) -> int:
+    """Bytes that autograd really keeps of a forward pass, besides the parameters."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model.base_model(input_ids=torch.zeros(1, tokens, dtype=torch.long), use_cache=False)
+        return sum(kept.values())
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [{}, {"hidden_size": 128, "intermediate_size": 512, "num_attention_heads": 4, "num_hidden_layers": 4}],
+)
+def test_a_small_model_takes_what_its_plan_says(shape: dict[str, int]) -> None:
+    model = tiny_qwen(**shape)
+    sizes, settings = Sizes.of(model.config), Settings(micro_batch_tokens=100)
+    assert activations(sizes, settings) == pytest.approx(kept_for_backward(model, 100), rel=0.1)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.zeros(1, 4, dtype=torch.long)).logits.sum().backward()
+    optimizer.step()
+    parts = memory(sizes, settings)
+    assert parts["weights"] == sum(p.nbytes for p in model.parameters())
+    assert parts["gradients"] == sum(p.grad.nbytes for p in model.parameters())
+    state = sum(v.nbytes for s in optimizer.state.values() for v in s.values() if v.numel() > 1)
+    assert parts["optimiser"] == state
+
+
+def test_an_optimiser_is_asked_for_its_state() -> None:
+    assert optimizer_bytes(torch.optim.AdamW) == pytest.approx(8, abs=0.01)
+    assert optimizer_bytes(lambda parameters: torch.optim.SGD(parameters, lr=0.1)) == 0
+
+
+def test_time_is_work_by_rate() -> None:
+    sizes = Sizes.of(LlamaConfig(**{**tiny_qwen().config.to_dict(), "model_type": "llama"}))
+    machine = Machine(tflops=1e-6, used=0.5, bandwidth=1e-6, read=1.0)
+    settings = Settings(gpus=2, prompts=4, group_size=2, tokens=10, reference=False, engine_weights="bfloat16")
+    found = seconds(sizes, settings, machine)
+    assert found["update"] == pytest.approx(6 * sizes.parameters * 2 * 2 * 10 / 0.5e6)
+    read = 2 * sizes.parameters + 2 * 2 * 5 * 2 * sizes.layers * sizes.keys * 2  # rows of five tokens, on average
+    assert found["rollout"] == pytest.approx(10 * read / 1e6)
+
+
+def test_gpus_that_do_not_divide_a_batch_are_refused() -> None:
+    with pytest.raises(BadInput, match=r"data\.batch_size 8 must be a multiple of the 3 GPUs"):
+        Settings(gpus=3)
+
+
+def test_a_run_for_sixty_four_gpus_is_planned_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    overlay = CONFIGS / "scale" / "fsdp.yaml"
+    main(["budget", f"--config={overlay}", "--trainer.accelerator=gpu", "--trainer.num_nodes=8", "--data.batch_size=64"])
+    shown = capsys.readouterr().out
+    assert "722,560 parameters, 722,560 trained, 64 GPUs" in shown
+    for part in ("weights", "optimiser", "gathered", "tokens per second"):
+        assert part in shown
