@@ -65,7 +65,7 @@ def own_gradients(model: object) -> AbstractContextManager[None]:
         return model.no_sync()
     if not isinstance(model, LightningModule):
         raise BadInput(
-            f"trainer.strategy reduces gradients on its own, in {type(model).__name__}, and they would be added up twice; "
+            f"trainer.strategy reduces gradients on its own, in {type(model).__name__}: they would be added up twice; "
             f"use auto, ddp, or ModelParallelStrategy as in configs/scale/fsdp.yaml"
         )
     return nullcontext()
