@@ -116,8 +116,7 @@ class MultiTaskGRPO(L.LightningModule):
         self.micro_batch_tokens, self.share_prompt = micro_batch_tokens, share_prompt
         self.gradient_checkpointing = gradient_checkpointing
         self.max_grad_norm = max_grad_norm
-        self.peers = Peers()
-        self.seed = seed
+        self.peers, self.seed = Peers(), seed
         self.collector = Collector(engine, tasks, self.sampling, advantage, failures, seed, self.peers, rollouts)
         self.steps_done, self.updating = 0, False
         self.last_rollouts: list[ScoredGroup] = []
