@@ -27,7 +27,7 @@ from omnithink_pl.modules.rollouts import RolloutPolicy
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.update import TokenStats, UpdatePlan
 from omnithink_pl.objective import Objective
-from omnithink_pl.policy import without_dropout
+from omnithink_pl.policy import ready_to_train
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.sharding import shard
 from omnithink_pl.tasks.base import Task
@@ -64,8 +64,7 @@ class MultiTaskGRPO(L.LightningModule):
         updates_per_batch: Optimiser steps per batch of rollouts; more than one makes the later ones off-policy.
         micro_batch_tokens: Tokens of prompts and completions that one forward pass may hold.
         share_prompt: Compute each prompt once for its group; false for models that cannot, which say so.
-        gradient_checkpointing: Keep only what enters each layer and compute the rest again in the backward pass: less
-            memory, about a third more computing.
+        gradient_checkpointing: Keep only what enters each layer: less memory, about a third more computing.
         max_grad_norm: The gradient is scaled down to this norm.
         rollouts: Whether groups without a signal are replaced, and whether the next rollouts wait for rewards.
         failures: What happens when rewards cannot be computed.
@@ -119,8 +118,7 @@ class MultiTaskGRPO(L.LightningModule):
         self.anchor, self.offload_reference = reference, offload_reference
         self.sampling = Sampling(group_size, temperature, top_p, max_tokens)
         self.updates_per_batch = updates_per_batch
-        self.micro_batch_tokens = micro_batch_tokens
-        self.share_prompt = share_prompt
+        self.micro_batch_tokens, self.share_prompt = micro_batch_tokens, share_prompt
         self.gradient_checkpointing = gradient_checkpointing
         self.max_grad_norm = max_grad_norm
         self.peers = Peers()
@@ -133,9 +131,7 @@ class MultiTaskGRPO(L.LightningModule):
         if hasattr(self, "model"):
             return
         self.policy = build_policy(self.policy_name, self.adapter, self.seed)
-        self.model = without_dropout(self.policy.model).train()
-        if self.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.model = ready_to_train(self.policy.model, self.gradient_checkpointing)
         mesh = self.device_mesh
         self.reference = reference_policy(self.model, self.anchor, self.kl.beta, self.offload_reference, mesh)
         if mesh is not None:
