@@ -71,6 +71,11 @@ class MultiTaskGRPO(L.LightningModule):
         seed: Of the sampling; comes from ``seed_everything``.
     """
 
+    steps_done: int = 0
+    updating: bool = False
+    last_rollouts: list[ScoredGroup]
+    last_metrics: dict[str, float]
+
     def __init__(
         self,
         engine: RolloutEngine,
@@ -118,9 +123,7 @@ class MultiTaskGRPO(L.LightningModule):
         self.max_grad_norm = max_grad_norm
         self.peers, self.seed = Peers(), seed
         self.collector = Collector(engine, tasks, self.sampling, advantage, failures, seed, self.peers, rollouts)
-        self.steps_done, self.updating = 0, False
-        self.last_rollouts: list[ScoredGroup] = []
-        self.last_metrics: dict[str, float] = {}
+        self.last_rollouts, self.last_metrics = [], {}
 
     def configure_model(self) -> None:
         """Load the policy, and the reference from the same weights, before any checkpoint is restored."""
