@@ -14,9 +14,11 @@ from omnithink_pl.errors import BadInput
 from tests.judge.scripted import scripted_server
 
 # Engines that are installed apart have tests apart: tests/vllm/test_fit.py runs configs/rollout/. What is only for
-# ``validate`` is parsed below; tools have parsers of their own.
-APART, ELSEWHERE = {"rollout", "benchmarks", "studies"}, {"base", *TOOLS}
+# ``validate`` is parsed below, tools have parsers of their own, tests/test_scale.py runs those of real size, and
+# tests/distributed what needs several processes.
+APART, ELSEWHERE = {"rollout", "benchmarks", "studies"}, {"base", "fsdp", *TOOLS}
 DELTAS = sorted(p for p in CONFIGS.rglob("*.yaml") if p.stem not in ELSEWHERE and p.parent.name not in APART)
+DELTAS = [path for path in DELTAS if not path.name.startswith("qwen")]
 
 
 def resolved(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
