@@ -118,7 +118,8 @@ def floor(shape: Shape, prepare: Callable[[Policy], None], lap: Lap) -> None:
     engine.attach(policy)
     prompts = [policy.encode(example.messages) for example in shape.examples()]
     for step in range(shape.steps):
-        drawn = engine.generate(prompts, Sampling(shape.group, max_tokens=shape.max_tokens), step)
+        seeds = range(step * len(prompts), (step + 1) * len(prompts))
+        drawn = engine.generate(prompts, Sampling(shape.group, max_tokens=shape.max_tokens), seeds)
         completions = [[c.token_ids for c in group] for group in drawn]
         lengths = [(len(p), [len(c) for c in group]) for p, group in zip(prompts, completions, strict=True)]
         for parts in split(lengths, 8192):

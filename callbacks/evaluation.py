@@ -64,9 +64,11 @@ class StageEvaluation(L.Callback):
         self.evaluating = True
         with module.peers.watching():
             own = self.evaluator.measure(module.policy, module.engine, data.tasks, data.held_out, module.seed)
-        results = self.evaluator.conclude(own, module.monitor.policy.max_rate)
+        results = self.evaluator.conclude(own, module.collector.monitor.policy.max_rate)
         self.evaluating = False
-        module.monitor.excuse({name: why for name, result in results.items() if (why := result.unscored)}, row)
+        module.collector.monitor.excuse(
+            {name: why for name, result in results.items() if (why := result.unscored)}, row
+        )
         self.matrix = self.matrix.add(label, {name: result.score for name, result in results.items()})
         metrics = evaluation_metrics(self.matrix, [list(stage.tasks) for stage in data.stages])
         metrics = {name: value for name, value in metrics.items() if not isnan(value)}

@@ -23,7 +23,7 @@ from omnithink_pl.evaluation.completers import PolicyCompleter, SavedCompletions
 from omnithink_pl.evaluation.validation import choose_benchmarks
 from omnithink_pl.sources import SuperGPQA
 from omnithink_pl.tasks import QA
-from omnithink_pl.trainer import load_weights
+from omnithink_pl.verbs.validate import load_weights
 from tests.suite import write_suite
 
 NAMES = ["aime24", "mmlu_pro", "mmlu_pro_letter", "mt_bench"]

@@ -12,6 +12,7 @@ from omnithink_pl.evaluation.intervals import Interval, mean_interval
 from omnithink_pl.modules.processes import gather_rows, process_count, process_rank
 from omnithink_pl.rewards.batch import score_batch
 from omnithink_pl.rollout.base import Sampling
+from omnithink_pl.seeds import keyed_seeds
 from omnithink_pl.transfer import TaskScore
 from omnithink_pl.types import Group, Outcome, Score, State
 
@@ -162,10 +163,11 @@ class Evaluator:
                 raise ValueError(f"task {name!r} has no held-out examples; check its source's test split")
         own = [example for examples in chosen.values() for example in examples[process_rank() :: process_count()]]
         prompts = [tuple(policy.encode(example.messages)) for example in own]
+        seeds = keyed_seeds((example.key for example in own), seed)
         engine.sync()
         sampled: list[Group] = []
         for n, temperature, top_p in ((1, 0.0, 1.0), (self.samples, 1.0, self.top_p)):
-            drawn = engine.generate(prompts, Sampling(n, temperature, top_p, self.max_tokens), seed)
+            drawn = engine.generate(prompts, Sampling(n, temperature, top_p, self.max_tokens), seeds)
             sampled += map(Group, own, prompts, drawn)
         scores = score_batch(sampled, {name: task.rubric for name, task in tasks.items()}, self.reward_timeout)
         scored = Scored(tuple(sampled), tuple(map(tuple, scores)))

@@ -19,9 +19,7 @@ _PROMPTS, _COMPLETIONS = [(0,)], [[(0,)]]
 
 
 @contextmanager
-def in_company(
-    model: PreTrainedModel, passes: int, backward: Callable[[Tensor], None] | None = None
-) -> Iterator[None]:
+def in_company(model: PreTrainedModel, passes: int, backward: Callable[[Tensor], None] | None = None) -> Iterator[None]:
     """Go through a sharded model as often as the process with the most micro-batches does.
 
     Every layer is gathered from all processes in every pass, so one that came earlier to its end would leave the

@@ -27,8 +27,8 @@ class FailurePolicy:
         on_outage: What follows on a higher rate: ``stop`` ends the run with the cause, a checkpoint and exit code 1;
             ``pause`` samples nothing from the task for a while and goes on with the others of the stage.
         retry_after: Steps for which a task is paused.
-        reward_timeout: Seconds that one reward may take for a batch before all of it has failed: the last resort,
-            for rewards have shorter limits of their own.
+        reward_timeout: Seconds that one reward may take once all of a batch has been sampled; what it has not said
+            by then has failed. The last resort, for rewards have shorter limits of their own.
     """
 
     max_rate: float = 0.2

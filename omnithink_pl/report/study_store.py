@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from omnithink_pl.curriculum import Stage
-from omnithink_pl.report.results import ByPrompt, RunResult, StudyResults, gather
+from omnithink_pl.report.results import LETTER, ByPrompt, RunResult, StudyResults, gather
 from omnithink_pl.tracking.artifacts import Artifacts
 from omnithink_pl.tracking.store import TrackingError, connect, guard
 from omnithink_pl.tracking.studies import DEFINITION, FINGERPRINT, PARENT, RUN, SEED, find_study, search
@@ -178,7 +178,7 @@ def verdicts(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _benchmark(domain: str, name: str) -> str:
-    return f"{domain}/greedy" if name == domain else f"{domain}/{name}"
+    return f"{domain}/greedy" if name == domain and not domain.endswith(LETTER) else f"{domain}/{name}"
 
 
 def _row_scores(matrix: ScoreMatrix | None, row: int) -> dict[str, float]:

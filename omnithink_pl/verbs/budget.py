@@ -55,8 +55,10 @@ def budget(
         longest=prompt_tokens + longest,
         micro_batch_tokens=model.micro_batch_tokens,
         updates=model.updates_per_batch,
+        checkpointing=model.gradient_checkpointing,
         logits=LOGITS,
         engine_weights=getattr(model.engine, "dtype", None),
+        rows=getattr(model.engine, "max_rows", None) or getattr(model.engine, "batch_rows", 256),
         cache_gib=getattr(model.engine, "kv_cache_gib", None),
     )
     console = Console()
