@@ -66,7 +66,9 @@ def benchmark(
     for turn in range(turns + 1):
         for name, engine in engines.items():
             _, syncing = timed(engine.sync)
-            groups, sampling_time = timed(partial(engine.generate, batch, sampling, turn))
+            groups, sampling_time = timed(
+                partial(engine.generate, batch, sampling, range(turn * prompts, (turn + 1) * prompts))
+            )
             if turn > 0:
                 syncs[name].append(syncing)
                 seconds[name].append(sampling_time)

@@ -35,7 +35,7 @@ from benchmarks.quiet import quiet
 from benchmarks.turns import Cost, Lap, Turns
 from omnithink_pl.modules.forward import token_logprobs
 from omnithink_pl.modules.microbatch import split
-from omnithink_pl.policy import Policy, load_policy, without_dropout
+from omnithink_pl.policy import Policy, load_policy, ready_to_train
 from omnithink_pl.rollout import Sampling, TransformersEngine
 
 Plans = Callable[[], Iterator[list[int]]]
@@ -110,7 +110,7 @@ def compare(shape: Shape, plans: Plans) -> dict[str, list[Cost]]:
 def floor(shape: Shape, prepare: Callable[[Policy], None], lap: Lap) -> None:
     """Generate, then forward and backward: no rewards, no loss, no optimiser, no loop around them."""
     policy = load_policy(shape.policy)
-    model = without_dropout(policy.model).train()
+    model = ready_to_train(policy.model)
     if torch.cuda.is_available():
         model.cuda()
     prepare(policy)
@@ -118,7 +118,8 @@ def floor(shape: Shape, prepare: Callable[[Policy], None], lap: Lap) -> None:
     engine.attach(policy)
     prompts = [policy.encode(example.messages) for example in shape.examples()]
     for step in range(shape.steps):
-        drawn = engine.generate(prompts, Sampling(shape.group, max_tokens=shape.max_tokens), step)
+        seeds = range(step * len(prompts), (step + 1) * len(prompts))
+        drawn = engine.generate(prompts, Sampling(shape.group, max_tokens=shape.max_tokens), seeds)
         completions = [[c.token_ids for c in group] for group in drawn]
         lengths = [(len(p), [len(c) for c in group]) for p, group in zip(prompts, completions, strict=True)]
         for parts in split(lengths, 8192):

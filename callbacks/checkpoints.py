@@ -154,7 +154,7 @@ class Checkpoints(L.Callback):
 
     def _on_sigint(self, number: int, frame: FrameType | None) -> None:
         # While rewards are awaited nothing has changed yet: a slow judge need not be waited for.
-        waiting = self._module is not None and self._module.phase == "reward"
+        waiting = self._module is not None and self._module.watch.phase == "reward"
         # Several processes stop together, at the end of a step: one alone would leave the others waiting for it.
         if self._interrupted or ((not self._in_step or waiting) and not self._several):
             raise KeyboardInterrupt

@@ -65,7 +65,7 @@ class StageEvaluation(L.Callback):
         self.evaluating = True
         with module.peers.watching():
             own = self.evaluator.measure(module.policy, module.engine, data.tasks, data.held_out, module.seed)
-        results = self.evaluator.conclude(own)
+        results = self.evaluator.conclude(own, module.monitor.policy.max_rate)
         self.evaluating = False
         module.monitor.excuse({name: why for name, result in results.items() if (why := result.unscored)}, row)
         self.matrix = self.matrix.add(label, {name: result.score for name, result in results.items()})

@@ -15,6 +15,7 @@ from callbacks.parts import callback_of, data_of, module_of
 from omnithink_pl.curriculum import Position, position
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.evaluator import Evaluator
+from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.plateau import best_place, has_plateaued
 from omnithink_pl.types import Example
 
@@ -61,9 +62,15 @@ class Validation(L.Callback):
         """Catch up with a validation that an interruption cut short, and refuse to be without prompts."""
         if self.every_n_steps is None:
             return
+        module = module_of(trainer)
+        if self.patience is not None and isinstance(module, MultiTaskGRPO) and module.collector.options.async_rewards:
+            raise BadInput(
+                "validation.patience with model.rollouts.async_rewards: the rollouts of a step would be sampled "
+                "before it is known which stage it belongs to; use one of them"
+            )
         for task in data_of(trainer).trained_tasks:
             self._examples(trainer, task)
-        if module_of(trainer).steps_done:
+        if module.steps_done:
             self._validate(trainer)
 
     def on_train_batch_end(
@@ -105,7 +112,7 @@ class Validation(L.Callback):
         examples = {name: self._examples(trainer, name) for name in tasks}
         with module.peers.watching():
             own = self.evaluator.measure(module.policy, module.engine, tasks, examples, module.seed)
-        results = self.evaluator.conclude(own)
+        results = self.evaluator.conclude(own, module.monitor.policy.max_rate)
         for name, result in results.items():
             if result.unscored:
                 log.warning("step %d: validation of %s: %s", module.steps_done, name, result.unscored)

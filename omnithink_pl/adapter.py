@@ -11,7 +11,7 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.policy import Policy, load_policy
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Mapping
     from typing import Any
 
     from peft import LoraConfig
@@ -94,7 +94,7 @@ def without_frozen(state: Mapping[str, Tensor], module: torch.nn.Module) -> dict
     return {name: value for name, value in state.items() if name in trained}
 
 
-def check_adapter(checkpoint: MutableMapping[str, Any], module: torch.nn.Module) -> None:
+def check_adapter(checkpoint: Mapping[str, Any], module: torch.nn.Module) -> None:
     """Refuse a checkpoint that would leave adapters at their first values, or has some that nothing would take.
 
     Raises:
@@ -105,6 +105,6 @@ def check_adapter(checkpoint: MutableMapping[str, Any], module: torch.nn.Module)
     if saved and saved != own:
         name = min({name for name in saved.keys() | own.keys() if saved.get(name) != own.get(name)})
         raise BadInput(
-            f"--ckpt_path: the checkpoint was written with another model.adapter: {name} is {saved.get(name)} there and "
-            f"{own.get(name)} here; use the same adapter, or start anew without --ckpt_path"
+            f"--ckpt_path: the checkpoint was written with another model.adapter: {name} is {saved.get(name)} there "
+            f"and {own.get(name)} here; use the same adapter, or start anew without --ckpt_path"
         )

@@ -6,6 +6,7 @@ seconds on a laptop. GiB are 2**30 bytes, a FLOP is one multiplication or additi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -115,7 +116,8 @@ class Settings:
         checkpointing: Whether a layer's activations are computed again in the backward pass.
         logits: Numbers that the largest chunk of logits has; all of a micro-batch's if not given.
         engine_weights: Of a second copy for the rollouts: its type; ``None`` if the policy itself samples.
-        cache_gib: Memory set aside for keys and values; as much as a step's rollouts need if not given.
+        rows: Completions that are decoded at the same time, at most.
+        cache_gib: Memory set aside for keys and values; as much as ``rows`` of the greatest length need if not given.
     """
 
     gpus: int = 1
@@ -134,7 +136,13 @@ class Settings:
     checkpointing: bool = False
     logits: int | None = None
     engine_weights: str | None = None
+    rows: int = 256
     cache_gib: float | None = None
+
+    @property
+    def completions(self) -> int:
+        """Completions of a step on each GPU."""
+        return self.prompts // self.gpus * self.group_size
 
     def __post_init__(self) -> None:
         if self.gpus < 1 or self.prompts % self.gpus:
@@ -153,7 +161,7 @@ def memory(sizes: Sizes, settings: Settings) -> dict[str, float]:
     shards = settings.gpus if settings.sharded else 1
     stored = sizes.parameters * BYTES[settings.weights]
     adapters = sizes.trained * FLOAT32 if settings.adapted else 0
-    parts = {
+    return {
         "weights": (stored + adapters) / shards,
         "gradients": sizes.trained * FLOAT32 / shards,
         "optimiser": sizes.trained * settings.optimizer_bytes / shards,
@@ -164,7 +172,6 @@ def memory(sizes: Sizes, settings: Settings) -> dict[str, float]:
         "engine": sizes.parameters * BYTES[settings.engine_weights] if settings.engine_weights else 0.0,
         "cache": _cache(sizes, settings),
     }
-    return parts
 
 
 def _gathered(sizes: Sizes, settings: Settings) -> float:
@@ -196,7 +203,7 @@ def _logits(sizes: Sizes, settings: Settings) -> float:
 def _cache(sizes: Sizes, settings: Settings) -> float:
     if settings.cache_gib is not None:
         return settings.cache_gib * 2**30
-    rows = settings.prompts // settings.gpus * settings.group_size
+    rows = min(settings.rows, settings.completions)
     kind = settings.engine_weights or settings.compute
     return rows * settings.longest * 2 * sizes.layers * sizes.keys * BYTES[kind]
 
@@ -232,10 +239,10 @@ def seconds(sizes: Sizes, settings: Settings, machine: Machine) -> dict[str, flo
         settings: Of the run.
         machine: One of its GPUs.
     """
-    rows = settings.prompts // settings.gpus * settings.group_size
+    rows = settings.completions
     kind = BYTES[settings.engine_weights or settings.weights]
     cached = rows * settings.tokens / 2 * 2 * sizes.layers * sizes.keys * kind
-    read = sizes.parameters * kind + cached
+    read = math.ceil(rows / settings.rows) * sizes.parameters * kind + cached
     passes = settings.updates * ((4 if settings.adapted else 6) + (2 if settings.checkpointing else 0))
     passes += 2 if settings.reference else 0
     return {

@@ -111,6 +111,18 @@ def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
     )
 
 
+def ready_to_train(model: PreTrainedModel, gradient_checkpointing: bool = False) -> PreTrainedModel:
+    """The same model in training mode, without dropout.
+
+    Args:
+        model: Any.
+        gradient_checkpointing: Keep only what enters each layer, and compute the rest again in the backward pass.
+    """
+    if gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return without_dropout(model).train()
+
+
 def without_dropout(model: PreTrainedModel) -> PreTrainedModel:
     """The same model, deterministic in training mode too: a ratio of probabilities must not be a matter of luck."""
     for module in model.modules():

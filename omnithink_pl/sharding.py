@@ -29,7 +29,7 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
         mesh: Lightning's, with the dimensions ``data_parallel`` and ``tensor_parallel``.
 
     Raises:
-        BadInput: If processes are to divide single matrices among them.
+        BadInput: If processes are to divide single matrices among them, or weights of four bits.
     """
     from torch.distributed.fsdp import fully_shard
 
@@ -38,6 +38,8 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
             "trainer.strategy.init_args: tensor parallelism is not supported; set tensor_parallel_size to 1 and "
             "data_parallel_size to the number of processes"
         )
+    if any(parameter.dtype == torch.uint8 for parameter in model.parameters()):
+        raise BadInput("model.adapter.weights: nf4 cannot be divided among processes; use bfloat16, or strategy ddp")
     layers = set(model._no_split_modules or [])
     for module in list(model.modules()):
         if type(module).__name__ in layers:

@@ -1,7 +1,7 @@
 """What was learned and what was forgotten: the score matrix and what follows from it. Pure arithmetic.
 
 Row 0 of the matrix holds the base model's scores, row i those after stage i. Scores are
-fractions in [0, 1]. A task whose rewards failed altogether was not measured: its scores are not numbers (NaN), and
+fractions in [0, 1]. A task whose rewards failed too often was not measured: its scores are not numbers (NaN), and
 neither is anything that would need them, such as a mean over all tasks.
 """
 
@@ -121,7 +121,8 @@ def _plain(score: TaskScore) -> dict[str, Any]:
 
 
 def _score(plain: Mapping[str, Any]) -> TaskScore:
-    return TaskScore(**{key: nan if value is None else value for key, value in plain.items()})
+    numbers: dict[str, Any] = {key: nan if value is None else value for key, value in plain.items()}
+    return TaskScore(**numbers)
 
 
 def mean(values: Mapping[str, float]) -> float:

@@ -78,6 +78,11 @@ class Example:
     messages: tuple[Message, ...] = ()
     category: str = ""
 
+    @property
+    def key(self) -> str:
+        """Its identity among the examples of all tasks."""
+        return f"{self.task}/{self.uid}"
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:

@@ -43,7 +43,8 @@ def test_only_adapters_are_trained_and_at_first_they_change_nothing() -> None:
     policy, base = adapted(), build_policy("embedded", None, 0)
     assert torch.equal(logprobs(policy.model), logprobs(base.model))
     trained = {name for name, parameter in policy.model.named_parameters() if parameter.requires_grad}
-    assert trained and all("lora_" in name for name in trained)
+    assert trained
+    assert all("lora_" in name for name in trained)
     assert sum(p.numel() for p in policy.model.parameters() if p.requires_grad) < 0.1 * base.model.num_parameters()
     assert policy.context == base.context
 
@@ -146,7 +147,10 @@ def test_a_saved_policy_is_the_trained_one_merged_and_as_an_adapter(tmp_path: Pa
     [
         (lambda: LoRA(rank=0), r"model\.adapter\.rank is 0"),
         (lambda: LoRA(target_modules=[]), r"model\.adapter\.target_modules is empty"),
-        (lambda: adapted(adapter=LoRA(target_modules=["query"])), r"target_modules: .* name layers that 'embedded' has"),
+        (
+            lambda: adapted(adapter=LoRA(target_modules=["query"])),
+            r"target_modules: .* name layers that 'embedded' has",
+        ),
     ],
 )
 def test_an_adapter_that_cannot_be_is_refused(make, message: str) -> None:

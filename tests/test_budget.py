@@ -10,7 +10,7 @@ from main import CONFIGS, main
 from omnithink_pl.adapter import LoRA
 from omnithink_pl.budget import Machine, Settings, Sizes, activations, memory, seconds
 from omnithink_pl.errors import BadInput
-from omnithink_pl.trainer import optimizer_bytes
+from omnithink_pl.verbs.budget import optimizer_bytes
 from tests.tiny import tiny_qwen
 
 SEVEN = Qwen2Config(
@@ -122,7 +122,9 @@ def test_gpus_that_do_not_divide_a_batch_are_refused() -> None:
 
 def test_a_run_for_sixty_four_gpus_is_planned_without_one(capsys: pytest.CaptureFixture[str]) -> None:
     overlay = CONFIGS / "scale" / "fsdp.yaml"
-    main(["budget", f"--config={overlay}", "--trainer.accelerator=gpu", "--trainer.num_nodes=8", "--data.batch_size=64"])
+    main(
+        ["budget", f"--config={overlay}", "--trainer.accelerator=gpu", "--trainer.num_nodes=8", "--data.batch_size=64"]
+    )
     shown = capsys.readouterr().out
     assert "722,560 parameters, 722,560 trained, 64 GPUs" in shown
     for part in ("weights", "optimiser", "gathered", "tokens per second"):

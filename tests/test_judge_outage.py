@@ -15,6 +15,7 @@ from tests.judge.outage import Outage
 from tests.judge.scripted import ScriptedServer, scripted_server
 
 STEPS, KILLED = 5, 2
+NO_CACHE = "--data.tasks.writing.init_args.judge.init_args.cache=null"
 
 
 def settings(directory: Path, server: ScriptedServer, *more: str) -> list[str]:
@@ -100,7 +101,7 @@ def test_an_evaluation_without_its_judge_has_no_score_and_no_mean_and_says_so(
     tmp_path: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with scripted_server() as server:
-        main(settings(tmp_path, server, "--model.failures.on_outage=pause", outage(server)))
+        main(settings(tmp_path, server, "--model.failures.on_outage=pause", outage(server), NO_CACHE))
     got = histories(tmp_path)
     assert got["eval/unmeasured_tasks"] == [(0, 0.0), (STEPS, 1.0), (STEPS + 1, 1.0)]
     for name in ("eval/writing", "eval/writing/greedy", "eval/mean", "eval/mean/greedy"):
@@ -110,11 +111,13 @@ def test_an_evaluation_without_its_judge_has_no_score_and_no_mean_and_says_so(
     assert "final/eval/qa" in got
     assert not {"final/eval/writing", "final/eval/mean", "forgetting/writing", "forgetting/mean"} & got.keys()
     table = capsys.readouterr().out.split("Score in percent")[1].splitlines()
-    assert [line.split()[-2:] for line in table if line.startswith(("after math", "forgotten"))] == [["-", "-"]] * 2
+    assert [line.split()[-2:] for line in table if line.startswith(("after math", "forgotten  "))] == [["-", "-"]] * 2
 
 
 def test_the_base_model_is_not_evaluated_without_its_judge(tmp_path: Path, tracking_uri: str) -> None:
     with scripted_server() as server:
         server.script(always="500")
-        with pytest.raises(RewardFailure, match=r"evaluation: no completion of writing .*--ckpt_path last"):
+        with pytest.raises(
+            RewardFailure, match=r"evaluation: of writing, .*could not be scored .judge server error.*--ckpt_path last"
+        ):
             main(settings(tmp_path, server, "--model.failures.on_outage=pause"))

@@ -23,7 +23,7 @@ from omnithink_pl.evaluation.completers import PolicyCompleter, SavedCompletions
 from omnithink_pl.evaluation.validation import choose_benchmarks
 from omnithink_pl.sources import SuperGPQA
 from omnithink_pl.tasks import QA
-from omnithink_pl.trainer import load_weights
+from omnithink_pl.verbs.validate import load_weights
 from tests.suite import write_suite
 
 NAMES = ["aime24", "mmlu_pro", "mmlu_pro_letter", "mt_bench"]
@@ -186,7 +186,7 @@ def test_by_default_the_held_out_tasks_are_measured_and_tracked(tracking_uri: st
 class Weighing(torch.nn.Linear):
     """As much of a module as a checkpoint needs."""
 
-    policy_name = "embedded"
+    policy_name, adapter, strict_loading = "embedded", None, True
 
 
 def test_a_checkpoints_weights_are_taken_and_a_foreign_one_is_named(tmp_path: Path) -> None:

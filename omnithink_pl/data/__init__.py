@@ -1,6 +1,6 @@
 """Examples of all tasks, and the order in which training meets them."""
 
 from omnithink_pl.data.module import MultiTaskData
-from omnithink_pl.data.task_sampler import StratifiedTaskSampler, TaskSampler
+from omnithink_pl.data.samplers import StratifiedTaskSampler, TaskSampler
 
 __all__ = ["MultiTaskData", "StratifiedTaskSampler", "TaskSampler"]

@@ -5,26 +5,30 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from omnithink_pl.curriculum import Stage, position, total_steps
-from omnithink_pl.data.task_sampler import TaskSampler
+from omnithink_pl.data.samplers.base import TaskSampler
 from omnithink_pl.errors import BadInput
+from omnithink_pl.types import Example
 
 
 class CurriculumBatchSampler(Sampler[list[int]]):
-    """Batches of dataset indices, one per step, as a function of the seed and the step alone.
+    """Batches of dataset indices, one per step.
 
     The stage follows from the step; the list of stages may be changed while it is iterated over, as by a stage that
-    ends early, as long as the steps that are done keep theirs. Examples of a task come in shuffled passes over its
-    rows. Resuming replays the draws before ``start`` (microseconds each) instead of restoring a state, so
-    a resumed run sees exactly the batches that an uninterrupted one would have seen.
+    ends early, as long as the steps whose batches were asked for keep theirs. Examples of a task come in shuffled
+    passes over its rows. What is drawn is a
+    function of the seed, the step and the state, which holds how far each pass has come, what has been drawn for steps
+    that are not finished, and what the task sampler has observed. So a resumed run sees exactly the batches that an
+    uninterrupted one would have seen, and a step's batch may be asked for before its turn, and again.
 
     Args:
         stages: The curriculum.
-        indices: Dataset indices of each task's rows.
+        examples: The dataset.
         batch_size: Prompts per step over all ranks.
         task_sampler: How the stage's mixture becomes the tasks of a batch.
         seed: Of the run.
@@ -35,7 +39,7 @@ class CurriculumBatchSampler(Sampler[list[int]]):
     def __init__(
         self,
         stages: Sequence[Stage],
-        indices: Mapping[str, Sequence[int]],
+        examples: Sequence[Example],
         batch_size: int,
         task_sampler: TaskSampler,
         seed: int,
@@ -45,40 +49,88 @@ class CurriculumBatchSampler(Sampler[list[int]]):
         if batch_size % world_size:
             raise BadInput(f"data.batch_size {batch_size} must be a multiple of the {world_size} processes")
         self.stages = stages
-        self.indices = indices
+        self.examples = examples
         self.batch_size = batch_size
         self.task_sampler = task_sampler
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
         self.start = 0
+        self._rows: dict[str, list[int]] = {}
+        for index, example in enumerate(examples):
+            self._rows.setdefault(example.task, []).append(index)
+        self._sizes = {task: len(rows) for task, rows in self._rows.items()}
         self._permutations: dict[str, tuple[int, np.ndarray]] = {}
+        self._drawn: Counter[str] = Counter()
+        self._batches: dict[int, list[int]] = {}
+        self._more: dict[int, list[int]] = {}
 
     def __len__(self) -> int:
         """Steps of the whole curriculum, whatever ``start`` is: Lightning counts from the saved step."""
         return total_steps(self.stages)
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield the batches from step ``start`` on."""
-        drawn: Counter[str] = Counter()
-        step = 0
-        while step < len(self):
-            stage = position(self.stages, step).stage
-            rng = np.random.default_rng((self.seed, step))
-            batch = [self._next(task, drawn) for task in self.task_sampler.draw(stage.mixture, self.batch_size, rng)]
-            if step >= self.start:
-                yield batch[self.rank :: self.world_size]
+        """Yield this process's part of the batches from step ``start`` on."""
+        step = self.start
+        while step < len(self):  # the length may change on the way
+            yield self.batch(step)[self.rank :: self.world_size]
             step += 1
 
-    def _next(self, task: str, drawn: Counter[str]) -> int:
-        rows = self.indices[task]
-        passed, place = divmod(drawn[task], len(rows))
-        drawn[task] += 1
-        return rows[int(self._permutation(task, passed)[place])]
+    def batch(self, step: int) -> list[int]:
+        """The batch of a step, over all processes; drawn when it is first asked for."""
+        if step not in self._batches:
+            stage = position(self.stages, step).stage
+            rng = np.random.default_rng((self.seed, step))
+            tasks = self.task_sampler.draw(stage.mixture, self._sizes, self.batch_size, rng)
+            self._batches[step] = [self._next(task) for task in tasks]
+            for kept in (self._batches, self._more):  # a batch is asked for at most one step before its turn
+                for past in [s for s in kept if s < step - 1]:
+                    del kept[past]
+        return self._batches[step]
+
+    def more(self, step: int, already: int, tasks: Sequence[str]) -> list[int]:
+        """Further examples for a step, over all processes.
+
+        Args:
+            step: The step.
+            already: How many there were before; they are not drawn again when a step is taken anew.
+            tasks: The task of each.
+        """
+        drawn = self._more.setdefault(step, [])
+        drawn += [self._next(task) for task in tasks[len(drawn) - already :]]
+        return drawn[already : already + len(tasks)]
+
+    def state_dict(self, steps_done: int) -> dict[str, Any]:
+        """What a run has to know that goes on after so many steps."""
+        return {
+            "drawn": dict(self._drawn),
+            "batches": {step: rows for step, rows in self._batches.items() if step >= steps_done},
+            "more": {step: rows for step, rows in self._more.items() if step >= steps_done},
+            "task_sampler": self.task_sampler.state_dict(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], steps_done: int) -> None:
+        """Go on from there."""
+        self.start = steps_done
+        self._drawn = Counter(state["drawn"])
+        self._batches, self._more = dict(state["batches"]), dict(state["more"])
+        self.task_sampler.load_state_dict(state["task_sampler"])
+
+    def _next(self, task: str) -> int:
+        """The next example of a task that is not passed over; after a whole pass, whichever it is."""
+        rows = self._rows[task]
+        for _ in rows:
+            place = self._drawn[task]
+            index = rows[int(self._permutation(task, place // len(rows))[place % len(rows)])]
+            self._drawn[task] += 1
+            rng = np.random.default_rng((self.seed, zlib.crc32(task.encode()), place, 1))
+            if not self.task_sampler.passes_over(self.examples[index], rng):
+                break
+        return index
 
     def _permutation(self, task: str, passed: int) -> np.ndarray:
         # The permutation of a pass is asked for once per row: keep each task's latest.
         if self._permutations.get(task, (None,))[0] != passed:
             rng = np.random.default_rng((self.seed, zlib.crc32(task.encode()), passed))
-            self._permutations[task] = (passed, rng.permutation(len(self.indices[task])))
+            self._permutations[task] = (passed, rng.permutation(len(self._rows[task])))
         return self._permutations[task][1]

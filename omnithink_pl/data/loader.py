@@ -12,7 +12,7 @@ from omnithink_pl.types import Example
 
 
 class ResumableLoader(DataLoader[Example]):
-    """Yields lists of examples; its state is the number of steps that training has finished.
+    """Yields lists of examples; its state is the number of steps that training has finished, and the sampler's.
 
     A loader's own count would be one ahead whenever a checkpoint is written while a batch is in
     flight, so the count comes from whoever trains.
@@ -35,8 +35,9 @@ class ResumableLoader(DataLoader[Example]):
 
     def state_dict(self) -> dict[str, Any]:
         """Where to go on from."""
-        return {"steps_done": self.steps_done()}
+        done = self.steps_done()
+        return {"steps_done": done, "sampler": self.curriculum.state_dict(done)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self.curriculum.start = state["steps_done"]
+        self.curriculum.load_state_dict(state["sampler"], state["steps_done"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
@@ -14,7 +15,7 @@ from omnithink_pl.data.batch_sampler import CurriculumBatchSampler
 from omnithink_pl.data.demonstrations import load_demonstrations
 from omnithink_pl.data.loader import ResumableLoader
 from omnithink_pl.data.prompts import PromptBatch, prompt_batches
-from omnithink_pl.data.task_sampler import StratifiedTaskSampler, TaskSampler
+from omnithink_pl.data.samplers import StratifiedTaskSampler, TaskSampler
 from omnithink_pl.errors import BadInput
 from omnithink_pl.sources.curated import CuratedSource
 from omnithink_pl.sources.curation import Report
@@ -90,21 +91,32 @@ class MultiTaskData(L.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """One loader for the whole curriculum."""
-        indices: dict[str, list[int]] = {}
-        for index, example in enumerate(self.train):
-            indices.setdefault(example.task, []).append(index)
         trainer = self.trainer
         assert trainer is not None
-        sampler = CurriculumBatchSampler(
+        self.sampler = CurriculumBatchSampler(
             self.stages,
-            indices,
+            self.train,
             self.batch_size,
             self.task_sampler,
             self.seed,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
         )
-        return ResumableLoader(self.train, sampler, self._steps_done)
+        return ResumableLoader(self.train, self.sampler, self._steps_done)
+
+    def batch(self, step: int) -> list[Example]:
+        """This process's part of a step's batch, also before its turn."""
+        return [self.train[index] for index in self.sampler.batch(step)[self.sampler.rank :: self.sampler.world_size]]
+
+    def more(self, step: int, already: int, tasks: Sequence[str]) -> list[Example]:
+        """Further examples for a step, over all processes.
+
+        Args:
+            step: The step.
+            already: How many there were before.
+            tasks: The task of each.
+        """
+        return [self.train[index] for index in self.sampler.more(step, already, tasks)]
 
     def predict_dataloader(self) -> DataLoader[PromptBatch]:
         """The training prompts in numbered batches, without those that are done."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, final
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.journal import Journal, Key, Record
 from omnithink_pl.rollout.base import Sampling
+from omnithink_pl.seeds import keyed_seeds
 from omnithink_pl.types import Completion, Example
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ class PolicyCompleter:
         prompts = [self.policy.encode(ask.example.messages) for ask in asks]
         fit = [i for i, prompt in enumerate(prompts) if len(prompt) + sampling.max_tokens <= self.policy.context]
         wanted = replace(sampling, n=len(asks[0].samples))
-        drawn = self.engine.generate([prompts[i] for i in fit], wanted, seed) if fit else []
+        seeds = keyed_seeds((asks[i].example.key for i in fit), seed)
+        drawn = self.engine.generate([prompts[i] for i in fit], wanted, seeds) if fit else []
         completions = [(NO_ROOM,) * wanted.n for _ in asks]
         for i, own in zip(fit, drawn, strict=True):
             completions[i] = own

@@ -12,6 +12,7 @@ from omnithink_pl.evaluation.intervals import Interval, mean_interval
 from omnithink_pl.modules.processes import gather_rows, process_count, process_rank
 from omnithink_pl.rewards.batch import score_batch
 from omnithink_pl.rollout.base import Sampling
+from omnithink_pl.seeds import keyed_seeds
 from omnithink_pl.transfer import TaskScore
 from omnithink_pl.types import Group, Outcome, Score, State
 
@@ -66,11 +67,11 @@ class EvaluationResult:
 
     @property
     def unscored(self) -> str:
-        """Why there is no score, where no completion could be scored; else empty."""
+        """Why there is no score, where too many completions could not be scored; else empty."""
         if self.score.measured:
             return ""
-        failed = [o.reason for scored in (self.greedy, self.sampled) for row in scored.outcomes for o in row]
-        return next(reason for reason in failed if reason)
+        every = [outcome for scored in (self.greedy, self.sampled) for row in scored.outcomes for outcome in row]
+        return next(outcome.reason for outcome in every if outcome.state is State.FAILED)
 
     def by_prompt(self) -> dict[str, list[Any]]:
         """The mean score of each prompt, by which two policies are compared prompt by prompt.
@@ -92,7 +93,7 @@ class Evaluator:
     Processes that train together divide the prompts among them, and all have the result.
 
     A completion without a defined score, such as one without an answer, counts 0. One that *we* failed to
-    score is left out and counted in ``TaskScore.failed``; where all of them failed there is no score (NaN).
+    score is left out and counted in ``TaskScore.failed``; where too many of them failed there is no score (NaN).
 
     Args:
         prompts: Prompts per task, spread evenly over the held-out examples; all of them when null.
@@ -162,19 +163,27 @@ class Evaluator:
                 raise ValueError(f"task {name!r} has no held-out examples; check its source's test split")
         own = [example for examples in chosen.values() for example in examples[process_rank() :: process_count()]]
         prompts = [tuple(policy.encode(example.messages)) for example in own]
+        seeds = keyed_seeds((example.key for example in own), seed)
         engine.sync()
         sampled: list[Group] = []
         for n, temperature, top_p in ((1, 0.0, 1.0), (self.samples, 1.0, self.top_p)):
-            drawn = engine.generate(prompts, Sampling(n, temperature, top_p, self.max_tokens), seed)
+            drawn = engine.generate(prompts, Sampling(n, temperature, top_p, self.max_tokens), seeds)
             sampled += map(Group, own, prompts, drawn)
         scores = score_batch(sampled, {name: task.rubric for name, task in tasks.items()}, self.reward_timeout)
         scored = Scored(tuple(sampled), tuple(map(tuple, scores)))
         greedy, by_chance = scored.part(slice(len(own))), scored.part(slice(len(own), None))
         return {name: Measured(greedy.of(name), by_chance.of(name)) for name in tasks}
 
-    def conclude(self, measured: Mapping[str, Measured]) -> dict[str, EvaluationResult]:
-        """Put the shares of all processes together. All of them call it, and all have the result."""
-        return {name: _summarise(own.greedy.gathered(), own.sampled.gathered()) for name, own in measured.items()}
+    def conclude(self, measured: Mapping[str, Measured], max_failed: float = 1.0) -> dict[str, EvaluationResult]:
+        """Put the shares of all processes together. All of them call it, and all have the result.
+
+        Args:
+            measured: By task.
+            max_failed: Share of failed completions beyond which a task has no score: those that could be scored
+                are then no fair sample, but for instance those whose verdicts a judge that is away had given before.
+        """
+        whole = {name: (own.greedy.gathered(), own.sampled.gathered()) for name, own in measured.items()}
+        return {name: _summarise(*settings, max_failed) for name, settings in whole.items()}
 
     def choose(self, examples: Sequence[Example]) -> list[Example]:
         """``prompts`` examples at even distances, the same in every evaluation."""
@@ -183,8 +192,8 @@ class Evaluator:
         return [examples[place * len(examples) // self.prompts] for place in range(self.prompts)]
 
 
-def _summarise(greedy: Scored, sampled: Scored) -> EvaluationResult:
-    by_greed, by_chance = _interval(greedy), _interval(sampled)
+def _summarise(greedy: Scored, sampled: Scored, max_failed: float) -> EvaluationResult:
+    by_greed, by_chance = _interval(greedy, max_failed), _interval(sampled, max_failed)
     drawn = [outcome for outcomes in sampled.outcomes for outcome in outcomes]
     every = drawn + [outcome for outcomes in greedy.outcomes for outcome in outcomes]
     score = TaskScore(
@@ -202,10 +211,11 @@ def _summarise(greedy: Scored, sampled: Scored) -> EvaluationResult:
     return EvaluationResult(score, greedy, sampled)
 
 
-def _interval(scored: Scored) -> Interval:
-    """The mean score, which is no number where every completion failed to be scored."""
+def _interval(scored: Scored, max_failed: float) -> Interval:
+    """The mean score, which is no number where too many completions failed to be scored."""
     found = values(scored.outcomes)
-    return mean_interval(found) if any(found) else Interval(nan, nan, nan)
+    failed = share([outcome for row in scored.outcomes for outcome in row], State.FAILED)
+    return mean_interval(found) if any(found) and failed <= max_failed else Interval(nan, nan, nan)
 
 
 def values(outcomes: Sequence[Sequence[Outcome]]) -> list[list[float]]:

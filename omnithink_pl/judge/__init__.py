@@ -1,5 +1,21 @@
 """Pairwise comparison of answers to open-ended prompts."""
 
-from omnithink_pl.judge.base import AttachedJudge, Comparison, Judge, JudgeUnavailable, MeasuredJudge, Preference
+from omnithink_pl.judge.base import (
+    AttachedJudge,
+    Comparison,
+    Judge,
+    JudgeUnavailable,
+    MeasuredJudge,
+    Preference,
+    ScheduledJudge,
+)
 
-__all__ = ["AttachedJudge", "Comparison", "Judge", "JudgeUnavailable", "MeasuredJudge", "Preference"]
+__all__ = [
+    "AttachedJudge",
+    "Comparison",
+    "Judge",
+    "JudgeUnavailable",
+    "MeasuredJudge",
+    "Preference",
+    "ScheduledJudge",
+]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from omnithink_pl.policy import Policy
+    from omnithink_pl.rewards.base import Awaits
     from omnithink_pl.rollout.base import RolloutEngine
 
 
@@ -69,6 +70,13 @@ class MeasuredJudge(Judge, Protocol):
     def metrics(self) -> dict[str, float]:
         """What it measured since it was last asked, by name."""
         ...
+
+
+@runtime_checkable
+class ScheduledJudge(Judge, Protocol):
+    """A judge that says what has to be there before it is asked; others are taken to compare a batch's prompts."""
+
+    awaits: Awaits
 
 
 @runtime_checkable

@@ -18,6 +18,7 @@ from omnithink_pl.judge.statistics import JudgeStatistics, Prices
 
 if TYPE_CHECKING:
     from omnithink_pl.judge.prompt import Letter
+    from omnithink_pl.rewards.base import Awaits
 
 
 @final
@@ -37,6 +38,8 @@ class OpenAIJudge:
         prices: Of the tokens, to log what the judge costs.
         conversation_prompt: As ``prompt``, for conversations of more than one turn.
     """
+
+    awaits: Awaits = "group"
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from omnithink_pl.sharding import sharded_modules
 if TYPE_CHECKING:
     from omnithink_pl.judge.prompt import Letter
     from omnithink_pl.policy import Policy
+    from omnithink_pl.rewards.base import Awaits
     from omnithink_pl.rollout.base import RolloutEngine
     from omnithink_pl.types import Completion
 
@@ -62,6 +63,7 @@ class ModelJudge:
         self.max_tokens = max_tokens
         self.batch_rows = batch_rows
         self.device = device
+        self.awaits: Awaits = "policy" if model is None else "group"
         self._asked: tuple[Policy, RolloutEngine] | None = None
         self._statistics = JudgeStatistics()
 
@@ -118,7 +120,7 @@ class ModelJudge:
         replies: list[tuple[Completion, ...]] = []
         if fitting:
             with without_adapters(policy, engine) if self.base else nullcontext():
-                replies = engine.generate([prompts[i] for i in fitting], sampling, 0)
+                replies = engine.generate([prompts[i] for i in fitting], sampling, [0] * len(fitting))
         self._statistics.count(rounds=len(rounds))
         for i, (reply,) in zip(fitting, replies, strict=True):
             letter = parse_verdict(reply.text)

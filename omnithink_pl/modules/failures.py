@@ -27,8 +27,8 @@ class FailurePolicy:
         on_outage: What follows on a higher rate: ``stop`` ends the run with the cause, a checkpoint and exit code 1;
             ``pause`` samples nothing from the task for a while and goes on with the others of the stage.
         retry_after: Steps for which a task is paused.
-        reward_timeout: Seconds that one reward may take for a batch before all of it has failed: the last resort,
-            for rewards have shorter limits of their own.
+        reward_timeout: Seconds that one reward may take once all of a batch has been sampled; what it has not said
+            by then has failed. The last resort, for rewards have shorter limits of their own.
     """
 
     max_rate: float = 0.2
@@ -101,7 +101,7 @@ class FailureMonitor:
         self._recent, self._paused = recent, paused
 
     def excuse(self, unscored: Mapping[str, str], row: int) -> None:
-        """Let an evaluation do without tasks none of whose completions could be scored.
+        """Let an evaluation do without tasks too many of whose completions could not be scored.
 
         Args:
             unscored: Their reasons, by task.
@@ -114,8 +114,9 @@ class FailureMonitor:
         if unscored and (row == 0 or self.policy.on_outage == "stop"):
             task, reason = next(iter(unscored.items()))
             raise RewardFailure(
-                f"evaluation: no completion of {task} could be scored ({reason}). Mend the cause and continue with "
-                f"--ckpt_path last, which evaluates again"
+                f"evaluation: of {task}, more than model.failures.max_rate={self.policy.max_rate} of the completions "
+                f"could not be scored ({reason}). Mend the cause and continue with --ckpt_path last, which evaluates "
+                f"again"
             )
         for task, reason in unscored.items():
             log.warning("Row %d of the score matrix has no score of %s, and no mean: %s", row, task, reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from omnithink_pl.advantage import all_equal, has_mixed_primary
+from omnithink_pl.advantage import has_mixed_primary
 from omnithink_pl.modules.failures import causes
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.update import TokenStats
@@ -72,7 +72,7 @@ def _summary(rollouts: Sequence[ScoredGroup]) -> dict[str, float]:
         "undefined": _share([score.primary.state is State.UNDEFINED for score in scores]),
         "failed": _share([score.state is State.FAILED for score in scores]),
         "mixed_groups": _share([has_mixed_primary(rollout.scores) for rollout in rollouts]),
-        "no_signal_groups": _share([_without_signal(rollout) for rollout in rollouts]),
+        "no_signal_groups": _share([not rollout.has_signal for rollout in rollouts]),
     }
     # A completion without an answer earns nothing; one that we failed to score says nothing.
     primary = [score.primary.value or 0.0 for score in scores if score.state is not State.FAILED]
@@ -86,10 +86,6 @@ def _summary(rollouts: Sequence[ScoredGroup]) -> dict[str, float]:
         if defined:
             summary[name] = statistics.fmean(defined)
     return summary
-
-
-def _without_signal(rollout: ScoredGroup) -> bool:
-    return all_equal([advantage for advantage in rollout.advantages if advantage is not None])
 
 
 def _share(flags: Sequence[bool]) -> float:

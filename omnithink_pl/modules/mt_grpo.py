@@ -12,22 +12,22 @@ from lightning.pytorch.cli import OptimizerCallable
 from omnithink_pl.adapter import LoRA
 from omnithink_pl.advantage import GroupAdvantage
 from omnithink_pl.correction import ImportanceCorrection
-from omnithink_pl.curriculum import position
+from omnithink_pl.kl_control import KLController, KLTargets
 from omnithink_pl.modules.base import PolicyModule, TrainingDiverged
 from omnithink_pl.modules.checks import check_settings
+from omnithink_pl.modules.collect import Collector
 from omnithink_pl.modules.failures import FailurePolicy
 from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
 from omnithink_pl.modules.processes import check_processes, clip_gradients, gather_rows, own_gradients, sum_gradients
 from omnithink_pl.modules.reference import Anchor, reference_policy
+from omnithink_pl.modules.rollouts import RolloutPolicy
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.update import TokenStats, UpdatePlan
 from omnithink_pl.objective import Objective
-from omnithink_pl.rewards.batch import score_batch
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
-from omnithink_pl.seeds import derive_seed
 from omnithink_pl.sharding import shard
 from omnithink_pl.tasks.base import Task
-from omnithink_pl.types import Example, Group, Score
+from omnithink_pl.types import Example
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,8 @@ class MultiTaskGRPO(PolicyModule):
         engine: Samples the completions.
         tasks: The tasks by name; comes from ``data.tasks``.
         optimizer: Builds the optimiser from the policy's parameters.
-        beta: KL coefficient of each task.
+        beta: KL coefficient of each task, or where it starts.
+        kl: Distances from the reference that the coefficients follow; none for fixed ones.
         policy: ``embedded``, a directory, or a hub id, in Hugging Face format.
         objective: Clip, ratio and aggregation.
         advantage: How rewards of a group become advantages.
@@ -55,9 +56,9 @@ class MultiTaskGRPO(PolicyModule):
         updates_per_batch: Optimiser steps per batch of rollouts; more than one makes the later ones off-policy.
         micro_batch_tokens: Tokens of prompts and completions that one forward pass may hold.
         share_prompt: Compute each prompt once for its group; false for models that cannot, which say so.
-        gradient_checkpointing: Keep only what enters each layer and compute the rest again in the backward pass: less
-            memory, about a third more computing.
+        gradient_checkpointing: Keep only what enters each layer: less memory, about a third more computing.
         max_grad_norm: The gradient is scaled down to this norm.
+        rollouts: Whether groups without a signal are replaced, and whether the next rollouts wait for rewards.
         failures: What happens when rewards cannot be computed.
         seed: Of the sampling; comes from ``seed_everything``.
     """
@@ -84,33 +85,31 @@ class MultiTaskGRPO(PolicyModule):
         share_prompt: bool = True,
         gradient_checkpointing: bool = False,
         max_grad_norm: float = 1.0,
+        rollouts: RolloutPolicy = RolloutPolicy(),  # noqa: B008  (frozen)
+        kl: KLTargets = KLTargets(),  # noqa: B008  (frozen)
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
     ) -> None:
         sampling = Sampling(group_size, temperature, top_p, max_tokens)
         super().__init__(engine, tasks, optimizer, policy, adapter, sampling, failures, seed)
         check_settings(group_size, temperature, updates_per_batch, beta, tasks)
-        self.beta = beta
+        self.kl = KLController(beta, kl)
         self.objective = objective
-        self.advantage = advantage
         self.correction = correction
-        self.anchor = reference
-        self.offload_reference = offload_reference
-        self.updates_per_batch = updates_per_batch
-        self.micro_batch_tokens = micro_batch_tokens
-        self.share_prompt = share_prompt
+        self.anchor, self.offload_reference = reference, offload_reference
+        self.updates_per_batch, self.max_grad_norm = updates_per_batch, max_grad_norm
+        self.micro_batch_tokens, self.share_prompt = micro_batch_tokens, share_prompt
         self.gradient_checkpointing = gradient_checkpointing
-        self.max_grad_norm = max_grad_norm
+        self.collector = Collector(engine, tasks, self.sampling, advantage, failures, seed, self.peers, rollouts)
+        self.watch, self.monitor = self.collector.watch, self.collector.monitor
 
     def configure_model(self) -> None:
         """Load the policy, and the reference from the same weights, before any checkpoint is restored."""
         if hasattr(self, "model"):
             return
-        self.load()
-        if self.gradient_checkpointing:
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.load(self.gradient_checkpointing)
         mesh = self.device_mesh
-        self.reference = reference_policy(self.model, self.anchor, self.beta, self.offload_reference, mesh)
+        self.reference = reference_policy(self.model, self.anchor, self.kl.beta, self.offload_reference, mesh)
         if mesh is not None:
             shard(self.model, mesh)
 
@@ -124,6 +123,7 @@ class MultiTaskGRPO(PolicyModule):
         check_processes(self.trainer.world_size)
         self.peers.open(self)
         self.attach()
+        self.collector.attach(self.policy, data)
 
     def begin_stage(self) -> None:
         """Called before the first step of a stage."""
@@ -131,59 +131,20 @@ class MultiTaskGRPO(PolicyModule):
             self.reference.begin_stage(self.model)
 
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
-        """One batch of rollouts and the updates on it."""
-        groups = self.generate(self.admit(batch))
-        scores = self.score(groups)
-        rollouts = self.with_advantages(groups, scores)
+        """Generate and score one batch of rollouts, update on it, and report."""
+        self.collector.watch.begin()
+        rollouts = self.collector.collect(batch, self.steps_done)
         loss, norm, stats = self.update(rollouts)
         self.report(rollouts, loss, norm, stats)
 
-    def admit(self, batch: list[Example]) -> list[Example]:
-        """Leave out tasks that are paused because their rewards fail."""
-        stage = position(self.trainer.datamodule.stages, self.steps_done).stage  # type: ignore[attr-defined]
-        return self.monitor.admit(batch, self.steps_done, [task for task, weight in stage.tasks.items() if weight > 0])
-
-    def generate(self, batch: list[Example]) -> list[Group]:
-        """Sample G completions for each example from the present policy."""
-        with self._timed("rollout"), self.peers.watching():
-            prompts = [self.policy.encode(example.messages) for example in batch]
-            self.engine.sync()
-            # The same in every process: an engine may draw the same for a prompt wherever it is drawn.
-            seed = derive_seed(self.seed, self.steps_done, 0)
-            sampled = self.engine.generate(prompts, self.sampling, seed)
-            return [Group(*parts) for parts in zip(batch, map(tuple, prompts), sampled, strict=True)]
-
-    def score(self, groups: list[Group]) -> list[list[Score]]:
-        """Score every completion with its own task's rewards, all of them at the same time.
-
-        Raises:
-            RewardFailure: If a task's rewards fail too often.
-        """
-        with self._timed("reward"):
-            for task in self.tasks.values():
-                task.rubric.metrics()  # what an evaluation left behind is not this step's
-            rubrics = {name: task.rubric for name, task in self.tasks.items()}
-            with self.peers.watching():
-                scores = score_batch(groups, rubrics, self.failures.reward_timeout)
-            everyones_groups, everyones_scores = gather_rows(groups), gather_rows(scores)
-            self.monitor.observe(everyones_groups, everyones_scores, self.steps_done)
-            return scores
-
-    def with_advantages(self, groups: list[Group], scores: list[list[Score]]) -> list[ScoredGroup]:
-        """Group-normalised advantages of each group."""
-        return [
-            ScoredGroup(group, tuple(row), tuple(self.advantage(row)))
-            for group, row in zip(groups, scores, strict=True)
-        ]
-
     def update(self, rollouts: list[ScoredGroup]) -> tuple[float, float, list[TokenStats]]:
         """Take ``updates_per_batch`` optimiser steps; the last one's loss, gradient norm and statistics."""
-        with self._timed("update"):
+        with self.collector.watch.timed("update"):
             optimizer = self.optimizers()
             plan = UpdatePlan(
                 rollouts,
                 self.objective,
-                self.beta,
+                self.kl.beta,
                 self.sampling,
                 self.micro_batch_tokens,
                 self.share_prompt,
@@ -211,11 +172,12 @@ class MultiTaskGRPO(PolicyModule):
         """Log everything about the step, at the number of steps done."""
         rollouts, stats = gather_rows(rollouts), gather_rows(stats)
         tokens = sum(len(c.token_ids) for rollout in rollouts for c in rollout.group.completions)
-        metrics = rollout_metrics(rollouts) | update_metrics(stats) | self.monitor.metrics()
-        metrics |= {f"train/{n}/{name}": v for n, t in self.tasks.items() for name, v in t.rubric.metrics().items()}
-        metrics |= {"train/loss": loss, "train/grad_norm": norm}
-        metrics |= {f"train/seconds/{phase}": seconds for phase, seconds in self._seconds.items()}
-        metrics["train/tokens_per_second"] = tokens / sum(self._seconds.values())
+        metrics = rollout_metrics(rollouts) | update_metrics(stats)
+        self.collector.learned(rollouts)
+        self.kl.observe(metrics)
+        metrics |= self.collector.metrics() | self.kl.metrics() | {"train/loss": loss, "train/grad_norm": norm}
+        metrics |= {f"train/seconds/{phase}": seconds for phase, seconds in self.collector.watch.seconds.items()}
+        metrics["train/tokens_per_second"] = tokens / sum(self.collector.watch.seconds.values())
         self.last_rollouts, self.last_metrics = rollouts, metrics
         if stats and (
             warning := self.correction.warning(metrics["train/logprob_diff_mean"], metrics["train/logprob_diff_max"])
@@ -228,14 +190,18 @@ class MultiTaskGRPO(PolicyModule):
                 logger.log_metrics(metrics, step=self.steps_done)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the step, what failed lately and, where it is not the base model, the reference policy."""
+        """Save the step, the reference policy where it is not the base model, and what has been learned on the way."""
         self.save_progress(checkpoint)
         checkpoint["reference"] = {} if self.reference is None else self.reference.state_dict()
-        checkpoint["failures"] = self.monitor.state_dict()
+        checkpoint["failures"] = self.collector.monitor.state_dict()
+        checkpoint["kl"] = self.kl.state_dict()
+        checkpoint["rollouts"] = self.collector.state_dict(self.steps_done)
 
     def on_load_checkpoint(self, checkpoint: MutableMapping[str, Any]) -> None:
         """Restore the same."""
         self.load_progress(checkpoint)
         if self.reference is not None:
             self.reference.load_state_dict(checkpoint["reference"])
-        self.monitor.load_state_dict(checkpoint["failures"])
+        self.collector.monitor.load_state_dict(checkpoint["failures"])
+        self.kl.load_state_dict(checkpoint["kl"])
+        self.collector.load_state_dict(checkpoint["rollouts"])

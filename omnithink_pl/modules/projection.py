@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -128,10 +128,8 @@ class _Fused(torch.autograd.Function):
         ctx.dtype = _compute_dtype(hidden)
         ctx.drawn = drawn
         ctx.save_for_backward(hidden, weight, bias)
-        found = [
-            statistics(_logits(ctx.dtype, hidden, weight, bias, drawn, rows), drawn.targets[rows])
-            for rows in drawn.chunks(len(weight))
-        ]
+        logits = _Logits.of(ctx.dtype, hidden, weight, bias, drawn)
+        found = [statistics(logits(rows), drawn.targets[rows]) for rows in drawn.chunks(len(weight))]
         logprobs, entropy = (torch.cat(column) for column in zip(*found, strict=True))
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
@@ -143,16 +141,16 @@ class _Fused(torch.autograd.Function):
         by_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         by_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         by_bias = torch.zeros_like(bias) if ctx.needs_input_grad[2] else None
+        logits = _Logits.of(ctx.dtype, hidden, weight, bias, drawn)
         for rows in drawn.chunks(len(weight)):
             here = (gradient[rows] / drawn.temperature).unsqueeze(-1)
-            by_logits = _logits(ctx.dtype, hidden, weight, bias, drawn, rows)
-            by_logits = torch.softmax(by_logits, -1).mul_(-here)
+            by_logits = torch.softmax(logits(rows), -1).mul_(-here)
             by_logits.scatter_add_(-1, drawn.targets[rows].unsqueeze(-1), here)
             by_logits = by_logits.to(ctx.dtype)
             if by_hidden is not None:
-                by_hidden[rows] = by_logits @ weight.to(ctx.dtype)
+                by_hidden[rows] = by_logits @ logits.weight
             if by_weight is not None:
-                _add_product(by_weight, by_logits.T, hidden[rows].to(ctx.dtype))
+                _add_product(by_weight, by_logits.T, logits.hidden[rows])
             if by_bias is not None:
                 by_bias += by_logits.sum(0)
         return by_hidden, by_weight, by_bias, None
@@ -172,9 +170,18 @@ def _compute_dtype(hidden: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
 
 
-def _logits(
-    dtype: torch.dtype, hidden: Tensor, weight: Tensor, bias: Tensor | None, drawn: Drawn, rows: slice
-) -> Tensor:
-    """Logits of some tokens, their product in ``dtype``, everything behind it in float32."""
-    product = linear(hidden[rows].to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
-    return drawn.scaled(product, rows)
+class _Logits(NamedTuple):
+    """Logits of some tokens at a time, their product in the dtype of its factors, everything behind it in float32."""
+
+    hidden: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    drawn: Drawn
+
+    @classmethod
+    def of(cls, dtype: torch.dtype, hidden: Tensor, weight: Tensor, bias: Tensor | None, drawn: Drawn) -> _Logits:
+        """Cast once, not for every chunk."""
+        return cls(hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype), drawn)
+
+    def __call__(self, rows: slice) -> Tensor:
+        return self.drawn.scaled(linear(self.hidden[rows], self.weight, self.bias), rows)

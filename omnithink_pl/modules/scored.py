@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from omnithink_pl.advantage import all_equal
+
 if TYPE_CHECKING:
     from omnithink_pl.types import Group, Score
 
@@ -17,16 +19,23 @@ class ScoredGroup:
         group: The example with its completions.
         scores: One score per completion.
         advantages: One number per completion; ``None`` where it is left out of the loss.
+        stale: Whether an earlier policy sampled it than the one that is trained on it.
     """
 
     group: Group
     scores: tuple[Score, ...]
     advantages: tuple[float | None, ...]
+    stale: bool = False
 
     @property
     def task(self) -> str:
         """Name of the task."""
         return self.group.example.task
+
+    @property
+    def has_signal(self) -> bool:
+        """Whether its advantages say which completion is better than another."""
+        return not all_equal([advantage for advantage in self.advantages if advantage is not None])
 
     @property
     def kept(self) -> list[int]:

@@ -120,7 +120,8 @@ class SupervisedFineTuning(PolicyModule):
 
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
         """One update on a batch of demonstrations."""
-        with self._timed("update"):
+        self.watch.begin()
+        with self.watch.timed("update"):
             loss, tokens, norm = self.update([self.tokens(example) for example in batch])
         self.report(loss, tokens, norm)
 
@@ -152,7 +153,7 @@ class SupervisedFineTuning(PolicyModule):
 
     def report(self, loss: float, tokens: int, norm: float) -> None:
         """Log the step, at the number of steps done."""
-        seconds = self._seconds["update"]
+        seconds = self.watch.seconds["update"]
         self.last_metrics = {
             "train/loss": loss,
             "train/grad_norm": norm,

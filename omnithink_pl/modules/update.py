@@ -37,7 +37,8 @@ class Portion:
         beta: ``[N]`` KL coefficient.
         weights: ``[N]`` share in the batch's loss.
         sampled: ``[N, T]`` log-probabilities as the sampler gave them, 0 where padded.
-        old: ``[N, T]`` log-probabilities of the policy before the first update; set by it.
+        stale: ``[N]`` whether an earlier policy sampled it.
+        old: ``[N, T]`` log-probabilities of the policy that sampled; set by the first update.
         reference: ``[N, T]`` log-probabilities of the reference policy, if there is one; set by the first update.
         importance: ``[N, T]`` weight of each token for having been drawn by the sampler, before its cap; likewise.
     """
@@ -49,6 +50,7 @@ class Portion:
     beta: Tensor
     weights: Tensor
     sampled: Tensor
+    stale: Tensor
     old: Tensor | None = None
     reference: Tensor | None = None
     importance: Tensor | None = None
@@ -140,6 +142,7 @@ class UpdatePlan:
             beta=as_tensor([beta[rollout.task] for rollout, _, _ in rows]),
             weights=as_tensor([weight for _, _, weight in rows]),
             sampled=torch.nn.utils.rnn.pad_sequence(sampled, batch_first=True),
+            stale=torch.tensor([rollout.stale for rollout, _, _ in rows], device=self.device),
         )
 
     def accumulate(
@@ -170,8 +173,9 @@ class UpdatePlan:
         for portion in self.portions:
             now = self._logprobs(model, portion, self.sampling.top_p)
             if portion.old is None or portion.importance is None:
-                # All weights are still those that sampled: pi_old is the trainer's own view of them.
-                portion.old = now.logprobs.detach()
+                # Where all weights are still those that sampled, pi_old is the trainer's own view of them; where
+                # they are gone, only the sampler's is left.
+                portion.old = torch.where(portion.stale[:, None], portion.sampled, now.logprobs.detach())
                 portion.importance = self.correction(portion.old, portion.sampled, now.mask)
             terms = self.objective(
                 now.logprobs,

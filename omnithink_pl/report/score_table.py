@@ -12,7 +12,7 @@ from omnithink_pl.transfer import Change, ScoreMatrix, TaskScore, difference, fo
 TITLE = "Score in percent, sampled at temperature 1"
 UNMEASURED = "-"
 LEGEND = """\
-- not measured: no completion could be scored, so there is no mean either
+- not measured: too much could not be scored, so there is no mean either
 ▲ ▼ change since the base beyond its 95 % interval, △ ▽ within it
 forgotten: base - last row, in points; below 0 is learned"""
 

@@ -9,11 +9,9 @@ from matplotlib.figure import Figure
 from omnithink_pl.report.bars import grouped_bars
 from omnithink_pl.report.estimates import Estimate, difference, has, mean_score
 from omnithink_pl.report.paper.tables import answer_formats
-from omnithink_pl.report.results import StudyResults
+from omnithink_pl.report.results import LETTER, StudyResults
 from omnithink_pl.report.study_tables import interval_note, measure_note
 from omnithink_pl.report.transfer_tables import SIGN, backward_transfer, best_interval
-
-LETTERS = "_letters"  # how the benchmark is called whose questions are answered with a letter
 
 
 def gains_figure(study: StudyResults) -> Figure:
@@ -40,9 +38,15 @@ def gains_figure(study: StudyResults) -> Figure:
 
 def format_scores(study: StudyResults) -> tuple[str, str] | None:
     """The names of the same questions answered in full and with a letter; ``None`` if a study has no such pair."""
-    names = {name for method in study.trained for name in method.scores}
-    letters = sorted(name for name in names if name.endswith(LETTERS) and name.removesuffix(LETTERS) in names)
-    return (letters[0].removesuffix(LETTERS), letters[0]) if letters else None
+    names = sorted({name for method in study.trained for name in method.scores})
+    for name in names:
+        domain, _, benchmark = name.partition("/")
+        stem = benchmark.removesuffix(LETTER)
+        texts = [f"{domain.removesuffix(LETTER)}/{text}" for text in (stem, f"{stem}_text")]
+        found = [text for text in texts if text in names]
+        if domain.endswith(LETTER) and found:
+            return found[0], name
+    return None
 
 
 def format_figure(study: StudyResults) -> Figure | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from omnithink_pl.policy import Policy
@@ -12,15 +12,23 @@ if TYPE_CHECKING:
     from omnithink_pl.types import Group, Outcome
 
 
+# What has to be there before a reward is asked: a group; all groups of its task in the batch; or these and a policy
+# that samples nothing else meanwhile.
+Awaits: TypeAlias = Literal["group", "batch", "policy"]
+
+
 class Reward(ABC):
     """Scores every completion of a batch of groups.
 
-    A reward sees the whole batch, so that it can verify in parallel and compare across
-    prompts. It never raises for a bad completion: it returns ``undefined`` (the task cannot
-    say) or ``failed`` (we could not). A wrong configuration does raise.
+    A reward sees the whole batch, so that it can compare across prompts. One whose outcomes for a group are the same
+    whatever other groups there are says ``awaits = "group"`` and is asked as soon as a group has been sampled, while
+    others still are; about all that are waiting in one call, so that it can verify in parallel. It never raises for a
+    bad completion: it returns ``undefined`` (the task cannot say) or ``failed`` (we could not). A wrong configuration
+    does raise.
     """
 
     name: str
+    awaits: Awaits = "batch"
 
     @abstractmethod
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:

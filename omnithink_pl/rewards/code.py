@@ -33,6 +33,7 @@ class CodeReward(Reward):
     """
 
     name = "code"
+    awaits = "group"
 
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox = sandbox

@@ -25,6 +25,7 @@ class FormatReward(Reward):
     """
 
     name = "format"
+    awaits = "group"
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
         """One outcome per completion, in order."""

@@ -64,6 +64,7 @@ class MathReward(Reward):
     """
 
     name = "math"
+    awaits = "group"
 
     def __init__(self, workers: int = 1, timeout: float = 5.0) -> None:
         if timeout <= 0:

@@ -28,6 +28,7 @@ class QAReward(Reward):
     """
 
     name = "qa"
+    awaits = "group"
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
         """One outcome per completion, in order.

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from omnithink_pl.rewards.base import Reward
-from omnithink_pl.rewards.thread import Outcomes, RewardThread
-from omnithink_pl.types import Component, Group, Outcome, Score
+from omnithink_pl.rewards.scoring import Scoring
+from omnithink_pl.rewards.thread import RewardThread
 
 if TYPE_CHECKING:
     from omnithink_pl.policy import Policy
     from omnithink_pl.rollout.base import RolloutEngine
-
-OVERDUE = Outcome.failed("reward timed out")
+    from omnithink_pl.types import Group, Score
 
 
 @dataclass(frozen=True)
@@ -30,9 +27,10 @@ class Rubric:
 
     rewards: tuple[tuple[Reward, float], ...]
 
-    def start(self, groups: Sequence[Group]) -> Scoring:
-        """Begin to score with all rewards at once, so that the slowest does not keep the others waiting."""
-        return Scoring(self, groups, tuple(thread.start(groups) for thread in self._threads), time.monotonic())
+    def open(self) -> Scoring:
+        """Get ready to score groups with all rewards at once, so that the slowest does not keep the others waiting."""
+        weights = (weight for _, weight in self.rewards)
+        return Scoring(tuple(zip(self._threads, weights, strict=True)))
 
     def score(self, groups: Sequence[Group], timeout: float | None = None) -> list[list[Score]]:
         """One score per completion, in the order of ``groups`` and their completions.
@@ -41,7 +39,10 @@ class Rubric:
             groups: A batch.
             timeout: Seconds after which a reward that has not come back has failed.
         """
-        return self.start(groups).scores(timeout)
+        scoring = self.open()
+        scoring.add(dict(enumerate(groups)))
+        scoring.complete()
+        return list(scoring.scores(timeout).values())
 
     def attach(self, policy: Policy, engine: RolloutEngine) -> None:
         """Hand the rewards what some of them ask: the policy that is trained, and its engine."""
@@ -60,48 +61,3 @@ class Rubric:
     @cached_property
     def _threads(self) -> tuple[RewardThread, ...]:
         return tuple(RewardThread(reward) for reward, _ in self.rewards)
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """A batch that is being scored.
-
-    Args:
-        rubric: By these rewards.
-        groups: The batch.
-        running: The outcomes of each reward, when they are there.
-        began: When, on the monotonic clock.
-    """
-
-    rubric: Rubric
-    groups: Sequence[Group]
-    running: tuple[Future[Outcomes], ...]
-    began: float
-
-    def scores(self, timeout: float | None = None) -> list[list[Score]]:
-        """Wait for the scores.
-
-        Args:
-            timeout: Seconds since the start after which a reward that has not come back has failed.
-        """
-        left = None if timeout is None else max(0.0, self.began + timeout - time.monotonic())
-        wait(self.running, left)
-        outcomes = [self._outcomes(future) for future in self.running]
-        return [
-            [
-                Score(
-                    tuple(
-                        Component(reward.name, weight, outcomes[r][g][i])
-                        for r, (reward, weight) in enumerate(self.rubric.rewards)
-                    )
-                )
-                for i in range(len(group.completions))
-            ]
-            for g, group in enumerate(self.groups)
-        ]
-
-    def _outcomes(self, future: Future[Outcomes]) -> Outcomes:
-        if future.done():
-            return future.result()
-        future.cancel()  # of effect on one that has not begun, behind an earlier one that hangs
-        return [[OVERDUE for _ in group.completions] for group in self.groups]

@@ -22,6 +22,7 @@ class TagsReward(Reward):
     """
 
     name = "tags"
+    awaits = "group"
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
         """One outcome per completion, in order."""

@@ -13,12 +13,16 @@ if TYPE_CHECKING:
     from omnithink_pl.types import Group, Outcome
 
 Outcomes = list[list["Outcome"]]
+_Job = tuple[Sequence["Group"], Future[Outcomes]]
 _GRACE = 0.2
 
 
 @final
 class RewardThread:
-    """Scores the batches that it is given, one after the other.
+    """Scores what it is given, in order.
+
+    What has come in meanwhile is scored in one call, so that a reward can verify it in parallel; unless the reward
+    compares the groups of a batch, for then a call is a batch.
 
     A reward is only ever used from its own thread, which lives as long as the reward is used: it needs no locks,
     and processes that end with the thread that started them go on. The thread keeps no process alive.
@@ -31,7 +35,7 @@ class RewardThread:
         self.reward = reward
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._jobs: SimpleQueue[tuple[Sequence[Group], Future[Outcomes]] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
 
     def start(self, groups: Sequence[Group]) -> Future[Outcomes]:
         """Begin to score; the result is what ``Reward.score`` returns or raises."""
@@ -60,14 +64,30 @@ class RewardThread:
         if thread is not None:
             thread.join(_GRACE)
 
-    def _work(self, jobs: SimpleQueue[tuple[Sequence[Group], Future[Outcomes]] | None]) -> None:
+    def _work(self, jobs: SimpleQueue[_Job | None]) -> None:
         while (job := jobs.get()) is not None:
-            groups, future = job
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                outcomes = self.reward.score(groups)
-            except BaseException as error:  # noqa: BLE001  (not swallowed: whoever waits gets it)
+            waiting = [job]
+            while self.reward.awaits == "group" and not jobs.empty():  # nobody else takes from it
+                if (more := jobs.get()) is None:
+                    jobs.put(None)
+                    break
+                waiting.append(more)
+            self._score([job for job in waiting if job[1].set_running_or_notify_cancel()])
+
+    def _score(self, jobs: Sequence[_Job]) -> None:
+        if not jobs:
+            return
+        asked = [group for groups, _ in jobs for group in groups]
+        try:
+            outcomes = self.reward.score(asked)
+            if len(outcomes) != len(asked):
+                raise ValueError(
+                    f"reward {self.reward.name!r}: {len(outcomes)} rows of outcomes for {len(asked)} groups"
+                )
+        except BaseException as error:  # noqa: BLE001  (not swallowed: whoever waits gets it)
+            for _, future in jobs:
                 future.set_exception(error)
-            else:
-                future.set_result(outcomes)
+        else:
+            rows = iter(outcomes)
+            for groups, future in jobs:
+                future.set_result([next(rows) for _ in groups])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, final
 
-from omnithink_pl.judge.base import AttachedJudge, Comparison, JudgeUnavailable, MeasuredJudge
+from omnithink_pl.judge.base import AttachedJudge, Comparison, JudgeUnavailable, MeasuredJudge, ScheduledJudge
 from omnithink_pl.rewards.answer import BAD_REFERENCE, NO_ANSWER, extract_answer
 from omnithink_pl.rewards.base import Reward
 from omnithink_pl.types import Outcome
@@ -32,11 +32,12 @@ class WritingReward(Reward):
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
+        self.awaits = judge.awaits if isinstance(judge, ScheduledJudge) else "batch"
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
         """One outcome per completion, in order.
 
-        All comparisons of the batch reach the judge in one call.
+        All comparisons reach the judge in one call.
 
         Raises:
             TypeError: If a reference is not text.

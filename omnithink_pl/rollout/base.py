@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from omnithink_pl.policy import Policy
     from omnithink_pl.types import Completion
+
+
+# Told the place of a prompt among the prompts, and all of its completions.
+Finished: TypeAlias = "Callable[[int, tuple[Completion, ...]], None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +47,25 @@ class RolloutEngine(Protocol):
         """Take over the policy's present weights. Called before each batch of rollouts."""
         ...
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int) -> list[tuple[Completion, ...]]:
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        finished: Finished | None = None,
+    ) -> list[tuple[Completion, ...]]:
         """Draw ``sampling.n`` completions for each prompt.
+
+        A prompt's completions are a function of (weights, prompt, sampling, its seed): but for rounding they depend
+        neither on the prompts beside it, nor on its place, nor on the process. The global random state is left as
+        it was.
 
         Args:
             prompts: Token ids of each prompt.
             sampling: How to draw.
-            seed: The result is a function of (weights, prompts, sampling, seed) and leaves the
-                global random state as it was. All processes that train together give the same.
+            seeds: One for each prompt, at least 0 and below 2**63.
+            finished: Called once for each prompt, in the calling thread, as soon as all of its completions are
+                there, while others are still being drawn. It must return at once and not use the engine.
 
         Returns:
             One tuple of ``sampling.n`` completions per prompt, in order.

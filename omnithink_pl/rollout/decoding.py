@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -25,7 +25,7 @@ DROP_SHARE = 0.125
 
 def decode(
     policy: Policy, prompts: Sequence[Sequence[int]], noise: Tensor, sampling: Sampling
-) -> list[list[Completion]]:
+) -> Iterator[tuple[int, list[Completion]]]:
     """Sample completions of prompts that fit into one batch.
 
     Args:
@@ -34,8 +34,8 @@ def decode(
         noise: Uniform in [0, 1), of shape [prompts, completions, max_tokens]: what each token is drawn with.
         sampling: Temperature, top-p and length.
 
-    Returns:
-        The completions of each prompt, in order.
+    Yields:
+        Each prompt's place and its completions, as soon as the last of them has ended.
     """
     copies = noise.shape[1]
     running = _Running(policy.model, prompts, copies)
@@ -44,16 +44,26 @@ def decode(
     logprobs = torch.zeros(noise.shape, dtype=torch.float32, device=noise.device)
     stops = stop_ids(policy)
     stop = torch.tensor(stops, device=noise.device)
+    left = [copies] * len(prompts)
+
+    def completions(place: int) -> list[Completion]:
+        own = slice(place * copies, (place + 1) * copies)
+        return _completions(policy, tokens[own].tolist(), logprobs[own].tolist(), set(stops))
+
     for step in range(noise.shape[1]):
         rows = running.rows
         token, logprob = draw(running.logits, noise[rows, step], sampling.temperature, sampling.top_p)
         tokens[rows, step], logprobs[rows, step] = token, logprob
-        running.finish(torch.isin(token, stop))
+        for row in running.finish(torch.isin(token, stop)):
+            left[row // copies] -= 1
+            if left[row // copies] == 0:
+                yield row // copies, completions(row // copies)
         if running.count == 0 or step + 1 == noise.shape[1]:
             break
         running.advance(token)
-    done = _completions(policy, tokens.tolist(), logprobs.tolist(), set(stops))
-    return [done[start : start + copies] for start in range(0, len(done), copies)]
+    for place, cut in enumerate(left):
+        if cut:
+            yield place, completions(place)
 
 
 def stop_ids(policy: Policy) -> list[int]:
@@ -93,10 +103,12 @@ class _Running:
         self.open = torch.ones_like(self.rows, dtype=torch.bool)
         self.count = len(self.rows)
 
-    def finish(self, ended: Tensor) -> None:
-        """Note which of the present rows have just ended; ``count`` is how many go on."""
+    def finish(self, ended: Tensor) -> list[int]:
+        """Note which of the present rows have ended; those that just did are returned, and ``count`` go on."""
+        just = self.rows[ended & self.open].tolist()
         self.open &= ~ended
-        self.count = int(self.open.sum())
+        self.count -= len(just)
+        return just
 
     def advance(self, token: Tensor) -> None:
         """Append a token to every present row and compute the next logits."""

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
-import torch.distributed as dist
 
 from omnithink_pl.rollout.base import check_prompts
 from omnithink_pl.rollout.decoding import decode
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from omnithink_pl.policy import Policy
-    from omnithink_pl.rollout.base import Sampling
+    from omnithink_pl.rollout.base import Finished, Sampling
     from omnithink_pl.types import Completion
 
 
@@ -43,7 +42,13 @@ class TransformersEngine:
     def sync(self) -> None:
         """Nothing to do: the engine reads the policy's own weights."""
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int) -> list[tuple[Completion, ...]]:
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        finished: Finished | None = None,
+    ) -> list[tuple[Completion, ...]]:
         """Draw ``sampling.n`` completions for each prompt, as ``RolloutEngine.generate`` has it.
 
         Raises:
@@ -53,14 +58,15 @@ class TransformersEngine:
         if self._policy is None:
             raise RuntimeError("TransformersEngine.generate before attach; call attach(policy) once")
         check_prompts(prompts, sampling, self._policy.context)
-        noise = _noise(len(prompts), sampling, seed)
         drawn: list[list[Completion]] = [[] for _ in prompts]
         with torch.no_grad(), _eval_mode(self._policy.model), whole(self._policy.model):
             for rows, first in self._chunks(prompts, sampling.n):
-                chunk_noise = noise[rows, first : first + self.batch_rows]
-                chunk = decode(self._policy, [prompts[row] for row in rows], chunk_noise, sampling)
-                for row, completions in zip(rows, chunk, strict=True):
+                noise = draw_noise([seeds[row] for row in rows], sampling)[:, first : first + self.batch_rows]
+                for place, completions in decode(self._policy, [prompts[row] for row in rows], noise, sampling):
+                    row = rows[place]
                     drawn[row] += completions
+                    if finished is not None and len(drawn[row]) == sampling.n:
+                        finished(row, tuple(drawn[row]))
         return [tuple(completions) for completions in drawn]
 
     def _chunks(self, prompts: Sequence[Sequence[int]], n: int) -> Iterator[tuple[list[int], int]]:
@@ -76,17 +82,15 @@ class TransformersEngine:
                 yield order[start : start + size], first
 
 
-def _noise(prompts: int, sampling: Sampling, seed: int) -> Tensor:
-    """Uniform in [0, 1), float64 of shape [prompts, completions, max_tokens]: what each token is drawn with.
+def draw_noise(seeds: Sequence[int], sampling: Sampling) -> Tensor:
+    """What the tokens of each prompt's completions are drawn with, from the prompt's own seed.
 
-    It goes by place in the whole batch, of which each process has every ``size``-th prompt: the number of processes
-    changes no completion.
+    Returns:
+        Uniform in [0, 1), float64, of shape [seeds, n, max_tokens].
     """
-    several = dist.is_available() and dist.is_initialized()
-    rank, size = (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
-    generator = torch.Generator().manual_seed(seed)
-    shape = (prompts * size, sampling.n, sampling.max_tokens)
-    return torch.rand(shape, generator=generator, dtype=torch.float64)[rank::size]
+    shape = (sampling.n, sampling.max_tokens)
+    own = (torch.Generator().manual_seed(seed) for seed in seeds)
+    return torch.stack([torch.rand(shape, generator=generator, dtype=torch.float64) for generator in own])
 
 
 @contextmanager

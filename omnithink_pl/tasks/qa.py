@@ -31,8 +31,7 @@ def letter_prompt(question: str, options: Sequence[str]) -> str:
     """
     if len(options) > len(ascii_uppercase):
         raise ValueError(f"{len(options)} options are more than there are letters; use answer: text")
-    listed = "\n".join(f"{letter}. {option}" for letter, option in zip(ascii_uppercase, options, strict=False))
-    return f"{question}\n{listed}\nAnswer with the letter of one option."
+    return render("qa_letter_v1", question=question, options=list(zip(ascii_uppercase, options, strict=False)))
 
 
 @final

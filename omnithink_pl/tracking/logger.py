@@ -15,7 +15,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
 from omnithink_pl.tracking.artifacts import Artifacts
 from omnithink_pl.tracking.names import check_distinct, metric_name
-from omnithink_pl.tracking.runs import close_dead_runs, find_experiment, last_steps, resume_run, start_run
+from omnithink_pl.tracking.runs import close_dead_runs, find_experiment, last_steps, mark_used, resume_run, start_run
 from omnithink_pl.tracking.store import TrackingError, artifact_location, connect, guard
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class TrackingLogger(Logger):
         with self._guard("write to the tracking store"):
             location = artifact_location(self.tracking_uri, self._artifact_location)
             self._experiment_id = find_experiment(client, self._experiment_name, location)
-            client.set_experiment_tag(self._experiment_id, "last_used", time.strftime("%Y-%m-%d %H:%M"))
+            mark_used(client, self._experiment_id)
         return client
 
     def _open_run(self) -> None:

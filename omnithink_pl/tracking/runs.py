@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 # The UI opens an experiment of this kind on its runs, not on traces and prompts.
+LAST_USED = "last_used"
 KIND, MODEL_TRAINING = "mlflow.experimentKind", "custom_model_development"
 
 
@@ -37,6 +39,21 @@ def find_experiment(client: MlflowClient, name: str, artifact_location: str | No
             f"`mlflow experiments restore --experiment-id {experiment.experiment_id}`"
         )
     return str(experiment.experiment_id)
+
+
+def mark_used(client: MlflowClient, experiment_id: str) -> None:
+    """Note on an experiment when it was last used, which also shows that the store can be written.
+
+    MLflow looks for a tag and then inserts it: of two runs that start at once with a new experiment, one fails, and
+    finds the tag when it tries again.
+    """
+    from mlflow.exceptions import MlflowException
+
+    now = time.strftime("%Y-%m-%d %H:%M")
+    try:
+        client.set_experiment_tag(experiment_id, LAST_USED, now)
+    except MlflowException:
+        client.set_experiment_tag(experiment_id, LAST_USED, now)
 
 
 def start_run(client: MlflowClient, experiment_id: str, name: str | None, tags: Mapping[str, str]) -> str:

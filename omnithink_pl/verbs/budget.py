@@ -50,7 +50,7 @@ def budget(
         weights=model.adapter.weights if model.adapter else "float32",
         compute="bfloat16" if str(trainer.precision).startswith("bf16") else "float32",
         adapted=model.adapter is not None,
-        reference=any(model.beta.values()),
+        reference=any(model.kl.beta.values()),
         optimizer_bytes=optimizer_bytes(model.optimizer),
         prompts=datamodule.batch_size,
         group_size=model.sampling.n,
@@ -58,8 +58,10 @@ def budget(
         longest=prompt_tokens + longest,
         micro_batch_tokens=model.micro_batch_tokens,
         updates=model.updates_per_batch,
+        checkpointing=model.gradient_checkpointing,
         logits=LOGITS,
         engine_weights=getattr(model.engine, "dtype", None),
+        rows=getattr(model.engine, "max_rows", None) or getattr(model.engine, "batch_rows", 256),
         cache_gib=getattr(model.engine, "kv_cache_gib", None),
     )
     console = Console()

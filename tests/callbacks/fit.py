@@ -13,11 +13,12 @@ import torch
 from callbacks.evaluation import StageEvaluation
 from omnithink_pl.curriculum import Stage
 from omnithink_pl.data import MultiTaskData
-from omnithink_pl.data.task_sampler import StratifiedTaskSampler
+from omnithink_pl.data.samplers import StratifiedTaskSampler
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.modules.peers import Peers
 from omnithink_pl.modules.scored import ScoredGroup
+from omnithink_pl.modules.stopwatch import Stopwatch
 from omnithink_pl.transfer import TaskScore
 from omnithink_pl.types import Completion, Example, Group
 from tests.scores import score
@@ -37,7 +38,9 @@ class CountingModule(MultiTaskGRPO):
         self.policy, self.engine = SimpleNamespace(steps_done=lambda: self.steps_done), None
         self.last_rollouts, self.last_metrics = [], {}
         self.fail_at, self.error = fail_at, error
-        self.peers, self.monitor = Peers(), FailureMonitor(FailurePolicy())
+        self.peers = Peers()
+        self.collector = SimpleNamespace(watch=Stopwatch(), monitor=FailureMonitor(FailurePolicy()))
+        self.watch, self.monitor = self.collector.watch, self.collector.monitor
 
     def configure_model(self) -> None:
         pass
@@ -76,6 +79,7 @@ class CountedData(MultiTaskData):
         L.LightningDataModule.__init__(self)
         self.stages = list(stages)
         self.batch_size, self.seed, self.task_sampler = 1, 0, StratifiedTaskSampler()
+        self.benchmarks = {}
         self.tasks = dict.fromkeys(["code", "math"], SimpleNamespace(close=lambda: None))
         self.held_out, self.benchmarks = {"code": [], "math": []}, {}
         self.train = [
@@ -92,7 +96,7 @@ class RisingEvaluator:
     def measure(self, policy: Any, engine: Any, tasks: Any, *rest: Any) -> dict[str, Any]:
         return {task: self.result(policy) for task in tasks}
 
-    def conclude(self, measured: dict[str, Any]) -> dict[str, Any]:
+    def conclude(self, measured: dict[str, Any], max_failed: float) -> dict[str, Any]:
         return measured
 
     def result(self, policy: Any) -> SimpleNamespace:

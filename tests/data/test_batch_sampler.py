@@ -3,28 +3,97 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
+import torch
 
 from omnithink_pl.curriculum import Stage
 from omnithink_pl.data.batch_sampler import CurriculumBatchSampler
-from omnithink_pl.data.task_sampler import StratifiedTaskSampler
+from omnithink_pl.data.loader import ResumableLoader
+from omnithink_pl.data.samplers import StratifiedTaskSampler, TaskSampler
+from omnithink_pl.types import Example
 
-INDICES = {"code": range(10), "math": range(10, 23)}
-STAGES = [Stage({"code": 1}, 4), Stage({"code": 1, "math": 3}, 9)]
+CODE, MATH = range(10), range(10, 23)
+EXAMPLES = [Example("code" if i in CODE else "math", str(i), "?", "!") for i in range(23)]
+STAGES = [Stage({"code": 1}, 4), Stage({"code": 1, "math": 3, "qa": 0}, 9)]
+# What the default has always drawn with seed 0.
+BATCHES = [
+    *([6, 2, 4, 5], [1, 9, 8, 3], [7, 0, 4, 5], [0, 6, 2, 8], [19, 12, 11, 7], [22, 17, 9, 10], [18, 14, 3, 20]),
+    *([1, 16, 21, 13], [6, 15, 22, 14], [3, 15, 20, 10], [18, 11, 21, 7], [16, 5, 19, 17], [13, 12, 14, 1]),
+]
 
 
-def sampler(seed: int = 0, **ranks: int) -> CurriculumBatchSampler:
-    return CurriculumBatchSampler(STAGES, INDICES, 4, StratifiedTaskSampler(), seed, **ranks)
+def sampler(seed: int = 0, task_sampler: TaskSampler | None = None, **ranks: int) -> CurriculumBatchSampler:
+    return CurriculumBatchSampler(STAGES, EXAMPLES, 4, task_sampler or StratifiedTaskSampler(), seed, **ranks)
 
 
-@pytest.mark.parametrize("start", [1, 4, 7, 13])
-def test_a_resumed_sampler_sees_what_an_uninterrupted_one_would_have_seen(start: int) -> None:
-    resumed = sampler()
-    resumed.start = start
-    assert list(resumed) == list(sampler())[start:]
+class Choosy(TaskSampler):
+    """Passes over the rows of some tasks."""
+
+    def __init__(self, *tasks: str) -> None:
+        self.tasks = tasks
+
+    def mixture(self, weights: Mapping[str, float], sizes: Mapping[str, int]) -> dict[str, float]:
+        return dict(weights)
+
+    def passes_over(self, example: Example, rng: np.random.Generator) -> bool:
+        return example.task in self.tasks and int(example.uid) % 3 > 0
+
+
+def test_the_default_draws_what_it_has_always_drawn() -> None:
+    assert list(sampler()) == BATCHES
+
+
+@pytest.mark.parametrize("done", [0, 1, 4, 7, 13])
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_resumed_loader_sees_what_an_uninterrupted_one_would_have_seen(done: int, ahead: int, tmp_path) -> None:
+    before = sampler(task_sampler=Choosy("math"))
+    expected = list(sampler(task_sampler=Choosy("math")))
+    batches = iter(before)
+    for _ in range(min(done + ahead, 13)):  # a checkpoint may be written when the next batch is drawn already
+        next(batches)
+    torch.save(ResumableLoader(EXAMPLES, before, lambda: done).state_dict(), tmp_path / "state")
+    resumed = sampler(task_sampler=Choosy("math"))
+    loader = ResumableLoader(EXAMPLES, resumed, lambda: done)
+    loader.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    assert list(resumed) == expected[done:]
     assert len(resumed) == 13
+
+
+def test_further_examples_go_on_where_the_pass_is_and_are_drawn_once() -> None:
+    drawn = sampler()
+    first = drawn.batch(0)
+    more = drawn.more(0, 0, ["code"] * 3)
+    again = drawn.more(0, 3, ["code"] * 2)
+    assert [*first, *more, *again, *drawn.batch(1)][:13] == [i for batch in BATCHES for i in batch if i in CODE][:13]
+    resumed = sampler()
+    resumed.load_state_dict(drawn.state_dict(0), 0)  # interrupted in step 0, which is then taken anew
+    assert resumed.batch(0) == first
+    assert resumed.more(0, 0, ["code"] * 3) == more
+    assert resumed.more(0, 3, ["code"] * 2) == again
+    assert resumed.batch(2) == drawn.batch(2)
+
+
+def test_a_batch_may_be_asked_for_before_its_turn_and_again() -> None:
+    drawn = sampler()
+    assert [drawn.batch(0), drawn.batch(1), drawn.batch(0)] == [BATCHES[0], BATCHES[1], BATCHES[0]]
+    assert list(drawn) == BATCHES
+
+
+def test_a_row_that_is_passed_over_is_replaced_by_another_of_its_task() -> None:
+    for ours, theirs in zip(sampler(task_sampler=Choosy("math")), BATCHES, strict=True):
+        assert [i in CODE for i in ours] == [i in CODE for i in theirs]
+        assert all(i in CODE or i % 3 == 0 for i in ours)
+
+
+def test_where_all_rows_are_passed_over_one_is_taken_all_the_same() -> None:
+    class Never(Choosy):
+        def passes_over(self, example: Example, rng: np.random.Generator) -> bool:
+            return True
+
+    assert [len(batch) for batch in sampler(task_sampler=Never())] == [4] * 13
 
 
 def test_batches_are_a_function_of_the_seed() -> None:
@@ -32,18 +101,18 @@ def test_batches_are_a_function_of_the_seed() -> None:
 
 
 def test_every_row_of_a_task_is_seen_once_before_any_is_seen_twice() -> None:
-    seen = [i for batch in sampler() for i in batch if i in INDICES["code"]]
+    seen = [i for batch in sampler() for i in batch if i in CODE]
     assert len(seen) == 16 + 9
     for first in range(0, 20, 10):
-        assert sorted(seen[first : first + 10]) == list(INDICES["code"])
+        assert sorted(seen[first : first + 10]) == list(CODE)
     assert seen[:10] != seen[10:20], "passes are shuffled differently"
 
 
 def test_a_stage_draws_its_own_tasks_only_and_in_its_mixture() -> None:
     batches = list(sampler())
-    assert all(i in INDICES["code"] for batch in batches[:4] for i in batch)
+    assert all(i in CODE for batch in batches[:4] for i in batch)
     for batch in batches[4:]:
-        assert Counter(i in INDICES["math"] for i in batch) == {True: 3, False: 1}
+        assert Counter(i in MATH for i in batch) == {True: 3, False: 1}
 
 
 def test_ranks_share_each_batch_without_overlap() -> None:
@@ -56,28 +125,17 @@ def test_a_batch_that_ranks_cannot_share_is_refused() -> None:
         sampler(world_size=3)
 
 
-def test_stratified_counts_are_the_expectation_rounded_and_right_on_average() -> None:
-    weights = {"a": 1.0, "b": 2.5, "c": 0.0, "d": 0.7}
-    expected = {task: 8 * w / 4.2 for task, w in weights.items()}
-    totals: Counter[str] = Counter()
-    for step in range(2000):
-        counts = Counter(StratifiedTaskSampler().draw(weights, 8, np.random.default_rng((7, step))))
-        assert all(abs(counts[task] - expected[task]) < 1 for task in weights)
-        totals += counts
-    assert {t: totals[t] / 2000 for t in weights} == pytest.approx(expected, abs=0.05)
-
-
 def test_a_stage_that_is_cut_short_while_it_is_sampled_gives_way_to_the_next() -> None:
     stages = [Stage({"code": 1}, 9), Stage({"math": 1}, 2)]
-    batches = iter(CurriculumBatchSampler(stages, INDICES, 4, StratifiedTaskSampler(), 0))
+    batches = iter(CurriculumBatchSampler(stages, EXAMPLES, 4, StratifiedTaskSampler(), 0))
     seen = [next(batches) for _ in range(3)]
     stages[0] = Stage({"code": 1}, 3)
     seen += batches
-    assert ["code" if batch[0] in INDICES["code"] else "math" for batch in seen] == ["code"] * 3 + ["math"] * 2
-    assert seen == list(CurriculumBatchSampler(stages, INDICES, 4, StratifiedTaskSampler(), 0))
+    assert ["code" if batch[0] in CODE else "math" for batch in seen] == ["code"] * 3 + ["math"] * 2
+    assert seen == list(CurriculumBatchSampler(stages, EXAMPLES, 4, StratifiedTaskSampler(), 0))
 
 
 def test_what_a_stage_replays_is_sampled_too() -> None:
     stages = [Stage({"code": 1}, 4, replay={"math": 1})]
-    drawn = [row for batch in CurriculumBatchSampler(stages, INDICES, 4, StratifiedTaskSampler(), 0) for row in batch]
-    assert sum(row in INDICES["math"] for row in drawn) == 8
+    drawn = [row for batch in CurriculumBatchSampler(stages, EXAMPLES, 4, StratifiedTaskSampler(), 0) for row in batch]
+    assert sum(row in MATH for row in drawn) == 8

@@ -38,12 +38,8 @@ SETTINGS = [
     "--evaluation.evaluator.max_tokens=24",
     "--checkpoints.every_n_steps=1",
 ]
-SHARDED = [
-    "--trainer.strategy=ModelParallelStrategy",
-    "--trainer.strategy.init_args.data_parallel_size=2",
-    "--trainer.strategy.init_args.tensor_parallel_size=1",
-    "--trainer.strategy.init_args.save_distributed_checkpoint=false",
-]
+SHARDED = ["--config=configs/scale/fsdp.yaml", "--trainer.strategy.init_args.data_parallel_size=2"]
+LORA = ["--model.adapter={rank: 4, alpha: 16}", "--model.optimizer.init_args.lr=0.5"]
 DDP = ["--trainer.strategy=ddp"]
 KEPT = "--trainer.callbacks=[{class_path: tests.distributed.keeper.KeepCheckpoint, init_args: {step: 2}}]"
 
@@ -61,7 +57,7 @@ def run(directory: Path, *more: str, ranks: int = 1) -> list[int | None]:
     context = multiprocessing.get_context("fork")
     port = free_port()
     processes = [
-        context.Process(target=_rank, args=([*SETTINGS, *places, *more], rank, ranks, port)) for rank in range(ranks)
+        context.Process(target=_rank, args=([*SETTINGS, *more, *places], rank, ranks, port)) for rank in range(ranks)
     ]
     for process in processes:
         process.start()

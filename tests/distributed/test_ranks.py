@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from omnithink_pl.policy import load_policy
-from tests.distributed.ranks import DDP, KEPT, SHARDED, checkpoint, distance, run
+from tests.distributed.ranks import DDP, KEPT, LORA, SHARDED, checkpoint, distance, run
 
 EQUAL = 1e-6
 FAR = 1e-3  # what training moves the weights by, at least
@@ -44,16 +44,32 @@ def test_two_processes_equal_one_with_the_whole_batch(name: str, runs: dict[str,
     assert largest_difference(runs[name], runs["1"]) < EQUAL
 
 
-@pytest.mark.parametrize(("before", "after"), [("2", "2"), ("2", "1"), ("1", "2"), ("1", "2 sharded")])
+def from_the_middle(before: Path, directory: Path) -> None:
+    """Put the checkpoint that another run had after two steps where a run looks for its own."""
+    (kept,) = before.glob("short/*/kept.ckpt")
+    folder = directory / "short" / "1"
+    folder.mkdir(parents=True)
+    shutil.copy(kept, folder / "last.ckpt")
+    assert checkpoint(directory)["steps_done"] == 2
+
+
+@pytest.mark.parametrize(("before", "after"), [("2", "2"), ("2 sharded", "1"), ("1", "2"), ("1", "2 sharded")])
 def test_any_number_of_processes_goes_on_from_any_other(
     before: str, after: str, runs: dict[str, Path], tmp_path: Path
 ) -> None:
-    (kept,) = runs[before].glob("short/*/kept.ckpt")
-    folder = tmp_path / "short" / "1"
-    folder.mkdir(parents=True)
-    shutil.copy(kept, folder / "last.ckpt")
-    assert checkpoint(tmp_path)["steps_done"] == 2
+    from_the_middle(runs[before], tmp_path)
     ranks, strategy = HOW[after]
     assert run(tmp_path, *strategy, "--ckpt_path=last", ranks=ranks) == [0] * ranks
     found = largest_difference(tmp_path, runs[before])
     assert found == 0 if before == after else found < EQUAL
+
+
+def test_law_7_holds_for_adapters_which_are_all_that_a_checkpoint_has(tmp_path: Path) -> None:
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    assert run(whole, *LORA, KEPT) == [0]
+    state = checkpoint(whole)["state_dict"]
+    assert all("lora_" in name for name in state)
+    assert max(float(value.abs().max()) for name, value in state.items() if "lora_B" in name) > FAR
+    from_the_middle(whole, resumed)
+    assert run(resumed, *LORA, "--ckpt_path=last") == [0]
+    assert largest_difference(resumed, whole) == 0

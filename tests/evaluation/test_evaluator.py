@@ -28,7 +28,7 @@ class Scripted:
 
     greedy: Sequence[str]
     sampled: Sequence[str]
-    calls: list[tuple[int, Sampling, int]] = field(default_factory=list)
+    calls: list[tuple[int, Sampling, tuple[int, ...]]] = field(default_factory=list)
     synced: int = 0
 
     def attach(self, policy: object) -> None: ...
@@ -36,8 +36,10 @@ class Scripted:
     def sync(self) -> None:
         self.synced += 1
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int) -> list[tuple[Completion, ...]]:
-        self.calls.append((len(prompts), sampling, seed))
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]
+    ) -> list[tuple[Completion, ...]]:
+        self.calls.append((len(prompts), sampling, tuple(seeds)))
         texts = self.greedy if sampling.temperature == 0 else self.sampled
         said = cycle(texts)
         return [tuple(Completion((5,), (-1.0,), next(said), "stop") for _ in range(sampling.n)) for _ in prompts]
@@ -105,6 +107,14 @@ def test_nothing_scored_is_no_score_and_says_why() -> None:
     assert result.unscored == "broke"
 
 
+def test_too_few_scored_are_no_score_either() -> None:
+    engine = Scripted(["1", "failed", "undefined", "1"], ["1"])
+    own = Evaluator(8, 1).measure(POLICY, engine, {"math": TASK}, {"math": EXAMPLES}, seed=0)  # type: ignore[dict-item, arg-type]
+    strict, lenient = (Evaluator(8, 1).conclude(own, share)["math"] for share in (0.2, 0.25))
+    assert (strict.score.measured, strict.unscored) == (False, "broke")
+    assert (lenient.score.greedy, lenient.unscored) == (pytest.approx(2 / 3), "")
+
+
 class Hanging(Reward):
     """Never comes back by itself."""
 
@@ -143,8 +153,17 @@ def test_all_tasks_are_sampled_in_one_call_a_setting_and_told_apart_again() -> N
 def test_it_asks_for_greedy_and_for_temperature_one() -> None:
     engine = Scripted(["1"], ["1"])
     evaluate(engine, Evaluator(3, 4, 20, 0.9))
-    assert engine.calls == [(3, Sampling(1, 0.0, 1.0, 20), 11), (3, Sampling(4, 1.0, 0.9, 20), 11)]
+    assert [call[:2] for call in engine.calls] == [(3, Sampling(1, 0.0, 1.0, 20)), (3, Sampling(4, 1.0, 0.9, 20))]
     assert engine.synced == 1
+
+
+def test_what_is_sampled_for_an_example_does_not_depend_on_how_many_there_are() -> None:
+    engine = Scripted(["1"], ["1"])
+    for prompts in (8, 4):
+        evaluate(engine, Evaluator(prompts, 1, 20))
+    all_of_them, every_second = engine.calls[1][2], engine.calls[3][2]
+    assert len(set(all_of_them)) == 8
+    assert every_second == all_of_them[::2]
 
 
 def test_prompts_are_spread_evenly_and_always_the_same() -> None:

@@ -36,7 +36,7 @@ class Listening:
 
 
 def replies(engine: RolloutEngine, prompts: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-    return [group[0].token_ids for group in engine.generate(prompts, GREEDY, 0)]
+    return [group[0].token_ids for group in engine.generate(prompts, GREEDY, [0] * len(prompts))]
 
 
 def check_that_the_base_judges(made: Callable[[], RolloutEngine]) -> None:

@@ -30,7 +30,9 @@ class Chatty:
     def encode(self, messages: Sequence[Message]) -> list[int]:
         return [ord(letter) for letter in messages[1]["content"]]
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int) -> list[tuple[Completion, ...]]:
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]
+    ) -> list[tuple[Completion, ...]]:
         assert (sampling.n, sampling.temperature) == (1, 0.0)
         replies = [reply("".join(map(chr, prompt)), biased=False) for prompt in prompts]
         return [(Completion((1, 2, 3), (0.0,) * 3, text, "stop"),) for text in replies]

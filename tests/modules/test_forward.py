@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
@@ -9,7 +11,8 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, Mistral
 from omnithink_pl.modules.forward import TokenLogprobs, token_logprobs
 from omnithink_pl.modules.layout import Padding
 from omnithink_pl.modules.microbatch import split
-from tests.tiny import random_tokens, shape, teacher_forced, tiny_llama, tiny_qwen
+from omnithink_pl.rollout import Sampling, TransformersEngine
+from tests.tiny import TinyPolicy, random_tokens, shape, teacher_forced, tiny_llama, tiny_qwen
 
 PROMPTS = random_tokens(5, 9, 2, seed=1)
 COMPLETIONS = [random_tokens(4, 1, 7, seed=2), random_tokens(3, seed=3), random_tokens(6, 2, 6, 5, seed=4)]
@@ -159,6 +162,21 @@ def test_a_sliding_window_is_respected_or_refused() -> None:
     found = values(token_logprobs(model, PROMPTS, COMPLETIONS, share_prompt=False))
     for row, (prompt, completion) in zip(found, FLAT, strict=True):
         assert row == pytest.approx(teacher_forced(model, prompt, completion), abs=2e-5)
+
+
+def test_a_model_that_has_computed_packed_rows_is_otherwise_as_it_was(tmp_path: Path) -> None:
+    used, fresh = tiny_qwen(), tiny_qwen()
+    token_logprobs(used, PROMPTS, COMPLETIONS)
+    drawn = []
+    for model in (used, fresh):
+        engine = TransformersEngine()
+        engine.attach(TinyPolicy(model))
+        drawn.append(engine.generate(PROMPTS, Sampling(3, max_tokens=8), seed=1))
+    assert drawn[0] == drawn[1]
+    tokens, mask = torch.tensor([[5, 6, 7], [0, 8, 9]]), torch.tensor([[1, 1, 1], [0, 1, 1]])
+    assert torch.equal(*(model(tokens, attention_mask=mask).logits for model in (used, fresh)))
+    used.save_pretrained(tmp_path)
+    assert "packed" not in (tmp_path / "config.json").read_text()
 
 
 @pytest.mark.parametrize(("prompts", "completions"), [([[]], [[[5]]]), ([[5]], [[[5], []]])])

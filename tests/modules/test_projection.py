@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.nn.functional import linear
 from transformers import CohereConfig, CohereForCausalLM, PreTrainedModel
 
@@ -160,3 +165,20 @@ def test_an_adapter_on_the_head_is_trained() -> None:
     assert trained == {"lora_B"}
     heads = [p.grad for name, p in model.named_parameters() if "lm_head.lora_B" in name]
     assert heads[0].any()
+
+
+@pytest.fixture
+def one_process() -> Iterator[DeviceMesh]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()
+
+
+def test_a_head_divided_among_processes_is_put_together(one_process: DeviceMesh) -> None:
+    head, hidden, targets, weights = inputs()
+    drawn = Drawn(targets, logits=4 * VOCABULARY)
+    (expected,) = torch.autograd.grad((weights * project(head, head.forward, hidden, drawn)[:, 0]).sum(), head.weight)
+    head.weight = torch.nn.Parameter(distribute_tensor(head.weight.detach(), one_process, [Shard(0)]))
+    (weights * project(head, head.forward, hidden, drawn)[:, 0]).sum().backward()
+    assert isinstance(head.weight.grad, DTensor)
+    torch.testing.assert_close(head.weight.grad.full_tensor(), expected)

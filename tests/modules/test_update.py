@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def groups(policy: TinyPolicy) -> list[Group]:
     engine = TransformersEngine()
     engine.attach(policy)
     prompts = random_tokens(5, 9, 3)
-    drawn = engine.generate(prompts, Sampling(n=4, max_tokens=12), seed=1)
+    drawn = engine.generate(prompts, Sampling(n=4, max_tokens=12), seeds=[0, 1, 2])
     examples = [Example(task, str(i), "?", "!") for i, task in enumerate(["math", "qa", "math"])]
     return [Group(*parts) for parts in zip(examples, map(tuple, prompts), drawn, strict=True)]
 
@@ -144,6 +145,31 @@ def test_a_second_update_is_measured_against_the_policy_that_sampled(reference, 
     _, stats, _ = gradients(policy, reference, chosen)
     assert torch.equal(chosen.portions[0].old, old)
     assert sum(row.clipped for row in stats) > 0
+
+
+def test_what_an_earlier_policy_sampled_is_measured_against_that_policy(reference, groups) -> None:
+    """As a second update is, whose old log-probabilities the trainer has seen for itself."""
+    policy = TinyPolicy(tiny_qwen())
+    fresh = plan(rollouts(groups, MIXED), clip_low=0.01, clip_high=0.01)
+    gradients(policy, reference, fresh)
+    torch.optim.SGD(policy.model.parameters(), lr=0.1).step()
+    loss, stats, second = gradients(policy, reference, fresh)
+    late = [replace(rollout, stale=True) for rollout in rollouts(groups, MIXED)]
+    stale_loss, stale_stats, stale = gradients(policy, reference, plan(late, clip_low=0.01, clip_high=0.01))
+    assert stale_loss == pytest.approx(loss, abs=1e-4)
+    assert_equal_gradients(stale, second, 1e-4)
+    assert [row.clipped for row in stale_stats] == [row.clipped for row in stats]
+    assert sum(row.clipped for row in stats) > 0
+
+
+def test_groups_of_both_kinds_share_a_batch(policy, reference, groups) -> None:
+    batch = rollouts(groups, MIXED)
+    loss, _, one = gradients(policy, reference, plan(batch))
+    mixed = [batch[0], replace(batch[1], stale=True), batch[2]]
+    other_loss, stats, other = gradients(policy, reference, plan(mixed))
+    assert other_loss == pytest.approx(loss, abs=1e-5)  # nothing has been trained in between
+    assert_equal_gradients(one, other, 1e-4)
+    assert [row.difference_max == 0.0 for row in stats if row.task == "qa"] == [True] * 4
 
 
 def test_an_update_makes_a_better_completion_more_likely_than_its_siblings(reference, groups) -> None:

@@ -92,7 +92,9 @@ def test_methods_are_compared_by_the_kind_that_all_have_prompt_by_prompt(
     rows = {(row["method"], row["other"], row["task"]): row for row in read(reported, "differences")}
 
     def prompts(run: str, path: str) -> list[float]:
-        return [fmean(pair) for pair in zip(*(one["qa"]["greedy"] for one in logged(studied[0], run, path)), strict=True)]
+        return [
+            fmean(pair) for pair in zip(*(one["qa"]["greedy"] for one in logged(studied[0], run, path)), strict=True)
+        ]
 
     one, other = prompts("curriculum", "prompt_scores/4.json"), prompts("single_qa", "prompt_scores/1.json")
     row = rows["curriculum", "single qa", "qa"]

@@ -99,7 +99,9 @@ def test_each_reward_keeps_one_thread_of_its_own() -> None:
 def test_closing_ends_a_reward_that_hangs_and_it_can_be_used_again() -> None:
     hangs = threading.Event()
     rubric = Rubric(((Doing("stuck", hangs.wait, hangs.set), 1.0),))
-    scoring = rubric.start([group("5", "x")])
+    scoring = rubric.open()
+    scoring.add({0: group("5", "x")})
+    scoring.complete()
     rubric.close()
     rubric.close()
     assert scoring.running[0].done()
@@ -122,7 +124,9 @@ def test_nothing_is_left_running_after_a_ctrl_c_in_the_midst_of_hanging_rewards(
         "begun = threading.Event()\n"
         "stuck = Doing('stuck', lambda: (begun.set(), threading.Event().wait()))\n"
         "rubric = Rubric(((math, 1.0), (stuck, 1.0)))\n"
-        "scoring = rubric.start([group('x', answered('10^{10^{9}}'))])\n"
+        "scoring = rubric.open()\n"
+        "scoring.add({0: group('x', answered('10^{10^{9}}'))})\n"
+        "scoring.complete()\n"
         "begun.wait()\n"
         "try:\n"
         "    print('ready', flush=True)\n"

@@ -14,6 +14,7 @@ from omnithink_pl.types import Completion
 from tests.tiny import EOS, TinyPolicy, random_tokens, teacher_forced, tiny_llama, tiny_qwen
 
 PROMPTS = random_tokens(5, 11, 8, 3)
+SEEDS, OTHERS = range(4), range(4, 8)
 MODELS = pytest.mark.parametrize("build", [tiny_qwen, tiny_llama])
 
 
@@ -43,7 +44,7 @@ def test_greedy_equals_generate(build: Callable[[], PreTrainedModel]) -> None:
     # End the first prompt's completion in the middle, so that rows end at different times.
     policy.eos_id = generated(policy.model, PROMPTS[0], 24)[6]
     policy.model.generation_config.eos_token_id = policy.eos_id
-    found = engine(policy).generate(PROMPTS, Sampling(temperature=0.0, max_tokens=24), seed=0)
+    found = engine(policy).generate(PROMPTS, Sampling(temperature=0.0, max_tokens=24), seeds=SEEDS)
     assert [group[0] for group in tokens(found)] == [generated(policy.model, p, 24) for p in PROMPTS]
     assert {completion.finish_reason for group in found for completion in group} == {"stop", "length"}
 
@@ -56,7 +57,7 @@ def test_greedy_equals_generate(build: Callable[[], PreTrainedModel]) -> None:
 )
 def test_logprobs_equal_a_teacher_forced_forward(build: Callable[[], PreTrainedModel], sampling: Sampling) -> None:
     policy = TinyPolicy(build())
-    found = engine(policy).generate(PROMPTS, sampling, seed=3)
+    found = engine(policy).generate(PROMPTS, sampling, seeds=SEEDS)
     for prompt, group in zip(PROMPTS, found, strict=True):
         for completion in group:
             at = (sampling.temperature or 1.0, sampling.top_p)
@@ -67,7 +68,9 @@ def test_logprobs_equal_a_teacher_forced_forward(build: Callable[[], PreTrainedM
 def test_completions_of_one_prompt_differ_and_a_seed_repeats_them() -> None:
     policy = TinyPolicy(tiny_qwen())
     sampling = Sampling(4, max_tokens=10)
-    first, again, other = (tokens(engine(policy).generate(PROMPTS, sampling, seed)) for seed in (7, 7, 8))
+    first, again, other = (
+        tokens(engine(policy).generate(PROMPTS, sampling, seeds)) for seeds in (SEEDS, SEEDS, OTHERS)
+    )
     assert first == again
     assert first != other
     assert all(len(set(group)) > 1 for group in first)
@@ -77,8 +80,8 @@ def test_completions_of_one_prompt_differ_and_a_seed_repeats_them() -> None:
 def test_the_result_does_not_depend_on_how_prompts_are_batched(batch_rows: int) -> None:
     policy = TinyPolicy(tiny_qwen())
     sampling = Sampling(4, max_tokens=12)
-    whole = engine(policy).generate(PROMPTS, sampling, seed=1)
-    assert tokens(engine(policy, batch_rows).generate(PROMPTS, sampling, seed=1)) == tokens(whole)
+    whole = engine(policy).generate(PROMPTS, sampling, seeds=SEEDS)
+    assert tokens(engine(policy, batch_rows).generate(PROMPTS, sampling, seeds=SEEDS)) == tokens(whole)
 
 
 def test_a_completion_ends_at_the_first_stop_token_or_is_cut() -> None:
@@ -86,7 +89,7 @@ def test_a_completion_ends_at_the_first_stop_token_or_is_cut() -> None:
     # Many stop tokens, so that rows leave the batch all along the way.
     policy.model.generation_config.eos_token_id = list(range(100, 110))
     stops = {EOS, *range(100, 110)}
-    found = engine(policy).generate(PROMPTS, Sampling(16, max_tokens=20), seed=0)
+    found = engine(policy).generate(PROMPTS, Sampling(16, max_tokens=20), seeds=SEEDS)
     reasons = set()
     for completion in (completion for group in found for completion in group):
         ended = completion.token_ids[-1] in stops
@@ -101,7 +104,7 @@ def test_a_completion_ends_at_the_first_stop_token_or_is_cut() -> None:
 def test_rows_that_outlive_others_are_continued_correctly() -> None:
     policy = TinyPolicy(tiny_qwen())
     policy.model.generation_config.eos_token_id = list(range(40, 60))
-    found = engine(policy).generate(PROMPTS, Sampling(8, max_tokens=20), seed=0)
+    found = engine(policy).generate(PROMPTS, Sampling(8, max_tokens=20), seeds=SEEDS)
     lengths = {len(completion.token_ids) for group in found for completion in group}
     assert len(lengths) > 5
     for prompt, group in zip(PROMPTS, found, strict=True):
@@ -116,7 +119,7 @@ def test_sampling_leaves_no_trace() -> None:
     policy.model.model.layers[0].eval()
     modes = [module.training for module in policy.model.modules()]
     before = torch.get_rng_state()
-    engine(policy).generate(PROMPTS, Sampling(2, max_tokens=4), seed=0)
+    engine(policy).generate(PROMPTS, Sampling(2, max_tokens=4), seeds=SEEDS)
     assert torch.equal(torch.get_rng_state(), before)
     assert [module.training for module in policy.model.modules()] == modes
     assert policy.model.config._attn_implementation == "sdpa"
@@ -128,11 +131,11 @@ def test_the_engine_sees_new_weights() -> None:
     policy = TinyPolicy(tiny_qwen())
     attached = engine(policy)
     greedy = Sampling(temperature=0.0, max_tokens=8)
-    before = tokens(attached.generate(PROMPTS, greedy, seed=0))
+    before = tokens(attached.generate(PROMPTS, greedy, seeds=SEEDS))
     with torch.no_grad():
         policy.model.model.embed_tokens.weight.copy_(policy.model.model.embed_tokens.weight.flip(0))
     attached.sync()
-    assert tokens(attached.generate(PROMPTS, greedy, seed=0)) != before
+    assert tokens(attached.generate(PROMPTS, greedy, seeds=SEEDS)) != before
 
 
 @pytest.mark.parametrize(
@@ -141,12 +144,12 @@ def test_the_engine_sees_new_weights() -> None:
 )
 def test_an_unusable_prompt_is_named(prompts: list[list[int]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        engine(TinyPolicy(tiny_qwen())).generate(prompts, Sampling(max_tokens=20), seed=0)
+        engine(TinyPolicy(tiny_qwen())).generate(prompts, Sampling(max_tokens=20), seeds=[0, 1])
 
 
 def test_an_engine_without_a_policy_says_so() -> None:
     with pytest.raises(RuntimeError, match="attach"):
-        TransformersEngine().generate(PROMPTS, Sampling(), seed=0)
+        TransformersEngine().generate(PROMPTS, Sampling(), seeds=SEEDS)
 
 
 def test_batch_rows_below_one_is_refused() -> None:

@@ -12,25 +12,14 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.rollout.vllm import ColocatedVLLM, build, sleep
 from omnithink_pl.rollout.vllm.engine import advice
 from omnithink_pl.rollout.vllm.isolation import environment
-from omnithink_pl.rollout.vllm.requests import request_seeds
 from omnithink_pl.rollout.vllm.weights import named_weights
-from tests.tiny import random_tokens, tiny_qwen
-
-PROMPTS = random_tokens(5, 11, 8, 3)
+from tests.tiny import tiny_qwen
 
 
 def test_without_vllm_asking_for_it_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match="make setup-vllm"):
         ColocatedVLLM()
-
-
-def test_a_prompts_seed_depends_on_the_prompt_and_the_seed_alone() -> None:
-    whole = request_seeds(PROMPTS, 5)
-    assert request_seeds(PROMPTS[::-1], 5) == whole[::-1]
-    assert request_seeds(PROMPTS[1::2], 5) == whole[1::2]
-    assert len({*whole, *request_seeds(PROMPTS, 6), *request_seeds([PROMPTS[0]] * 3, 5)}) == 4 + 4 + 2
-    assert all(0 <= seed < 2**63 for seed in whole)
 
 
 @pytest.mark.parametrize("tied", [True, False])

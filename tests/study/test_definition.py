@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from main import CONFIGS
 from omnithink_pl.errors import BadInput
 from omnithink_pl.study.definition import Definition, Run, check, chosen
 
@@ -32,7 +33,10 @@ def test_a_run_stands_behind_what_it_needs_seed_by_seed() -> None:
 def test_places_are_filled_in_and_yaml_is_left_alone() -> None:
     jobs = {job.key: job for job in definition().jobs()}
     one, two = jobs["one/7"].folder, jobs["two/7"].folder
-    assert jobs["merged/7"].arguments == (f"--models=[{one}/policy, {two}/policy]", f"--output={jobs['merged/7'].folder}")
+    assert jobs["merged/7"].arguments == (
+        f"--models=[{one}/policy, {two}/policy]",
+        f"--output={jobs['merged/7'].folder}",
+    )
     assert jobs["one/7"].arguments == tuple(RUNS["one"].arguments)
     assert jobs["two/7"].arguments == ("--salt=7",)
 
@@ -86,10 +90,8 @@ def test_a_config_counts_by_what_it_says_not_by_how(tmp_path: Path) -> None:
     ],
 )
 def test_a_study_that_cannot_be_carried_out_is_refused(runs: dict[str, Run], message: str) -> None:
-    study = definition(runs)
     with pytest.raises(BadInput, match=message):
-        check(study)
-        study.jobs()
+        (check(definition(runs)), definition(runs).jobs())
 
 
 def test_a_seed_twice_is_refused() -> None:
@@ -110,3 +112,13 @@ def test_the_description_is_plain_and_names_methods() -> None:
     assert yaml.safe_load(yaml.safe_dump(about)) == about
     assert about["seeds"] == [0, 7]
     assert [run["method"] for run in about["runs"].values()] == ["single qa", "TIES merging"]
+
+
+@pytest.mark.parametrize("path", sorted((CONFIGS / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_study_that_is_shipped_can_be_carried_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIGS.parent)
+    settings = yaml.safe_load(path.read_text())
+    runs = {name: Run(**about) for name, about in settings["runs"].items()}
+    study = Definition(settings["name"], runs, settings["seeds"], settings.get("arguments", {}), Path("out"))
+    check(study)
+    assert len(study.jobs()) == len(runs) * len(settings["seeds"])

@@ -3,7 +3,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from omnithink_pl.evaluation.benchmark_score import score_domains, score_records
+from omnithink_pl.evaluation.journal import Record
 from omnithink_pl.evaluation.summary import evaluation_metrics
+from omnithink_pl.evaluation.validation import benchmark_metrics
 from omnithink_pl.judge import Comparison, Preference
 from omnithink_pl.judge.rounds import Judged
 from omnithink_pl.judge.statistics import JudgeStatistics, Prices
@@ -45,7 +48,15 @@ def logged() -> set[str]:
         *(f"train/math/sandbox/{name}" for name in sandbox_metrics()),
         NON_FINITE,
     }
-    return {name.replace("/math", "/<task>").replace("/failed/cause", "/failed/<cause>") for name in names}
+    names = {name.replace("/math", "/<task>").replace("/failed/cause", "/failed/<cause>") for name in names}
+    return names | {name.replace("/aime24", "/<benchmark>") for name in benchmark_names()}
+
+
+def benchmark_names() -> set[str]:
+    """The names of a benchmark without categories, whose names are its own."""
+    record = Record("math", "row-1", 1, 0, "", "2", 1, "stop", "value", 1.0, "")
+    scored = score_records("aime24", "<task>", "accuracy", "1", [record], 0.0)
+    return set(benchmark_metrics([scored], score_domains({"aime24": scored}, {"<task>": ["aime24"]})))
 
 
 def judge_metrics() -> dict[str, float]:

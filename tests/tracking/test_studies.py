@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from omnithink_pl.study.job import Job
 from omnithink_pl.tracking import TrackingError, TrackingLogger
+from omnithink_pl.tracking.runs import mark_used
 from omnithink_pl.tracking.studies import StudyLedger, find_study, search
 
 DEFINITION = {"name": "s", "seeds": [0], "runs": {}}
@@ -80,6 +83,22 @@ def test_two_that_begin_at_once_agree_on_one_parent(tracking_uri: str) -> None:
     two.begin()
     assert one.parent_id == two.parent_id
     assert len(search(MlflowClient(tracking_uri), ["1"], {"study.part": "parent"})) == 1
+
+
+def test_runs_that_start_at_once_with_a_new_experiment_all_start(ledger: StudyLedger) -> None:
+    """Eight processes' worth of first tags on one experiment, released together."""
+    client = MlflowClient(ledger.uri)
+    experiment = client.create_experiment("new")
+    barrier = threading.Barrier(8)
+
+    def start() -> None:
+        barrier.wait()
+        mark_used(client, experiment)
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(start) for _ in range(8)]:
+            done.result()
+    assert "last_used" in client.get_experiment(experiment).tags
 
 
 def test_an_unknown_study_is_named_with_those_that_there_are(ledger: StudyLedger) -> None:

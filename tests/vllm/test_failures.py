@@ -31,7 +31,7 @@ def test_an_engine_that_dies_says_how_to_continue(monkeypatch: pytest.MonkeyPatc
     engine, _ = attached(tiny_qwen())
     monkeypatch.setattr(nn.Module, "__call__", lambda *_, **__: exec('raise RuntimeError("a kernel died")'))
     with pytest.raises(EngineFailure, match=r"could not generate: continue with --ckpt_path last.*a kernel died"):
-        engine.generate(PROMPTS, Sampling(2, max_tokens=4), seed=0)
+        engine.generate(PROMPTS, Sampling(2, max_tokens=4), seeds=range(4))
 
 
 def test_a_run_whose_engine_dies_ends_with_one_line_and_can_be_continued(tmp_path: Path, tracking_uri: str) -> None:

@@ -22,8 +22,8 @@ def a_life() -> None:
     engine = ColocatedVLLM(kv_cache_gib=0.02)
     engine.attach(TinyPolicy(tiny_qwen()))  # type: ignore[arg-type]
     engine.sync()
-    engine.generate(PROMPTS, Sampling(3, max_tokens=5), seed=1)
-    engine.generate(PROMPTS, Sampling(1, 0.0, max_tokens=5), seed=1)
+    engine.generate(PROMPTS, Sampling(3, max_tokens=5), seeds=range(4))
+    engine.generate(PROMPTS, Sampling(1, 0.0, max_tokens=5), seeds=range(4))
 
 
 def threads() -> tuple[object, ...]:

@@ -18,7 +18,7 @@ from tests.vllm.policies import PROMPTS
 def test_every_ratio_is_one_on_fresh_rollouts(engine: RolloutEngine, temperature: float, top_p: float) -> None:
     policy = TinyPolicy(tiny_qwen())
     engine.attach(policy)  # type: ignore[arg-type]
-    groups = engine.generate(PROMPTS, Sampling(8, temperature, top_p, 16), seed=5)
+    groups = engine.generate(PROMPTS, Sampling(8, temperature, top_p, 16), seeds=range(4))
     drawn = [[completion.token_ids for completion in group] for group in groups]
     trained = token_logprobs(policy.model, PROMPTS, drawn, temperature, top_p=top_p)
     sampled = torch.tensor([value for group in groups for c in group for value in c.logprobs])

@@ -41,12 +41,15 @@ class DieAt(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         if trainer.global_rank != self.rank:
             return
-        llm, calls = pl_module.engine._llm, iter(range(1, 10**9))
-        generate = llm.generate
+        engine, calls = pl_module.engine, iter(range(1, 10**9))
+        generate = engine.generate
+
+        def die() -> None:
+            raise RuntimeError("a kernel died")
 
         def counted(*args: Any, **kwargs: Any) -> Any:
             if next(calls) == self.call:
-                raise RuntimeError("a kernel died")
+                engine._llm.llm_engine.step = die
             return generate(*args, **kwargs)
 
-        llm.generate = counted
+        engine.generate = counted

@@ -79,26 +79,39 @@ def _on_cpu(settings: ColocatedVLLM, context: int) -> dict[str, Any]:
         # which generators on a CPU do not have, and dies as soon as the prompts of a batch exceed its token budget.
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(context, 4096),
+        **_together(settings),
         **_cache(settings),
     }
 
 
 def _on_gpu(settings: ColocatedVLLM) -> dict[str, Any]:
     """Untested: no GPU was at hand with this version of vLLM."""
-    several = dist.is_initialized() and dist.get_world_size() > 1
-    if several:
-        # What torchrun sets and Lightning's launcher does not; the environment is put back afterwards.
-        os.environ["RANK"] = str(dist.get_rank())
-        os.environ.setdefault("LOCAL_RANK", str(torch.cuda.current_device()))
     return {
         "enforce_eager": not settings.cuda_graphs,
         "gpu_memory_utilization": settings.gpu_memory_utilization,
-        "tensor_parallel_size": settings.tensor_parallel_size,
         "enable_sleep_mode": settings.sleep,
-        # The launcher that started the ranks has placed them on their GPUs; vLLM joins their process group.
-        "distributed_executor_backend": "external_launcher" if several else None,
+        **_together(settings),
         **_cache(settings),
     }
+
+
+def _together(settings: ColocatedVLLM) -> dict[str, Any]:
+    """How engines of several ranks come about.
+
+    The launcher that started the ranks has placed them on their devices; vLLM joins their process group, and makes
+    teams of consecutive ranks.
+    """
+    if not (dist.is_initialized() and dist.get_world_size() > 1):
+        return {}
+    if torch.cuda.is_available() or settings.tensor_parallel_size > 1:
+        # What torchrun sets and Lightning's launcher does not; the environment is put back afterwards.
+        os.environ["RANK"] = str(dist.get_rank())
+        os.environ.setdefault("LOCAL_RANK", str(torch.cuda.current_device() if torch.cuda.is_available() else 0))
+        return {
+            "tensor_parallel_size": settings.tensor_parallel_size,
+            "distributed_executor_backend": "external_launcher",
+        }
+    return {}  # on a CPU each rank's engine is alone, and needs no group
 
 
 def _cache(settings: ColocatedVLLM) -> dict[str, Any]:

@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from omnithink_pl.errors import BadInput, EngineFailure
-from omnithink_pl.rollout.base import Sampling, check_prompts
+from omnithink_pl.rollout.base import Finished, Sampling, check_prompts
 from omnithink_pl.rollout.vllm.build import build, load_vllm
 from omnithink_pl.rollout.vllm.isolation import EngineGroup, isolated
-from omnithink_pl.rollout.vllm.requests import completions, request_seeds, sampling_params
+from omnithink_pl.rollout.vllm.requests import finished_requests, sampling_params
 from omnithink_pl.rollout.vllm.sleep import Sleep
 from omnithink_pl.rollout.vllm.team import Team
 from omnithink_pl.rollout.vllm.weights import named_weights
 
 if TYPE_CHECKING:
-    from vllm import LLM, RequestOutput
-
     from omnithink_pl.policy import Policy
     from omnithink_pl.types import Completion
+
+if TYPE_CHECKING:  # apart: a config that names this class is checked against the above where vLLM is not installed, too
+    from vllm import LLM
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +121,13 @@ class ColocatedVLLM:
             # Without it the engine goes on from keys and values of the old weights, and is wrong without a sign.
             llm.reset_prefix_cache()
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int) -> list[tuple[Completion, ...]]:
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        finished: Finished | None = None,
+    ) -> list[tuple[Completion, ...]]:
         """Draw ``sampling.n`` completions for each prompt, as ``RolloutEngine.generate`` has it.
 
         Raises:
@@ -129,19 +136,23 @@ class ColocatedVLLM:
             EngineFailure: If the engine dies.
         """
         policy, llm = self._attached()
-        asked, mine = self._team.gather(list(zip(map(tuple, prompts), request_seeds(prompts, seed), strict=True)))
+        asked, mine = self._team.gather(list(zip(map(tuple, prompts), seeds, strict=True)))
         check_prompts([prompt for prompt, _ in asked], sampling, self.context)
         if not asked:
             return []
+        drawn: dict[int, tuple[Completion, ...]] = {}
+        rows = {place: [row for row, own in enumerate(mine) if own == place] for place in set(mine)}
         with self._calling("generate"):
             self._sleep.wake(llm)
-            outputs: list[RequestOutput] = llm.generate(
-                [{"prompt_token_ids": list(prompt)} for prompt, _ in asked],
-                sampling_params(policy, sampling, [own for _, own in asked]),
-                use_tqdm=False,
-            )
+            params = sampling_params(policy, sampling, [own for _, own in asked])
+            requests = zip((prompt for prompt, _ in asked), params, strict=True)
+            for place, completions in finished_requests(llm, policy, requests):
+                drawn[place] = completions
+                if finished is not None:
+                    for row in rows.get(place, ()):
+                        finished(row, completions)
             self._sleep.sleep(llm)
-        return [completions(policy, outputs[place]) for place in mine]
+        return [drawn[place] for place in mine]
 
     def _attached(self) -> tuple[Policy, LLM]:
         if self._policy is None or self._llm is None:

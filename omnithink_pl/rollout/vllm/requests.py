@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from omnithink_pl.rollout.decoding import stop_ids
@@ -11,23 +10,15 @@ from omnithink_pl.seeds import derive_seed
 from omnithink_pl.types import Completion
 
 if TYPE_CHECKING:
-    from vllm import RequestOutput, SamplingParams
+    from vllm import LLM, RequestOutput, SamplingParams
 
     from omnithink_pl.policy import Policy
     from omnithink_pl.rollout.base import Sampling
 
 
-def request_seeds(prompts: Sequence[Sequence[int]], seed: int) -> list[int]:
-    """A seed for each prompt that does not depend on the prompts beside it or on its place among them.
-
-    So the completions of a prompt are the same whichever process draws them. A prompt that occurs again gets another
-    seed.
-    """
-    seeds, met = [], Counter[tuple[int, ...]]()
-    for prompt in map(tuple, prompts):
-        seeds.append(derive_seed(seed, met[prompt], *prompt))
-        met[prompt] += 1
-    return seeds
+def request_seed(seed: int) -> int:
+    """For a request: vLLM gives its samples the seeds s, s + 1, ..., and those of neighbouring seeds must not meet."""
+    return derive_seed("request", seed)
 
 
 def sampling_settings(policy: Policy, sampling: Sampling) -> dict[str, Any]:
@@ -49,9 +40,22 @@ def sampling_params(policy: Policy, sampling: Sampling, seeds: Sequence[int]) ->
 
     shared = sampling_settings(policy, sampling)
     return [
-        SamplingParams(**shared, seed=seed, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
+        SamplingParams(**shared, seed=request_seed(seed), detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
         for seed in seeds
     ]
+
+
+def finished_requests(
+    llm: LLM, policy: Policy, requests: Iterable[tuple[Sequence[int], SamplingParams]]
+) -> Iterator[tuple[int, tuple[Completion, ...]]]:
+    """Run requests, and give each one's place and completions as soon as all of its samples have ended."""
+    engine = llm.llm_engine
+    for place, (prompt, params) in enumerate(requests):
+        engine.add_request(str(place), {"prompt_token_ids": list(prompt)}, params)
+    while engine.has_unfinished_requests():
+        for output in engine.step():
+            if output.finished:
+                yield int(output.request_id), completions(policy, output)
 
 
 def completions(policy: Policy, output: RequestOutput) -> tuple[Completion, ...]:

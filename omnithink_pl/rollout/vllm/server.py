@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -14,11 +14,11 @@ import torch
 import torch.distributed as dist
 
 from omnithink_pl.errors import BadInput, EngineFailure
-from omnithink_pl.rollout.base import Sampling, check_prompts
+from omnithink_pl.rollout.base import Finished, Sampling, check_prompts
 from omnithink_pl.rollout.decoding import stop_ids
 from omnithink_pl.rollout.vllm.build import load_vllm
 from omnithink_pl.rollout.vllm.isolation import EngineGroup, isolated
-from omnithink_pl.rollout.vllm.requests import request_seeds, sampling_settings
+from omnithink_pl.rollout.vllm.requests import request_seed, sampling_settings
 from omnithink_pl.rollout.vllm.weights import named_weights
 from omnithink_pl.types import Completion
 
@@ -101,7 +101,13 @@ class VLLMServer:
         self._call("POST", "/finish_weight_update")
         self._call("POST", "/reset_prefix_cache")
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int) -> list[tuple[Completion, ...]]:
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        finished: Finished | None = None,
+    ) -> list[tuple[Completion, ...]]:
         """Draw ``sampling.n`` completions for each prompt, as ``RolloutEngine.generate`` has it.
 
         Raises:
@@ -114,11 +120,18 @@ class VLLMServer:
         shared = sampling_settings(policy, sampling) | {"model": self._model, "return_token_ids": True}
 
         def ask(prompt: Sequence[int], own_seed: int) -> tuple[Completion, ...]:
-            answer = self._call("POST", "/v1/completions", shared | {"prompt": list(prompt), "seed": own_seed})
+            answer = self._call(
+                "POST", "/v1/completions", shared | {"prompt": list(prompt), "seed": request_seed(own_seed)}
+            )
             return tuple(self._completion(policy, choice) for choice in answer["choices"])
 
         with ThreadPoolExecutor(self.requests) as pool:
-            return list(pool.map(ask, prompts, request_seeds(prompts, seed)))
+            asked = [pool.submit(ask, prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+            places = {answer: place for place, answer in enumerate(asked)}
+            for answer in as_completed(asked):
+                if finished is not None:
+                    finished(places[answer], answer.result())
+            return [answer.result() for answer in asked]
 
     def _completion(self, policy: Policy, choice: dict[str, Any]) -> Completion:
         ids, logprobs = tuple(choice["token_ids"]), tuple(choice["logprobs"]["token_logprobs"])

@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 
 # What PEFT puts into the names of a model that it wraps.
 _WRAPPER, _WRAPPED = "base_model.model.", ".base_layer"
+_SCALES = ".weight."  # what bitsandbytes keeps beside a weight of four bits
 
 
 def named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     """Each weight as a plain tensor; at no time is there more than one that the model does not hold itself.
 
     Adapters (LoRA) are added to the weights that they adapt, without touching either; within
-    ``model.disable_adapter()`` they are left out. Parameters that are sharded over processes (DTensor, FSDP2) are
-    gathered, so every process must iterate. Weights that share their memory come once.
+    ``model.disable_adapter()`` they are left out. Weights of four bits come in the type that they compute in.
+    Parameters that are sharded over processes (DTensor, FSDP2) are gathered, so every process must iterate. Weights
+    that share their memory come once.
 
     Args:
         model: A causal language model, or one wrapped by PEFT.
@@ -35,12 +37,25 @@ def named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     deltas = _adapted(model)
     seen: set[int] = set()
     for name, value in model.state_dict(keep_vars=True).items():
-        if id(value) in seen or "lora_" in name:
+        if id(value) in seen or "lora_" in name or _SCALES in name:
             continue
         seen.add(id(value))
         layer, _, leaf = name.rpartition(".")
         plain = name.removeprefix(_WRAPPER).replace(_WRAPPED, "")
-        yield plain, _merged(value.detach(), deltas.get(layer.removesuffix(_WRAPPED)) if leaf == "weight" else None)
+        yield (
+            plain,
+            _merged(
+                _dequantised(value).detach(), deltas.get(layer.removesuffix(_WRAPPED)) if leaf == "weight" else None
+            ),
+        )
+
+
+def _dequantised(weight: Tensor) -> Tensor:
+    if type(weight).__name__ != "Params4bit":
+        return weight
+    from peft.utils.integrations import dequantize_bnb_weight
+
+    return dequantize_bnb_weight(weight)
 
 
 def _adapted(model: PreTrainedModel) -> dict[str, Any]:

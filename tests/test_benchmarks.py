@@ -1,4 +1,4 @@
-"""Each benchmark runs to its last line, which is one JSON object with its ratios."""
+"""Each program of `benchmarks/` runs to its last line, which is one JSON object with its ratios."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_completions_have_their_planned_lengths() -> None:
     engine = TransformersEngine()
     engine.attach(policy)
     for planned in islice(plans, 2):
-        drawn = engine.generate(random_tokens(5, 6, 7), Sampling(4, max_tokens=30), seed=1)
+        drawn = engine.generate(random_tokens(5, 6, 7), Sampling(4, max_tokens=30), seeds=[1, 2, 3])
         assert [len(c.token_ids) for group in drawn for c in group] == planned
         assert all(c.token_ids[-1] == EOS for group in drawn for c in group)
 

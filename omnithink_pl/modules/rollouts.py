@@ -1,0 +1,98 @@
+"""Rollouts whose rewards are on their way, and how they outlast a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from omnithink_pl.errors import BadInput
+from omnithink_pl.types import Completion, Example, Group
+
+if TYPE_CHECKING:
+    from omnithink_pl.rewards.batch import BatchScoring
+
+
+@dataclass(frozen=True)
+class RolloutPolicy:
+    """When rollouts are sampled, beside once for each example of a step.
+
+    Args:
+        refill_rounds: How often, in one step, groups without a signal are replaced by groups of other prompts of
+            their task. A group whose rewards are all equal teaches nothing but to stay near the reference.
+        async_rewards: Sample the next step's rollouts before this step's rewards are awaited, so that slow rewards
+            cost no time. They are then one step off-policy, never more, and their ratio is taken to the sampler's
+            log-probabilities. The first rollouts of a stage are not, and none outlives its stage.
+    """
+
+    refill_rounds: int = 0
+    async_rewards: bool = False
+
+    def __post_init__(self) -> None:
+        if self.refill_rounds < 0:
+            raise BadInput(f"model.rollouts.refill_rounds is {self.refill_rounds}; use 0 or more")
+
+
+@dataclass(frozen=True)
+class Rollouts:
+    """Groups that have been sampled, and whose rewards are on their way.
+
+    Args:
+        step: The step that they are for, zero-based.
+        sampled_at: Steps that the policy which sampled them had been trained.
+        groups: In the order of their examples.
+        scoring: Their rewards.
+    """
+
+    step: int
+    sampled_at: int
+    groups: list[Group]
+    scoring: BatchScoring
+
+
+def pack(groups: Sequence[Group]) -> dict[str, Any]:
+    """Groups as plain values and few tensors, exactly.
+
+    Returns:
+        Token ids (int64) and log-probabilities (float64) of all completions, one behind the other, and what divides
+        them. Examples are named, not kept.
+    """
+    completions = [completion for group in groups for completion in group.completions]
+    return {
+        "keys": [group.example.key for group in groups],
+        "prompts": [list(group.prompt_ids) for group in groups],
+        "sizes": [len(group.completions) for group in groups],
+        "lengths": [len(completion.token_ids) for completion in completions],
+        "tokens": torch.tensor(list(chain.from_iterable(c.token_ids for c in completions)), dtype=torch.long),
+        "logprobs": torch.tensor(list(chain.from_iterable(c.logprobs for c in completions)), dtype=torch.float64),
+        "texts": [completion.text for completion in completions],
+        "finish_reasons": [completion.finish_reason for completion in completions],
+    }
+
+
+def unpack(packed: Mapping[str, Any], examples: Mapping[str, Example]) -> list[Group]:
+    """The groups that were packed.
+
+    Args:
+        packed: By :func:`pack`.
+        examples: By their keys.
+
+    Raises:
+        BadInput: If an example is no longer there.
+    """
+    missing = [key for key in packed["keys"] if key not in examples]
+    if missing:
+        raise BadInput(
+            f"--ckpt_path: its rollouts answer {missing[0]}, which data.tasks no longer has; use the same data, or "
+            f"start anew without --ckpt_path"
+        )
+    tokens, logprobs = iter(packed["tokens"].tolist()), iter(packed["logprobs"].tolist())
+    completions = (
+        Completion(tuple(islice(tokens, length)), tuple(islice(logprobs, length)), text, reason)
+        for length, text, reason in zip(packed["lengths"], packed["texts"], packed["finish_reasons"], strict=True)
+    )
+    rows = zip(packed["keys"], packed["prompts"], packed["sizes"], strict=True)
+    return [Group(examples[key], tuple(prompt), tuple(islice(completions, size))) for key, prompt, size in rows]
