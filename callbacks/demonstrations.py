@@ -26,7 +26,7 @@ class Demonstrations(L.Callback):
     """Writes the data set that ``main.py predict`` makes; ``fit`` takes no notice of it.
 
     Every batch is stored when it is scored, so that an interrupted command goes on where it was when it is given
-    again: its seed follows from its number, and the result is that of an uninterrupted one.
+    again; each prompt has a seed of its own, so the result is that of an uninterrupted one.
 
     Args:
         output: Folder of the data set: ``dataset`` in it is what ``data.demonstrations`` takes, ``counts.json`` says

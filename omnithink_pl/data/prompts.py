@@ -12,7 +12,7 @@ class PromptBatch(NamedTuple):
     """Some prompts of the training split.
 
     Args:
-        number: Its place among all batches, from which its seed follows.
+        number: Its place among all batches.
         examples: The prompts.
     """
 

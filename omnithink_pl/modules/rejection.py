@@ -13,7 +13,7 @@ from omnithink_pl.modules.failures import FailurePolicy
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.rewards.batch import score_batch
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
-from omnithink_pl.seeds import derive_seed
+from omnithink_pl.seeds import keyed_seeds
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Group, Score
 
@@ -70,14 +70,14 @@ class RejectionSampling(PolicyModule):
         self.engine.sync()
 
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[ScoredGroup]:
-        """Sample and score a batch, as a function of the seed and the batch's number alone.
+        """Sample and score a batch, as a function of the seed and the examples alone.
 
         Raises:
             RewardFailure: If a task's rewards fail too often.
         """
         prompts = [tuple(self.policy.encode(example.messages)) for example in batch.examples]
-        seed = derive_seed(self.seed, "predict", batch.number)
-        sampled = self.engine.generate(prompts, self.sampling, seed)
+        seeds = keyed_seeds((example.key for example in batch.examples), self.seed, "predict")
+        sampled = self.engine.generate(prompts, self.sampling, seeds)
         groups = [Group(*parts) for parts in zip(batch.examples, prompts, sampled, strict=True)]
         rubrics = {name: task.rubric for name, task in self.tasks.items()}
         scores = score_batch(groups, rubrics, self.failures.reward_timeout)
