@@ -2,6 +2,8 @@
 
 python main.py fit --config configs/curriculum.yaml
 python main.py fit --config configs/curriculum.yaml --ckpt_path last
+python main.py predict --config configs/sft_data.yaml
+python main.py fit --config configs/sft.yaml
 python main.py validate --config configs/curriculum.yaml --ckpt_path last
 python main.py score --config configs/curriculum.yaml --completions completions.jsonl
 python main.py budget --config configs/scale/lora.yaml
@@ -29,15 +31,17 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from callbacks.checkpoints import CheckpointError, Checkpoints
 from callbacks.config import SaveResolvedConfig
 from callbacks.curriculum import Curriculum
+from callbacks.demonstrations import Demonstrations
 from callbacks.evaluation import StageEvaluation
+from callbacks.learning_rate import LearningRate
 from callbacks.progress import CurriculumProgress
 from callbacks.resume import find_checkpoint, read_checkpoint
 from callbacks.tracking import Tracking
+from callbacks.validation import Validation
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput, EngineFailure, PeerFailure, RewardFailure
 from omnithink_pl.merge import Merge
-from omnithink_pl.modules import MultiTaskGRPO
-from omnithink_pl.modules.mt_grpo import TrainingDiverged
+from omnithink_pl.modules import PolicyModule, RejectionSampling, TrainingDiverged
 from omnithink_pl.report.plan_tool import PlanCurriculum
 from omnithink_pl.report.study_report import Report
 from omnithink_pl.study.tool import Study, StudyIncomplete
@@ -65,9 +69,11 @@ LINKS = {
     "tracking.name": "name",
     "checkpoints.name": "name",
     "data.seed": "seed_everything",
-    "model.seed": "seed_everything",
+    "model.init_args.seed": "seed_everything",
     "data.stages": "curriculum.stages",
 }
+
+TASKS = "model.init_args.tasks"
 
 log = logging.getLogger("omnithink")
 
@@ -87,22 +93,27 @@ class OmniThinkCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """What can be done so far, and which arguments of it are not the user's."""
         ours = {"model", "datamodule"}
-        verbs = ("prepare", "validate", "score", "budget")
-        return {"fit": LightningCLI.subcommands()["fit"]} | dict.fromkeys(verbs, ours)
+        lightning = {verb: LightningCLI.subcommands()[verb] for verb in ("fit", "predict")}
+        return lightning | dict.fromkeys(("prepare", "validate", "score", "budget"), ours)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The callbacks that a run consists of, each under its own key, and the links between the parts."""
         parser.add_argument("--name", type=str, default="run", help="Kind of run; names its runs and its outputs.")
         parser.add_argument("--torch_threads", type=int | None, default=None, help="CPU threads; null: torch's choice.")
-        # Order matters: a stage begins before it is evaluated, an evaluation is saved before training goes on.
+        # Order matters: a stage ends before the next is chosen, which begins before it is evaluated; an evaluation is
+        # saved before training goes on.
+        parser.add_lightning_class_args(Validation, "validation")
         parser.add_lightning_class_args(Curriculum, "curriculum")
         parser.add_lightning_class_args(StageEvaluation, "evaluation")
+        parser.add_lightning_class_args(LearningRate, "learning_rate")
         parser.add_lightning_class_args(Tracking, "tracking")
         parser.add_lightning_class_args(CurriculumProgress, "progress")
         parser.add_lightning_class_args(Checkpoints, "checkpoints")
+        parser.add_lightning_class_args(Demonstrations, "demonstrations")
         for target, source in LINKS.items():
             parser.link_arguments(source, target)
-        parser.link_arguments("data.tasks", "model.tasks", apply_on="instantiate")
+        parser.link_arguments("data.tasks", TASKS, apply_on="instantiate")
+        parser.set_defaults({"model": {"class_path": "omnithink_pl.modules.MultiTaskGRPO"}})
 
     def before_instantiate_classes(self) -> None:
         """Refuse keys that would be ignored; set the number of threads before anything starts its own."""
@@ -114,6 +125,14 @@ class OmniThinkCLI(LightningCLI):
         threads = config.torch_threads
         if threads is not None:
             torch.set_num_threads(threads)
+
+    def before_predict(self) -> None:
+        """Refuse a module that trains: Lightning's own complaint would name no key."""
+        if not isinstance(self.model, RejectionSampling):
+            raise BadInput(
+                f"model.class_path: predict samples with omnithink_pl.modules.RejectionSampling, not with "
+                f"{type(self.model).__name__}; see configs/sft_data.yaml"
+            )
 
     def before_fit(self) -> None:
         """Resolve ``--ckpt_path last``, and continue the run that wrote the checkpoint."""
@@ -163,10 +182,11 @@ def refuse_linked_keys(path: Path) -> None:
         BadInput: Names the file, the key and the one to set instead.
     """
     content = yaml.safe_load(path.read_text()) or {}
-    for target, source in (LINKS | {"model.tasks": "data.tasks"}).items():
-        part, key = target.split(".")
-        if key in (content.get(part) or {}):
-            raise BadInput(f"{path}: {target} follows from {source}; set {source} instead")
+    for target, source in (LINKS | {TASKS: "data.tasks"}).items():
+        part, *_, key = target.split(".")
+        given = content.get(part) or {}
+        if key in given or key in (given.get("init_args") or {}):
+            raise BadInput(f"{path}: {part}.{key} follows from {source}; set {source} instead")
 
 
 def run_tool(name: str, args: list[str]) -> None:
@@ -194,9 +214,10 @@ def main(args: list[str] | None = None) -> OmniThinkCLI:
     """
     base = str(CONFIGS / "base.yaml")
     return OmniThinkCLI(
-        MultiTaskGRPO,
+        PolicyModule,
         MultiTaskData,
         args=args,
+        subclass_mode_model=True,
         auto_configure_optimizers=False,
         save_config_callback=SaveResolvedConfig,
         seed_everything_default=0,

@@ -17,7 +17,7 @@ from callbacks.parts import data_of, module_of
 from omnithink_pl.curriculum import boundaries
 from omnithink_pl.errors import BadInput
 from omnithink_pl.export import save_policy
-from omnithink_pl.modules.mt_grpo import MultiTaskGRPO
+from omnithink_pl.modules import PolicyModule
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Checkpoints(L.Callback):
         self._in_step = False
         self._interrupted = False
         self._several = False
-        self._module: MultiTaskGRPO | None = None
+        self._module: PolicyModule | None = None
         self._previous_handler: Any = None
 
     @property
@@ -78,6 +78,8 @@ class Checkpoints(L.Callback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Make the run's folder, unless it is resumed in its own, and listen for Ctrl-C."""
+        if stage != "fit":
+            return
         if self.directory is None:
             folder = self.folder or trainer.strategy.broadcast(time.strftime("%Y%m%d-%H%M%S"))
             self.directory = Path(trainer.default_root_dir) / self.name / folder
@@ -124,10 +126,7 @@ class Checkpoints(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the trained policy, ready for ``from_pretrained``; all processes have a part of it."""
         if self.save_policy:
-            try:
-                save_policy(module_of(trainer).policy, self.policy_path, here=trainer.is_global_zero)
-            except (OSError, SafetensorError) as error:
-                raise CheckpointError(_advice(self.policy_path, error)) from error
+            write_policy(trainer, self.policy_path)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Save what is known, unless an update was cut in two or writing was what failed.
@@ -155,7 +154,7 @@ class Checkpoints(L.Callback):
 
     def _on_sigint(self, number: int, frame: FrameType | None) -> None:
         # While rewards are awaited nothing has changed yet: a slow judge need not be waited for.
-        waiting = self._module is not None and self._module.collector.watch.phase == "reward"
+        waiting = self._module is not None and self._module.watch.phase == "reward"
         # Several processes stop together, at the end of a step: one alone would leave the others waiting for it.
         if self._interrupted or ((not self._in_step or waiting) and not self._several):
             raise KeyboardInterrupt
@@ -170,6 +169,18 @@ class Checkpoints(L.Callback):
             trainer.save_checkpoint(self.path)
         except OSError as error:
             raise CheckpointError(_advice(self.path, error)) from error
+
+
+def write_policy(trainer: L.Trainer, path: Path) -> None:
+    """Save the policy as it is, ready for ``from_pretrained``; all processes call it.
+
+    Raises:
+        CheckpointError: If it cannot be written.
+    """
+    try:
+        save_policy(module_of(trainer).policy, path, here=trainer.is_global_zero)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(_advice(path, error)) from error
 
 
 def _advice(path: Path, error: Exception) -> str:

@@ -36,7 +36,7 @@ class StageEvaluation(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
         """Before the first step of a stage, catch up with the stages before it."""
-        self._catch_up(trainer, position(data_of(trainer).stages, module_of(trainer).steps_done).index)
+        self.catch_up(trainer, position(data_of(trainer).stages, module_of(trainer).steps_done).index)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """After the last step, evaluate the last stage."""
@@ -49,9 +49,10 @@ class StageEvaluation(L.Callback):
     def _finish(self, trainer: L.Trainer) -> None:
         stages = data_of(trainer).stages
         if module_of(trainer).steps_done == total_steps(stages):
-            self._catch_up(trainer, len(stages))
+            self.catch_up(trainer, len(stages))
 
-    def _catch_up(self, trainer: L.Trainer, finished: int) -> None:
+    def catch_up(self, trainer: L.Trainer, finished: int) -> None:
+        """Add the rows that are missing for so many finished stages, and for the base."""
         stages = data_of(trainer).stages
         while len(self.matrix.rows) <= finished:
             row = len(self.matrix.rows)
@@ -64,11 +65,9 @@ class StageEvaluation(L.Callback):
         self.evaluating = True
         with module.peers.watching():
             own = self.evaluator.measure(module.policy, module.engine, data.tasks, data.held_out, module.seed)
-        results = self.evaluator.conclude(own, module.collector.monitor.policy.max_rate)
+        results = self.evaluator.conclude(own, module.monitor.policy.max_rate)
         self.evaluating = False
-        module.collector.monitor.excuse(
-            {name: why for name, result in results.items() if (why := result.unscored)}, row
-        )
+        module.monitor.excuse({name: why for name, result in results.items() if (why := result.unscored)}, row)
         self.matrix = self.matrix.add(label, {name: result.score for name, result in results.items()})
         metrics = evaluation_metrics(self.matrix, [list(stage.tasks) for stage in data.stages])
         metrics = {name: value for name, value in metrics.items() if not isnan(value)}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -71,22 +72,29 @@ def read_checkpoint(path: Path, stages: Sequence[Stage]) -> Resumed:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         steps_done = checkpoint["steps_done"]
-        written = checkpoint["callbacks"][Curriculum.__qualname__]["stages"]
+        curriculum = checkpoint["callbacks"][Curriculum.__qualname__]
+        written, plan = curriculum["stages"], curriculum["plan"]
         run_id = checkpoint["callbacks"][Tracking.__qualname__]["run_id"]
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, OSError) as error:
         raise ResumeError(
             f"--ckpt_path: {path} is damaged or not a checkpoint of this project ({error}); "
             f"take another one, or start anew without --ckpt_path"
         ) from error
-    begun = sum(first < steps_done for first in boundaries(stages)[:-1])
+    # Stages that were chosen while training went on may be any: then all must be the same.
+    chosen = [stage["tasks"] for stage in plan] != [stage["tasks"] for stage in written]
+    begun = len(written) if chosen else sum(first < steps_done for first in _boundaries(plan)[:-1])
     if written[:begun] != [asdict(stage) for stage in stages[:begun]]:
         raise ResumeError(
             f"--ckpt_path: {path} was trained with curriculum.stages {written}, and the config's first {begun} "
             f"differ; use the same config, or start anew without --ckpt_path"
         )
-    if steps_done == sum(stage["steps"] for stage in written) < total_steps(stages):
+    if steps_done == _boundaries(plan)[-1] and total_steps(stages) > _boundaries(written)[-1]:
         raise ResumeError(
             f"--ckpt_path: the run of {path} is finished; to train its policy further, start a new run with "
             f"--model.policy={path.parent / 'policy'}"
         )
     return Resumed(run_id or "", steps_done)
+
+
+def _boundaries(stages: Sequence[Mapping[str, Any]]) -> list[int]:
+    return boundaries([Stage(**stage) for stage in stages])

@@ -10,7 +10,7 @@ import lightning as L
 
 from callbacks.evaluation import StageEvaluation
 from callbacks.parts import data_of, module_of
-from omnithink_pl.curriculum import position, total_steps
+from omnithink_pl.curriculum import Stage, position, total_steps
 from omnithink_pl.evaluation.summary import evaluation_metrics
 from omnithink_pl.report.data_table import filter_columns
 from omnithink_pl.report.score_markdown import score_markdown
@@ -58,7 +58,7 @@ class Tracking(L.Callback):
             return
         module = module_of(trainer)
         at = position(data_of(trainer).stages, module.steps_done - 1)
-        if at.step_in_stage + 1 == at.stage.steps:
+        if at.step_in_stage + 1 == at.stage.steps and module.last_rollouts:
             table = rollout_table(module.last_rollouts, module.steps_done)
             some = {column: values[: self.rollouts] for column, values in table.items()}
             self._logger.artifacts.table(some, f"rollouts/{at.index + 1}_{at.stage.name}.json")
@@ -69,6 +69,7 @@ class Tracking(L.Callback):
         if self._logger is None or not trainer.is_global_zero or done != total_steps(stages):
             return
         scores = {name: value for name, value in self._logger.latest().items() if name.startswith(_SCORES)}
+        self._logger.set_tags({"stages": _order(stages), "steps": " > ".join(str(stage.steps) for stage in stages)})
         matrix = score_matrix(trainer)
         trained = [list(stage.tasks) for stage in stages]
         last = evaluation_metrics(matrix, trained) if matrix is not None else {}
@@ -95,7 +96,7 @@ class Tracking(L.Callback):
         commit, changed = git_commit()
         tags = {
             "kind": self.name,
-            "stages": " > ".join(stage.name for stage in data_of(trainer).stages),
+            "stages": _order(data_of(trainer).stages),
             "policy": module.policy_name,
             "seed": str(module.seed),
             "git_commit": f"{commit} with changes" if commit and changed else commit or "unknown",
@@ -113,6 +114,10 @@ class Tracking(L.Callback):
         logger.artifacts.figure(score_matrix_figure(matrix, trained), "figures/score_matrix.png")
         logger.artifacts.figure(forgetting_figure(matrix), "figures/forgetting.png")
         logger.artifacts.figure(learning_curves_figure(rewards, stages, matrix), "figures/learning_curves.png")
+
+
+def _order(stages: Sequence[Stage]) -> str:
+    return " > ".join(stage.name for stage in stages)
 
 
 def tracking_logger(trainer: L.Trainer) -> TrackingLogger | None:

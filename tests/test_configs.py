@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from datasets import Dataset
 
 from main import CONFIGS, TOOLS, main, run_tool
 from omnithink_pl.errors import BadInput
 from tests.judge.scripted import scripted_server
 
 # Engines that are installed apart have tests apart: tests/vllm/test_fit.py runs configs/rollout/. What is only for
-# ``validate`` is parsed below, tools have parsers of their own, tests/test_scale.py runs those of real size, and
-# tests/distributed what needs several processes.
-APART, ELSEWHERE = {"rollout", "benchmarks", "studies"}, {"base", "fsdp", *TOOLS}
+# ``validate`` is parsed below, tools have parsers of their own, tests/test_scale.py runs those of real size,
+# tests/callbacks/test_demonstrations.py runs predict, and tests/distributed what needs several processes.
+APART, ELSEWHERE = {"rollout", "benchmarks", "studies"}, {"base", "fsdp", "sft_data", *TOOLS}
 DELTAS = sorted(p for p in CONFIGS.rglob("*.yaml") if p.stem not in ELSEWHERE and p.parent.name not in APART)
 DELTAS = [path for path in DELTAS if not path.name.startswith("qwen")]
 
@@ -28,15 +29,24 @@ def resolved(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
     return yaml.safe_load(capsys.readouterr().out)
 
 
+def demonstration(task: str) -> dict[str, object]:
+    return {"task": task, "messages": [{"role": "user", "content": "add"}], "completion": "<answer>2</answer>"}
+
+
 @contextmanager
 def needed_by(config: Path, directory: Path) -> Iterator[list[str]]:
-    """Arguments without which a config cannot run here: an endpoint for those that name a judge."""
+    """Arguments for a small run, and those without which a config cannot run here: an endpoint, a data set."""
+    if config.stem == "sft":
+        Dataset.from_list([demonstration(task) for task in ("code", "math", "qa", "writing")]).save_to_disk(directory)
+        yield [f"--data.demonstrations={directory}"]
+        return
     if config.parent.name != "judge":
-        yield []
+        yield ["--model.group_size=2"]
         return
     judge = "--data.tasks.writing.init_args.judge.init_args"
     with scripted_server() as server:
         yield [
+            "--model.group_size=2",
             f"{judge}.endpoint.base_url={server.url}",
             f"{judge}.endpoint.api_key_env=null",
             f"{judge}.cache={directory}/judge.sqlite",
@@ -58,7 +68,6 @@ def test_every_config_parses_and_its_printed_config_runs(
                 f"--trainer.default_root_dir={tmp_path}",
                 "--evaluation.evaluator.prompts=2",
                 "--evaluation.evaluator.samples=1",
-                "--model.group_size=2",
                 "--data.batch_size=4",
                 *needed,
             ]
@@ -77,8 +86,8 @@ def test_every_config_of_a_verb_without_a_trainer_parses(tool: str, capsys: pyte
 
 def test_overrides_change_one_key_and_leave_its_neighbours(capsys: pytest.CaptureFixture[str]) -> None:
     got = resolved(["--model.beta.math=0", "--curriculum.stages=[{tasks: {math: 2}, steps: 5}]"], capsys)
-    assert got["model"]["beta"] == {"code": 0.01, "math": 0.0, "qa": 0.01, "writing": 0.01}
-    assert got["curriculum"]["stages"] == [{"tasks": {"math": 2.0}, "steps": 5}]
+    assert got["model"]["init_args"]["beta"] == {"code": 0.01, "math": 0.0, "qa": 0.01, "writing": 0.01}
+    assert got["curriculum"]["stages"] == [{"tasks": {"math": 2.0}, "steps": 5, "replay": {}}]
 
 
 def test_the_papers_benchmarks_are_those_of_its_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,12 +131,17 @@ def test_the_orders_differ_in_their_stages_only(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize(
     ("part", "key", "value", "source"),
-    [("data", "seed", 3, "seed_everything"), ("model", "tasks", {}, "data.tasks")],
+    [
+        ("data", "seed", 3, "seed_everything"),
+        ("model", "tasks", {}, "data.tasks"),
+        ("model", "init_args", {"seed": 3}, "seed_everything"),
+    ],
 )
 def test_a_key_that_would_be_ignored_is_refused(
     part: str, key: str, value: object, source: str, tmp_path: Path
 ) -> None:
     config = tmp_path / "mine.yaml"
     config.write_text(yaml.safe_dump({part: {key: value}}))
+    key = "seed" if key == "init_args" else key
     with pytest.raises(BadInput, match=rf"mine\.yaml: {part}\.{key} follows from {source}; set {source} instead"):
         main(["fit", f"--config={config}"])

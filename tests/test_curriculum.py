@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from omnithink_pl.curriculum import Stage, boundaries, check_stages, position, total_steps
+from omnithink_pl.curriculum import Stage, boundaries, check_stages, position, total_steps, with_replay
 
 STAGES = [Stage({"code": 1}, 2), Stage({"math": 1, "code": 0.1}, 3), Stage({"qa": 1}, 1)]
 
@@ -39,3 +39,21 @@ def test_a_step_outside_the_curriculum_has_no_stage(step: int) -> None:
 def test_stages_that_cannot_run_are_refused_by_name(stages: list[Stage], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_stages(stages, ["math", "code"])
+
+
+def test_replay_gives_earlier_tasks_their_share_of_a_batch() -> None:
+    first, second, third = with_replay(
+        [Stage({"code": 1}, 2), Stage({"math": 2}, 3), Stage({"qa": 1, "code": 1}, 1)], 0.2
+    )
+    assert first.mixture == {"code": 1}
+    assert second.mixture == {"code": 0.5, "math": 2}
+    assert third.replay == {"math": 0.5}, "what the stage trains is not replayed"
+    assert (second.name, third.name) == ("math", "qa+code")
+    for stage in (second, third):
+        assert sum(stage.replay.values()) / sum(stage.mixture.values()) == pytest.approx(0.2)
+
+
+def test_a_stage_that_names_its_replay_keeps_it() -> None:
+    stages = [Stage({"code": 1}, 2), Stage({"math": 1}, 3, {"qa": 0.3})]
+    assert with_replay(stages, 0.5) == stages
+    assert with_replay(stages, 0.0) == stages

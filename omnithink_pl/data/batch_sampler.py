@@ -19,10 +19,11 @@ from omnithink_pl.types import Example
 class CurriculumBatchSampler(Sampler[list[int]]):
     """Batches of dataset indices, one per step.
 
-    The stage follows from the step, and examples of a task come in shuffled passes over its rows. What is drawn is a
-    function of the seed, the step and the state, which holds how far each pass has come, what has been drawn for steps
-    that are not finished, and what the task sampler has observed. So a resumed run sees exactly the batches that an
-    uninterrupted one would have seen, and a step's batch may be asked for before its turn, and again.
+    The stage follows from the step; the list of stages may be changed while it is iterated over, as by a stage that
+    ends early, as long as the steps that are done keep theirs. Examples of a task come in shuffled passes over its
+    rows. What is drawn is a function of the seed, the step and the state, which holds how far each pass has come, what
+    has been drawn for steps that are not finished, and what the task sampler has observed. So a resumed run sees exactly
+    the batches that an uninterrupted one would have seen, and a step's batch may be asked for early, and again.
 
     Args:
         stages: The curriculum.
@@ -69,15 +70,17 @@ class CurriculumBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         """Yield this process's part of the batches from step ``start`` on."""
-        for step in range(self.start, len(self)):
+        step = self.start
+        while step < len(self):
             yield self.batch(step)[self.rank :: self.world_size]
+            step += 1
 
     def batch(self, step: int) -> list[int]:
         """The batch of a step, over all processes; drawn when it is first asked for."""
         if step not in self._batches:
             stage = position(self.stages, step).stage
             rng = np.random.default_rng((self.seed, step))
-            tasks = self.task_sampler.draw(stage.tasks, self._sizes, self.batch_size, rng)
+            tasks = self.task_sampler.draw(stage.mixture, self._sizes, self.batch_size, rng)
             self._batches[step] = [self._next(task) for task in tasks]
             for kept in (self._batches, self._more):  # a batch is asked for at most one step before its turn
                 for past in [s for s in kept if s < step - 1]:

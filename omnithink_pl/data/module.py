@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import lightning as L
 import torch
+from torch.utils.data import DataLoader
 
 from omnithink_pl.benchmarks.base import Benchmark
 from omnithink_pl.curriculum import Stage, check_stages
 from omnithink_pl.data.batch_sampler import CurriculumBatchSampler
+from omnithink_pl.data.demonstrations import load_demonstrations
 from omnithink_pl.data.loader import ResumableLoader
+from omnithink_pl.data.prompts import PromptBatch, prompt_batches
 from omnithink_pl.data.samplers import StratifiedTaskSampler, TaskSampler
 from omnithink_pl.errors import BadInput
 from omnithink_pl.sources.curated import CuratedSource
@@ -28,6 +32,8 @@ class MultiTaskData(L.LightningDataModule):
         batch_size: Prompts per step, over all processes.
         seed: Of the order of examples and options; comes from ``seed_everything``.
         task_sampler: How a stage's mixture becomes the tasks of a batch; stratified if not given.
+        demonstrations: A data set of completions to imitate, as ``predict`` writes it: trained on in place of the
+            tasks' own prompts, for supervised fine-tuning.
         benchmarks: What ``validate`` measures, by name; the held-out examples of all tasks if not given.
     """
 
@@ -38,6 +44,7 @@ class MultiTaskData(L.LightningDataModule):
         batch_size: int = 8,
         seed: int = 0,
         task_sampler: TaskSampler | None = None,
+        demonstrations: str | None = None,
         benchmarks: dict[str, Benchmark] | None = None,
     ) -> None:
         super().__init__()
@@ -52,6 +59,8 @@ class MultiTaskData(L.LightningDataModule):
         self.batch_size = batch_size
         self.seed = seed
         self.task_sampler = task_sampler or StratifiedTaskSampler()
+        self.demonstrations = demonstrations
+        self.done_batches: frozenset[int] = frozenset()  # of those that `predict` samples from
         self.benchmarks = benchmarks or {}
         self.train: list[Example] = []
         self.held_out: dict[str, list[Example]] = {}
@@ -59,13 +68,17 @@ class MultiTaskData(L.LightningDataModule):
     @property
     def trained_tasks(self) -> list[str]:
         """Tasks that some stage trains on, in the order in which they first appear."""
-        return list(dict.fromkeys(t for stage in self.stages for t, weight in stage.tasks.items() if weight > 0))
+        return list(dict.fromkeys(t for stage in self.stages for t, weight in stage.mixture.items() if weight > 0))
 
     def setup(self, stage: str) -> None:
         """Load every split that will be needed, so that a bad row ends the run before it starts."""
         if not self.held_out:
             self.held_out = {name: task.examples("test", self.seed) for name, task in self.tasks.items()}
-        if stage == "fit" and not self.train:
+        if self.train:
+            return
+        if stage == "fit" and self.demonstrations is not None:
+            self.train = load_demonstrations(Path(self.demonstrations), self.trained_tasks)
+        elif stage in {"fit", "predict"}:
             self.train = [
                 example for name in self.trained_tasks for example in self.tasks[name].examples("train", self.seed)
             ]
@@ -104,6 +117,11 @@ class MultiTaskData(L.LightningDataModule):
             tasks: The task of each.
         """
         return [self.train[index] for index in self.sampler.more(step, already, tasks)]
+
+    def predict_dataloader(self) -> DataLoader[PromptBatch]:
+        """The training prompts in numbered batches, without those that are done."""
+        batches = prompt_batches(self.train, self.batch_size, self.done_batches)
+        return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
 
     def _steps_done(self) -> int:
         assert self.trainer is not None

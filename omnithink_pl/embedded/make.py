@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import random
-import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
@@ -15,9 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
+from rich.progress import track
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.utils.data import DataLoader, IterableDataset
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from omnithink_pl.embedded import code, math, qa, story
@@ -30,7 +27,8 @@ from omnithink_pl.embedded.demonstrations import (
 )
 from omnithink_pl.embedded.partition import Problem, split_of
 from omnithink_pl.embedded.tokenizer import VOCABULARY, train_tokenizer
-from omnithink_pl.modules.sft import Pair, SupervisedFineTuning
+from omnithink_pl.modules.sft import Pair, completion_loss
+from omnithink_pl.policy import load_policy, without_dropout
 from omnithink_pl.prompts import render
 from omnithink_pl.tasks.base import SYSTEM_PROMPT
 
@@ -75,7 +73,7 @@ def demonstrations(seed: int, taught: int = 0) -> Iterator[Demonstration]:
         yield LESSONS[number % len(LESSONS)](rng, number >= taught)
 
 
-class Batches(IterableDataset[list[Pair]]):
+def batches(tokenizer: PreTrainedTokenizerBase, seed: int, steps: int) -> Iterator[list[Pair]]:
     """Batches of (prompt, completion) token ids.
 
     Args:
@@ -83,21 +81,15 @@ class Batches(IterableDataset[list[Pair]]):
         seed: Of the demonstrations.
         steps: How many batches.
     """
+    stream = demonstrations(seed, taught=round(TAUGHT * steps) * BATCH)
+    for _ in range(steps):
+        yield [_pair(tokenizer, next(stream)) for _ in range(BATCH)]
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, seed: int, steps: int) -> None:
-        self.tokenizer = tokenizer
-        self.seed = seed
-        self.steps = steps
 
-    def __iter__(self) -> Iterator[list[Pair]]:
-        stream = demonstrations(self.seed, taught=round(TAUGHT * self.steps) * BATCH)
-        for _ in range(self.steps):
-            yield [self._pair(next(stream)) for _ in range(BATCH)]
-
-    def _pair(self, shown: Demonstration) -> Pair:
-        messages = [{"role": "system", "content": render(SYSTEM_PROMPT)}, {"role": "user", "content": shown.prompt}]
-        prompt = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-        return prompt, [*self.tokenizer.encode(shown.completion), self.tokenizer.eos_token_id]
+def _pair(tokenizer: PreTrainedTokenizerBase, shown: Demonstration) -> Pair:
+    messages = [{"role": "system", "content": render(SYSTEM_PROMPT)}, {"role": "user", "content": shown.prompt}]
+    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    return prompt, [*tokenizer.encode(shown.completion), tokenizer.eos_token_id]
 
 
 def start(directory: Path, seed: int) -> PreTrainedTokenizerBase:
@@ -135,21 +127,16 @@ def make(directory: Path, seed: int, steps: int = STEPS) -> None:
     seed_everything(seed, verbose=False)
     with TemporaryDirectory() as scratch:  # so that an interruption leaves the present policy alone
         tokenizer = start(Path(scratch), seed)
-        module = SupervisedFineTuning(
-            scratch,
-            optimizer=partial(torch.optim.AdamW, lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01),
-            scheduler=partial(OneCycleLR, max_lr=LEARNING_RATE, total_steps=steps, pct_start=0.05),
-        )
-    trainer = Trainer(
-        accelerator="cpu",
-        max_steps=steps,
-        gradient_clip_val=1.0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, DataLoader(Batches(tokenizer, seed + 1, steps), batch_size=None))
-    module.model.to(torch.bfloat16).save_pretrained(directory)
+        model = without_dropout(load_policy(scratch).model).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=steps, pct_start=0.05)
+    for pairs in track(batches(tokenizer, seed + 1, steps), "fine-tuning", total=steps):
+        optimizer.zero_grad()
+        torch.autograd.backward(completion_loss(model, pairs))
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+    model.to(torch.bfloat16).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
 
 
@@ -165,8 +152,6 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of weights and demonstrations")
     parser.add_argument("--steps", type=int, default=STEPS, help="batches of SFT")
     arguments = parser.parse_args()
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
     make(arguments.output, arguments.seed, arguments.steps)
 
 

@@ -36,8 +36,8 @@ def _inside(path: Path) -> Path:
     finished = [policy for policy in path.glob("*/policy") if _is_model(policy)]
     if not finished:
         raise BadInput(
-            f"{path} has neither {FULL} nor {ADAPTER}, nor a finished run with a policy in it; train one first, or name "
-            f"another directory"
+            f"{path} has neither {FULL} nor {ADAPTER}, nor a finished run with a policy in it; train one first, or "
+            f"name another directory"
         )
     return max(finished, key=lambda policy: policy.stat().st_mtime)
 

@@ -94,7 +94,7 @@ def merge_models(
 
 
 def _merge_in_pieces(base: Tensor, tuned: Sequence[Tensor], thresholds: Sequence[float], scale: float) -> list[Merged]:
-    columns = (one.flatten().split(_PIECE) for one in (base, *tuned))
+    columns = (torch.split(one.flatten(), _PIECE) for one in (base, *tuned))
     return [merge_tensor(first, rest, thresholds, scale) for first, *rest in zip(*columns, strict=True)]
 
 
@@ -128,8 +128,8 @@ def _threshold(
 ) -> float:
     def pieces() -> Iterator[Tensor]:
         for name in names:
-            pairs = zip(base[name].flatten().split(_PIECE), model[name].flatten().split(_PIECE), strict=True)
-            yield from (task_vector(before, after) for before, after in pairs)
+            columns = (torch.split(weights[name].flatten(), _PIECE) for weights in (base, model))
+            yield from (task_vector(before, after) for before, after in zip(*columns, strict=True))
             progress(f"trimming {model.directory}", 2 * len(names))
 
     try:

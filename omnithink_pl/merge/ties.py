@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ class Merged:
     """A merged tensor and what the models agreed on.
 
     Args:
-        tensor: theta_base + scale * tau, of the base's shape and dtype.
+        tensor: theta_base + scale * tau, of the base's shape, in the widest dtype of base and models.
         kept: Elements of each task vector that survived the trimming.
         contested: Elements for which the surviving values had both signs.
         changed: Elements for which any value survived.
@@ -34,7 +35,8 @@ def merge_tensor(base: Tensor, tuned: Sequence[Tensor], thresholds: Sequence[flo
 
     With task vectors tau_k = theta_k - theta_base: values below a model's threshold are set to 0 (trim); the sign of an
     element is that of the sum over models (elect); tau is the mean over those models whose value is not 0 and has
-    that sign (disjoint mean). Where values of both signs cancel exactly the element stays the base's. Computed in float32.
+    that sign (disjoint mean). Where values of both signs cancel exactly the element stays the base's. Computed in
+    float32.
 
     Args:
         base: The tensor before fine-tuning.
@@ -50,8 +52,9 @@ def merge_tensor(base: Tensor, tuned: Sequence[Tensor], thresholds: Sequence[flo
     agreeing = (vectors.sign() == elected) & (vectors != 0)
     mean = (vectors * agreeing).sum(0) / agreeing.sum(0).clamp(min=1)
     positive, negative = (vectors > 0).any(0), (vectors < 0).any(0)
+    widest = reduce(torch.promote_types, (one.dtype for one in tuned), base.dtype)
     return Merged(
-        tensor=(start + scale * mean).to(base.dtype),
+        tensor=(start + scale * mean).to(widest),
         kept=tuple((vectors != 0).flatten(1).sum(1).tolist()),
         contested=int((positive & negative).sum()),
         changed=int((positive | negative).sum()),

@@ -78,9 +78,11 @@ class Merge:
         scratch = self.output.with_name(self.output.name + ".part")  # so that a merge is either whole or not there
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
-        report = (
-            self._merge_adapters(base, models, scratch) if adapters == {True} else self._merge(base, models, scratch)
-        )
+        report = None
+        if adapters == {True}:
+            self._merge_adapters(base, models, scratch)
+        else:
+            report = self._merge(base, models, scratch)
         self._describe(base, models, scratch, report)
         shutil.rmtree(self.output, ignore_errors=True)
         scratch.rename(self.output)

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import MutableMapping
+from typing import Any, final
 
-import lightning as L
-import torch
 from lightning.pytorch.cli import OptimizerCallable
 
-from omnithink_pl.adapter import LoRA, build_policy, check_adapter, without_frozen
+from omnithink_pl.adapter import LoRA
 from omnithink_pl.advantage import GroupAdvantage
 from omnithink_pl.correction import ImportanceCorrection
-from omnithink_pl.errors import BadInput
 from omnithink_pl.kl_control import KLController, KLTargets
+from omnithink_pl.modules.base import PolicyModule, TrainingDiverged
 from omnithink_pl.modules.checks import check_settings
 from omnithink_pl.modules.collect import Collector
 from omnithink_pl.modules.failures import FailurePolicy
 from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
-from omnithink_pl.modules.peers import Peers
 from omnithink_pl.modules.processes import check_processes, clip_gradients, gather_rows, own_gradients, sum_gradients
 from omnithink_pl.modules.reference import Anchor, reference_policy
 from omnithink_pl.modules.rollouts import RolloutPolicy
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.update import TokenStats, UpdatePlan
 from omnithink_pl.objective import Objective
-from omnithink_pl.policy import ready_to_train
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.sharding import shard
 from omnithink_pl.tasks.base import Task
@@ -36,11 +32,8 @@ from omnithink_pl.types import Example
 log = logging.getLogger(__name__)
 
 
-class TrainingDiverged(RuntimeError):
-    """The loss or its gradient is no longer a number."""
-
-
-class MultiTaskGRPO(L.LightningModule):
+@final
+class MultiTaskGRPO(PolicyModule):
     """One policy trained on several tasks: generate, score, advantages, objective, step, log.
 
     Args:
@@ -71,11 +64,6 @@ class MultiTaskGRPO(L.LightningModule):
         seed: Of the sampling; comes from ``seed_everything``.
     """
 
-    steps_done: int = 0
-    updating: bool = False
-    last_rollouts: list[ScoredGroup]
-    last_metrics: dict[str, float]
-
     def __init__(
         self,
         engine: RolloutEngine,
@@ -103,41 +91,29 @@ class MultiTaskGRPO(L.LightningModule):
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        sampling = Sampling(group_size, temperature, top_p, max_tokens)
+        super().__init__(engine, tasks, optimizer, policy, adapter, sampling, failures, seed)
         check_settings(group_size, temperature, updates_per_batch, beta, tasks)
-        self.automatic_optimization = False
-        self.engine = engine
-        self.tasks = tasks
-        self.optimizer = optimizer
         self.kl = KLController(beta, kl)
-        self.policy_name = policy
         self.objective = objective
         self.correction = correction
-        self.adapter = adapter
-        self.strict_loading = adapter is None  # a checkpoint of adapters has no frozen weights
         self.anchor, self.offload_reference = reference, offload_reference
-        self.sampling = Sampling(group_size, temperature, top_p, max_tokens)
         self.updates_per_batch, self.max_grad_norm = updates_per_batch, max_grad_norm
         self.micro_batch_tokens, self.share_prompt = micro_batch_tokens, share_prompt
         self.gradient_checkpointing = gradient_checkpointing
-        self.peers, self.seed = Peers(), seed
-        self.collector = Collector(engine, tasks, self.sampling, advantage, failures, seed, self.peers, rollouts)
-        self.last_rollouts, self.last_metrics = [], {}
+        self.collector = Collector(
+            engine, tasks, sampling, advantage, self.monitor, seed, self.peers, self.watch, rollouts
+        )
 
     def configure_model(self) -> None:
         """Load the policy, and the reference from the same weights, before any checkpoint is restored."""
         if hasattr(self, "model"):
             return
-        self.policy = build_policy(self.policy_name, self.adapter, self.seed)
-        self.model = ready_to_train(self.policy.model, self.gradient_checkpointing)
+        self.load(self.gradient_checkpointing)
         mesh = self.device_mesh
         self.reference = reference_policy(self.model, self.anchor, self.kl.beta, self.offload_reference, mesh)
         if mesh is not None:
             shard(self.model, mesh)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The optimiser of what is trained."""
-        return self.optimizer(parameter for parameter in self.model.parameters() if parameter.requires_grad)
 
     def on_fit_start(self) -> None:
         """Check every prompt against the context, and hand the policy to the engine."""
@@ -148,25 +124,8 @@ class MultiTaskGRPO(L.LightningModule):
             self.reference.to(self.device)
         check_processes(self.trainer.world_size)
         self.peers.open(self)
-        self.engine.attach(self.policy)
+        self.attach()
         self.collector.attach(self.policy, self.trainer.datamodule)  # type: ignore[attr-defined]
-        for task in self.tasks.values():
-            task.rubric.attach(self.policy, self.engine)
-
-    def check_prompts(self, examples: list[Example]) -> None:
-        """Refuse a prompt that leaves no room for a completion.
-
-        Raises:
-            BadInput: Names the task, the row and the cure.
-        """
-        for example in examples:
-            length = len(self.policy.encode(example.messages))
-            if length + self.sampling.max_tokens > self.policy.context:
-                raise BadInput(
-                    f"data.tasks.{example.task}, row {example.uid}: its prompt of {length} tokens and "
-                    f"model.max_tokens={self.sampling.max_tokens} exceed the policy's context of "
-                    f"{self.policy.context}; drop the row, lower model.max_tokens or take another policy"
-                )
 
     def begin_stage(self) -> None:
         """Called before the first step of a stage."""
@@ -175,14 +134,14 @@ class MultiTaskGRPO(L.LightningModule):
 
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
         """Generate and score one batch of rollouts, update on it, and report."""
-        self.collector.watch.begin()
+        self.watch.begin()
         rollouts = self.collector.collect(batch, self.steps_done)
         loss, norm, stats = self.update(rollouts)
         self.report(rollouts, loss, norm, stats)
 
     def update(self, rollouts: list[ScoredGroup]) -> tuple[float, float, list[TokenStats]]:
         """Take ``updates_per_batch`` optimiser steps; the last one's loss, gradient norm and statistics."""
-        with self.collector.watch.timed("update"):
+        with self.watch.timed("update"):
             optimizer = self.optimizers()
             plan = UpdatePlan(
                 rollouts,
@@ -219,8 +178,8 @@ class MultiTaskGRPO(L.LightningModule):
         self.collector.learned(rollouts)
         self.kl.observe(metrics)
         metrics |= self.collector.metrics() | self.kl.metrics() | {"train/loss": loss, "train/grad_norm": norm}
-        metrics |= {f"train/seconds/{phase}": seconds for phase, seconds in self.collector.watch.seconds.items()}
-        metrics["train/tokens_per_second"] = tokens / sum(self.collector.watch.seconds.values())
+        metrics |= {f"train/seconds/{phase}": seconds for phase, seconds in self.watch.seconds.items()}
+        metrics["train/tokens_per_second"] = tokens / sum(self.watch.seconds.values())
         self.last_rollouts, self.last_metrics = rollouts, metrics
         if stats and (
             warning := self.correction.warning(metrics["train/logprob_diff_mean"], metrics["train/logprob_diff_max"])
@@ -234,21 +193,17 @@ class MultiTaskGRPO(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the step, the reference policy where it is not the base model, and what has been learned on the way."""
-        checkpoint["steps_done"] = self.steps_done
+        self.save_progress(checkpoint)
         checkpoint["reference"] = {} if self.reference is None else self.reference.state_dict()
-        if self.adapter is not None:
-            checkpoint["state_dict"] = without_frozen(checkpoint["state_dict"], self)
-        checkpoint["failures"] = self.collector.monitor.state_dict()
+        checkpoint["failures"] = self.monitor.state_dict()
         checkpoint["kl"] = self.kl.state_dict()
         checkpoint["rollouts"] = self.collector.state_dict(self.steps_done)
 
-    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+    def on_load_checkpoint(self, checkpoint: MutableMapping[str, Any]) -> None:
         """Restore the same."""
-        self.steps_done = checkpoint["steps_done"]
-        if self.adapter is not None:
-            check_adapter(checkpoint, self)
+        self.load_progress(checkpoint)
         if self.reference is not None:
             self.reference.load_state_dict(checkpoint["reference"])
-        self.collector.monitor.load_state_dict(checkpoint["failures"])
+        self.monitor.load_state_dict(checkpoint["failures"])
         self.kl.load_state_dict(checkpoint["kl"])
         self.collector.load_state_dict(checkpoint["rollouts"])

@@ -1,20 +1,34 @@
-"""Supervised fine-tuning on (prompt, completion) pairs."""
+"""Supervised fine-tuning on completions that are worth imitating."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, final
+import math
+from collections.abc import MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any, final
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.cli import OptimizerCallable
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
-from omnithink_pl.policy import load_policy
+from omnithink_pl.adapter import LoRA
+from omnithink_pl.errors import BadInput
+from omnithink_pl.modules.base import PolicyModule, TrainingDiverged
+from omnithink_pl.modules.failures import FailurePolicy
+from omnithink_pl.modules.microbatch import split
+from omnithink_pl.modules.processes import (
+    check_processes,
+    clip_gradients,
+    own_gradients,
+    sum_gradients,
+    sum_over_processes,
+)
+from omnithink_pl.rollout.base import RolloutEngine, Sampling
+from omnithink_pl.sharding import shard
+from omnithink_pl.tasks.base import Task
+from omnithink_pl.types import Example
 
 if TYPE_CHECKING:
-    from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
     from torch import Tensor
     from transformers import PreTrainedModel
 
@@ -24,52 +38,138 @@ IGNORED = -100
 
 
 @final
-class SupervisedFineTuning(LightningModule):
+class SupervisedFineTuning(PolicyModule):
     """Maximise the likelihood of completions given their prompts.
 
     The loss of a batch of pairs (x, y) is the mean over all completion tokens,
 
         L = - sum_i sum_t log pi(y_{i,t} | x_i, y_{i,<t}) / sum_i |y_i|;
 
-    prompt tokens carry no loss.
+    prompt tokens carry no loss. What is imitated is the ``reference`` of an example, a text; ``data.demonstrations``
+    gives such examples.
 
     Args:
-        policy: ``embedded``, a local directory, or a hub id.
-        optimizer: Makes the optimizer from the parameters.
-        scheduler: Makes a learning-rate schedule, stepped once a batch, from the optimizer.
-
-    Example:
-        >>> module = SupervisedFineTuning("embedded")
-        >>> trainer.fit(module, loader)  # of lists of (prompt_ids, completion_ids)
+        engine: Samples the completions of evaluations.
+        tasks: The tasks by name; comes from ``data.tasks``.
+        optimizer: Builds the optimiser from the policy's parameters.
+        policy: ``embedded``, a directory, or a hub id, in Hugging Face format.
+        adapter: Train low-rank adapters beside the frozen policy; all of its weights if not given.
+        max_tokens: Longest completion when the policy is evaluated on benchmarks.
+        micro_batch_tokens: Tokens of prompts and completions that one forward pass may hold.
+        max_grad_norm: The gradient is scaled down to this norm.
+        failures: What happens when rewards cannot be computed in evaluations.
+        seed: Of the sampling in evaluations; comes from ``seed_everything``.
     """
 
     def __init__(
         self,
+        engine: RolloutEngine,
+        tasks: dict[str, Task],
+        optimizer: OptimizerCallable,
         policy: str = "embedded",
-        optimizer: OptimizerCallable = torch.optim.AdamW,
-        scheduler: LRSchedulerCallable | None = None,
+        adapter: LoRA | None = None,
+        max_tokens: int = 56,
+        micro_batch_tokens: int = 8192,
+        max_grad_norm: float = 1.0,
+        failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
+        seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.policy = load_policy(policy)
-        self.model = self.policy.model.train()
-        self.optimizer = optimizer
-        self.scheduler = scheduler
+        sampling = Sampling(max_tokens=max_tokens)
+        super().__init__(engine, tasks, optimizer, policy, adapter, sampling, failures, seed)
+        self.micro_batch_tokens = micro_batch_tokens
+        self.max_grad_norm = max_grad_norm
 
-    def training_step(self, batch: Sequence[Pair], batch_idx: int) -> Tensor:
-        """The loss of a batch of (prompt token ids, completion token ids)."""
-        loss = completion_loss(self.model, batch)
-        self.log("train/sft/loss", loss.detach(), batch_size=len(batch))
-        return loss
+    def configure_model(self) -> None:
+        """Load the policy, before any checkpoint is restored."""
+        if hasattr(self, "model"):
+            return
+        self.load()
+        if self.device_mesh is not None:
+            shard(self.model, self.device_mesh)
 
-    def configure_optimizers(self) -> torch.optim.Optimizer | OptimizerLRSchedulerConfig:
-        """The optimizer, and its schedule if there is one."""
-        optimizer = self.optimizer(self.model.parameters())
-        if self.scheduler is None:
-            return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": "step"},
+    def on_fit_start(self) -> None:
+        """Check every demonstration against the context, and hand the policy to the engine for evaluations."""
+        for example in self.trainer.datamodule.train:  # type: ignore[attr-defined]
+            self.check(example)
+        check_processes(self.trainer.world_size)
+        self.peers.open(self)
+        self.attach()
+
+    def check(self, example: Example) -> None:
+        """Refuse an example that cannot be imitated.
+
+        Raises:
+            BadInput: Names the task, the row and the cure.
+        """
+        if not isinstance(example.reference, str):
+            raise BadInput(
+                f"data.tasks.{example.task}, row {example.uid}: its reference is no text to imitate; set "
+                f"data.demonstrations to a data set that `predict` wrote"
+            )
+        length = sum(map(len, self.tokens(example)))
+        if length > self.policy.context:
+            raise BadInput(
+                f"data.demonstrations, {example.task} row {example.uid}: prompt and completion have {length} tokens, "
+                f"more than the policy's context of {self.policy.context}; drop the row or take another policy"
+            )
+
+    def tokens(self, example: Example) -> Pair:
+        """Token ids of the prompt, and of the completion with its EOS."""
+        completion = self.policy.tokenizer.encode(str(example.reference), add_special_tokens=False)
+        return self.policy.encode(example.messages), [*completion, self.policy.eos_id]
+
+    def training_step(self, batch: list[Example], batch_idx: int) -> None:
+        """One update on a batch of demonstrations."""
+        self.watch.begin()
+        with self.watch.timed("update"):
+            loss, tokens, norm = self.update([self.tokens(example) for example in batch])
+        self.report(loss, tokens, norm)
+
+    def update(self, pairs: Sequence[Pair]) -> tuple[float, int, float]:
+        """Take one optimiser step; the loss, the completion tokens of all processes, and the gradient's norm."""
+        optimizer = self.optimizers()
+        optimizer.zero_grad()  # type: ignore[union-attr]
+        (total,) = sum_over_processes([sum(len(completion) for _, completion in pairs)], self.device)
+        loss = 0.0
+        with self.peers.watching(), own_gradients(self.trainer.model):
+            for part in split([(len(x), [len(y)]) for x, y in pairs], self.micro_batch_tokens, share_prompt=False):
+                own = [pairs[piece.group] for piece in part]
+                share = completion_loss(self.model, own) * (sum(len(y) for _, y in own) / total)
+                self.manual_backward(share)
+                loss += float(share.detach())
+        sum_gradients(self.model.parameters())
+        norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
+        if not math.isfinite(norm) or not math.isfinite(loss):
+            raise TrainingDiverged(
+                f"step {self.steps_done}: loss {loss}, gradient norm {norm}; lower the learning rate "
+                f"(model.optimizer.init_args.lr) and continue from the last checkpoint"
+            )
+        self.updating = True
+        optimizer.step()  # type: ignore[union-attr]
+        self.steps_done += 1
+        self.updating = False
+        (whole,) = sum_over_processes([loss], self.device)
+        return whole, total, norm
+
+    def report(self, loss: float, tokens: int, norm: float) -> None:
+        """Log the step, at the number of steps done."""
+        seconds = self.watch.seconds["update"]
+        self.last_metrics = {
+            "train/loss": loss,
+            "train/grad_norm": norm,
+            "train/seconds/update": seconds,
+            "train/tokens_per_second": tokens / seconds,
         }
+        for logger in self.loggers:
+            logger.log_metrics(self.last_metrics, step=self.steps_done)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Save the step."""
+        self.save_progress(checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: MutableMapping[str, Any]) -> None:
+        """Restore it."""
+        self.load_progress(checkpoint)
 
 
 def completion_loss(model: PreTrainedModel, pairs: Sequence[Pair]) -> Tensor:

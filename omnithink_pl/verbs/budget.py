@@ -9,7 +9,8 @@ from rich.console import Console
 
 from omnithink_pl.budget import Machine, Settings, Sizes, memory, seconds
 from omnithink_pl.data import MultiTaskData
-from omnithink_pl.modules import MultiTaskGRPO
+from omnithink_pl.errors import BadInput
+from omnithink_pl.modules import MultiTaskGRPO, PolicyModule
 from omnithink_pl.modules.projection import LOGITS
 from omnithink_pl.policy import policy_path
 from omnithink_pl.report.budget_table import memory_table, speed_table
@@ -17,7 +18,7 @@ from omnithink_pl.report.budget_table import memory_table, speed_table
 
 def budget(
     trainer: L.Trainer,
-    model: MultiTaskGRPO,
+    model: PolicyModule,
     datamodule: MultiTaskData,
     gpus: int | None = None,
     sharded: bool | None = None,
@@ -39,6 +40,8 @@ def budget(
     """
     from transformers import AutoConfig
 
+    if not isinstance(model, MultiTaskGRPO):
+        raise BadInput(f"model.class_path: budget plans MultiTaskGRPO, not {type(model).__name__}")
     sizes = Sizes.of(AutoConfig.from_pretrained(policy_path(model.policy_name)), model.adapter)
     longest = model.sampling.max_tokens
     settings = Settings(

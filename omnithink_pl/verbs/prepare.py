@@ -11,13 +11,13 @@ from rich.progress import track
 
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.data.preparation import Prepared, prepare_task
-from omnithink_pl.modules import MultiTaskGRPO
+from omnithink_pl.modules import PolicyModule
 from omnithink_pl.policy import load_tokenizer
 from omnithink_pl.report.data_table import data_table, filter_columns, filter_table
 from omnithink_pl.tracking import TrackingLogger
 
 
-def prepare(trainer: L.Trainer, model: MultiTaskGRPO, datamodule: MultiTaskData) -> None:
+def prepare(trainer: L.Trainer, model: PolicyModule, datamodule: MultiTaskData) -> None:
     """Download, curate and cache the data of every task, so that `fit` starts at once and without a network.
 
     What is done already is not done again; of a hub's branch it is asked whether it has moved. Loads no policy,

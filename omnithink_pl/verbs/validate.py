@@ -24,14 +24,14 @@ from omnithink_pl.evaluation.validation import (
     run_benchmarks,
     write_results,
 )
-from omnithink_pl.modules import MultiTaskGRPO
+from omnithink_pl.modules import PolicyModule
 from omnithink_pl.report.benchmark_table import benchmark_progress, benchmark_table, problems
 from omnithink_pl.tracking import TrackingLogger
 
 
 def validate(
     trainer: L.Trainer,
-    model: MultiTaskGRPO,
+    model: PolicyModule,
     datamodule: MultiTaskData,
     ckpt_path: str | None = None,
     benchmarks: str | None = None,
@@ -79,7 +79,7 @@ def validate(
         raise BadInput(f"no score for {', '.join(missing)}; see above, mend the cause and run the same again")
 
 
-def _completer(trainer: L.Trainer, model: MultiTaskGRPO, ckpt_path: str | None) -> Completer:
+def _completer(trainer: L.Trainer, model: PolicyModule, ckpt_path: str | None) -> Completer:
     model.configure_model()
     if ckpt_path is not None:
         load_weights(model, Path(ckpt_path))
@@ -109,7 +109,7 @@ def _tell(
             logger.finalize("success")
 
 
-def load_weights(model: MultiTaskGRPO, checkpoint: Path) -> None:
+def load_weights(model: PolicyModule, checkpoint: Path) -> None:
     """Give a module the weights of a checkpoint.
 
     Raises:

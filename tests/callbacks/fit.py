@@ -39,7 +39,7 @@ class CountingModule(MultiTaskGRPO):
         self.last_rollouts, self.last_metrics = [], {}
         self.fail_at, self.error = fail_at, error
         self.peers = Peers()
-        self.collector = SimpleNamespace(watch=Stopwatch(), monitor=FailureMonitor(FailurePolicy()))
+        self.watch, self.monitor = Stopwatch(), FailureMonitor(FailurePolicy())
 
     def configure_model(self) -> None:
         pass
@@ -80,7 +80,7 @@ class CountedData(MultiTaskData):
         self.batch_size, self.seed, self.task_sampler = 1, 0, StratifiedTaskSampler()
         self.benchmarks = {}
         self.tasks = dict.fromkeys(["code", "math"], SimpleNamespace(close=lambda: None))
-        self.held_out = {"code": [], "math": []}
+        self.held_out, self.benchmarks = {"code": [], "math": []}, {}
         self.train = [
             Example(task, "row-1", "What?", "That.", ({"role": "user", "content": "What?"},)) for task in self.tasks
         ]

@@ -123,3 +123,22 @@ def test_ranks_share_each_batch_without_overlap() -> None:
 def test_a_batch_that_ranks_cannot_share_is_refused() -> None:
     with pytest.raises(ValueError, match="batch_size 4 must be a multiple of the 3 processes"):
         sampler(world_size=3)
+
+
+def test_a_stage_that_is_cut_short_while_it_is_sampled_gives_way_to_the_next() -> None:
+    def sampled(stages: list[Stage]) -> CurriculumBatchSampler:
+        return CurriculumBatchSampler(stages, EXAMPLES, 4, StratifiedTaskSampler(), 0)
+
+    stages = [Stage({"code": 1}, 9), Stage({"math": 1}, 2)]
+    batches = iter(sampled(stages))
+    seen = [next(batches) for _ in range(3)]
+    stages[0] = Stage({"code": 1}, 3)
+    seen += batches
+    assert [EXAMPLES[batch[0]].task for batch in seen] == ["code"] * 3 + ["math"] * 2
+    assert seen == list(sampled(stages))
+
+
+def test_what_a_stage_replays_is_sampled_too() -> None:
+    stages = [Stage({"code": 1}, 4, replay={"math": 1})]
+    drawn = [row for batch in CurriculumBatchSampler(stages, EXAMPLES, 4, StratifiedTaskSampler(), 0) for row in batch]
+    assert sum(row in MATH for row in drawn) == 8

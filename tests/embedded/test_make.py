@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from omnithink_pl.embedded.make import BATCH, Batches, demonstrations, make
+from omnithink_pl.embedded.make import BATCH, batches, demonstrations, make
 from omnithink_pl.policy import Policy, load_policy
 
 
@@ -31,7 +31,7 @@ def test_the_packaged_tokenizer_is_the_one_that_is_made_now(made: dict[str, Poli
 
 def test_the_stream_is_a_pure_function_of_its_seed_and_batches_carry_it_whole() -> None:
     policy = load_policy("embedded")
-    (batch,) = Batches(policy.tokenizer, seed=5, steps=1)
+    (batch,) = batches(policy.tokenizer, seed=5, steps=1)
     stream = demonstrations(seed=5, taught=BATCH)
     for prompt, completion in batch:
         shown = next(stream)

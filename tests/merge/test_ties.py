@@ -69,9 +69,11 @@ def test_what_all_models_share_is_kept_whole_and_what_cancels_is_left_alone() ->
     assert (merged.kept, merged.contested, merged.changed) == ((3, 3), 2, 3)
 
 
-def test_the_result_has_the_type_of_the_base() -> None:
+def test_the_result_is_as_precise_as_the_most_precise_of_the_models() -> None:
     base, tuned = random_models(2, 10)
-    assert merge_tensor(base.bfloat16(), tuned, [0.0, 0.0]).tensor.dtype is torch.bfloat16
+    half = [one.bfloat16() for one in tuned]
+    for first, rest, wanted in [(base.bfloat16(), tuned, torch.float32), (base.bfloat16(), half, torch.bfloat16)]:
+        assert merge_tensor(first, rest, [0.0, 0.0]).tensor.dtype is wanted
 
 
 @pytest.mark.parametrize("density", [1e-6, 0.1, 0.5, 0.999, 1.0])

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from omnithink_pl.errors import BadInput
 from omnithink_pl.modules.sft import Pair, SupervisedFineTuning, completion_loss
+from omnithink_pl.rollout import TransformersEngine
+from omnithink_pl.types import Example, Options
 
 PAIRS: list[Pair] = [([3, 5, 7], [11, 2, 9]), ([4], [6, 6, 6, 6, 1]), ([8, 9, 10, 11, 12], [1])]
 
@@ -76,19 +80,72 @@ def test_a_row_that_cannot_be_trained_on_is_refused(model: Qwen2ForCausalLM) -> 
         completion_loss(model, [([1], [])])
 
 
-def test_a_trainer_lowers_the_loss_on_the_packaged_policy(tmp_path: Path) -> None:
-    module = SupervisedFineTuning("embedded", optimizer=partial(torch.optim.AdamW, lr=1e-3))
-    ids = module.policy.tokenizer.encode("xyz qrs tuv")
-    pairs: list[Pair] = [(ids, [*ids, module.policy.eos_id])]
-    before = completion_loss(module.model, pairs).item()
+class Demonstrations(L.LightningDataModule):
+    """The same few demonstrations in every batch; nothing held out."""
+
+    def __init__(self, examples: list[Example], steps: int) -> None:
+        super().__init__()
+        self.train, self.held_out, self.steps = examples, {}, steps
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader([self.train] * self.steps, batch_size=None)
+
+    def transfer_batch_to_device(self, batch: list[Example], device: object, dataloader_idx: int) -> list[Example]:
+        return batch
+
+
+def shown(text: str, task: str = "math") -> Example:
+    return Example(task, f"row {text}", "", text, ({"role": "user", "content": f"Say {text}."},))
+
+
+def trained(examples: list[Example], steps: int, budget: int = 8192) -> tuple[SupervisedFineTuning, list[float]]:
+    """A module after some steps at a learning rate of 1e-3, and its losses."""
+    module = SupervisedFineTuning(
+        TransformersEngine(), {}, partial(torch.optim.AdamW, lr=1e-3), micro_batch_tokens=budget
+    )
+    losses: list[float] = []
+    module.report = lambda loss, tokens, norm: losses.append(loss)  # type: ignore[method-assign]
     trainer = Trainer(
         accelerator="cpu",
-        max_steps=8,
+        max_epochs=1,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        default_root_dir=tmp_path,
     )
-    trainer.fit(module, DataLoader([pairs] * 8, batch_size=None))
-    assert completion_loss(module.model, pairs).item() < before - 0.5
+    trainer.fit(module, datamodule=Demonstrations(examples, steps))
+    assert module.steps_done == steps
+    return module, losses
+
+
+def test_training_makes_the_demonstrated_text_likely() -> None:
+    module, losses = trained([shown("xyz qrs tuv")], steps=8)
+    assert losses[-1] < losses[0] - 0.5
+    prompt, completion = module.tokens(shown("xyz qrs tuv"))
+    assert module.policy.decode(completion) == "xyz qrs tuv"
+    assert completion[-1] == module.policy.eos_id
+    assert prompt == module.policy.encode(shown("xyz qrs tuv").messages)
+
+
+def test_micro_batches_change_neither_loss_nor_weights() -> None:
+    examples = [shown("one"), shown("two three four"), shown("five six seven eight nine")]
+    whole, losses = trained(examples, steps=2)
+    parts, same = trained(examples, steps=2, budget=1)
+    assert same == pytest.approx(losses, abs=1e-5)
+    for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("example", "message"),
+    [
+        (shown("word " * 200), r"data\.demonstrations, math row row word .* more than the policy's context of 192"),
+        (
+            replace(shown("x"), reference=Options(("a",), ("a",))),
+            r"math, row row x: its reference is no text to imitate",
+        ),
+    ],
+)
+def test_what_cannot_be_imitated_is_refused_before_the_first_step(example: Example, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        trained([example], steps=1)

@@ -1,0 +1,131 @@
+"""Keeps what ``predict`` samples that is worth imitating, as a data set."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from callbacks.parts import data_of
+from callbacks.tracking import tracking_logger
+from omnithink_pl.data.demonstrations import DemonstrationStore
+from omnithink_pl.data.prompts import PromptBatch
+from omnithink_pl.data.selection import COUNTED, Counts, Selection
+from omnithink_pl.errors import BadInput
+from omnithink_pl.modules import RejectionSampling
+from omnithink_pl.modules.scored import ScoredGroup
+from omnithink_pl.report.demonstration_table import demonstration_table
+
+
+class Demonstrations(L.Callback):
+    """Writes the data set that ``main.py predict`` makes; ``fit`` takes no notice of it.
+
+    Every batch is stored when it is scored, so that an interrupted command goes on where it was when it is given
+    again: its seed follows from its number, and the result is that of an uninterrupted one.
+
+    Args:
+        output: Folder of the data set: ``dataset`` in it is what ``data.demonstrations`` takes, ``counts.json`` says
+            what became of the completions.
+        selection: Which completions are kept.
+        every_n_batches: Batches between lines where there is no terminal.
+    """
+
+    def __init__(
+        self,
+        output: str = "outputs/sft_data",
+        selection: Selection = Selection(),  # noqa: B008  (frozen)
+        every_n_batches: int = 10,
+    ) -> None:
+        self.store = DemonstrationStore(Path(output))
+        self.selection = selection
+        self.every_n_batches = every_n_batches
+        self.console = Console()
+        self._counts: Counts = {}
+        self._display: Progress | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Open the folder, and leave out the batches that are in it."""
+        if stage != "predict":
+            return
+        if trainer.world_size > 1:
+            raise BadInput(f"trainer.devices: predict samples in one process, not in {trainer.world_size}")
+        assert isinstance(pl_module, RejectionSampling)
+        data_of(trainer).done_batches = frozenset(self.store.begin(self._settings(trainer, pl_module)))
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Open the display."""
+        data = data_of(trainer)
+        total = -(-len(data.train) // data.batch_size)
+        self._display = Progress(
+            TextColumn("sampling"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            TimeRemainingColumn(),
+            console=self.console,
+        )
+        self._display.add_task("", total=total, completed=len(data.done_batches))
+        self._display.start()
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: list[ScoredGroup],
+        batch: PromptBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Store what is kept of a batch."""
+        rows, counts = self.selection(outputs)
+        self.store.add(batch.number, rows, counts)
+        for task, count in counts.items():
+            self._counts.setdefault(task, Counter()).update(count)
+        assert self._display is not None
+        kept = "kept " + ", ".join(f"{task} {count['kept']}" for task, count in self._counts.items())
+        self._display.update(self._display.task_ids[0], advance=1, description=kept)
+        bar = self._display.tasks[0]
+        if not self.console.is_terminal and bar.completed % self.every_n_batches == 0:
+            self.console.print(f"batch {bar.completed:.0f}/{bar.total:.0f}  {kept}", highlight=False)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write the data set, print its counts, and track them."""
+        self._stop()
+        counts = self.store.finish()
+        self.console.print(demonstration_table(counts))
+        self.console.print(f"data set    {self.store.dataset}", highlight=False, soft_wrap=True)
+        logger = tracking_logger(trainer)
+        if logger is not None:
+            logger.set_tags({"kind": "sft_data", "mlflow.runName": "sft_data"})
+            logger.log_metrics(
+                {f"sft_data/{task}/{name}": count[name] for task, count in counts.items() for name in COUNTED}
+            )
+            logger.artifacts.json({task: dict(count) for task, count in counts.items()}, "counts.json")
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Close the display, and say how to go on."""
+        if self._display is not None:
+            self._stop()
+            self.console.print("Stopped; the same command goes on from here.")
+
+    def _settings(self, trainer: L.Trainer, module: RejectionSampling) -> dict[str, Any]:
+        data = data_of(trainer)
+        return {
+            "policy": module.policy_name,
+            "seed": module.seed,
+            "sampling": asdict(module.sampling),
+            "selection": asdict(self.selection),
+            "batch_size": data.batch_size,
+            "tasks": data.trained_tasks,
+            "prompts": len(data.train),
+        }
+
+    def _stop(self) -> None:
+        if self._display is not None:
+            self._display.stop()
+            self._display = None

@@ -1,0 +1,121 @@
+"""What every module that trains or samples from a policy has in common."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+
+from omnithink_pl.adapter import LoRA, build_policy, check_adapter, without_frozen
+from omnithink_pl.errors import BadInput
+from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
+from omnithink_pl.modules.peers import Peers
+from omnithink_pl.modules.stopwatch import Stopwatch
+from omnithink_pl.policy import ready_to_train
+from omnithink_pl.rollout.base import Sampling
+
+if TYPE_CHECKING:
+    from omnithink_pl.modules.scored import ScoredGroup
+    from omnithink_pl.policy import Policy
+    from omnithink_pl.rollout.base import RolloutEngine
+    from omnithink_pl.tasks.base import Task
+    from omnithink_pl.types import Example
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss or its gradient is no longer a number."""
+
+
+class PolicyModule(L.LightningModule, ABC):
+    """A policy, its tasks and its engine; what callbacks, data and verbs ask of a module.
+
+    Args:
+        engine: Samples the completions.
+        tasks: The tasks by name.
+        optimizer: Builds the optimiser from the policy's parameters.
+        policy: ``embedded``, a directory, or a hub id, in Hugging Face format.
+        adapter: Train low-rank adapters beside the frozen policy; all of its weights if not given.
+        sampling: How completions are drawn.
+        failures: What happens when rewards cannot be computed.
+        seed: Of the sampling.
+    """
+
+    policy: Policy
+
+    def __init__(
+        self,
+        engine: RolloutEngine,
+        tasks: dict[str, Task],
+        optimizer: OptimizerCallable,
+        policy: str,
+        adapter: LoRA | None,
+        sampling: Sampling,
+        failures: FailurePolicy,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.engine = engine
+        self.tasks = tasks
+        self.optimizer = optimizer
+        self.policy_name = policy
+        self.adapter = adapter
+        self.strict_loading = adapter is None  # a checkpoint of adapters has no frozen weights
+        self.sampling = sampling
+        self.monitor = FailureMonitor(failures)
+        self.seed = seed
+        self.peers = Peers()
+        self.steps_done = 0
+        self.updating = False  # True while the weights belong to no finished step
+        self.last_rollouts: list[ScoredGroup] = []
+        self.last_metrics: dict[str, float] = {}
+        self.watch = Stopwatch()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimiser of what is trained."""
+        return self.optimizer(parameter for parameter in self.model.parameters() if parameter.requires_grad)
+
+    def begin_stage(self) -> None:
+        """Called before the first step of a stage."""
+
+    def load(self, gradient_checkpointing: bool = False) -> None:
+        """Load the policy, ready to be trained."""
+        self.policy = build_policy(self.policy_name, self.adapter, self.seed)
+        self.model = ready_to_train(self.policy.model, gradient_checkpointing)
+
+    def attach(self) -> None:
+        """Hand the policy to the engine, and both to the rewards that ask for them."""
+        self.engine.attach(self.policy)
+        for task in self.tasks.values():
+            task.rubric.attach(self.policy, self.engine)
+
+    def check_prompts(self, examples: Sequence[Example]) -> None:
+        """Refuse a prompt that leaves no room for a completion.
+
+        Raises:
+            BadInput: Names the task, the row and the cure.
+        """
+        for example in examples:
+            length = len(self.policy.encode(example.messages))
+            if length + self.sampling.max_tokens > self.policy.context:
+                raise BadInput(
+                    f"data.tasks.{example.task}, row {example.uid}: its prompt of {length} tokens and "
+                    f"model.max_tokens={self.sampling.max_tokens} exceed the policy's context of "
+                    f"{self.policy.context}; drop the row, lower model.max_tokens or take another policy"
+                )
+
+    def save_progress(self, checkpoint: dict[str, Any]) -> None:
+        """Add the step to a checkpoint, and take out what is not trained."""
+        checkpoint["steps_done"] = self.steps_done
+        if self.adapter is not None:
+            checkpoint["state_dict"] = without_frozen(checkpoint["state_dict"], self)
+
+    def load_progress(self, checkpoint: MutableMapping[str, Any]) -> None:
+        """Restore the step, and refuse the checkpoint of another adapter."""
+        self.steps_done = checkpoint["steps_done"]
+        if self.adapter is not None:
+            check_adapter(checkpoint, self)

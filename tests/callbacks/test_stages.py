@@ -1,0 +1,180 @@
+"""Stages that end early, are chosen late, or replay others: the plan follows, and so does a resumed run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning as L
+import pytest
+
+from callbacks.checkpoints import Checkpoints
+from callbacks.curriculum import Curriculum
+from callbacks.evaluation import StageEvaluation
+from callbacks.learning_rate import LearningRate
+from callbacks.validation import Validation
+from omnithink_pl.curriculum import Stage
+from omnithink_pl.errors import BadInput
+from omnithink_pl.scheduling import LeastForgettable
+from omnithink_pl.transfer import TaskScore
+from omnithink_pl.types import Example
+from tests.callbacks.fit import CountedData, CountingModule, trainer
+
+TASKS = ("code", "math", "qa")
+STAGES = [Stage({task: 1.0}, steps) for task, steps in zip(TASKS, (6, 5, 4), strict=True)]
+
+
+class Scripted:
+    """Scores by task and number of finished steps; its first held-out prompt is the one it uses."""
+
+    def __init__(self, scores: dict[str, dict[int, float]] | None = None) -> None:
+        self.scores = scores or {}
+        self.away: set[str] = set()
+        self.asked: list[tuple[str, int]] = []
+
+    def choose(self, examples: list[Example]) -> list[Example]:
+        return examples[:1]
+
+    def measure(self, policy: Any, engine: Any, tasks: dict[str, Any], *rest: Any) -> dict[str, Any]:
+        return {task: self.result(task, policy.steps_done()) for task in tasks}
+
+    def conclude(self, measured: dict[str, Any]) -> dict[str, Any]:
+        return measured
+
+    def result(self, task: str, done: int) -> SimpleNamespace:
+        self.asked.append((task, done))
+        value = self.scores.get(task, {}).get(done, 0.5)
+        score = TaskScore(value, value, value, value, value, value, 10, 2)
+        return SimpleNamespace(score=score, unscored="" if task not in self.away else "judge away")
+
+
+class Watcher(L.Callback):
+    """Notes the task and the learning rate of each step."""
+
+    def __init__(self) -> None:
+        self.tasks: list[str] = []
+        self.rates: list[float] = []
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: list[Example], batch_idx: int) -> None:
+        self.tasks.append(batch[0].task)
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def example(task: str, uid: str) -> Example:
+    return Example(task, uid, "?", "!", ({"role": "user", "content": "?"},))
+
+
+class ThreeTasks(CountedData):
+    """As the counted data, with a third task and two held-out prompts of each."""
+
+    def __init__(self) -> None:
+        super().__init__(STAGES)
+        self.tasks = {task: SimpleNamespace(name=task, close=lambda: None) for task in TASKS}
+        self.train = [example(task, "row-1") for task in TASKS]
+        self.held_out = {task: [example(task, "evaluated"), example(task, "left")] for task in TASKS}
+
+
+class Run:
+    """One fit with all parts; keeps what is of interest."""
+
+    def __init__(self, directory: Path, resume: Path | None = None, fail_at: int | None = None, **parts: Any) -> None:
+        self.evaluator = parts.pop("evaluator", Scripted())
+        self.validation = Validation(keep_best=False, **parts.pop("validation", {}))
+        self.curriculum = Curriculum(STAGES, **parts.pop("curriculum", {}))
+        self.evaluation, self.watcher, self.data = StageEvaluation(self.evaluator), Watcher(), ThreeTasks()
+        checkpoints = Checkpoints("test", every_n_steps=2, save_policy=False)
+        rate = LearningRate(**parts.pop("rate", {}))
+        callbacks = [self.validation, self.curriculum, self.evaluation, rate, self.watcher, checkpoints]
+        if resume is not None:
+            checkpoints.resume(resume)
+        self.module = CountingModule(fail_at, KeyboardInterrupt())
+        fit = trainer(directory, callbacks)
+        fit.fit(self.module, datamodule=self.data, ckpt_path=resume, weights_only=True)
+
+    @property
+    def lengths(self) -> list[int]:
+        return [stage.steps for stage in self.data.stages]
+
+
+# The scores that validation sees: code stops at its fourth step, math never does, QA at once.
+SCORES = {
+    "code": {2: 0.2, 4: 0.2, 6: 0.9},
+    "math": dict.fromkeys(range(20), 0.5) | {6: 0.1, 8: 0.2, 9: 0.3},
+    "qa": {},
+}
+EARLY = {"every_n_steps": 2, "patience": 1, "evaluator": Scripted(SCORES)}
+
+
+def test_a_stage_ends_on_a_plateau_and_the_next_one_begins(tmp_path: Path) -> None:
+    run = Run(tmp_path, validation=EARLY)
+    assert run.lengths == [4, 5, 4]
+    assert run.watcher.tasks == ["code"] * 4 + ["math"] * 5 + ["qa"] * 4
+    assert run.module.steps_done == 13
+    assert run.evaluation.matrix.labels == ("base", "1 code", "2 math", "3 qa")
+
+
+def test_a_validation_that_could_not_be_scored_ends_no_stage(tmp_path: Path) -> None:
+    silent = Scripted(SCORES)
+    silent.away = set(TASKS)
+    assert Run(tmp_path, validation=EARLY | {"evaluator": silent}).lengths == [6, 5, 4]
+
+
+def test_the_order_follows_what_was_measured(tmp_path: Path) -> None:
+    harmed = Scripted({"math": {6: 0.1}})  # by the stage of code
+    run = Run(tmp_path, evaluator=harmed, curriculum={"scheduler": LeastForgettable()})
+    assert run.watcher.tasks == ["code"] * 6 + ["qa"] * 4 + ["math"] * 5
+    assert run.evaluation.matrix.labels == ("base", "1 code", "2 qa", "3 math")
+    assert len(harmed.asked) == 3 * 4, "no evaluation is made twice"
+
+
+def test_replay_follows_the_order_that_was_chosen(tmp_path: Path) -> None:
+    run = Run(
+        tmp_path,
+        evaluator=Scripted({"math": {6: 0.1}}),
+        curriculum={"scheduler": LeastForgettable(), "replay": 0.5},
+    )
+    assert [list(stage.replay) for stage in run.data.stages] == [[], ["code"], ["code", "qa"]]
+    assert {"code", "qa"} <= set(run.watcher.tasks[6:10])
+
+
+def test_the_rate_of_each_step_is_the_schedules(tmp_path: Path) -> None:
+    run = Run(tmp_path, rate={"warmup_steps": 2, "decay": "linear"})
+    assert run.watcher.rates[:7] == pytest.approx([0.05, 0.1, 0.1, 0.075, 0.05, 0.025, 0.05])
+
+
+ALL = {
+    "validation": {**EARLY, "min_delta": 0.05},
+    "curriculum": {"scheduler": LeastForgettable(), "replay": 0.25},
+    "rate": {"warmup_steps": 1, "decay": "cosine"},
+}
+
+
+@pytest.mark.parametrize("fail_at", [1, 3, 4, 5, 8, 9, 12])
+def test_a_run_interrupted_anywhere_goes_on_the_same(fail_at: int, tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = Run(tmp_path / "whole", **ALL)
+    with pytest.raises(SystemExit):
+        Run(tmp_path / "parts", fail_at=fail_at, **ALL)
+    (checkpoint,) = (tmp_path / "parts" / "test").glob("*/last.ckpt")
+    parts = Run(tmp_path / "parts", checkpoint, **ALL)
+    assert parts.lengths == whole.lengths
+    assert parts.watcher.tasks == whole.watcher.tasks[fail_at:]
+    assert parts.watcher.rates == whole.watcher.rates[fail_at:]
+    assert parts.evaluation.matrix == whole.evaluation.matrix
+
+
+def test_an_evaluation_without_prompts_left_for_validation_is_named(tmp_path: Path) -> None:
+    class Greedy(Scripted):
+        def choose(self, examples: list[Example]) -> list[Example]:
+            return examples
+
+    with pytest.raises(BadInput, match=r"uses all 2 held-out prompts of code; lower evaluation\.evaluator\.prompts"):
+        Run(tmp_path, evaluator=Greedy(), validation=EARLY)
+
+
+def test_settings_that_mean_nothing_are_named() -> None:
+    with pytest.raises(BadInput, match=r"validation\.patience needs validations; set validation\.every_n_steps"):
+        Validation(patience=2)
+    with pytest.raises(BadInput, match=r"curriculum\.replay is 1\.0; it is a share of the batch"):
+        Curriculum(STAGES, replay=1.0)

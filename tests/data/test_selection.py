@@ -1,0 +1,72 @@
+"""Which completions rejection sampling keeps."""
+
+from __future__ import annotations
+
+import pytest
+
+from omnithink_pl.data.selection import COUNTED, Selection
+from omnithink_pl.errors import BadInput
+from omnithink_pl.modules.scored import ScoredGroup
+from omnithink_pl.types import Completion, Example, Group, Score
+from tests.scores import FAILED, UNDEFINED, score
+
+RIGHT, WRONG = score(1.0), score(0.0)
+
+
+def scored(task: str, *completions: tuple[str, Score], cut: str = "") -> ScoredGroup:
+    """A group of texts with their scores; the text ``cut`` was cut off."""
+    drawn = tuple(Completion((1,), (-0.1,), text, "length" if text == cut else "stop") for text, _ in completions)
+    example = Example(task, "row-1", "?", "!", ({"role": "user", "content": "?"},))
+    return ScoredGroup(Group(example, (3,), drawn), tuple(s for _, s in completions), (None,) * len(drawn))
+
+
+def test_correct_ones_are_kept_once_each_up_to_the_limit() -> None:
+    group = scored(
+        "math", ("a", WRONG), ("b", RIGHT), (" b\n", RIGHT), ("c", RIGHT), ("d", RIGHT), ("b", RIGHT), ("e", WRONG)
+    )
+    rows, counts = Selection(per_prompt=2)([group])
+    assert [(row["completion"], row["sample"]) for row in rows] == [("b", 1), ("c", 3)]
+    assert rows[0]["messages"] == [{"role": "user", "content": "?"}]
+    assert dict(counts["math"]) == {
+        "prompts": 1, "solved": 1, "completions": 7, "correct": 5, "wrong": 2, "kept": 2, "repeated": 2, "surplus": 1
+    }  # fmt: skip
+
+
+def test_what_we_failed_to_score_is_neither_correct_nor_wrong() -> None:
+    group = scored("code", ("a", score(FAILED)), ("b", score(1.0, layout=FAILED)), ("c", score(UNDEFINED)))
+    rows, counts = Selection()([group])
+    assert rows == []
+    assert {name: counts["code"][name] for name in COUNTED} == dict.fromkeys(COUNTED, 0) | {
+        "prompts": 1, "completions": 3, "failed": 2, "undefined": 1
+    }  # fmt: skip
+
+
+def test_a_broken_form_is_correct_but_kept_only_when_asked_for() -> None:
+    group = scored("qa", ("a", score(1.0, layout=0.0)), ("b", score(1.0, tags=0.75)), ("c", RIGHT), cut="c")
+    assert Selection()([group])[1]["qa"]["malformed"] == 3
+    rows, counts = Selection(well_formed=False)([group])
+    assert [row["completion"] for row in rows] == ["a", "b"], "one that was cut off is never kept"
+    assert counts["qa"]["correct"] == 3
+
+
+def test_a_threshold_below_one_admits_ties() -> None:
+    group = scored("writing", ("a", score(0.5)), ("b", score(0.4)))
+    assert Selection()([group])[0] == []
+    assert [row["reward"] for row in Selection(correct=0.5)([group])[0]] == [0.5]
+
+
+def test_every_completion_has_one_fate_and_tasks_are_apart() -> None:
+    groups = [
+        scored("math", ("a", RIGHT), ("a", RIGHT), ("b", WRONG)),
+        scored("qa", ("a", score(UNDEFINED)), ("b", score(FAILED)), ("c", score(1.0, layout=0.0))),
+    ]
+    _, counts = Selection(per_prompt=1)(groups)
+    fates = ("kept", "repeated", "surplus", "malformed", "wrong", "undefined", "failed")
+    for count in counts.values():
+        assert sum(count[fate] for fate in fates) == count["completions"] == 3
+
+
+@pytest.mark.parametrize(("key", "value"), [("correct", 0.0), ("correct", 1.5), ("per_prompt", 0)])
+def test_settings_that_keep_nothing_are_named(key: str, value: float) -> None:
+    with pytest.raises(BadInput, match=rf"demonstrations\.selection\.{key} is {value}"):
+        Selection(**{key: value})
