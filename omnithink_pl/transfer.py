@@ -121,7 +121,8 @@ def _plain(score: TaskScore) -> dict[str, Any]:
 
 
 def _score(plain: Mapping[str, Any]) -> TaskScore:
-    return TaskScore(**{key: nan if value is None else value for key, value in plain.items()})
+    numbers: dict[str, Any] = {key: nan if value is None else value for key, value in plain.items()}
+    return TaskScore(**numbers)
 
 
 def mean(values: Mapping[str, float]) -> float:

@@ -8,8 +8,10 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from lightning import LightningModule
 from torch.nn.parallel import DistributedDataParallel
 
+from omnithink_pl.errors import BadInput
 from omnithink_pl.sharding import full
 
 BUCKET = 64 << 20  # bytes; above some tens of MiB a network is as fast as it gets
@@ -55,8 +57,18 @@ def own_gradients(model: object) -> AbstractContextManager[None]:
 
     Processes differ in their number of micro-batches; hooks that communicate in each would wait for each other for
     ever. Afterwards :func:`sum_gradients` does it once.
+
+    Raises:
+        BadInput: If the strategy wraps the model in something else.
     """
-    return model.no_sync() if isinstance(model, DistributedDataParallel) else nullcontext()
+    if isinstance(model, DistributedDataParallel):
+        return model.no_sync()
+    if not isinstance(model, LightningModule):
+        raise BadInput(
+            f"trainer.strategy reduces gradients on its own, in {type(model).__name__}: they would be added up twice; "
+            f"use auto, ddp, or ModelParallelStrategy as in configs/scale/fsdp.yaml"
+        )
+    return nullcontext()
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:

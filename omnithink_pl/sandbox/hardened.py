@@ -117,8 +117,6 @@ class HardenedSandbox:
             RuntimeError: If there is no safe way to run programs.
         """
         tests = parse_tests(tests)
-        if lacking := lacking_packages(tests, self._packages):
-            return Verdict(RunOutcome.REFUSED, 0, 1, f"no package {', '.join(lacking)} in the sandbox")
         _ = self.tier
         return self._run(program, tests, time.monotonic())
 
@@ -171,6 +169,8 @@ class HardenedSandbox:
         self.cancel()
 
     def _run(self, program: str, tests: UnitTests, since: float) -> Verdict:
+        if lacking := lacking_packages(tests, self._packages):
+            return Verdict(RunOutcome.REFUSED, 0, 1, f"no package {', '.join(lacking)} in the sandbox")
         pair = self._idle.get()
         try:
             with self.throughput.working(since) as verdicts:

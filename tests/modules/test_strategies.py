@@ -1,0 +1,17 @@
+"""A strategy that would add gradients up on its own is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from lightning import LightningModule
+
+from omnithink_pl.errors import BadInput
+from omnithink_pl.modules.processes import own_gradients
+
+
+def test_only_models_whose_gradients_are_ours_to_sum_are_trained() -> None:
+    with own_gradients(LightningModule()):
+        pass
+    with pytest.raises(BadInput, match=r"trainer\.strategy reduces gradients on its own, in Linear"):
+        own_gradients(torch.nn.Linear(1, 1))
