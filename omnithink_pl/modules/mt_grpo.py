@@ -112,10 +112,9 @@ class MultiTaskGRPO(L.LightningModule):
         self.strict_loading = adapter is None  # a checkpoint of adapters has no frozen weights
         self.anchor, self.offload_reference = reference, offload_reference
         self.sampling = Sampling(group_size, temperature, top_p, max_tokens)
-        self.updates_per_batch = updates_per_batch
+        self.updates_per_batch, self.max_grad_norm = updates_per_batch, max_grad_norm
         self.micro_batch_tokens, self.share_prompt = micro_batch_tokens, share_prompt
         self.gradient_checkpointing = gradient_checkpointing
-        self.max_grad_norm = max_grad_norm
         self.peers = Peers()
         self.seed = seed
         self.collector = Collector(engine, tasks, self.sampling, advantage, failures, seed, self.peers, rollouts)
