@@ -47,7 +47,7 @@ def budget(
         weights=model.adapter.weights if model.adapter else "float32",
         compute="bfloat16" if str(trainer.precision).startswith("bf16") else "float32",
         adapted=model.adapter is not None,
-        reference=any(model.beta.values()),
+        reference=any(model.kl.beta.values()),
         optimizer_bytes=optimizer_bytes(model.optimizer),
         prompts=datamodule.batch_size,
         group_size=model.sampling.n,
