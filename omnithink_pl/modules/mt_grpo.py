@@ -101,6 +101,7 @@ class MultiTaskGRPO(PolicyModule):
         self.updates_per_batch, self.max_grad_norm = updates_per_batch, max_grad_norm
         self.micro_batch_tokens, self.share_prompt = micro_batch_tokens, share_prompt
         self.gradient_checkpointing = gradient_checkpointing
+        self.samples_ahead = rollouts.async_rewards
         self.collector = Collector(
             engine, tasks, sampling, advantage, self.monitor, seed, self.peers, self.watch, rollouts
         )
