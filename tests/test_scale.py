@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ import yaml
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from main import CONFIGS, main
-from omnithink_pl.errors import BadInput
 from omnithink_pl.policy import policy_path
 from tests.judge.scripted import scripted_server
 from tests.sources.copies import ASKED, hub_copies
@@ -86,16 +84,11 @@ def resolved(arguments: list[str], file: Path, capsys: pytest.CaptureFixture[str
     return file
 
 
-@pytest.mark.parametrize("configs", [LARGE, SMALL], ids=["7b", "0.5b"])
 def test_what_is_prepared_trains_without_a_network(
-    configs: list[str],
-    policy: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with scripted_server() as server:
-        arguments = [*configs, *needed(policy, server.url)]
+        arguments = [*LARGE, *needed(policy, server.url)]
         with fake_hub(hub_copies(tmp_path / "copies", ROWS), monkeypatch):
             main(["prepare", *arguments, "--trainer.logger=false"])
             shown = capsys.readouterr().out
@@ -112,31 +105,10 @@ def test_what_is_prepared_trains_without_a_network(
     assert not any(ASKED in example.question for example in cli.datamodule.train)
 
 
-def test_prepare_goes_on_where_it_was_stopped_and_sees_that_a_branch_moved(
-    policy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tracking_uri: str
-) -> None:
-    copies = hub_copies(tmp_path / "copies", ROWS)
-    store = f"--trainer.logger.init_args.tracking_uri={tracking_uri}"
-    with scripted_server() as server, fake_hub(copies, monkeypatch) as hub:
-        prepare = ["prepare", *LARGE, *needed(policy, server.url), store]
-        writing = copies.pop("Nitral-AI/Creative_Writing-ShareGPT")
-        hub.repositories = copies
-        with pytest.raises(BadInput, match=r"CreativeWritingShareGPT\(Nitral-AI/.*does not exist"):
-            main(prepare)
-        hub.repositories = {**copies, "Nitral-AI/Creative_Writing-ShareGPT": writing}
-        hub.requests.clear()
-        main(prepare)
-        assert not [
-            request
-            for request in hub.requests
-            if "/resolve/" in request and "Writing" not in request and "mt_bench" not in request
-        ]
-        kept = sorted((tmp_path / "home" / "omnithink").iterdir())
-        hub.commit = "beef" * 10
-        main(prepare)
-        assert sorted((tmp_path / "home" / "omnithink").iterdir()) == kept
-        versions = {json.loads((directory / "report.json").read_text())["version"] for directory in kept}
-        assert versions == {hub.commit}
+def test_the_small_config_is_a_delta_for_the_large_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = yaml.safe_load(resolved(SMALL, tmp_path / "printed.yaml", capsys).read_text())
+    assert printed["model"]["policy"] == "Qwen/Qwen2.5-0.5B-Instruct"
+    assert printed["data"]["tasks"]["math"]["init_args"]["source"]["init_args"]["curation"]["rows"] == 12000
 
 
 def test_every_value_of_a_scale_config_says_where_it_comes_from() -> None:

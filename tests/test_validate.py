@@ -186,7 +186,7 @@ def test_by_default_the_held_out_tasks_are_measured_and_tracked(tracking_uri: st
 class Weighing(torch.nn.Linear):
     """As much of a module as a checkpoint needs."""
 
-    policy_name = "embedded"
+    policy_name, adapter, strict_loading = "embedded", None, True
 
 
 def test_a_checkpoints_weights_are_taken_and_a_foreign_one_is_named(tmp_path: Path) -> None:

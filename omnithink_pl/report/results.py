@@ -9,7 +9,7 @@ scores are fractions in [0, 1].
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from omnithink_pl.curriculum import Stage
@@ -140,7 +140,7 @@ class StudyResults:
             chosen = {task: kind.format(task) for task in self.tasks}
             if all(set(chosen.values()) <= set(method.scores) for method in self.methods):
                 return chosen
-        return {task: task for task in self.tasks}
+        return {task: task for task in self.tasks if task in self.base.scores}
 
 
 def gather(name: str, runs: Sequence[RunResult], seeds: Sequence[int], missing: Sequence[str]) -> StudyResults:
@@ -155,8 +155,9 @@ def gather(name: str, runs: Sequence[RunResult], seeds: Sequence[int], missing: 
     trained: dict[str, list[RunResult]] = {}
     for run in runs:
         trained.setdefault(run.method, []).append(run)
-    base = _base(runs, trained.pop(BASE, []))
-    methods = [_method(method, own) for method, own in trained.items() if any(run.scores for run in own)]
+    trained.pop("", None)
+    base = _base([run for run in runs if run.method], trained.pop(BASE, []))
+    methods = [_on_the_same(_method(name, own), base) for name, own in trained.items() if any(r.scores for r in own)]
     return StudyResults(name, (base, *methods), tuple(seeds), tuple(missing))
 
 
@@ -170,6 +171,20 @@ def _method(name: str, runs: Sequence[RunResult]) -> Method:
             prompts.setdefault(score, {})[run.seed] = by_prompt
     paper = next((run.paper for run in runs if run.paper), None)
     return Method(name, scores, prompts, paper, tuple(runs))
+
+
+def _on_the_same(method: Method, base: Method) -> Method:
+    """The method on the prompts that the base model answered, where it answered more, as ``validate`` does."""
+    scores, prompts = dict(method.scores), dict(method.prompts)
+    for score, by_seed in method.prompts.items():
+        known = {uid for of_seed in base.prompts.get(score, {}).values() for uid in of_seed}
+        if not all(known & set(of_seed) for of_seed in by_seed.values()):
+            continue
+        kept = {seed: {uid: own[uid] for uid in own if uid in known} for seed, own in by_seed.items()}
+        prompts[score] = kept
+        if any(len(kept[seed]) < len(by_seed[seed]) for seed in kept):
+            scores[score] = {seed: fmean(own.values()) for seed, own in kept.items()}
+    return replace(method, scores=scores, prompts=prompts)
 
 
 def _base(runs: Sequence[RunResult], own: Sequence[RunResult]) -> Method:

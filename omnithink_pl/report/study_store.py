@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 _EVAL = re.compile(r"eval/(.+)")
-# What stands beside a score under names of its own.
-_BESIDE = ("low", "high", "greedy_low", "greedy_high", "undefined", "failed")
 _VALIDATE = "validate"
+_SAMPLED = "_sampled"  # ends the name of held-out examples that `validate` answers at temperature 1
 
 
 class StudyStore:
@@ -151,19 +150,21 @@ def final_scores(metrics: Mapping[str, float], validated: bool) -> dict[str, flo
     Args:
         metrics: The last value of each metric.
         validated: Whether ``validate`` logged them. What stands at a domain is then the mean of its benchmarks, and
-            a benchmark that has the domain's name is its held-out examples, answered greedily.
+            a benchmark that has the domain's name is its held-out examples, answered greedily, or, with ``_sampled``
+            behind it, at temperature 1.
     """
     found: dict[str, float] = {}
     for key, value in metrics.items():
         match = _EVAL.fullmatch(key)
-        if match is None or match[1].rpartition("/")[2] in _BESIDE or match[1].split("/")[0] == "mean":
+        # A score has its interval beside it; whatever else stands under eval/ is no score.
+        if match is None or not {f"{key}/low", f"{key}_low"} & set(metrics):
             continue
         domain, _, rest = match[1].partition("/")
         if not validated:
             found[match[1]] = value
         elif rest:
             found[_benchmark(domain, rest)] = value
-        elif f"eval/{domain}/{domain}" not in metrics:
+        elif not {f"eval/{domain}/{domain}", f"eval/{domain}/{domain}{_SAMPLED}"} & set(metrics):
             found[f"{domain}/*"] = value
     return found
 
@@ -178,7 +179,12 @@ def verdicts(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _benchmark(domain: str, name: str) -> str:
-    return f"{domain}/greedy" if name == domain and not domain.endswith(LETTER) else f"{domain}/{name}"
+    first, _, rest = name.partition("/")
+    if first == f"{domain}{_SAMPLED}":
+        return f"{domain}/{rest}" if rest else domain
+    if first == domain and not domain.endswith(LETTER):  # held-out examples, answered greedily
+        return f"{domain}/greedy/{rest}" if rest else f"{domain}/greedy"
+    return f"{domain}/{name}"
 
 
 def _row_scores(matrix: ScoreMatrix | None, row: int) -> dict[str, float]:

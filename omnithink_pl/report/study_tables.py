@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import combinations
 
 from omnithink_pl.report.estimates import Difference, difference, has, holm, mean_score
@@ -34,19 +35,27 @@ def table1(study: StudyResults) -> Table:
     shared = [task for task in domain if _same_domain(study, task)]
     beside = [method for method in methods if shared and method.paper in _columns(1)]
     columns = ["", *[_heading(method) for method in methods], *[f"paper: {method.paper}" for method in beside]]
-    rows, records = [], []
-    for task, score in domain.items():
-        found = [mean_score(method, [score]) for method in methods]
-        printed = [_printed(1, task, method) if task in shared else "" for method in beside]
-        rows.append([task, *map(percent, found), *printed])
-        records += [
-            {"task": task, "method": m.name, **numbers("score", e)} for m, e in zip(methods, found, strict=True)
+    groups = {**{task: [score] for task, score in domain.items()}, "mean": list(domain.values())}
+    rows = [
+        [
+            group,
+            *[_score_cell(method, scores) for method in methods],
+            *[_printed(1, group, method) if group in shared else "" for method in beside],
         ]
-    means = [mean_score(method, list(domain.values())) for method in methods]
-    rows.append(["mean", *map(percent, means), *[""] * len(beside)])
-    records += [{"task": "mean", "method": m.name, **numbers("score", e)} for m, e in zip(methods, means, strict=True)]
+        for group, scores in groups.items()
+    ]
+    records = [
+        {"task": group, "method": method.name, **numbers("score", mean_score(method, scores))}
+        for group, scores in groups.items()
+        for method in methods
+        if has(method, scores)
+    ]
     note = f"{measure_note(study)} {interval_note(study)} {_paper_note(bool(shared))}"
     return Table("table1", "Table 1: the order of the stages", columns, rows, note, records)
+
+
+def _score_cell(method: Method, scores: Sequence[str]) -> str:
+    return percent(mean_score(method, scores)) if has(method, scores) else ""
 
 
 def table2(study: StudyResults) -> Table:

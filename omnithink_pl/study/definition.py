@@ -33,7 +33,7 @@ class Run:
         arguments: What follows the verb on the command line.
         verb: What ``main.py`` is asked to do.
         method: Name in the report, under which the scores of runs of the same method stand together; the run's own
-            name if not given.
+            name if not given; "" for a run that is only a step and takes no part in it.
         paper: Column of the paper's tables that the method repeats, such as ``joint``; none if not given.
     """
 
@@ -140,7 +140,7 @@ class Definition:
         prints = {job.run: job.fingerprint for job in self.jobs()}
         runs = {
             name: {
-                "method": run.method or name.replace("_", " "),
+                "method": name.replace("_", " ") if run.method is None else run.method,
                 "verb": run.verb,
                 "paper": run.paper,
                 "fingerprint": prints[name],

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from rich.console import Console
 
+from omnithink_pl.adapter import check_adapter
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.benchmark_runner import BenchmarkRunner
@@ -115,7 +116,10 @@ def load_weights(model: MultiTaskGRPO, checkpoint: Path) -> None:
         BadInput: If it is damaged, or of another policy.
     """
     try:
-        model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"])
+        found = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        if model.adapter is not None:
+            check_adapter(found, model)  # beside the frozen weights, which are not in it
+        model.load_state_dict(found["state_dict"], strict=model.strict_loading)
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, OSError) as error:
         first = str(error).partition("\n")[0]
         raise BadInput(

@@ -17,15 +17,22 @@ def study(*metrics: dict[str, float]) -> StudyResults:
     return StudyResults("s", (Method("base", {}, {}), *methods), (0,))
 
 
-PAPER = {"eval/qa": 0.5, "eval/qa/mmlu_pro": 0.5, "eval/qa/mmlu_pro/law": 0.3, "eval/qa_letter/mmlu_pro_letter": 0.6}
-EMBEDDED = {"eval/qa": 0.5, "eval/qa/qa_text": 0.5, "eval/qa_letter": 0.4, "eval/qa_letter/qa_letter": 0.4}
+def logged(**scores: float) -> dict[str, float]:
+    """Metrics with the lower ends of their intervals."""
+    named = {f"eval/{name.replace('__', '/')}": value for name, value in scores.items()}
+    return {**named, **{f"{name}/low": 0.0 for name in named}}
+
+
+PAPER = logged(qa=0.5, qa__mmlu_pro=0.5, qa__mmlu_pro__law=0.3, qa_letter__mmlu_pro_letter=0.6)
+EMBEDDED = logged(qa=0.5, qa__qa_text=0.5, qa_letter=0.4, qa_letter__qa_letter=0.4)
+TEXT_ONLY = logged(qa=0.5, qa__mmlu_pro=0.5)
 
 
 def test_the_same_questions_answered_in_full_and_with_a_letter_are_found() -> None:
     assert format_scores(study(PAPER)) == ("qa/mmlu_pro", "qa_letter/mmlu_pro_letter")
     assert format_scores(study(EMBEDDED)) == ("qa/qa_text", "qa_letter/qa_letter")
-    assert format_scores(study({"eval/qa": 0.5, "eval/qa/mmlu_pro": 0.5})) is None
-    assert format_figure(study({"eval/qa": 0.5, "eval/qa/mmlu_pro": 0.5})) is None
+    assert format_scores(study(TEXT_ONLY)) is None
+    assert format_figure(study(TEXT_ONLY)) is None
 
 
 def test_the_figure_has_a_bar_for_each_form_of_each_method() -> None:
@@ -42,8 +49,10 @@ def test_answers_by_letter_are_no_task_and_still_stand_in_table_2() -> None:
 
 
 def test_what_validate_logs_is_told_from_what_a_fit_logs() -> None:
-    logged = {"eval/math": 0.5, "eval/math/low": 0.4, "eval/math/greedy": 0.6, "eval/mean": 0.5, "train/kl": 0.1}
-    assert final_scores(logged, False) == {"math": 0.5, "math/greedy": 0.6}
-    held_out = {"eval/math": 0.6, "eval/math/math": 0.6, "eval/math/math/low": 0.5, "eval/math/math/failed": 0.0}
-    assert final_scores(held_out, True) == {"math/greedy": 0.6}
+    fit = {**logged(math=0.5), "eval/math/greedy": 0.6, "eval/math/greedy_low": 0.5, "train/kl": 0.1}
+    fit |= {"eval/mean": 0.5, "eval/unmeasured_tasks": 0.0, "eval/math/failed": 0.0}
+    assert final_scores(fit, False) == {"math": 0.5, "math/greedy": 0.6}
+    held_out = {**logged(math=0.6, math__math=0.6, math__math__raw=0.4), "eval/math/math/failed": 0.0}
+    assert final_scores(held_out, True) == {"math/greedy": 0.6, "math/greedy/raw": 0.4}
+    assert final_scores(logged(math=0.6, math__math_sampled=0.6), True) == {"math": 0.6}
     assert final_scores(PAPER, True)["qa/*"] == 0.5

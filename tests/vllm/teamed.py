@@ -24,10 +24,11 @@ def main() -> None:
             for parameter in policy.model.parameters():
                 parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
         engine.sync()
+    seeds, sampling = list(range(len(PROMPTS))), Sampling(4, max_tokens=8)
     both: list[list[list[tuple[int, ...]]]] = [[], []]
-    dist.all_gather_object(both, tokens(engine.generate(PROMPTS, Sampling(4, max_tokens=8), 3)))
+    dist.all_gather_object(both, tokens(engine.generate(PROMPTS, sampling, seeds)))
     assert both[0] == both[1], "where both ask the same they get the same"
-    assert both[0][rank::2] == tokens(engine.generate(mine, Sampling(4, max_tokens=8), 3)), "whoever asks"
+    assert both[0][rank::2] == tokens(engine.generate(mine, sampling, seeds[rank::2])), "whoever asks"
     print("all of it")
 
 

@@ -1,4 +1,4 @@
-"""Each benchmark runs to its last line, which is one JSON object with its ratios."""
+"""Each program of `benchmarks/` runs to its last line, which is one JSON object with its ratios."""
 
 from __future__ import annotations
 
