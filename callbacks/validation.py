@@ -68,7 +68,7 @@ class Validation(L.Callback):
             )
         for task in data_of(trainer).trained_tasks:
             self._examples(trainer, task)
-        if module_of(trainer).steps_done:
+        if module.steps_done:
             self._validate(trainer)
 
     def on_train_batch_end(
@@ -110,7 +110,7 @@ class Validation(L.Callback):
         examples = {name: self._examples(trainer, name) for name in tasks}
         with module.peers.watching():
             own = self.evaluator.measure(module.policy, module.engine, tasks, examples, module.seed)
-        results = self.evaluator.conclude(own)
+        results = self.evaluator.conclude(own, module.monitor.policy.max_rate)
         for name, result in results.items():
             if result.unscored:
                 log.warning("step %d: validation of %s: %s", module.steps_done, name, result.unscored)

@@ -87,7 +87,7 @@ def test_every_config_of_a_verb_without_a_trainer_parses(tool: str, capsys: pyte
 def test_overrides_change_one_key_and_leave_its_neighbours(capsys: pytest.CaptureFixture[str]) -> None:
     got = resolved(["--model.beta.math=0", "--curriculum.stages=[{tasks: {math: 2}, steps: 5}]"], capsys)
     assert got["model"]["init_args"]["beta"] == {"code": 0.01, "math": 0.0, "qa": 0.01, "writing": 0.01}
-    assert got["curriculum"]["stages"] == [{"tasks": {"math": 2.0}, "steps": 5, "replay": {}}]
+    assert got["curriculum"]["stages"] == [{"tasks": {"math": 2.0}, "steps": 5}]
 
 
 def test_the_papers_benchmarks_are_those_of_its_table(capsys: pytest.CaptureFixture[str]) -> None:

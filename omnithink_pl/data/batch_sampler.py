@@ -20,10 +20,11 @@ class CurriculumBatchSampler(Sampler[list[int]]):
     """Batches of dataset indices, one per step.
 
     The stage follows from the step; the list of stages may be changed while it is iterated over, as by a stage that
-    ends early, as long as the steps that are done keep theirs. Examples of a task come in shuffled passes over its
-    rows. What is drawn is a function of the seed, the step and the state, which holds how far each pass has come, what
-    has been drawn for steps that are not finished, and what the task sampler has observed. So a resumed run sees exactly
-    the batches that an uninterrupted one would have seen, and a step's batch may be asked for early, and again.
+    ends early, as long as the steps whose batches were asked for keep theirs. Examples of a task come in shuffled
+    passes over its rows. What is drawn is a function of the seed, the step and the state, which holds how far each pass
+    has come, what has been drawn for steps that are not finished, and what the task sampler has observed. So a resumed
+    run sees exactly the batches that an uninterrupted one would have seen, and a step's batch may be asked for before
+    its turn, and again.
 
     Args:
         stages: The curriculum.

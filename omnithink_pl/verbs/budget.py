@@ -18,7 +18,7 @@ from omnithink_pl.report.budget_table import memory_table, speed_table
 
 def budget(
     trainer: L.Trainer,
-    model: PolicyModule,
+    model: MultiTaskGRPO,
     datamodule: MultiTaskData,
     gpus: int | None = None,
     sharded: bool | None = None,
@@ -40,9 +40,7 @@ def budget(
     """
     from transformers import AutoConfig
 
-    if not isinstance(model, MultiTaskGRPO):
-        raise BadInput(f"model.class_path: budget plans MultiTaskGRPO, not {type(model).__name__}")
-    sizes = Sizes.of(AutoConfig.from_pretrained(policy_path(model.policy_name)), model.adapter)
+    sizes = Sizes.of(AutoConfig.from_pretrained(policy_path(_planned(model).policy_name)), model.adapter)
     longest = model.sampling.max_tokens
     settings = Settings(
         gpus=gpus or 1,
@@ -78,3 +76,9 @@ def optimizer_bytes(optimizer: OptimizerCallable) -> float:
     made.step()
     state = made.state[parameter].values()
     return sum(value.nbytes for value in state if isinstance(value, torch.Tensor)) / parameter.numel()
+
+
+def _planned(model: PolicyModule) -> MultiTaskGRPO:
+    if not isinstance(model, MultiTaskGRPO):
+        raise BadInput(f"model.class_path: budget plans MultiTaskGRPO, not {type(model).__name__}")
+    return model

@@ -39,7 +39,7 @@ class Scripted:
     def measure(self, policy: Any, engine: Any, tasks: dict[str, Any], *rest: Any) -> dict[str, Any]:
         return {task: self.result(task, policy.steps_done()) for task in tasks}
 
-    def conclude(self, measured: dict[str, Any]) -> dict[str, Any]:
+    def conclude(self, measured: dict[str, Any], max_failed: float) -> dict[str, Any]:
         return measured
 
     def result(self, task: str, done: int) -> SimpleNamespace:
