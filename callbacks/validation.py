@@ -68,7 +68,7 @@ class Validation(L.Callback):
             )
         for task in data_of(trainer).trained_tasks:
             self._examples(trainer, task)
-        if module.steps_done:
+        if module_of(trainer).steps_done:
             self._validate(trainer)
 
     def on_train_batch_end(
