@@ -172,7 +172,8 @@ def plan_here(config: Namespace) -> None:
         config.gpus = max(1, each) * trainer.num_nodes
     if config.sharded is None:
         config.sharded = "ModelParallel" in str(trainer.strategy)
-    trainer.update(Namespace(accelerator="cpu", devices=1, num_nodes=1, strategy="auto", logger=False))
+    for key, value in {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "logger": False}.items():
+        trainer[key] = value
 
 
 def refuse_linked_keys(path: Path) -> None:

@@ -15,7 +15,6 @@ from callbacks.parts import callback_of, data_of, module_of
 from omnithink_pl.curriculum import Position, position
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.evaluator import Evaluator
-from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.plateau import best_place, has_plateaued
 from omnithink_pl.types import Example
 
@@ -62,15 +61,14 @@ class Validation(L.Callback):
         """Catch up with a validation that an interruption cut short, and refuse to be without prompts."""
         if self.every_n_steps is None:
             return
-        module = module_of(trainer)
-        if self.patience is not None and isinstance(module, MultiTaskGRPO) and module.collector.options.async_rewards:
+        if self.patience is not None and module_of(trainer).samples_ahead:
             raise BadInput(
-                "validation.patience with model.rollouts.async_rewards: the rollouts of a step would be sampled "
-                "before it is known which stage it belongs to; use one of them"
+                "model.rollouts.async_rewards samples the next step's rollouts before validation.patience can end the "
+                "stage; set one of them to false or null"
             )
         for task in data_of(trainer).trained_tasks:
             self._examples(trainer, task)
-        if module.steps_done:
+        if module_of(trainer).steps_done:
             self._validate(trainer)
 
     def on_train_batch_end(

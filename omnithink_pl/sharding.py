@@ -75,7 +75,7 @@ def whole(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for part in parts:
             part.reshard()
-            part.set_reshard_after_forward(part is not model, recurse=False)
+            part.set_reshard_after_forward(id(part) != id(model), recurse=False)
 
 
 def full(tensor: Tensor) -> Tensor:
@@ -100,5 +100,5 @@ def assign(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
         if hasattr(tensor, "full_tensor"):
             from torch.distributed.tensor import distribute_tensor
 
-            value = distribute_tensor(value, tensor.device_mesh, tensor.placements)
+            value = distribute_tensor(value, tensor.device_mesh, tensor.placements)  # type: ignore[attr-defined]
         tensor.copy_(value)

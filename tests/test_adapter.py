@@ -122,7 +122,7 @@ def test_law_6_the_engine_samples_from_the_adapted_policy() -> None:
     engine.attach(policy)
     for _ in range(2):
         engine.sync()
-        found = engine.generate(PROMPTS, Sampling(n=3, max_tokens=8), 1)
+        found = engine.generate(PROMPTS, Sampling(n=3, max_tokens=8), [1, 2])
         for prompt, group in zip(PROMPTS, found, strict=True):
             for completion in group:
                 right = teacher_forced(policy.model, prompt, completion.token_ids)

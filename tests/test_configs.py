@@ -15,8 +15,8 @@ from omnithink_pl.errors import BadInput
 from tests.judge.scripted import scripted_server
 
 # Engines that are installed apart have tests apart: tests/vllm/test_fit.py runs configs/rollout/. What is only for
-# ``validate`` is parsed below, tools have parsers of their own, tests/test_scale.py runs those of real size, and
-# tests/distributed what needs several processes, tests/callbacks/test_demonstrations.py predict.
+# ``validate`` is parsed below, tools have parsers of their own, tests/test_scale.py runs those of real size,
+# tests/callbacks/test_demonstrations.py runs predict, and tests/distributed what needs several processes.
 APART, ELSEWHERE = {"rollout", "benchmarks", "studies"}, {"base", "fsdp", "sft_data", *TOOLS}
 DELTAS = sorted(p for p in CONFIGS.rglob("*.yaml") if p.stem not in ELSEWHERE and p.parent.name not in APART)
 DELTAS = [path for path in DELTAS if not path.name.startswith("qwen")]

@@ -21,10 +21,10 @@ class CurriculumBatchSampler(Sampler[list[int]]):
 
     The stage follows from the step; the list of stages may be changed while it is iterated over, as by a stage that
     ends early, as long as the steps whose batches were asked for keep theirs. Examples of a task come in shuffled
-    passes over its rows. What is drawn is a
-    function of the seed, the step and the state, which holds how far each pass has come, what has been drawn for steps
-    that are not finished, and what the task sampler has observed. So a resumed run sees exactly the batches that an
-    uninterrupted one would have seen, and a step's batch may be asked for before its turn, and again.
+    passes over its rows. What is drawn is a function of the seed, the step and the state, which holds how far each pass
+    has come, what has been drawn for steps that are not finished, and what the task sampler has observed. So a resumed
+    run sees exactly the batches that an uninterrupted one would have seen, and a step's batch may be asked for before
+    its turn, and again.
 
     Args:
         stages: The curriculum.
@@ -72,7 +72,7 @@ class CurriculumBatchSampler(Sampler[list[int]]):
     def __iter__(self) -> Iterator[list[int]]:
         """Yield this process's part of the batches from step ``start`` on."""
         step = self.start
-        while step < len(self):  # the length may change on the way
+        while step < len(self):
             yield self.batch(step)[self.rank :: self.world_size]
             step += 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transformers import AttentionInterface, AttentionMaskInterface
 
@@ -47,8 +47,8 @@ def tiled_attention(
     for name in ("softcap", "s_aux", "position_bias", "dropout"):
         if kwargs.get(name):
             raise ValueError(f"{type(module).__name__} cannot share prompts: it has {name}; set share_prompt to false")
-    rows = (part.squeeze(0).transpose(0, 1) for part in (query, key, value))
-    return tiles.attend(*rows, scale=scaling).unsqueeze(0), None
+    rows = [part.squeeze(0).transpose(0, 1) for part in (query, key, value)]
+    return tiles.attend(rows[0], rows[1], rows[2], scaling).unsqueeze(0), None
 
 
 def understand_packed_rows(model: PreTrainedModel) -> None:
@@ -69,7 +69,7 @@ def understand_packed_rows(model: PreTrainedModel) -> None:
             f"share_prompt to false"
         )
 
-    def attention(module: nn.Module, *args: Tensor, tiles: Tiles | None = None, **kwargs: object) -> object:
+    def attention(module: nn.Module, *args: Any, tiles: Tiles | None = None, **kwargs: Any) -> Any:
         if tiles is not None:
             return tiled_attention(module, *args, tiles=tiles, **kwargs)
         return functions[own](module, *args, **kwargs)

@@ -45,6 +45,7 @@ class PolicyModule(L.LightningModule, ABC):
     """
 
     policy: Policy
+    samples_ahead = False  # True where a step's rollouts are sampled before the one before it has ended
 
     def __init__(
         self,
@@ -66,7 +67,6 @@ class PolicyModule(L.LightningModule, ABC):
         self.adapter = adapter
         self.strict_loading = adapter is None  # a checkpoint of adapters has no frozen weights
         self.sampling = sampling
-        self.failures = failures
         self.monitor = FailureMonitor(failures)
         self.watch = Stopwatch()
         self.seed = seed

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any, final
 
 from omnithink_pl.curriculum import position, total_steps
 from omnithink_pl.errors import BadInput
-from omnithink_pl.modules.failures import FailureMonitor
 from omnithink_pl.modules.processes import gather_rows, process_count, process_rank
 from omnithink_pl.modules.rollouts import RolloutPolicy, Rollouts, pack, unpack
 from omnithink_pl.modules.scored import ScoredGroup
-from omnithink_pl.modules.stopwatch import Stopwatch
 from omnithink_pl.rewards.batch import BatchScoring
 from omnithink_pl.seeds import keyed_seeds
 from omnithink_pl.types import Completion, Example, Group, State
@@ -19,8 +17,9 @@ from omnithink_pl.types import Completion, Example, Group, State
 if TYPE_CHECKING:
     from omnithink_pl.advantage import GroupAdvantage
     from omnithink_pl.data import MultiTaskData
-    from omnithink_pl.modules.failures import FailurePolicy
+    from omnithink_pl.modules.failures import FailureMonitor
     from omnithink_pl.modules.peers import Peers
+    from omnithink_pl.modules.stopwatch import Stopwatch
     from omnithink_pl.policy import Policy
     from omnithink_pl.rollout.base import RolloutEngine, Sampling
     from omnithink_pl.tasks.base import Task
@@ -38,9 +37,10 @@ class Collector:
         tasks: The tasks by name, with their rewards.
         sampling: How completions are drawn.
         advantage: How rewards of a group become advantages.
-        failures: What happens when rewards cannot be computed.
+        monitor: Counts what rewards could not be computed, and decides what follows.
         seed: Of the run.
         peers: Told when this process works by itself.
+        watch: Told which phase the step is in.
         options: When rollouts are sampled.
     """
 
@@ -50,18 +50,19 @@ class Collector:
         tasks: Mapping[str, Task],
         sampling: Sampling,
         advantage: GroupAdvantage,
-        failures: FailurePolicy,
+        monitor: FailureMonitor,
         seed: int,
         peers: Peers,
+        watch: Stopwatch,
         options: RolloutPolicy,
     ) -> None:
         self.engine = engine
         self.tasks = tasks
         self.sampling = sampling
         self.advantage = advantage
-        self.monitor = FailureMonitor(failures)
+        self.monitor = monitor
         self.seed = seed
-        self.watch = Stopwatch()
+        self.watch = watch
         self.peers = peers
         self.options = options
         self.policy: Policy
@@ -209,7 +210,7 @@ class Collector:
     def _admit(self, batch: Sequence[Example], step: int) -> list[Example]:
         """Leave out tasks that are paused because their rewards fail."""
         stage = position(self.data.stages, step).stage
-        return self.monitor.admit(batch, step, [task for task, weight in stage.tasks.items() if weight > 0])
+        return self.monitor.admit(batch, step, [task for task, weight in stage.mixture.items() if weight > 0])
 
     def _goes_on(self, step: int) -> bool:
         """Whether the stage has a step after this one: rollouts do not outlive a stage, nor its evaluation."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, final
 
 from lightning.pytorch.cli import OptimizerCallable
 
@@ -32,6 +32,7 @@ from omnithink_pl.types import Example
 log = logging.getLogger(__name__)
 
 
+@final
 class MultiTaskGRPO(PolicyModule):
     """One policy trained on several tasks: generate, score, advantages, objective, step, log.
 
@@ -100,8 +101,10 @@ class MultiTaskGRPO(PolicyModule):
         self.updates_per_batch, self.max_grad_norm = updates_per_batch, max_grad_norm
         self.micro_batch_tokens, self.share_prompt = micro_batch_tokens, share_prompt
         self.gradient_checkpointing = gradient_checkpointing
-        self.collector = Collector(engine, tasks, self.sampling, advantage, failures, seed, self.peers, rollouts)
-        self.watch, self.monitor = self.collector.watch, self.collector.monitor
+        self.samples_ahead = rollouts.async_rewards
+        self.collector = Collector(
+            engine, tasks, sampling, advantage, self.monitor, seed, self.peers, self.watch, rollouts
+        )
 
     def configure_model(self) -> None:
         """Load the policy, and the reference from the same weights, before any checkpoint is restored."""
@@ -115,15 +118,15 @@ class MultiTaskGRPO(PolicyModule):
 
     def on_fit_start(self) -> None:
         """Check every prompt against the context, and hand the policy to the engine."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        for examples in (data.train, *data.held_out.values()):
+        self.check_prompts(self.trainer.datamodule.train)  # type: ignore[attr-defined]
+        for examples in self.trainer.datamodule.held_out.values():  # type: ignore[attr-defined]
             self.check_prompts(examples)
         if self.reference is not None:
             self.reference.to(self.device)
         check_processes(self.trainer.world_size)
         self.peers.open(self)
         self.attach()
-        self.collector.attach(self.policy, data)
+        self.collector.attach(self.policy, self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def begin_stage(self) -> None:
         """Called before the first step of a stage."""
@@ -132,14 +135,14 @@ class MultiTaskGRPO(PolicyModule):
 
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
         """Generate and score one batch of rollouts, update on it, and report."""
-        self.collector.watch.begin()
+        self.watch.begin()
         rollouts = self.collector.collect(batch, self.steps_done)
         loss, norm, stats = self.update(rollouts)
         self.report(rollouts, loss, norm, stats)
 
     def update(self, rollouts: list[ScoredGroup]) -> tuple[float, float, list[TokenStats]]:
         """Take ``updates_per_batch`` optimiser steps; the last one's loss, gradient norm and statistics."""
-        with self.collector.watch.timed("update"):
+        with self.watch.timed("update"):
             optimizer = self.optimizers()
             plan = UpdatePlan(
                 rollouts,
@@ -176,8 +179,8 @@ class MultiTaskGRPO(PolicyModule):
         self.collector.learned(rollouts)
         self.kl.observe(metrics)
         metrics |= self.collector.metrics() | self.kl.metrics() | {"train/loss": loss, "train/grad_norm": norm}
-        metrics |= {f"train/seconds/{phase}": seconds for phase, seconds in self.collector.watch.seconds.items()}
-        metrics["train/tokens_per_second"] = tokens / sum(self.collector.watch.seconds.values())
+        metrics |= {f"train/seconds/{phase}": seconds for phase, seconds in self.watch.seconds.items()}
+        metrics["train/tokens_per_second"] = tokens / sum(self.watch.seconds.values())
         self.last_rollouts, self.last_metrics = rollouts, metrics
         if stats and (
             warning := self.correction.warning(metrics["train/logprob_diff_mean"], metrics["train/logprob_diff_max"])
@@ -193,7 +196,7 @@ class MultiTaskGRPO(PolicyModule):
         """Save the step, the reference policy where it is not the base model, and what has been learned on the way."""
         self.save_progress(checkpoint)
         checkpoint["reference"] = {} if self.reference is None else self.reference.state_dict()
-        checkpoint["failures"] = self.collector.monitor.state_dict()
+        checkpoint["failures"] = self.monitor.state_dict()
         checkpoint["kl"] = self.kl.state_dict()
         checkpoint["rollouts"] = self.collector.state_dict(self.steps_done)
 
@@ -202,6 +205,6 @@ class MultiTaskGRPO(PolicyModule):
         self.load_progress(checkpoint)
         if self.reference is not None:
             self.reference.load_state_dict(checkpoint["reference"])
-        self.collector.monitor.load_state_dict(checkpoint["failures"])
+        self.monitor.load_state_dict(checkpoint["failures"])
         self.kl.load_state_dict(checkpoint["kl"])
         self.collector.load_state_dict(checkpoint["rollouts"])

@@ -99,8 +99,8 @@ def project(head: torch.nn.Module, forward: Callable[[Tensor], Tensor], hidden: 
         ``[n, 2]`` float32: log-probability, with gradient, and entropy, without.
     """
     if type(head) is torch.nn.Linear:
-        weight, bias = _whole(head.weight), None if head.bias is None else _whole(head.bias)
-        return torch.stack(_Fused.apply(hidden, weight, bias, drawn), -1)
+        weight, bias = (None if part is None else _whole(part) for part in (head.weight, getattr(head, "bias", None)))
+        return torch.stack(_Fused.apply(hidden, weight, bias, drawn), -1)  # type: ignore[no-untyped-call]
 
     def chunk(hidden: Tensor, rows: slice) -> Tensor:
         return torch.stack(statistics(drawn.scaled(forward(hidden), rows), drawn.targets[rows]), -1)

@@ -70,7 +70,7 @@ class RejectionSampling(PolicyModule):
         self.engine.sync()
 
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[ScoredGroup]:
-        """Sample and score a batch, as a function of the seed and the examples alone.
+        """Sample and score a batch, as a function of the seed and its prompts alone.
 
         Raises:
             RewardFailure: If a task's rewards fail too often.
@@ -80,7 +80,7 @@ class RejectionSampling(PolicyModule):
         sampled = self.engine.generate(prompts, self.sampling, seeds)
         groups = [Group(*parts) for parts in zip(batch.examples, prompts, sampled, strict=True)]
         rubrics = {name: task.rubric for name, task in self.tasks.items()}
-        scores = score_batch(groups, rubrics, self.failures.reward_timeout)
+        scores = score_batch(groups, rubrics, self.monitor.policy.reward_timeout)
         self.monitor.observe(groups, scores, batch.number)
         return [_without_advantages(*pair) for pair in zip(groups, scores, strict=True)]
 

@@ -92,7 +92,8 @@ class Tiles:
             real = (number >= lead) & (number < queries)
             place[tile.queries[real]] = results[real]
             used += tile.queries.numel()
-            tiles.append(Tile(*(None if part is None else part.to(device) for part in tile)))
+            mask = None if tile.mask is None else tile.mask.to(device)
+            tiles.append(Tile(tile.queries.to(device), tile.keys.to(device), mask))
         return cls(tiles, place.to(device))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
@@ -129,7 +130,7 @@ class Tiles:
 
 def _taken(tokens: Tensor, index: Tensor) -> Tensor:
     """``[tokens, heads, size]`` at ``[n, length]`` as ``[n, heads, length, size]``."""
-    return tokens.index_select(0, index.flatten()).unflatten(0, index.shape).transpose(1, 2)
+    return tokens.index_select(0, index.flatten()).view(*index.shape, *tokens.shape[1:]).transpose(1, 2)
 
 
 def _together(blocks: Sequence[_Block]) -> list[list[_Block]]:

@@ -59,7 +59,7 @@ def budget(
         checkpointing=model.gradient_checkpointing,
         logits=LOGITS,
         engine_weights=getattr(model.engine, "dtype", None),
-        rows=getattr(model.engine, "max_rows", None) or getattr(model.engine, "batch_rows", 256),
+        rows=int(getattr(model.engine, "max_rows", getattr(model.engine, "batch_rows", 256))),
         cache_gib=getattr(model.engine, "kv_cache_gib", None),
     )
     console = Console()

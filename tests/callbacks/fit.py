@@ -17,7 +17,6 @@ from omnithink_pl.data.samplers import StratifiedTaskSampler
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.modules.peers import Peers
-from omnithink_pl.modules.rollouts import RolloutPolicy
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.stopwatch import Stopwatch
 from omnithink_pl.transfer import TaskScore
@@ -40,10 +39,7 @@ class CountingModule(MultiTaskGRPO):
         self.last_rollouts, self.last_metrics = [], {}
         self.fail_at, self.error = fail_at, error
         self.peers = Peers()
-        self.collector = SimpleNamespace(
-            watch=Stopwatch(), monitor=FailureMonitor(FailurePolicy()), options=RolloutPolicy()
-        )
-        self.watch, self.monitor = self.collector.watch, self.collector.monitor
+        self.watch, self.monitor = Stopwatch(), FailureMonitor(FailurePolicy())
 
     def configure_model(self) -> None:
         pass

@@ -25,10 +25,10 @@ class Pressed(CountingModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> None:
         if self.steps_done == 2:
-            self.collector.watch.phase = self.pressed_in
+            self.watch.phase = self.pressed_in
             os.kill(os.getpid(), signal.SIGINT)
             threading.Event().wait(0)  # handlers run between two instructions of Python
-            self.collector.watch.phase = None
+            self.watch.phase = None
         super().training_step(batch, batch_idx)
 
 

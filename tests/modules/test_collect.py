@@ -17,10 +17,11 @@ from omnithink_pl.data.samplers import StratifiedTaskSampler
 from omnithink_pl.judge import Comparison, Preference
 from omnithink_pl.judge.model import ModelJudge
 from omnithink_pl.modules.collect import Collector
-from omnithink_pl.modules.failures import FailurePolicy
+from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.modules.peers import Peers
 from omnithink_pl.modules.rollouts import RolloutPolicy
 from omnithink_pl.modules.scored import ScoredGroup
+from omnithink_pl.modules.stopwatch import Stopwatch
 from omnithink_pl.rewards import FormatReward, QAReward, Reward, Rubric, WritingReward
 from omnithink_pl.rollout.base import Finished, Sampling
 from omnithink_pl.types import Completion, Example, Group, Outcome
@@ -110,8 +111,8 @@ def collector(engine: HandsOver, qa: Reward, writing: Reward, steps: int = 1, **
         "qa": SimpleNamespace(rubric=Rubric(((qa, 1.0), (FormatReward(), 0.1)))),
         "writing": SimpleNamespace(rubric=Rubric(((writing, 1.0), (FormatReward(), 0.1)))),
     }
-    parts: Any = (engine, tasks, Sampling(2), GroupAdvantage(), FailurePolicy(max_rate=1.0), 3, Peers())
-    made = Collector(*parts, RolloutPolicy(**settings))
+    parts: Any = (engine, tasks, Sampling(2), GroupAdvantage(), FailureMonitor(FailurePolicy(max_rate=1.0)), 3)
+    made = Collector(*parts, Peers(), Stopwatch(), RolloutPolicy(**settings))
     made.attach(POLICY, Batches(steps))  # type: ignore[arg-type]
     return made
 
