@@ -20,7 +20,7 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import transformers
@@ -75,6 +75,8 @@ LINKS = {
 
 TASKS = "model.init_args.tasks"
 
+MODULE = "omnithink_pl.modules.MultiTaskGRPO"  # of a run whose config names none
+
 log = logging.getLogger("omnithink")
 
 
@@ -84,6 +86,17 @@ class Tool(Protocol):
     def run(self) -> None:
         """Do it, and print what came of it."""
         ...
+
+
+class ModuleParser(LightningArgumentParser):
+    """A parser to which a class without a default is one that must be given, not one that may be null.
+
+    Otherwise jsonargparse tries null where a module refuses its settings, and buries the module's message.
+    """
+
+    def add_subclass_arguments(self, *args: Any, **kwargs: Any) -> Any:
+        """As in jsonargparse, with our default."""
+        return super().add_subclass_arguments(*args, **({"default": {"class_path": MODULE}} | kwargs))
 
 
 class OmniThinkCLI(LightningCLI):
@@ -113,7 +126,6 @@ class OmniThinkCLI(LightningCLI):
         for target, source in LINKS.items():
             parser.link_arguments(source, target)
         parser.link_arguments("data.tasks", TASKS, apply_on="instantiate")
-        parser.set_defaults({"model": {"class_path": "omnithink_pl.modules.MultiTaskGRPO"}})
 
     def before_instantiate_classes(self) -> None:
         """Refuse keys that would be ignored; set the number of threads before anything starts its own."""
@@ -219,6 +231,7 @@ def main(args: list[str] | None = None) -> OmniThinkCLI:
         MultiTaskData,
         args=args,
         subclass_mode_model=True,
+        parser_class=ModuleParser,
         auto_configure_optimizers=False,
         save_config_callback=SaveResolvedConfig,
         seed_everything_default=0,

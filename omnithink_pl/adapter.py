@@ -39,7 +39,12 @@ class LoRA:
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
     weights: Literal["float32", "bfloat16", "nf4"] = "float32"
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse what cannot be built; not at construction, where the parser would bury the message.
+
+        Raises:
+            BadInput: Names the key and the cure.
+        """
         for key in ("rank", "alpha"):
             if getattr(self, key) < 1:
                 raise BadInput(f"model.adapter.{key} is {getattr(self, key)}; use 1 or more")
@@ -73,6 +78,7 @@ def build_policy(name: str, adapter: LoRA | None, seed: int) -> Policy:
     """
     if adapter is None:
         return load_policy(name)
+    adapter.check()
     from peft import get_peft_model
 
     if adapter.weights == "nf4":

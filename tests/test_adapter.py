@@ -145,8 +145,8 @@ def test_a_saved_policy_is_the_trained_one_merged_and_as_an_adapter(tmp_path: Pa
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LoRA(rank=0), r"model\.adapter\.rank is 0"),
-        (lambda: LoRA(target_modules=[]), r"model\.adapter\.target_modules is empty"),
+        (lambda: adapted(adapter=LoRA(rank=0)), r"model\.adapter\.rank is 0"),
+        (lambda: adapted(adapter=LoRA(target_modules=[])), r"model\.adapter\.target_modules is empty"),
         (
             lambda: adapted(adapter=LoRA(target_modules=["query"])),
             r"target_modules: .* name layers that 'embedded' has",

@@ -15,6 +15,8 @@ from callbacks.checkpoints import CheckpointError
 from main import EXPECTED, main
 from omnithink_pl.errors import BadInput
 
+KINDS = {"question_type": "math-word-problem", "problem_type": "Algebra"}
+
 
 def fit(directory: Path, *arguments: str) -> None:
     main(
@@ -70,14 +72,14 @@ def test_an_empty_dataset_is_named(tmp_path: Path) -> None:
 
 def test_an_empty_split_is_named(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
-    row = {"problem": "What is 1 + 1?", "answer": "2", "uuid": "first", "question_type": "math-word-problem"}
+    row = {"problem": "What is 1 + 1?", "answer": "2", "uuid": "first"} | KINDS
     rows.write_text(json.dumps(row))
     with pytest.raises(BadInput, match=r"data\.tasks\.math\.source: the (train|test) split is empty; check its path"):
         fit(tmp_path, math_source(rows))
 
 
 def test_a_row_without_a_reference_is_named_with_the_cure(tmp_path: Path) -> None:
-    row = {"problem": "What is 1 + 1?", "answer": "2", "uuid": "first", "question_type": "math-word-problem"}
+    row = {"problem": "What is 1 + 1?", "answer": "2", "uuid": "first"} | KINDS
     directory = tmp_path / "rows"
     directory.mkdir()
     (directory / "train.jsonl").write_text(json.dumps(row))

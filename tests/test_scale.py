@@ -107,7 +107,7 @@ def test_what_is_prepared_trains_without_a_network(
 
 def test_the_small_config_is_a_delta_for_the_large_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = yaml.safe_load(resolved(SMALL, tmp_path / "printed.yaml", capsys).read_text())
-    assert printed["model"]["policy"] == "Qwen/Qwen2.5-0.5B-Instruct"
+    assert printed["model"]["init_args"]["policy"] == "Qwen/Qwen2.5-0.5B-Instruct"
     assert printed["data"]["tasks"]["math"]["init_args"]["source"]["init_args"]["curation"]["rows"] == 12000
 
 

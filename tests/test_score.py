@@ -52,7 +52,7 @@ def test_every_component_of_every_row_is_shown_and_tracked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("main.MultiTaskGRPO.configure_model", None)  # no policy is loaded
+    monkeypatch.setattr("omnithink_pl.modules.MultiTaskGRPO.configure_model", None)  # no policy is loaded
     rows = score(tmp_path, *map(json.dumps, ROWS), "")
     assert [row["task"] for row in rows] == [row["task"] for row in ROWS]
     assert [row["total"] for row in rows] == [1.2, 0.0, 0.2, 1.2, 1.2, "failed"]

@@ -127,7 +127,7 @@ def test_saved_completions_are_scored_again_without_a_policy(
             json.loads(line) | {"state": "value", "value": 1.0, "reason": ""} for line in path.read_text().splitlines()
         ]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    monkeypatch.setattr("main.MultiTaskGRPO.configure_model", None)
+    monkeypatch.setattr("omnithink_pl.modules.MultiTaskGRPO.configure_model", None)
     main(arguments(suite, tmp_path / "again", f"--completions={changed}"))
     again, before = results(tmp_path / "again"), results(finished)
     assert again == before

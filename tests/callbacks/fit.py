@@ -79,7 +79,7 @@ class CountedData(MultiTaskData):
         self.stages = list(stages)
         self.batch_size, self.seed, self.task_sampler = 1, 0, StratifiedTaskSampler()
         self.benchmarks = {}
-        self.tasks = dict.fromkeys(["code", "math"], SimpleNamespace(close=lambda: None))
+        self.tasks = dict.fromkeys(["code", "math"], SimpleNamespace(close=lambda: None, source=None))
         self.held_out, self.benchmarks = {"code": [], "math": []}, {}
         self.train = [
             Example(task, "row-1", "What?", "That.", ({"role": "user", "content": "What?"},)) for task in self.tasks

@@ -70,7 +70,7 @@ class ThreeTasks(CountedData):
 
     def __init__(self) -> None:
         super().__init__(STAGES)
-        self.tasks = {task: SimpleNamespace(name=task, close=lambda: None) for task in TASKS}
+        self.tasks = {task: SimpleNamespace(name=task, close=lambda: None, source=None) for task in TASKS}
         self.train = [example(task, "row-1") for task in TASKS]
         self.held_out = {task: [example(task, "evaluated"), example(task, "left")] for task in TASKS}
 

@@ -198,8 +198,9 @@ def test_the_cache_tells_judges_prompts_texts_and_orders_apart(
     judges[1].model = "another"
     judges[1].compare([first])
     judges[0].compare([other, dataclasses.replace(first, prompt="Write more.")])
-    prompt = judges[0].prompt
-    judges[0].prompt = dataclasses.replace(prompt, text=prompt.text.replace("impartial", "strict"))
+    prompts = judges[0].prompts
+    strict = dataclasses.replace(prompts.single, text=prompts.single.text.replace("impartial", "strict"))
+    judges[0].prompts = dataclasses.replace(prompts, single=strict)
     judges[0].compare([first])
     assert server.log()["requests"] == 2 + 2 + 4 + 2
 
@@ -272,7 +273,7 @@ def test_closing_ends_what_is_running_and_leaves_no_thread(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(threading, "excepthook", lambda args: None)
         thread.start()
-        while not server.log().get("slow"):
+        while server.log().get("slow", 0) < 2:  # both orders
             pass
         judges[0].close()
         thread.join(30)
