@@ -19,7 +19,7 @@ from omnithink_pl.curriculum import position, total_steps
 from omnithink_pl.errors import BadInput
 from omnithink_pl.report.live import Snapshot, TaskView, live_view, status_line
 from omnithink_pl.report.pace import Pace
-from omnithink_pl.report.score_table import LEGEND, TITLE, evaluation_line, score_table
+from omnithink_pl.report.score_table import TITLE, evaluation_line, legend, score_table
 from omnithink_pl.transfer import ScoreMatrix
 
 
@@ -119,7 +119,7 @@ class CurriculumProgress(ProgressBar):
         if matrix is not None:
             self.print(f"\n{TITLE}")
             self.console.print(score_table(matrix))
-            self.print(f"{LEGEND}\n")
+            self.print(f"{legend(matrix)}\n")
         for name, place in self._places(trainer).items():
             self.print(f"{name:<12}{place}")
 

@@ -12,9 +12,9 @@ from omnithink_pl.transfer import Change, ScoreMatrix, TaskScore, difference, fo
 TITLE = "Score in percent, sampled at temperature 1"
 UNMEASURED = "-"
 LEGEND = """\
-- not measured: too much could not be scored, so there is no mean either
 ▲ ▼ change since the base beyond its 95 % interval, △ ▽ within it
 forgotten: base - last row, in points; below 0 is learned"""
+GAPS = "- not measured: too much could not be scored, so there is no mean either"
 
 
 def score_table(matrix: ScoreMatrix) -> Table:
@@ -39,6 +39,12 @@ def score_table(matrix: ScoreMatrix) -> Table:
         table.add_section()
         table.add_row("forgotten", *[f"{_points(value)}  " for value in lost.values()], _points(mean(lost)) + " " * 5)
     return table
+
+
+def legend(matrix: ScoreMatrix) -> str:
+    """What the signs in the table of a matrix mean."""
+    whole = all(score.measured for row in matrix.rows for score in row.values())
+    return LEGEND if whole else f"{LEGEND}\n{GAPS}"
 
 
 def evaluation_line(matrix: ScoreMatrix) -> str:

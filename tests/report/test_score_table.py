@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from omnithink_pl.report.score_table import evaluation_line, score_table
+from omnithink_pl.report.score_table import GAPS, evaluation_line, legend, score_table
 from tests.report.matrices import LEARNED, UNMEASURED, matrix
 
 
@@ -42,3 +42,8 @@ def test_what_was_not_measured_is_a_dash_and_has_no_mean() -> None:
         ["forgotten", "-40", "-", "-"],
     ]
     assert evaluation_line(UNMEASURED) == "after code: code 70 (+40)  math -  mean -"
+
+
+def test_the_legend_speaks_of_gaps_only_where_there_are_some() -> None:
+    assert GAPS in legend(UNMEASURED)
+    assert GAPS not in legend(LEARNED)
