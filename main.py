@@ -236,7 +236,8 @@ def main(args: list[str] | None = None) -> OmniThinkCLI:
         save_config_callback=SaveResolvedConfig,
         seed_everything_default=0,
         trainer_class=OmniThinkTrainer,
-        parser_kwargs={name: {"default_config_files": [base]} for name in OmniThinkCLI.subcommands()},
+        parser_kwargs={name: {"default_config_files": [base]} for name in OmniThinkCLI.subcommands()}
+        | {"epilog": f"Without a trainer, each with a --help of its own: {', '.join(TOOLS)}."},
     )
 
 
