@@ -1,4 +1,4 @@
-"""What the sandbox costs, and whether it leaves anything behind: ``python benchmarks/sandbox.py --programs 10000``.
+"""What the sandbox costs, and whether it leaves anything behind: ``python -m benchmarks.sandbox --programs 10000``.
 
 Costs are wall-clock milliseconds with all workers busy, beside those of as many bare interpreters at a time. The last
 line holds all figures as one JSON object.
