@@ -45,11 +45,6 @@ class Difference:
     p: float | None
 
     @property
-    def beyond_prompts(self) -> bool:
-        """Whether other prompts would hardly turn it round."""
-        return self.prompts.known and not self.prompts.low <= 0.0 <= self.prompts.high
-
-    @property
     def beyond_seeds(self) -> bool:
         """Whether other seeds would hardly turn it round."""
         return self.seeds.known and not self.seeds.low <= 0.0 <= self.seeds.high
