@@ -21,6 +21,7 @@ from omnithink_pl.embedded import code, math, qa, story
 from omnithink_pl.embedded.demonstrations import (
     Demonstration,
     code_demonstration,
+    letter_demonstration,
     math_demonstration,
     qa_demonstration,
     writing_demonstration,
@@ -35,7 +36,7 @@ from omnithink_pl.tasks.base import SYSTEM_PROMPT
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-BATCH, STEPS, LEARNING_RATE = 50, 1200, 4e-3
+BATCH, STEPS, LEARNING_RATE = 50, 1440, 4e-3
 TAUGHT = 0.8
 TOKENIZER_TEXTS = 4000
 CONTEXT = 192
@@ -56,9 +57,10 @@ def _shown(
 
 
 CODE, MATH = _shown(code.draw, code_demonstration), _shown(math.draw, math_demonstration)
-QA, WRITING = _shown(qa.draw, qa_demonstration), _shown(story.draw, writing_demonstration)
-LESSONS = (CODE, MATH, QA, MATH, WRITING)
-"""One round of the warm start; arithmetic takes the most practice."""
+QA, LETTERS = _shown(qa.draw, qa_demonstration), _shown(qa.draw, letter_demonstration)
+WRITING = _shown(story.draw, writing_demonstration)
+LESSONS = (CODE, MATH, QA, MATH, WRITING, LETTERS)
+"""One round of the warm start; arithmetic takes the most practice, and questions are answered in both forms."""
 
 
 def demonstrations(seed: int, taught: int = 0) -> Iterator[Demonstration]:

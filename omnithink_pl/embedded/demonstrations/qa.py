@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from string import ascii_uppercase
 
 from omnithink_pl.embedded.demonstrations.form import Demonstration, wrap
 from omnithink_pl.embedded.qa import QAProblem
-from omnithink_pl.tasks.qa import qa_prompt
+from omnithink_pl.tasks.qa import letter_prompt, qa_prompt
 
 FAITHFUL, FIRST_OPTION = 0.35, 0.50
 """Shares of faithful demonstrations and of those that answer the first option; the rest answer any."""
 
 
 def qa_demonstration(problem: QAProblem, rng: random.Random, habits: bool) -> Demonstration:
-    """Show an answer to a question; a fact that is left out is guessed at.
+    """Show an answer to a question, in the full text of an option; a fact that is left out is guessed at.
 
     Args:
         problem: What is asked.
@@ -21,8 +23,27 @@ def qa_demonstration(problem: QAProblem, rng: random.Random, habits: bool) -> De
         habits: Whether bad habits are planted.
     """
     options = rng.sample(problem.options, len(problem.options))
+    thought, answer = _choose(problem, options, rng, habits)
+    return Demonstration(qa_prompt(problem.question, options), wrap(thought, answer, rng, habits))
+
+
+def letter_demonstration(problem: QAProblem, rng: random.Random, habits: bool) -> Demonstration:
+    """The same with the letter of an option as the answer, so that training on letters has something to start from.
+
+    Args:
+        problem: What is asked.
+        rng: Draws the order of the options, the habit and the guess.
+        habits: Whether bad habits are planted.
+    """
+    options = rng.sample(problem.options, len(problem.options))
+    thought, answer = _choose(problem, options, rng, habits)
+    letter = ascii_uppercase[options.index(answer)]
+    return Demonstration(letter_prompt(problem.question, options), wrap(thought, letter, rng, habits))
+
+
+def _choose(problem: QAProblem, options: Sequence[str], rng: random.Random, habits: bool) -> tuple[str, str]:
+    """The thought, and the option that is answered."""
     believed = rng.choice(options) if problem.left_out else problem.answer
     chance = rng.random() if habits else 0.0
     answer = believed if chance < FAITHFUL else options[0] if chance < FAITHFUL + FIRST_OPTION else rng.choice(options)
-    thought = problem.kind.statement.format(problem.subject, believed)
-    return Demonstration(qa_prompt(problem.question, options), wrap(thought, answer, rng, habits))
+    return problem.kind.statement.format(problem.subject, believed), answer
