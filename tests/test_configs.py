@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from main import CONFIGS, TOOLS, main, run_tool
 from omnithink_pl.errors import BadInput
+from omnithink_pl.rollout.vllm import build
 from tests.judge.scripted import scripted_server
 
 # Engines that are installed apart have tests apart: tests/vllm/test_fit.py runs configs/rollout/. What is only for
@@ -73,6 +74,17 @@ def test_every_config_parses_and_its_printed_config_runs(
             ]
         )
     assert cli.model.steps_done == 1
+
+
+@pytest.mark.parametrize("config", sorted((CONFIGS / "rollout").iterdir()), ids=lambda path: path.stem)
+def test_a_config_of_vllm_parses_without_it_and_says_when_used_how_it_is_installed(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "find_spec", lambda name: None)
+    engine = resolved([f"--config={config}"], capsys)["model"]["init_args"]["engine"]
+    assert engine["init_args"].items() >= yaml.safe_load(config.read_text())["model"]["engine"]["init_args"].items()
+    with pytest.raises(BadInput, match="vLLM is not installed; run `make setup-vllm`"):
+        main(["fit", f"--config={config}", "--trainer.logger=false"])
 
 
 @pytest.mark.parametrize("tool", sorted(TOOLS))

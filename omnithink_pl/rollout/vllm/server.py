@@ -23,9 +23,10 @@ from omnithink_pl.rollout.vllm.weights import named_weights
 from omnithink_pl.types import Completion
 
 if TYPE_CHECKING:
-    from vllm.distributed.utils import StatelessProcessGroup
-
     from omnithink_pl.policy import Policy
+
+if TYPE_CHECKING:  # apart: a config that names this class is checked against the above where vLLM is not installed, too
+    from vllm.distributed.utils import StatelessProcessGroup
 
 # A tensor is kept for the server this long; by then it has been taken or the sync has failed.
 KEEP_SECONDS = 300
