@@ -50,14 +50,16 @@ def run(directory: Path, *more: str, ranks: int = 1) -> list[int | None]:
     Returns:
         Their exit codes; a negative one is the number of the signal that ended it.
     """
-    places = [
-        f"--trainer.default_root_dir={directory}",
-        f"--trainer.devices={ranks}",
-    ]
+    return start([*SETTINGS, *more, f"--trainer.default_root_dir={directory}"], ranks)
+
+
+def start(arguments: list[str], ranks: int) -> list[int | None]:
+    """Run the command line as so many processes; their exit codes."""
     context = multiprocessing.get_context("fork")
     port = free_port()
     processes = [
-        context.Process(target=_rank, args=([*SETTINGS, *more, *places], rank, ranks, port)) for rank in range(ranks)
+        context.Process(target=_rank, args=([*arguments, f"--trainer.devices={ranks}"], rank, ranks, port))
+        for rank in range(ranks)
     ]
     for process in processes:
         process.start()
