@@ -172,8 +172,17 @@ class OmniThinkCLI(LightningCLI):
             if isinstance(logger, TrackingLogger) and resumed.run_id:
                 logger.resume(resumed.run_id)
 
+    def before_prepare(self) -> None:
+        """Have the configuration stored with what is tracked."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, SaveResolvedConfig):
+                callback.hand_over(self.trainer)
+
+    before_score = before_prepare
+
     def before_validate(self) -> None:
         """Resolve ``--ckpt_path last``: the newest checkpoint of this kind of run."""
+        self.before_prepare()
         config = self.config_init[str(self.subcommand)]
         wanted = config.get("ckpt_path")
         found = find_checkpoint(wanted, Path(self.trainer.default_root_dir) / config["name"])

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from main import main
 from omnithink_pl.benchmarks import Benchmark
@@ -179,6 +180,16 @@ def test_by_default_the_held_out_tasks_are_measured_and_tracked(tracking_uri: st
     assert (run.info.status, run.data.tags["kind"]) == ("FINISHED", "validate")
     assert 0.3 < run.data.metrics["eval/qa"] == run.data.metrics["eval/qa/qa"] < 1.0
     assert {"eval/math/math/low", "eval/math/math/high", "eval/math/math/undefined"} <= set(run.data.metrics)
+    config = yaml.safe_load(Path(client.download_artifacts(run.info.run_id, "config.yaml", tmp_path)).read_text())
+    assert (config["benchmarks"], config["chunk"], config["model"]["init_args"]["policy"]) == (
+        "math,qa",
+        256,
+        "embedded",
+    )
+    again = tmp_path / "again"
+    main(["validate", f"--config={tmp_path / 'config.yaml'}", f"--output={again}", "--trainer.logger=false"])
+    (before,) = tmp_path.glob("validate/*")
+    assert results(again) == results(before)
     stored = {item.path for item in client.list_artifacts(run.info.run_id, "benchmarks")}
     assert stored == {"benchmarks/math.jsonl", "benchmarks/qa.jsonl", "benchmarks/results.json"}
 
