@@ -55,7 +55,7 @@ def needed_by(config: Path, directory: Path) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("config", DELTAS, ids=[str(path.relative_to(CONFIGS)) for path in DELTAS])
-def test_every_config_parses_and_its_printed_config_runs(
+def test_law_8_every_config_parses_and_its_printed_config_runs(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     printed = tmp_path / "printed.yaml"
