@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from omnithink_pl.errors import BadInput
 from omnithink_pl.rollout.base import check_prompts
 from omnithink_pl.rollout.decoding import decode
 from omnithink_pl.sharding import whole
@@ -31,7 +32,7 @@ class TransformersEngine:
 
     def __init__(self, batch_rows: int = 256) -> None:
         if batch_rows < 1:
-            raise ValueError(f"model.engine.batch_rows is {batch_rows}; it is at least 1")
+            raise BadInput(f"model.engine.init_args.batch_rows is {batch_rows}; it is at least 1")
         self.batch_rows = batch_rows
         self._policy: Policy | None = None
 
