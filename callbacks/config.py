@@ -32,7 +32,7 @@ class SaveResolvedConfig(SaveConfigCallback):
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write the configuration down before training can change anything it refers to."""
-        self.text = self._dumped()
+        self.text = self.parser.dump(self.config, skip_none=False, skip_validation=True)  # it was parsed just now
         if stage == "predict":
             self.hand_over(trainer)
 
@@ -40,7 +40,7 @@ class SaveResolvedConfig(SaveConfigCallback):
         """Have it stored with the run, if there will be one."""
         logger = tracking_logger(trainer)
         if logger is not None:
-            logger.keep(self._dumped(), "config.yaml")
+            logger.keep(self.parser.dump(self.config, skip_none=False, skip_validation=True), "config.yaml")
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -48,6 +48,3 @@ class SaveResolvedConfig(SaveConfigCallback):
         logger = tracking_logger(trainer)
         if logger is not None:
             logger.artifacts.text(self.text, from_step("config.yaml", module_of(trainer).steps_done))
-
-    def _dumped(self) -> str:
-        return str(self.parser.dump(self.config, skip_none=False))

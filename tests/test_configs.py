@@ -125,6 +125,13 @@ def test_letters_are_all_that_the_ablation_changes(capsys: pytest.CaptureFixture
     assert letters == base
 
 
+def test_the_judge_is_all_that_its_overlay_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    base, judged = resolved([], capsys), resolved([f"--config={CONFIGS / 'judge' / 'openai.yaml'}"], capsys)
+    assert judged["data"]["tasks"]["writing"]["init_args"].pop("judge") is not None
+    del base["data"]["tasks"]["writing"]["init_args"]["judge"]
+    assert judged == base
+
+
 def test_the_orders_differ_in_their_stages_only(capsys: pytest.CaptureFixture[str]) -> None:
     def without_stages(name: str) -> tuple[dict, list]:
         got = resolved([f"--config={CONFIGS / name}.yaml"], capsys)

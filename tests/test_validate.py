@@ -128,7 +128,7 @@ def test_saved_completions_are_scored_again_without_a_policy(
             json.loads(line) | {"state": "value", "value": 1.0, "reason": ""} for line in path.read_text().splitlines()
         ]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    monkeypatch.setattr("omnithink_pl.modules.MultiTaskGRPO.configure_model", None)
+    monkeypatch.setattr("omnithink_pl.modules.PolicyModule.load", None)
     main(arguments(suite, tmp_path / "again", f"--completions={changed}"))
     again, before = results(tmp_path / "again"), results(finished)
     assert again == before
@@ -174,7 +174,8 @@ def test_by_default_the_held_out_tasks_are_measured_and_tracked(tracking_uri: st
     from mlflow.tracking import MlflowClient
 
     uri = f"--trainer.logger.init_args.tracking_uri={tracking_uri}"
-    main(["validate", "--benchmarks=math,qa", uri, f"--trainer.default_root_dir={tmp_path}", "--chunk=256"])
+    cli = main(["validate", "--benchmarks=math,qa", uri, f"--trainer.default_root_dir={tmp_path}", "--chunk=256"])
+    assert not hasattr(cli.model, "reference")  # it has no use here, and takes as much memory as the policy
     client = MlflowClient(tracking_uri)
     (run,) = client.search_runs([client.get_experiment_by_name("omnithink").experiment_id])
     assert (run.info.status, run.data.tags["kind"]) == ("FINISHED", "validate")

@@ -105,7 +105,7 @@ def _validate(
 
 
 def _completer(trainer: L.Trainer, model: PolicyModule, ckpt_path: str | None) -> Completer:
-    model.configure_model()
+    model.load()  # not configure_model, which may load a reference too
     if ckpt_path is not None:
         load_weights(model, Path(ckpt_path))
     model.to(trainer.strategy.root_device)

@@ -11,7 +11,7 @@ import pytest
 from datasets import load_from_disk
 
 from main import CONFIGS
-from tests.distributed.ranks import DDP, QA, SHARDED, start
+from tests.distributed.ranks import DDP, QA, SHARDED, run
 from tests.suite import write_suite
 
 ALONE, CPU = "--trainer.logger=false", "--trainer.accelerator=cpu"
@@ -24,8 +24,8 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def validate(suite: Path, output: Path, *more: str, ranks: int) -> list[int | None]:
     # Chunks of 12 and 11 prompts, so that two processes have different shares; and two of MT-Bench.
-    arguments = ["validate", f"--config={suite}", f"--output={output}", "--chunk=11", ALONE, CPU, *more]
-    return start(arguments, ranks)
+    settings = ["validate", f"--config={suite}", f"--output={output}", "--chunk=11", ALONE, CPU]
+    return run(output.parent, *more, ranks=ranks, settings=settings)
 
 
 def results(output: Path) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def test_a_strategy_that_divides_the_model_is_refused(
     config = [f"--config={CONFIGS / 'sft_data.yaml'}"] if verb == "predict" else []
     sharded = [argument.replace("size=2", "size=1") for argument in SHARDED]
     place = f"--demonstrations.output={tmp_path}"
-    assert start([verb, *config, *sharded, f"--data.tasks={QA}", STAGES, place, ALONE, CPU], 1) != [0]
+    assert run(tmp_path, *sharded, settings=[verb, *config, f"--data.tasks={QA}", STAGES, place, ALONE, CPU]) != [0]
     shown = " ".join(capfd.readouterr().err.split())
     assert re.search(rf"trainer\.strategy: {verb} divides prompts .* use --trainer\.strategy=ddp", shown)
 
@@ -71,9 +71,10 @@ STAGES = "--curriculum.stages=[{tasks: {qa: 1}, steps: 1}]"
 
 
 def predict(output: Path, *more: str, ranks: int) -> list[int | None]:
-    # 640 prompts in five batches, the last of which has a single one.
-    fixed = [f"--config={CONFIGS / 'sft_data.yaml'}", f"--data.tasks={QA}", STAGES, "--model.samples=1", ALONE, CPU]
-    return start(["predict", *fixed, "--data.batch_size=213", f"--demonstrations.output={output}", *more], ranks)
+    # 640 prompts in four batches, the last of which has a single one.
+    small = [STAGES, "--data.batch_size=213", "--model.samples=1", f"--data.tasks={QA}"]
+    settings = ["predict", f"--config={CONFIGS / 'sft_data.yaml'}", *small, f"--demonstrations.output={output}"]
+    return run(output.parent, *more, ranks=ranks, settings=[*settings, ALONE, CPU])
 
 
 def test_two_processes_predict_as_one(tmp_path: Path) -> None:
