@@ -116,7 +116,7 @@ class StudyStore:
         for file in self._client.list_artifacts(run.info.run_id, "benchmarks"):
             stem = Path(file.path).stem
             if file.path.endswith(".jsonl"):
-                rows = [json.loads(line) for line in (self._text(run, file.path) or "").splitlines() if line.strip()]
+                rows = [json.loads(line) for line in (self._text(run, file.path) or "").split("\n") if line.strip()]
                 domains = {match[1] for key in run.data.metrics if (match := re.fullmatch(rf"eval/(\w+)/{stem}", key))}
                 found |= {_benchmark(domain, stem): verdicts(rows) for domain in domains}
         return found
