@@ -47,6 +47,10 @@ def test_a_letter_names_the_option_that_the_same_draw_answers_in_full() -> None:
 def test_taught_letters_are_those_of_the_right_option_wherever_it_stands() -> None:
     shown = [letter_demonstration(question(), random.Random(seed), habits=False) for seed in range(200)]
     assert {options(one)[answer(one)] for one in shown} == {CAPITALS.facts[KNOWN]}
+    # The thought goes through the options and ends with the one that is answered.
+    assert all(
+        one.completion.partition("</think>")[0].endswith(f"{answer(one)}. {options(one)[answer(one)]}") for one in shown
+    )
     assert {answer(one) for one in shown} == set("ABCDE")
 
 
