@@ -69,15 +69,20 @@ class TransformersEngine:
         return harvest.groups()
 
     def _chunks(self, stems: Sequence[Stem]) -> Iterator[list[Stem]]:
-        """Stems that are decoded together; those of like length are, which saves padding."""
-        chunk: list[Stem] = []
-        for stem in sorted(stems, key=lambda stem: len(stem.tokens)):
-            if chunk and sum(one.copies for one in chunk) + stem.copies > self.batch_rows:
+        """Stems that are decoded together; those of like length are, which saves padding.
+
+        What goes on is not decoded beside what begins: one cache is as long for all of its rows, and short completions
+        beside long ones cost more than a few rows more save.
+        """
+        for new in (True, False):
+            chunk: list[Stem] = []
+            for stem in sorted((s for s in stems if (s.drawn == 0) is new), key=lambda stem: len(stem.tokens)):
+                if chunk and sum(one.copies for one in chunk) + stem.copies > self.batch_rows:
+                    yield chunk
+                    chunk = []
+                chunk.append(stem)
+            if chunk:
                 yield chunk
-                chunk = []
-            chunk.append(stem)
-        if chunk:
-            yield chunk
 
 
 def _noise_of(stem: Stem, seed: int, sampling: Sampling) -> Tensor:

@@ -1,0 +1,27 @@
+"""Groups that are carried from step to step: any number of processes trains on them, and goes on from any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.distributed.ranks import DDP, KEPT, checkpoint, run
+from tests.distributed.test_ranks import EQUAL, from_the_middle, largest_difference
+
+SEGMENTS = ["--model.rollouts.segment_tokens=6", "--evaluation.evaluator.prompts=1"]
+
+
+def test_one_process_or_two_in_one_go_or_two(tmp_path: Path) -> None:
+    one, two, resumed, joined = (tmp_path / name for name in ("one", "two", "resumed", "joined"))
+    assert run(one, *SEGMENTS, KEPT) == [0]
+    assert run(two, *SEGMENTS, *DDP, ranks=2) == [0, 0]
+    assert largest_difference(two, one) < EQUAL
+    from_the_middle(one, resumed)
+    carried = checkpoint(resumed)["carried"]
+    assert [entry["step"] for entry in carried] == [2], "there is something to go on with"
+    assert len(carried[0]["seeds"]) > 1
+    assert run(resumed, *SEGMENTS, "--ckpt_path=last") == [0]
+    assert largest_difference(resumed, one) == 0
+    from_the_middle(one, joined)
+    assert run(joined, *SEGMENTS, *DDP, "--ckpt_path=last", ranks=2) == [0, 0]
+    assert largest_difference(joined, one) < EQUAL
+    assert checkpoint(joined)["carried"] == [], "a stage ends what it has begun"
