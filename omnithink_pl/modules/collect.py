@@ -128,6 +128,7 @@ class Collector:
             now: Steps that the policy has been trained.
             part: 0 for the step's batch, 1, 2, ... for what replaces some of it.
         """
+        # What goes on comes first: it has proved long, and an engine that cannot decode all at once begins there.
         asked = [] if part else self.carried.take(step)
         for example, seed in zip(batch, self._seeds(batch, step, part), strict=True):
             asked.append(Begun(Group(example, tuple(self.policy.encode(example.messages)), ()), seed))

@@ -7,7 +7,12 @@ from pathlib import Path
 from tests.distributed.ranks import DDP, KEPT, checkpoint, run
 from tests.distributed.test_ranks import EQUAL, from_the_middle, largest_difference
 
-SEGMENTS = ["--model.rollouts.segment_tokens=6", "--evaluation.evaluator.prompts=1"]
+SEGMENTS = [
+    "--data.batch_size=8",
+    "--model.temperature=1.2",
+    "--model.rollouts.segment_tokens=15",  # some groups have ended by then, others have not
+    "--evaluation.evaluator.prompts=1",
+]
 
 
 def test_one_process_or_two_in_one_go_or_two(tmp_path: Path) -> None:
