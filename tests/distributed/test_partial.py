@@ -1,4 +1,4 @@
-"""Groups that are carried from step to step: any number of processes trains on them, and goes on from any other."""
+"""Groups that are carried from step to step survive a checkpoint, whichever number of processes goes on with them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,12 @@ SEGMENTS = [
 ]
 
 
-def test_one_process_or_two_in_one_go_or_two(tmp_path: Path) -> None:
-    one, two, resumed, joined = (tmp_path / name for name in ("one", "two", "resumed", "joined"))
+def test_one_process_in_one_go_or_two_and_two_processes_for_the_rest(tmp_path: Path) -> None:
+    one, resumed, joined = (tmp_path / name for name in ("one", "resumed", "joined"))
     assert run(one, *SEGMENTS, KEPT) == [0]
-    assert run(two, *SEGMENTS, *DDP, ranks=2) == [0, 0]
-    assert largest_difference(two, one) < EQUAL
     from_the_middle(one, resumed)
     carried = checkpoint(resumed)["carried"]
     assert [entry["step"] for entry in carried] == [2], "there is something to go on with"
-    assert len(carried[0]["seeds"]) > 1
     assert run(resumed, *SEGMENTS, "--ckpt_path=last") == [0]
     assert largest_difference(resumed, one) == 0
     from_the_middle(one, joined)

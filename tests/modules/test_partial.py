@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any, final
@@ -14,6 +15,7 @@ from omnithink_pl.correction import ImportanceCorrection
 from omnithink_pl.curriculum import Stage, position
 from omnithink_pl.data.samplers import StratifiedTaskSampler
 from omnithink_pl.errors import BadInput
+from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.modules.collect import Collector
 from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.modules.peers import Peers
@@ -201,6 +203,12 @@ def test_replacements_are_trained_in_the_step_that_asked_for_them() -> None:
         last = position(STAGES, step)
         if last.step_in_stage == last.stage.steps - 1:
             assert all(not SAMPLING.is_open(c) for one in groups for c in one.group.completions)
+
+
+def test_a_module_that_carries_groups_says_so() -> None:
+    module = partial(MultiTaskGRPO, TransformersEngine(), {}, torch.optim.SGD, {})  # type: ignore[arg-type]
+    assert not module().samples_ahead
+    assert module(rollouts=RolloutPolicy(segment_tokens=3)).samples_ahead
 
 
 def test_a_segment_of_nothing_is_refused() -> None:
