@@ -63,8 +63,8 @@ class Validation(L.Callback):
             return
         if self.patience is not None and module_of(trainer).samples_ahead:
             raise BadInput(
-                "model.rollouts.async_rewards samples the next step's rollouts before validation.patience can end the "
-                "stage; set one of them to false or null"
+                "model.rollouts.async_rewards and segment_tokens begin the next step's rollouts before "
+                "validation.patience can end the stage; set one of them to false or null"
             )
         for task in data_of(trainer).trained_tasks:
             self._examples(trainer, task)
