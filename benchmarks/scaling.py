@@ -19,15 +19,14 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import torch
 from jsonargparse import auto_cli
 
 from benchmarks import ours
-from benchmarks.lengths import PlannedLengths, log_normal
+from benchmarks.engines import PlannedEngine
+from benchmarks.lengths import log_normal
 from benchmarks.ours import Shape
 from benchmarks.quiet import quiet
-from benchmarks.turns import Turns
-from omnithink_pl.policy import Policy
+from benchmarks.turns import take_turns
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,9 @@ class Row:
         """Completion tokens of each step but the first."""
         return [sum(batch) for batch in islice(self.plans(), 1, self.shape.steps)]
 
-    def prepare(self, policy: Policy) -> None:
-        """Force the lengths."""
-        PlannedLengths(policy.model, policy.eos_id, self.plans())
+    def engine(self) -> PlannedEngine:
+        """Whose completions have these lengths."""
+        return PlannedEngine("transformers", self.plans)
 
 
 def benchmark(
@@ -81,8 +80,7 @@ def benchmark(
         turns: Steps of each row that count.
         threads: CPU threads of torch.
     """
-    quiet()
-    torch.set_num_threads(threads)
+    quiet(threads)
     with tempfile.TemporaryDirectory() as folder:
         saved = ours.save_with_context(policy, 2 * factor * max_tokens + 1024, Path(folder))
         steps = turns + 1
@@ -92,8 +90,9 @@ def benchmark(
             "batch": Row(Shape(saved, factor * prompts, group, max_tokens, steps), median, sigma),
             "length": Row(Shape(saved, prompts, group, factor * max_tokens, steps), factor * median, sigma),
         }
-        sides = {name: partial(ours.train, row.shape, row.prepare) for name, row in rows.items()}
-        laps = {name: [cost.seconds for cost in costs[1:]] for name, costs in Turns(list(rows)).run(sides).items()}
+        sides = {name: partial(ours.train, row.shape, row.engine) for name, row in rows.items()}
+        costs = take_turns(sides, partial(quiet, threads))
+    laps = {name: [cost.seconds for cost in own[1:]] for name, own in costs.items()}
     rates = {
         name: statistics.median(n / s for n, s in zip(rows[name].tokens(), laps[name], strict=True)) for name in rows
     }
