@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from copy import copy
 from functools import partial
@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, final
 import torch
 
 from benchmarks.lengths import PlannedLengths
-from omnithink_pl.rollout import ColocatedVLLM, Sampling, TransformersEngine
+from omnithink_pl.rollout import ColocatedVLLM, TransformersEngine
 
 if TYPE_CHECKING:
     from omnithink_pl.policy import Policy
-    from omnithink_pl.rollout.base import Finished
     from omnithink_pl.types import Completion
 
 Kind = Literal["transformers", "vllm"]
@@ -52,15 +51,9 @@ class PlannedEngine:
         """Take over the policy's present weights."""
         self.engine.sync()
 
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        sampling: Sampling,
-        seeds: Sequence[int],
-        finished: Finished | None = None,
-    ) -> list[tuple[Completion, ...]]:
+    def generate(self, *args: Any, **kwargs: Any) -> list[tuple[Completion, ...]]:
         """Draw completions, as ``RolloutEngine.generate`` has it."""
-        return self.engine.generate(prompts, sampling, seeds, finished)
+        return self.engine.generate(*args, **kwargs)
 
 
 def plan_requests(llm: Any, plans: Iterator[list[int]]) -> None:

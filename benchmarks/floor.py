@@ -1,4 +1,4 @@
-"""The least that a step can cost: parts of it, each as a program of its own that takes turns with the whole."""
+"""A step and the least that it can cost: the whole and its parts, each as a program of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from benchmarks.ours import EngineMaker, Shape
+from benchmarks import ours
+from benchmarks.engines import Kind, PlannedEngine, Plans
+from benchmarks.ours import Shape
 from omnithink_pl.modules.forward import token_logprobs
 from omnithink_pl.modules.microbatch import split
 from omnithink_pl.policy import load_policy, ready_to_train
@@ -22,7 +24,19 @@ if TYPE_CHECKING:
 MICRO_BATCH = 8192  # model.micro_batch_tokens
 
 
-def floor(shape: Shape, engine: EngineMaker, learn: bool, lap: Lap) -> None:
+def step(shape: Shape, kind: Kind, plans: Plans, lap: Lap) -> None:
+    """Our whole step, on the same engine as the floor.
+
+    Args:
+        shape: Of each step.
+        kind: What samples.
+        plans: Begins the lengths of batch after batch.
+        lap: Called after each step.
+    """
+    ours.train(shape, lambda policy: None, lap, PlannedEngine(kind, plans))
+
+
+def floor(shape: Shape, kind: Kind, plans: Plans, learn: bool, lap: Lap) -> None:
     """Generate, then forward and backward: no rewards, no loss, no optimiser, no loop around them.
 
     The engine takes over the weights before each batch, for one that went on from cached keys and values of the same
@@ -30,18 +44,19 @@ def floor(shape: Shape, engine: EngineMaker, learn: bool, lap: Lap) -> None:
 
     Args:
         shape: Of each step.
-        engine: Makes the engine.
+        kind: What samples.
+        plans: Begins the lengths of batch after batch.
         learn: Whether there is a forward and backward pass.
         lap: Called after each step.
     """
     policy = _policy(shape)
-    sampler = engine()
-    sampler.attach(policy)
+    engine = PlannedEngine(kind, plans)
+    engine.attach(policy)
     prompts = [policy.encode(example.messages) for example in shape.examples()]
     for step in range(shape.steps):
-        sampler.sync()
+        engine.sync()
         seeds = range(step * len(prompts), (step + 1) * len(prompts))
-        drawn = sampler.generate(prompts, Sampling(shape.group, max_tokens=shape.max_tokens), seeds)
+        drawn = engine.generate(prompts, Sampling(shape.group, max_tokens=shape.max_tokens), seeds)
         if learn:
             _forward_and_backward(policy.model, prompts, [[c.token_ids for c in group] for group in drawn])
         lap()

@@ -9,7 +9,7 @@ import warnings
 import torch
 
 
-def quiet(threads: int) -> None:
+def quiet(threads: int = 1) -> None:
     """Silence progress bars and advice of the libraries; errors still come through.
 
     Args:

@@ -22,11 +22,11 @@ from pathlib import Path
 from jsonargparse import auto_cli
 
 from benchmarks import ours
-from benchmarks.engines import PlannedEngine
-from benchmarks.lengths import log_normal
+from benchmarks.lengths import PlannedLengths, log_normal
 from benchmarks.ours import Shape
 from benchmarks.quiet import quiet
 from benchmarks.turns import take_turns
+from omnithink_pl.policy import Policy
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ class Row:
         """Completion tokens of each step but the first."""
         return [sum(batch) for batch in islice(self.plans(), 1, self.shape.steps)]
 
-    def engine(self) -> PlannedEngine:
-        """Whose completions have these lengths."""
-        return PlannedEngine("transformers", self.plans)
+    def prepare(self, policy: Policy) -> None:
+        """Force the lengths."""
+        PlannedLengths(policy.model, policy.eos_id, self.plans())
 
 
 def benchmark(
@@ -90,9 +90,9 @@ def benchmark(
             "batch": Row(Shape(saved, factor * prompts, group, max_tokens, steps), median, sigma),
             "length": Row(Shape(saved, prompts, group, factor * max_tokens, steps), factor * median, sigma),
         }
-        sides = {name: partial(ours.train, row.shape, row.engine) for name, row in rows.items()}
-        costs = take_turns(sides, partial(quiet, threads))
-    laps = {name: [cost.seconds for cost in own[1:]] for name, own in costs.items()}
+        sides = {name: partial(ours.train, row.shape, row.prepare) for name, row in rows.items()}
+        runs = take_turns(sides, partial(quiet, threads))
+    laps = {name: [cost.seconds for cost in run.costs[1:]] for name, run in runs.items()}
     rates = {
         name: statistics.median(n / s for n, s in zip(rows[name].tokens(), laps[name], strict=True)) for name in rows
     }

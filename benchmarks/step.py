@@ -32,9 +32,8 @@ from typing import Literal
 
 from jsonargparse import auto_cli
 
-from benchmarks import ours, peer
-from benchmarks.engines import Kind, PlannedEngine, Plans
-from benchmarks.floor import floor, products, share_of_batch
+from benchmarks import floor, ours, peer
+from benchmarks.engines import Kind, Plans
 from benchmarks.lengths import fixed, log_normal
 from benchmarks.ours import Shape
 from benchmarks.quiet import quiet
@@ -93,17 +92,16 @@ def benchmark(
 
 def compare(shape: Shape, engine: Kind, plans: Plans, threads: int) -> Costs:
     """The cost of each step of each side; the first, which warms up, is left out."""
-    make = partial(PlannedEngine, engine, plans)
     batches = list(islice(plans(), shape.steps))
     sides = {
-        "ours": partial(ours.train, shape, make),
+        "ours": partial(floor.step, shape, engine, plans),
         "TRL": partial(peer.train, shape, engine, plans),
-        "floor": partial(floor, shape, make, True),
-        "generate": partial(floor, shape, make, False),
-        "products": partial(products, shape, batches[0]),
+        "floor": partial(floor.floor, shape, engine, plans, True),
+        "generate": partial(floor.floor, shape, engine, plans, False),
+        "products": partial(floor.products, shape, batches[0]),
     }
-    costs = {name: laps[1:] for name, laps in take_turns(sides, partial(quiet, threads)).items()}
-    shares = share_of_batch(shape, batches)[1:]
+    costs = {name: run.costs[1:] for name, run in take_turns(sides, partial(quiet, threads)).items()}
+    shares = floor.share_of_batch(shape, batches)[1:]
     costs["products"] = [
         Cost(share * seconds, share * cpu) for share, (seconds, cpu) in zip(shares, costs["products"], strict=True)
     ]

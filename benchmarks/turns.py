@@ -7,7 +7,7 @@ import random
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 Lap = Callable[[], None]
-Program = Callable[[Lap], None]
+Program = Callable[[Lap], Any]
 
 
 class Cost(NamedTuple):
@@ -30,19 +30,39 @@ class Cost(NamedTuple):
     cpu: float
 
 
-def take_turns(sides: Mapping[str, Program], begin: Callable[[], None]) -> dict[str, list[Cost]]:
+class Run(NamedTuple):
+    """What became of a program.
+
+    Args:
+        costs: Of each lap, without the time in which it waited; the first has its start in it.
+        result: What the program returned.
+    """
+
+    costs: list[Cost]
+    result: Any
+
+
+class _Failure(NamedTuple):
+    traceback: str
+
+
+class _End(NamedTuple):
+    result: Any
+
+
+def take_turns(sides: Mapping[str, Program], begin: Callable[[], None]) -> dict[str, Run]:
     """Run all programs to their end, each of which calls what it is given after each of its laps.
 
     Every round has one lap of each, in an order drawn anew, so that none always follows the same other one. Programs in
     one process would share an allocator, a garbage collector and whatever a library sets for its process; so they do
-    not. What they are made of must be picklable.
+    not. What they are made of, and what they return, must be picklable.
 
     Args:
         sides: The programs by name.
         begin: Called in each process before its program.
 
     Returns:
-        The cost of each lap of each side, without the time in which it waited; the first has its start in it.
+        One run a side.
 
     Raises:
         RuntimeError: If a program fails, with its traceback; the others are ended.
@@ -50,6 +70,7 @@ def take_turns(sides: Mapping[str, Program], begin: Callable[[], None]) -> dict[
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.ours"])
     costs: dict[str, list[Cost]] = {name: [] for name in sides}
+    results: dict[str, Any] = {}
     pipes: dict[str, Connection] = {}
     processes = []
     draw = random.Random(0)
@@ -61,32 +82,33 @@ def take_turns(sides: Mapping[str, Program], begin: Callable[[], None]) -> dict[
             theirs.close()
         while pipes:
             for name in draw.sample(list(pipes), len(pipes)):
-                cost = _lap(name, pipes[name])
-                if cost is None:
+                answer = _lap(name, pipes[name])
+                if isinstance(answer, _End):
+                    results[name] = answer.result
                     del pipes[name]
                 else:
-                    costs[name].append(cost)
+                    costs[name].append(answer)
     finally:
         for process in processes:
             process.terminate()
             process.join()
-    return costs
+    return {name: Run(costs[name], results[name]) for name in sides}
 
 
-def _lap(name: str, pipe: Connection) -> Cost | None:
-    """Let a side go on until its lap has ended; nothing if it had none left."""
+def _lap(name: str, pipe: Connection) -> Cost | _End:
+    """Let a side go on until its lap, or all of it, has ended."""
     try:
         pipe.send("go on")
-        answer = pipe.recv()
+        answer: Cost | _End | _Failure = pipe.recv()
     except (EOFError, OSError) as error:
         raise RuntimeError(f"{name}: its process is gone") from error
-    if isinstance(answer, str):
-        raise RuntimeError(f"{name} failed\n{answer}")
-    return None if answer is None else Cost(*answer)
+    if isinstance(answer, _Failure):
+        raise RuntimeError(f"{name} failed\n{answer.traceback}")
+    return answer
 
 
 def _run(pipe: Connection, begin: Callable[[], None], program: Program) -> None:
-    """A side's process: it answers every call with the cost of a lap, and the last with nothing."""
+    """A side's process: it answers every call with the cost of a lap, and the last with its result."""
     began = Cost(0.0, 0.0)
 
     def wait() -> None:
@@ -101,11 +123,9 @@ def _run(pipe: Connection, begin: Callable[[], None], program: Program) -> None:
     wait()
     try:
         begin()
-        program(lap)
+        pipe.send(_End(program(lap)))
     except BaseException:  # noqa: BLE001  (handed over)
-        pipe.send(traceback.format_exc())
-    else:
-        pipe.send(None)
+        pipe.send(_Failure(traceback.format_exc()))
 
 
 def _now() -> Cost:
