@@ -22,14 +22,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import torch
 from jsonargparse import auto_cli
 
 from benchmarks import ours
 from benchmarks.lengths import SHORTEST, PlannedLengths
 from benchmarks.ours import Shape
 from benchmarks.quiet import quiet
-from benchmarks.turns import Turns
+from benchmarks.turns import Lap, take_turns
 from omnithink_pl.modules.rollouts import RolloutPolicy
 from omnithink_pl.policy import Policy
 from omnithink_pl.rollout import Sampling, TransformersEngine
@@ -99,6 +98,15 @@ def by_length(stems: Sequence[Stem], new: bool) -> list[Stem]:
     return sorted((stem for stem in stems if (stem.drawn == 0) is new), key=lambda stem: len(stem.tokens))
 
 
+def side(
+    shape: Shape, median: float, sigma: float, segment: int, rollouts: RolloutPolicy, lap: Lap
+) -> tuple[list[int], list[int]]:
+    """Train the stage one way; depth and tokens of each step."""
+    engine = PlannedEngine(median, sigma, segment)
+    ours.train(shape, lambda policy: None, lap, engine=engine, rollouts=rollouts)
+    return engine.depths, engine.tokens
+
+
 def benchmark(
     policy: str = "embedded",
     prompts: int = 8,
@@ -123,28 +131,24 @@ def benchmark(
         steps: Of the stage; the first one warms up, and counts in no time.
         threads: CPU threads of torch.
     """
-    quiet()
-    torch.set_num_threads(threads)
+    quiet(threads)
     rollouts = {"whole": RolloutPolicy(), "segments": RolloutPolicy(segment_tokens=segment)}
-    engines = {name: PlannedEngine(median, sigma, segment) for name in rollouts}
     with tempfile.TemporaryDirectory() as folder:
         shape = Shape(
             ours.save_with_context(policy, 2 * max_tokens + 1024, Path(folder)), prompts, group, max_tokens, steps
         )
-        sides = {
-            name: partial(ours.train, shape, lambda policy: None, engine=engines[name], rollouts=rollouts[name])
-            for name in rollouts
-        }
-        laps = {name: costs[1:] for name, costs in Turns(list(rollouts)).run(sides).items()}
+        sides = {name: partial(side, shape, median, sigma, segment, own) for name, own in rollouts.items()}
+        runs = take_turns(sides, partial(quiet, threads))
+    laps = {name: run.costs[1:] for name, run in runs.items()}
     print("| completions | tokens | depth of a step: mean | deepest | seconds a step | CPU seconds a step |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for name, engine in engines.items():
+    for name, (_, (depths, tokens)) in runs.items():
         seconds, cpu = (statistics.mean(lap[i] for lap in laps[name]) for i in (0, 1))
-        depth = f"{sum(engine.depths) / steps:.0f} | {max(engine.depths)}"
-        print(f"| {name} | {sum(engine.tokens)} | {depth} | {seconds:.2f} | {cpu:.2f} |")
-    whole, cut = engines["whole"], engines["segments"]
+        depth = f"{sum(depths) / steps:.0f} | {max(depths)}"
+        print(f"| {name} | {sum(tokens)} | {depth} | {seconds:.2f} | {cpu:.2f} |")
+    whole, cut = (run.result[0] for run in (runs["whole"], runs["segments"]))
     ratios = {
-        "ratio_depth": sum(whole.depths) / sum(cut.depths),
+        "ratio_depth": sum(whole) / sum(cut),
         "ratio_seconds": sum(lap.seconds for lap in laps["whole"]) / sum(lap.seconds for lap in laps["segments"]),
         "ratio_cpu": sum(lap.cpu for lap in laps["whole"]) / sum(lap.cpu for lap in laps["segments"]),
     }

@@ -79,7 +79,7 @@ def _token_means(stats: Sequence[TokenStats]) -> dict[str, float]:
 def _summary(rollouts: Sequence[ScoredGroup]) -> dict[str, float]:
     scores = [score for rollout in rollouts for score in rollout.scores]
     completions = [c for rollout in rollouts for c in rollout.group.completions]
-    totals = [score.total for score in scores if score.total is not None]
+    totals = [total for score in scores if (total := score.total) is not None]
     summary = {
         "completion_length": statistics.fmean(len(c.token_ids) for c in completions),
         "truncated": _share([c.finish_reason == "length" for c in completions]),
