@@ -1,11 +1,12 @@
-"""The score matrices of several seeds as one."""
+"""The score matrices of several seeds as one, and what was forgotten over all of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from omnithink_pl.report.estimates import Estimate, over_seeds
-from omnithink_pl.transfer import ScoreMatrix, TaskScore
+from omnithink_pl.transfer import Kind, ScoreMatrix, TaskScore, forgetting, mean, mean_scores
 
 
 def mean_matrix(matrices: Sequence[ScoreMatrix]) -> ScoreMatrix:
@@ -19,11 +20,36 @@ def mean_matrix(matrices: Sequence[ScoreMatrix]) -> ScoreMatrix:
     """
     if len({matrix.labels for matrix in matrices}) != 1:
         raise ValueError("a mean takes score matrices with the same rows, one at least")
-    mean = ScoreMatrix()
+    combined = ScoreMatrix()
     for row, label in enumerate(matrices[0].labels):
         scores = {task: [matrix.rows[row][task] for matrix in matrices] for task in matrices[0].tasks}
-        mean = mean.add(label, {task: _mean(own) for task, own in scores.items()})
-    return mean
+        combined = combined.add(label, {task: _mean(own) for task, own in scores.items()})
+    return combined
+
+
+def row_means(matrices: Sequence[ScoreMatrix], kind: Kind = "sampled") -> list[Estimate]:
+    """Mean over the tasks of each row, over seeds with Student's 95 % interval.
+
+    Args:
+        matrices: As above.
+        kind: ``sampled`` or ``greedy``.
+    """
+    by_seed = [mean_scores(matrix, kind) for matrix in matrices]
+    return [over_seeds(values) for values in zip(*by_seed, strict=True)]
+
+
+def mean_forgetting(matrices: Sequence[ScoreMatrix], kind: Kind = "sampled") -> dict[str, Estimate]:
+    """Forgetting P_base - P_after of each task and of their ``mean``, over seeds with Student's 95 % interval.
+
+    A seed's two rows are subtracted first, so that what a seed has in both of them is no part of the interval.
+
+    Args:
+        matrices: As above; at least two rows each.
+        kind: ``sampled`` or ``greedy``.
+    """
+    by_seed = [forgetting(matrix, kind) for matrix in matrices]
+    lost = {task: over_seeds([seed[task] for seed in by_seed]) for task in by_seed[0]}
+    return {**lost, "mean": over_seeds([mean(seed) for seed in by_seed])}
 
 
 def _mean(scores: Sequence[TaskScore]) -> TaskScore:
@@ -38,6 +64,8 @@ def _mean(scores: Sequence[TaskScore]) -> TaskScore:
         greedy_high=_high(greedy),
         prompts=scores[0].prompts,
         samples=scores[0].samples,
+        undefined=fmean(score.undefined for score in scores),
+        failed=fmean(score.failed for score in scores),
     )
 
 

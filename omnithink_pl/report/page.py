@@ -15,6 +15,8 @@ from omnithink_pl.report.table import Table
 
 _ENDS = re.compile(r"(.*?) (\(.* to .*?\).*)")  # the brackets with an interval, set lighter
 
+_MANY = 7  # columns beyond which the intervals stand below the values, so that a laptop shows them all
+
 Section = Table | tuple[str, str, Figure]
 
 
@@ -50,6 +52,7 @@ def _section(section: Section) -> dict[str, Any]:
             "columns": section.columns,
             "rows": rows,
             "note": section.note,
+            "dense": len(section.columns) > _MANY,
         }
     key, title, figure = section
     image = base64.b64encode(png(figure)).decode()

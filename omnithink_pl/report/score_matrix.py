@@ -2,75 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isnan
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from omnithink_pl.report.score_table import percent
-from omnithink_pl.report.style import INK, figure
-from omnithink_pl.transfer import Kind, ScoreMatrix, mean_scores
+from omnithink_pl.report.estimates import Estimate
+from omnithink_pl.report.score_table import UNMEASURED, percent, row_name
+from omnithink_pl.report.style import FORGOTTEN, INK, LEARNED, NEUTRAL, figure
+from omnithink_pl.report.table import signed
+from omnithink_pl.transfer import Kind, Row, ScoreMatrix, mean_scores
 
-_GAP = 0.15  # between the tasks and their mean, in cells
+_GAP = 0.15  # between the tasks and their mean, and the stages and what was forgotten, in cells
+_DARK = 0.72  # scores from which white is easier to read on the cell's colour than black
+_NOTE = """\
+95 % interval below each score; below each mean its change since the base.
+Outlined: what the stage trained."""
 
 
-def score_matrix_figure(matrix: ScoreMatrix, trained: Sequence[Sequence[str]], kind: Kind = "sampled") -> Figure:
+def score_matrix_figure(
+    matrix: ScoreMatrix,
+    trained: Sequence[Sequence[str]],
+    kind: Kind = "sampled",
+    *,
+    title: str | None = None,
+    note: str = _NOTE,
+    means: Sequence[Estimate] | None = None,
+    forgotten: Mapping[str, Estimate] | None = None,
+) -> Figure:
     """Scores of every task before training and after each stage, in percent with 95 % intervals.
 
     Args:
         matrix: At least row 0.
         trained: The tasks of each stage; the cells of the tasks that a row's stage trained are outlined.
         kind: ``sampled`` or ``greedy``.
+        title: Above the figure; says how the scores were sampled if not given.
+        note: Below it.
+        means: The mean over the tasks of each row, with intervals; without them, if not given.
+        forgotten: A last row: forgetting P_base - P_after of each task and of their ``mean``.
 
     Returns:
         One row per row of the matrix; one column per task and one for their mean.
     """
-    tasks, means = matrix.tasks, mean_scores(matrix, kind)
-    with figure(1.9 + 1.25 * (len(tasks) + 1), 1.35 + 0.72 * len(matrix.rows)) as (drawn, axes):
+    rows = len(matrix.rows) + (1 + _GAP if forgotten else 0)
+    with figure(1.9 + 1.25 * (len(matrix.tasks) + 1), 1.35 + 0.72 * rows) as (drawn, axes):
         for y, row in enumerate(matrix.rows):
-            for x, task in enumerate(tasks):
-                low, high = row[task].interval(kind)
-                _cell(axes, x, y, row[task].value(kind), f"{percent(low)} to {percent(high)}")
-                if y > 0 and task in trained[y - 1]:
-                    axes.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, fill=False, ec=INK, lw=2, zorder=3))
-            change = 100 * (means[y] - means[0])
-            _cell(axes, len(tasks) + _GAP, y, means[y], f"{change:+.0f}" if y else "")
-        _frame(axes, [*tasks, "mean"], [_label(name) for name in matrix.labels])
+            _row(axes, y, row, trained[y - 1] if y else (), kind)
+        _mean_column(axes, len(matrix.tasks) + _GAP, mean_scores(matrix, kind), means)
+        labels: dict[float, str] = dict(enumerate(map(row_name, matrix.labels)))
+        if forgotten:
+            below = len(matrix.rows) + _GAP
+            labels[below] = "forgotten"
+            _forgotten_row(axes, below, [forgotten[name] for name in (*matrix.tasks, "mean")])
+        _frame(axes, [*matrix.tasks, "mean"], labels)
         how = "sampled at temperature 1" if kind == "sampled" else "greedy"
-        axes.set_title(f"Score in percent, {how}")
-        axes.set_xlabel(
-            "95 % interval below each score; below each mean its change since the base.\n"
-            "Outlined: what the stage trained.",
-            fontsize=8,
-            labelpad=8,
-        )
+        axes.set_title(title or f"Score in percent, {how}")
+        axes.set_xlabel(note, fontsize=8, labelpad=8)
     return drawn
 
 
-def _cell(axes: Axes, x: float, y: int, value: float, note: str) -> None:
+def _row(axes: Axes, y: int, row: Row, trained: Sequence[str], kind: Kind) -> None:
+    for x, (task, score) in enumerate(row.items()):
+        low, high = score.interval(kind)
+        _cell(axes, x, y, score.value(kind), f"{percent(low)} to {percent(high)}")
+        if task in trained:
+            axes.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, fill=False, ec=INK, lw=2, zorder=3))
+
+
+def _mean_column(axes: Axes, x: float, values: Sequence[float], means: Sequence[Estimate] | None) -> None:
+    for y, value in enumerate(values):
+        if means is None:
+            note = f"{100 * (value - values[0]):+.0f}" if y else ""
+        else:
+            note = f"{percent(max(0.0, means[y].low))} to {percent(min(1.0, means[y].high))}"
+        _cell(axes, x, y, value, note)
+
+
+def _forgotten_row(axes: Axes, y: float, lost: Sequence[Estimate]) -> None:
+    """Orange where the interval lies above 0, blue where it lies below, grey where it holds 0."""
+    for index, found in enumerate(lost):
+        x = index + (_GAP if index == len(lost) - 1 else 0)
+        colour = FORGOTTEN if found.low > 0 else LEARNED if found.high < 0 else NEUTRAL
+        measured = not isnan(found.value)
+        axes.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, fill=False, ec=colour, lw=1.5))
+        text = signed(found.value, 0) if measured else UNMEASURED
+        ends = f"{signed(found.low, 0)} to {signed(found.high, 0)}" if measured else "not measured"
+        axes.text(x, y - 0.08, text, ha="center", va="center", color=colour, fontsize=13, weight="bold")
+        axes.text(x, y + 0.27, ends, ha="center", va="center", color=INK, fontsize=7.5)
+
+
+def _cell(axes: Axes, x: float, y: float, value: float, note: str) -> None:
     from matplotlib import colormaps
 
     measured = not isnan(value)
     colour = colormaps["Blues"](0.08 + 0.82 * value) if measured else "white"
-    ink = "white" if measured and value > 0.6 else INK
+    ink = "white" if measured and value > _DARK else INK
     note = note if measured else "not measured"
     axes.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, color=colour, lw=0))
     axes.text(x, y - 0.08, percent(value), ha="center", va="center", color=ink, fontsize=13, weight="bold")
     axes.text(x, y + 0.27, note, ha="center", va="center", color=ink, fontsize=7.5)
 
 
-def _frame(axes: Axes, columns: Sequence[str], rows: Sequence[str]) -> None:
+def _frame(axes: Axes, columns: Sequence[str], rows: Mapping[float, str]) -> None:
     axes.set_xlim(-0.55, len(columns) - 0.45 + _GAP)
-    axes.set_ylim(len(rows) - 0.45, -0.55)
+    axes.set_ylim(max(rows) + 0.55, -0.55)
     axes.set_xticks([*range(len(columns) - 1), len(columns) - 1 + _GAP], columns)
-    axes.set_yticks(range(len(rows)), rows)
+    axes.set_yticks(list(rows), list(rows.values()))
     axes.tick_params(length=0)
     axes.xaxis.tick_top()
     axes.spines[:].set_visible(False)
-
-
-def _label(name: str) -> str:
-    number, _, stage = name.partition(" ")
-    return f"after {stage}" if number.isdigit() else name

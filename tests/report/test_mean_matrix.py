@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 
 import pytest
 
-from omnithink_pl.report.mean_matrix import mean_matrix
+from omnithink_pl.report.mean_matrix import mean_forgetting, mean_matrix, row_means
 from omnithink_pl.transfer import ScoreMatrix, TaskScore
 
 
@@ -31,3 +31,20 @@ def test_matrices_of_other_runs_are_refused() -> None:
     for matrices in ([], [matrix(0.5), matrix(0.5, "other")]):
         with pytest.raises(ValueError, match="the same rows, one at least"):
             mean_matrix(matrices)
+
+
+def test_what_was_forgotten_is_paired_by_seed() -> None:
+    """Seeds that differ much in both rows and lose the same have no interval to speak of."""
+    runs = [matrix(start).add("1 code", matrix(start - 0.2).rows[0]) for start in (0.3, 0.5, 0.9)]
+    found = mean_forgetting(runs)
+    for name in ("math", "mean"):
+        assert (found[name].value, found[name].low, found[name].high) == pytest.approx((0.2, 0.2, 0.2))
+    assert mean_forgetting(runs, "greedy")["math"].value == pytest.approx(0.1)
+
+
+def test_the_mean_over_the_tasks_has_the_interval_of_its_own_values() -> None:
+    """Tasks that move against each other leave the mean where it was."""
+    both = [matrix(0.5).rows[0]["math"], matrix(0.3).rows[0]["math"]]
+    runs = [ScoreMatrix().add("base", {"code": one, "math": other}) for one, other in (both, both[::-1])]
+    (found,) = row_means(runs)
+    assert (found.value, found.low, found.high) == pytest.approx((0.4, 0.4, 0.4))
