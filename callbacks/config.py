@@ -31,7 +31,7 @@ class SaveResolvedConfig(SaveConfigCallback):
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write the configuration down before training can change anything it refers to."""
-        self.text = self.parser.dump(self.config, skip_none=False)
+        self.text = self.parser.dump(self.config, skip_none=False, skip_validation=True)  # it was parsed just now
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from omnithink_pl.report.estimates import Estimate, over_seeds
-from omnithink_pl.transfer import Kind, ScoreMatrix, TaskScore, forgetting, mean, mean_scores
+from omnithink_pl.transfer import Kind, ScoreMatrix, TaskScore, backward_transfer, forgetting, mean, mean_scores
 
 
 def mean_matrix(matrices: Sequence[ScoreMatrix]) -> ScoreMatrix:
@@ -47,7 +47,31 @@ def mean_forgetting(matrices: Sequence[ScoreMatrix], kind: Kind = "sampled") -> 
         matrices: As above; at least two rows each.
         kind: ``sampled`` or ``greedy``.
     """
-    by_seed = [forgetting(matrix, kind) for matrix in matrices]
+    return _over_seeds([forgetting(matrix, kind) for matrix in matrices])
+
+
+def mean_loss(
+    matrices: Sequence[ScoreMatrix], trained: Sequence[Sequence[str]], kind: Kind = "sampled"
+) -> dict[str, Estimate]:
+    """What is lost at the end of what a task had after its own stage, R_own - R_last, and the ``mean``.
+
+    Backward transfer with the opposite sign, so that positive is lost as in ``mean_forgetting``; intervals likewise.
+
+    Args:
+        matrices: As above.
+        trained: The tasks that each stage trained.
+        kind: ``sampled`` or ``greedy``.
+
+    Returns:
+        Without the tasks of the last stage; empty if there are no others.
+    """
+    moved = [backward_transfer(matrix, trained, kind) for matrix in matrices]
+    return _over_seeds([{task: -value for task, value in seed.items()} for seed in moved])
+
+
+def _over_seeds(by_seed: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
+    if not by_seed[0]:
+        return {}
     lost = {task: over_seeds([seed[task] for seed in by_seed]) for task in by_seed[0]}
     return {**lost, "mean": over_seeds([mean(seed) for seed in by_seed])}
 

@@ -30,7 +30,7 @@ def score_matrix_figure(
     title: str | None = None,
     note: str = _NOTE,
     means: Sequence[Estimate] | None = None,
-    forgotten: Mapping[str, Estimate] | None = None,
+    summaries: Mapping[str, Mapping[str, Estimate]] | None = None,
 ) -> Figure:
     """Scores of every task before training and after each stage, in percent with 95 % intervals.
 
@@ -41,21 +41,23 @@ def score_matrix_figure(
         title: Above the figure; says how the scores were sampled if not given.
         note: Below it.
         means: The mean over the tasks of each row, with intervals; without them, if not given.
-        forgotten: A last row: forgetting P_base - P_after of each task and of their ``mean``.
+        summaries: Further rows by name: what was lost of each task and of their ``mean``, positive when lost.
 
     Returns:
         One row per row of the matrix; one column per task and one for their mean.
     """
-    rows = len(matrix.rows) + (1 + _GAP if forgotten else 0)
+    summaries = summaries or {}
+    rows = len(matrix.rows) + len(summaries) + (_GAP if summaries else 0)
     with figure(1.9 + 1.25 * (len(matrix.tasks) + 1), 1.35 + 0.72 * rows) as (drawn, axes):
         for y, row in enumerate(matrix.rows):
             _row(axes, y, row, trained[y - 1] if y else (), kind)
         _mean_column(axes, len(matrix.tasks) + _GAP, mean_scores(matrix, kind), means)
         labels: dict[float, str] = dict(enumerate(map(row_name, matrix.labels)))
-        if forgotten:
-            below = len(matrix.rows) + _GAP
-            labels[below] = "forgotten"
-            _forgotten_row(axes, below, [forgotten[name] for name in (*matrix.tasks, "mean")])
+        for y, (name, lost) in enumerate(summaries.items(), len(matrix.rows)):
+            labels[y + _GAP] = name
+            for x, task in enumerate(matrix.tasks):
+                _loss(axes, x, y + _GAP, lost.get(task))
+            _loss(axes, len(matrix.tasks) + _GAP, y + _GAP, lost.get("mean"))
         _frame(axes, [*matrix.tasks, "mean"], labels)
         how = "sampled at temperature 1" if kind == "sampled" else "greedy"
         axes.set_title(title or f"Score in percent, {how}")
@@ -80,17 +82,17 @@ def _mean_column(axes: Axes, x: float, values: Sequence[float], means: Sequence[
         _cell(axes, x, y, value, note)
 
 
-def _forgotten_row(axes: Axes, y: float, lost: Sequence[Estimate]) -> None:
+def _loss(axes: Axes, x: float, y: float, found: Estimate | None) -> None:
     """Orange where the interval lies above 0, blue where it lies below, grey where it holds 0."""
-    for index, found in enumerate(lost):
-        x = index + (_GAP if index == len(lost) - 1 else 0)
-        colour = FORGOTTEN if found.low > 0 else LEARNED if found.high < 0 else NEUTRAL
-        measured = not isnan(found.value)
-        axes.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, fill=False, ec=colour, lw=1.5))
-        text = signed(found.value, 0) if measured else UNMEASURED
-        ends = f"{signed(found.low, 0)} to {signed(found.high, 0)}" if measured else "not measured"
-        axes.text(x, y - 0.08, text, ha="center", va="center", color=colour, fontsize=13, weight="bold")
-        axes.text(x, y + 0.27, ends, ha="center", va="center", color=INK, fontsize=7.5)
+    if found is None:
+        return
+    colour = FORGOTTEN if found.low > 0 else LEARNED if found.high < 0 else NEUTRAL
+    measured = not isnan(found.value)
+    axes.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, fill=False, ec=colour, lw=1.5))
+    text = signed(found.value, 0) if measured else UNMEASURED
+    ends = f"{signed(found.low, 0)} to {signed(found.high, 0)}" if measured else "not measured"
+    axes.text(x, y - 0.08, text, ha="center", va="center", color=colour, fontsize=13, weight="bold")
+    axes.text(x, y + 0.27, ends, ha="center", va="center", color=INK, fontsize=7.5)
 
 
 def _cell(axes: Axes, x: float, y: float, value: float, note: str) -> None:

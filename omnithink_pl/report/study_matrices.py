@@ -8,15 +8,15 @@ from math import isnan
 from matplotlib.figure import Figure
 
 from omnithink_pl.report.estimates import Estimate
-from omnithink_pl.report.mean_matrix import mean_forgetting, mean_matrix, row_means
+from omnithink_pl.report.mean_matrix import mean_forgetting, mean_loss, mean_matrix, row_means
 from omnithink_pl.report.results import Method, StudyResults
 from omnithink_pl.report.score_matrix import score_matrix_figure
 from omnithink_pl.report.score_table import row_name
 from omnithink_pl.report.table import Table, numbers, signed
 from omnithink_pl.transfer import ScoreMatrix
 
-SIGN = "Forgotten = base − last row, the paper's sign: above 0 is forgotten, below 0 learned."
-_FORGOTTEN = "forgotten"
+SIGN = "forgotten = base − last row, the paper's sign: above 0 is forgotten, below 0 learned."
+LOSS = "lost since = after its own stage − last row: above 0 is lost."
 
 
 def matrices(study: StudyResults) -> list[tuple[Method, list[ScoreMatrix]]]:
@@ -34,17 +34,17 @@ def matrix_table(study: StudyResults) -> Table | None:
     rows: list[list[str]] = []
     records: list[dict[str, str | float]] = []
     for method, own in found:
-        for label, cells in _rows(own).items():
-            show = _points if label == _FORGOTTEN else _percent
-            rows.append(
-                [method.name, label, *[show(cells[task]) if task in cells else "" for task in [*tasks, "mean"]]]
-            )
+        losses = _losses(method, own)
+        for index, (label, cells) in enumerate([*_rows(own).items(), *losses.items()]):
+            show = _points if label in losses else _percent
+            shown = [show(cells[task]) if task in cells else "" for task in (*tasks, "mean")]
+            rows.append(["" if index else method.name, label, *shown])
             for task, value in cells.items():
                 about: dict[str, str | float] = {"method": method.name, "row": label, "task": task}
                 records.append({**about, "seeds": len(own), **numbers("value", value)})
     note = (
         f"In percent, sampled at temperature 1{_prompts(found)}. In brackets: 95 % interval over the seeds (Student's "
-        f"t), cut off at 0 and 100. {SIGN} Its unit is points, its interval that of the seeds' own differences."
+        f"t), cut off at 0 and 100. {SIGN} {LOSS} Both in points, with the interval of the seeds' own differences."
     )
     columns = ["method", "row", *tasks, "mean"]
     return Table("score_matrices", "Score matrices: after every stage, all tasks", columns, rows, note, records)
@@ -64,27 +64,40 @@ def matrix_figures(study: StudyResults) -> list[tuple[str, str, Figure]]:
 
 
 def _figure(method: Method, own: Sequence[ScoreMatrix], prompts: str) -> Figure:
-    stages = next(run.stages for run in method.runs if run.matrix is not None)
-    trained = [[task for task, weight in stage.tasks.items() if weight > 0] for stage in stages]
     return score_matrix_figure(
         mean_matrix(own),
-        trained,
+        _trained(method, own),
         title=f"{method.name}: mean score of {len(own)} seeds in percent",
         note=f"Sampled at temperature 1{prompts}. Below each value its 95 % interval over the seeds (Student's t).\n"
-        f"Outlined: what the stage trained. {SIGN}",
+        f"Outlined: what the stage trained. {SIGN}\n{LOSS if len(own[0].rows) > 2 else ''}".strip(),
         means=row_means(own),
-        forgotten=mean_forgetting(own) if len(own[0].rows) > 1 else None,
+        summaries=_losses(method, own),
     )
 
 
 def _rows(own: Sequence[ScoreMatrix]) -> dict[str, Mapping[str, Estimate]]:
-    """The rows of the mean matrix by their name, and what was forgotten."""
+    """The rows of the mean matrix by their name."""
     combined, means = mean_matrix(own), row_means(own)
     rows: dict[str, Mapping[str, Estimate]] = {}
     for label, row, mean in zip(combined.labels, combined.rows, means, strict=True):
         scores = {task: Estimate(one.sampled, *one.interval()) for task, one in row.items()}
         rows[_name(label, rows)] = {**scores, "mean": mean}
-    return {**rows, _FORGOTTEN: mean_forgetting(own)} if len(combined.rows) > 1 else rows
+    return rows
+
+
+def _losses(method: Method, own: Sequence[ScoreMatrix]) -> dict[str, Mapping[str, Estimate]]:
+    """What was lost since the base, and since each task's own stage, where there is such."""
+    found = {"forgotten": mean_forgetting(own), "lost since": mean_loss(own, _trained(method, own))}
+    return {name: lost for name, lost in found.items() if lost}
+
+
+def _trained(method: Method, own: Sequence[ScoreMatrix]) -> list[list[str]]:
+    """The tasks of each stage; none where stages took another order than the config's, as a scheduler has them."""
+    stages = next(run.stages for run in method.runs if run.matrix is not None)
+    planned = [f"{number} {stage.name}" for number, stage in enumerate(stages, 1)]
+    if list(own[0].labels[1:]) != planned[: len(own[0].rows) - 1]:
+        return [[] for _ in own[0].rows[1:]]
+    return [[task for task, weight in stage.tasks.items() if weight > 0] for stage in stages]
 
 
 def _name(label: str, taken: Mapping[str, object]) -> str:

@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 
 import pytest
 
-from omnithink_pl.report.mean_matrix import mean_forgetting, mean_matrix, row_means
+from omnithink_pl.report.mean_matrix import mean_forgetting, mean_loss, mean_matrix, row_means
 from omnithink_pl.transfer import ScoreMatrix, TaskScore
 
 
@@ -48,3 +48,18 @@ def test_the_mean_over_the_tasks_has_the_interval_of_its_own_values() -> None:
     runs = [ScoreMatrix().add("base", {"code": one, "math": other}) for one, other in (both, both[::-1])]
     (found,) = row_means(runs)
     assert (found.value, found.low, found.high) == pytest.approx((0.4, 0.4, 0.4))
+
+
+def test_what_was_lost_since_its_own_stage_leaves_out_the_last_stage() -> None:
+    def rows(*values: tuple[float, float]) -> ScoreMatrix:
+        made = ScoreMatrix()
+        for label, (code, math) in zip(("base", "1 code", "2 math"), values, strict=True):
+            scores = {"code": matrix(code).rows[0]["math"], "math": matrix(math).rows[0]["math"]}
+            made = made.add(label, scores)
+        return made
+
+    runs = [rows((0.2, 0.3), (0.8, 0.3), (0.5, 0.7)), rows((0.3, 0.3), (0.7, 0.2), (0.3, 0.8))]
+    found = mean_loss(runs, [["code"], ["math"]])
+    assert {task: one.value for task, one in found.items()} == pytest.approx({"code": 0.35, "mean": 0.35})
+    assert found["code"].high == pytest.approx(0.35 + 12.7062 * 0.05, abs=1e-4)
+    assert mean_loss(runs, [["code", "math"], ["code", "math"]]) == {}

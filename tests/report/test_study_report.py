@@ -125,7 +125,7 @@ def test_the_mean_matrix_and_what_was_forgotten_are_those_of_the_seeds(
     rows = {(row["method"], row["row"], row["task"]): row for row in read(reported, "score_matrices")}
     matrices = [matrix["rows"] for matrix in logged(studied[0], "single_qa", "score_matrix.json")]
     own = [[row["math"]["sampled"] for row in matrix] for matrix in matrices]
-    row = rows["single qa", "after stage", "math"]
+    row = rows["single qa", "after qa", "math"]
     assert (float(row["value"]), row["seeds"]) == (pytest.approx(fmean(after for _, after in own), abs=1e-6), "2")
     lost = [before - after for before, after in own]
     found = rows["single qa", "forgotten", "math"]
