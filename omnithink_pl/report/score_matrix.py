@@ -49,9 +49,11 @@ def score_matrix_figure(
     summaries = summaries or {}
     rows = len(matrix.rows) + len(summaries) + (_GAP if summaries else 0)
     with figure(1.9 + 1.25 * (len(matrix.tasks) + 1), 1.35 + 0.72 * rows) as (drawn, axes):
+        averages = mean_scores(matrix, kind)
         for y, row in enumerate(matrix.rows):
-            _row(axes, y, row, trained[y - 1] if y else (), kind)
-        _mean_column(axes, len(matrix.tasks) + _GAP, mean_scores(matrix, kind), means)
+            _row(axes, y, {task: row[task] for task in matrix.tasks}, trained[y - 1] if y else (), kind)
+            change = f"{100 * (averages[y] - averages[0]):+.0f}" if y else ""
+            _cell(axes, len(matrix.tasks) + _GAP, y, averages[y], _ends(means[y]) if means else change)
         labels: dict[float, str] = dict(enumerate(map(row_name, matrix.labels)))
         for y, (name, lost) in enumerate(summaries.items(), len(matrix.rows)):
             labels[y + _GAP] = name
@@ -73,13 +75,8 @@ def _row(axes: Axes, y: int, row: Row, trained: Sequence[str], kind: Kind) -> No
             axes.add_patch(Rectangle((x - 0.47, y - 0.46), 0.94, 0.92, fill=False, ec=INK, lw=2, zorder=3))
 
 
-def _mean_column(axes: Axes, x: float, values: Sequence[float], means: Sequence[Estimate] | None) -> None:
-    for y, value in enumerate(values):
-        if means is None:
-            note = f"{100 * (value - values[0]):+.0f}" if y else ""
-        else:
-            note = f"{percent(max(0.0, means[y].low))} to {percent(min(1.0, means[y].high))}"
-        _cell(axes, x, y, value, note)
+def _ends(mean: Estimate) -> str:
+    return f"{percent(max(0.0, mean.low))} to {percent(min(1.0, mean.high))}"
 
 
 def _loss(axes: Axes, x: float, y: float, found: Estimate | None) -> None:

@@ -91,7 +91,7 @@ def table2(study: StudyResults) -> Table:
     for method in study.methods:
         columns.append(method.name)
         if shared and method.paper in _columns(2):
-            columns.append(f"paper: {method.paper}")
+            columns.append("paper")
     rows, records = [], []
     for name in names:
         cells = [name]
@@ -201,4 +201,7 @@ def _same_domain(study: StudyResults, task: str) -> bool:
 def _paper_note(shared: bool) -> str:
     if not shared:
         return "No score here is on a benchmark of the paper, so its numbers do not stand beside ours."
-    return f"Columns headed paper: as printed for {paper.MODEL} ({paper.CITATION}); same benchmark, other set-up."
+    return (
+        f"Columns headed paper: what is printed of the method, in Table 2 the one to their left, for {paper.MODEL} "
+        f"({paper.CITATION}); same benchmark, other set-up."
+    )
