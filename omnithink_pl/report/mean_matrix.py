@@ -72,8 +72,9 @@ def mean_loss(
 def _over_seeds(by_seed: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
     if not by_seed[0]:
         return {}
-    lost = {task: over_seeds([seed[task] for seed in by_seed]) for task in by_seed[0]}
-    return {**lost, "mean": over_seeds([mean(seed) for seed in by_seed])}
+    columns = {task: [seed[task] for seed in by_seed] for task in by_seed[0]}
+    found = {name: over_seeds(own) for name, own in {**columns, "mean": [mean(seed) for seed in by_seed]}.items()}
+    return {name: Estimate(one.value, max(-1.0, one.low), min(1.0, one.high)) for name, one in found.items()}
 
 
 def _mean(scores: Sequence[TaskScore]) -> TaskScore:

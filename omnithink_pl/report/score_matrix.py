@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from math import isnan
 
@@ -56,7 +57,7 @@ def score_matrix_figure(
             _cell(axes, len(matrix.tasks) + _GAP, y, averages[y], _ends(means[y]) if means else change)
         labels: dict[float, str] = dict(enumerate(map(row_name, matrix.labels)))
         for y, (name, lost) in enumerate(summaries.items(), len(matrix.rows)):
-            labels[y + _GAP] = name
+            labels[y + _GAP] = textwrap.fill(name, 12)
             for x, task in enumerate(matrix.tasks):
                 _loss(axes, x, y + _GAP, lost.get(task))
             _loss(axes, len(matrix.tasks) + _GAP, y + _GAP, lost.get("mean"))

@@ -16,7 +16,7 @@ from omnithink_pl.report.table import Table, numbers, signed
 from omnithink_pl.transfer import ScoreMatrix
 
 SIGN = "forgotten = base − last row, the paper's sign: above 0 is forgotten, below 0 learned."
-LOSS = "lost since = after its own stage − last row: above 0 is lost."
+LOSS = "lost since its stage = after that stage − last row: above 0 is lost."
 
 
 def matrices(study: StudyResults) -> list[tuple[Method, list[ScoreMatrix]]]:
@@ -44,7 +44,7 @@ def matrix_table(study: StudyResults) -> Table | None:
                 records.append({**about, "seeds": len(own), **numbers("value", value)})
     note = (
         f"In percent, sampled at temperature 1{_prompts(found)}. In brackets: 95 % interval over the seeds (Student's "
-        f"t), cut off at 0 and 100. {SIGN} {LOSS} Both in points, with the interval of the seeds' own differences."
+        f"t), cut off where scores end. {SIGN} {LOSS} Both in points, with the interval of the seeds' own differences."
     )
     columns = ["method", "row", *tasks, "mean"]
     return Table("score_matrices", "Score matrices: after every stage, all tasks", columns, rows, note, records)
@@ -87,7 +87,7 @@ def _rows(own: Sequence[ScoreMatrix]) -> dict[str, Mapping[str, Estimate]]:
 
 def _losses(method: Method, own: Sequence[ScoreMatrix]) -> dict[str, Mapping[str, Estimate]]:
     """What was lost since the base, and since each task's own stage, where there is such."""
-    found = {"forgotten": mean_forgetting(own), "lost since": mean_loss(own, _trained(method, own))}
+    found = {"forgotten": mean_forgetting(own), "lost since its stage": mean_loss(own, _trained(method, own))}
     return {name: lost for name, lost in found.items() if lost}
 
 
