@@ -73,9 +73,9 @@ class Validation(L.Callback):
         module, going_back = module_of(trainer), self.continue_from == "best"
         if (self.patience is not None or going_back) and module.samples_ahead:
             raise BadInput(
-                "model.rollouts.async_rewards samples the next step's rollouts before validation.patience can end the "
-                "stage, or validation.continue_from go back to its best policy; set it to false, or them to null and "
-                "last"
+                "model.rollouts.async_rewards and segment_tokens begin the next step's rollouts before "
+                "validation.patience can end the stage, or validation.continue_from go back to its best policy; set "
+                "them to false or null, or these to null and last"
             )
         if going_back and module.device_mesh is not None:
             raise BadInput("validation.continue_from: best is not there for sharded weights; use last")

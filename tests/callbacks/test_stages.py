@@ -185,6 +185,14 @@ def test_an_evaluation_without_prompts_left_for_validation_is_named(tmp_path: Pa
         Run(tmp_path, evaluator=Greedy(), validation=EARLY)
 
 
+def test_a_stage_that_may_end_by_surprise_leaves_no_rollouts_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CountingModule, "samples_ahead", True)
+    with pytest.raises(BadInput, match=r"async_rewards and segment_tokens begin .* before validation\.patience"):
+        Run(tmp_path, validation=EARLY)
+
+
 def test_settings_that_mean_nothing_are_named() -> None:
     with pytest.raises(BadInput, match=r"validation\.patience needs validations; set validation\.every_n_steps"):
         Validation(patience=2)

@@ -11,7 +11,7 @@ from omnithink_pl.judge import Comparison, Preference
 from omnithink_pl.judge.rounds import Judged
 from omnithink_pl.judge.statistics import JudgeStatistics, Prices
 from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
-from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
+from omnithink_pl.modules.metrics import rollout_metrics, staleness, update_metrics
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.update import TokenStats
 from omnithink_pl.sandbox import RunOutcome, Verdict
@@ -43,6 +43,7 @@ def logged() -> set[str]:
         *rollout_metrics(rollouts),
         *update_metrics([TokenStats("math", 2, 0.1, 1.0, 0, 0.0, 0.0)]),
         *evaluation_metrics(matrix, [["math"], ["code"]]),
+        *(f"train/{name}" for name in staleness(rollouts)),
         *FailureMonitor(FailurePolicy(on_outage="pause")).metrics(),
         *(f"train/math/judge/{name}" for name in judge_metrics()),
         *(f"train/math/sandbox/{name}" for name in sandbox_metrics()),
