@@ -97,7 +97,7 @@ def _fitted(
             }
             one, two = mean_interval(drawn[:2].T.tolist()), mean_interval(drawn[2:].T.tolist())
             scores[task] = TaskScore(one.mean, one.low, one.high, two.mean, two.low, two.high, prompts, 2)
-        matrix = matrix.add("base" if index == 0 else f"{index} stage", scores)
+        matrix = matrix.add("base" if index == 0 else f"{index} {'+'.join(ORDERS[name][index - 1])}", scores)
         logger.artifacts.text(json.dumps(columns), f"prompt_scores/{index}.json")
     logger.artifacts.json(matrix.to_dict(), "score_matrix.json")
     if name != "sft":
