@@ -75,12 +75,18 @@ def build_policy(name: str, adapter: LoRA | None, seed: int, weights: bool = Tru
         weights: Read them; as of ``load_policy``.
 
     Raises:
-        BadInput: If the policy has no such layers, or cannot be loaded.
+        BadInput: If the policy has no such layers, cannot be loaded, or would be trained in too few digits.
     """
+    stored = torch.get_default_dtype()  # which trainer.precision sets for the while
+    if stored == torch.float16:
+        raise BadInput("trainer.precision: 16-true has no loss scaling, so gradients vanish; use bf16-mixed")
     if adapter is None:
-        return load_policy(
-            name, torch.get_default_dtype(), weights=weights
-        )  # which trainer.precision sets for the while
+        return load_policy(name, stored, weights=weights)
+    if stored == torch.bfloat16:
+        raise BadInput(
+            "trainer.precision: bf16-true would store adapters in bfloat16 too; use bf16-mixed or 32-true, and "
+            "model.adapter.weights=bfloat16 for what is frozen"
+        )
     adapter.check()
     from peft import get_peft_model
 

@@ -62,6 +62,7 @@ class MultiTaskGRPO(PolicyModule):
         rollouts: Whether groups without a signal are replaced, and whether the next rollouts wait for rewards.
         failures: What happens when rewards cannot be computed.
         seed: Of the sampling; comes from ``seed_everything``.
+        offload_optimizer: Keep the optimiser's state in the host's memory between its steps, and no gradients.
     """
 
     def __init__(
@@ -90,9 +91,10 @@ class MultiTaskGRPO(PolicyModule):
         kl: KLTargets = KLTargets(),  # noqa: B008  (frozen)
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
+        offload_optimizer: bool = False,
     ) -> None:
         sampling = Sampling(group_size, temperature, top_p, max_tokens)
-        super().__init__(engine, tasks, optimizer, policy, adapter, sampling, failures, seed)
+        super().__init__(engine, tasks, optimizer, policy, adapter, sampling, failures, seed, offload_optimizer)
         check_settings(group_size, temperature, updates_per_batch, beta, tasks)
         self.kl = KLController(beta, kl)
         self.objective = objective

@@ -50,6 +50,7 @@ def budget(
         adapted=model.adapter is not None,
         reference=any(model.kl.beta.values()),
         optimizer_bytes=optimizer_bytes(model.optimizer),
+        optimizer_offloaded=model.offload_optimizer,
         prompts=datamodule.batch_size,
         group_size=model.sampling.n,
         tokens=prompt_tokens + (completion_tokens or longest // 2),

@@ -1,0 +1,81 @@
+"""Processes that divide each batch of demonstrations train adapters as one with the whole batch, sharded or not."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from tests.distributed.ranks import DDP, KEPT, QA, SHARDED, checkpoint, distance, run
+
+EQUAL = 1e-6
+FAR = 1e-3
+HOW = {"1": (1, []), "2": (2, DDP), "2 sharded": (2, SHARDED)}
+SETTINGS = [
+    "fit",
+    "--config=configs/sft.yaml",
+    "--name=short",
+    "--trainer.accelerator=cpu",
+    "--trainer.logger=false",
+    f"--data.tasks={QA}",
+    "--data.batch_size=4",
+    "--curriculum.stages=[{tasks: {qa: 1}, steps: 3}]",
+    "--model.adapter={rank: 4, alpha: 16}",
+    "--model.micro_batch_tokens=64",  # processes differ in their number of micro-batches
+    "--model.optimizer={class_path: torch.optim.SGD, init_args: {lr: 0.2, momentum: 0.9}}",
+    "--evaluation.evaluator.prompts=2",
+    "--evaluation.evaluator.samples=1",
+    "--evaluation.evaluator.max_tokens=4",
+    "--checkpoints.every_n_steps=1",
+    "--checkpoints.save_policy=false",
+]
+
+
+def demonstrations(path: Path) -> str:
+    """Completions of one to twelve words."""
+    rows = [
+        {
+            "task": "qa",
+            "uid": f"row {number}",
+            "messages": [{"role": "user", "content": "What comes next? " * (1 + number % 3)}],
+            "completion": " ".join(["one", "two", "three"][: 1 + number % 3] * (1 + number % 4)),
+        }
+        for number in range(12)
+    ]
+    Dataset.from_list(rows).save_to_disk(path)
+    return f"--data.demonstrations={path}"
+
+
+def largest_difference(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
+    """Between weights and momenta of two runs that have done the same steps."""
+    assert ours["steps_done"] == theirs["steps_done"]
+    states = [one["optimizer_states"][0]["state"] for one in (ours, theirs)]
+    assert states[0].keys() == states[1].keys() == ours["state_dict"].keys()
+    return max(
+        distance(ours["state_dict"], theirs["state_dict"]),
+        *(distance(states[0][name], states[1][name]) for name in states[0]),
+    )
+
+
+def test_two_processes_equal_one_with_the_whole_batch_and_go_on_from_each_other(tmp_path: Path) -> None:
+    shown = demonstrations(tmp_path / "shown")
+    found = {}
+    for name, (ranks, strategy) in HOW.items():
+        assert run(tmp_path / name, *strategy, shown, KEPT, ranks=ranks, settings=SETTINGS) == [0] * ranks, name
+        found[name] = checkpoint(tmp_path / name)
+    whole = found["1"]
+    assert whole["steps_done"] == 3
+    assert max(float(value.abs().max()) for name, value in whole["state_dict"].items() if "lora_B" in name) > FAR
+    assert largest_difference(found["2"], whole) < EQUAL
+    assert largest_difference(found["2 sharded"], whole) < EQUAL
+    for before, after in (("2 sharded", "1"), ("1", "2 sharded")):
+        (kept,) = (tmp_path / before).glob("short/*/kept.ckpt")
+        folder = tmp_path / f"{before}, then {after}" / "short" / "1"
+        folder.mkdir(parents=True)
+        shutil.copy(kept, folder / "last.ckpt")
+        (ranks, strategy), directory = HOW[after], folder.parents[1]
+        assert checkpoint(directory)["steps_done"] == 2
+        assert run(directory, *strategy, shown, "--ckpt_path=last", ranks=ranks, settings=SETTINGS) == [0] * ranks
+        assert largest_difference(checkpoint(directory), whole) < EQUAL, (before, after)
