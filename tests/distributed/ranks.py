@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ SETTINGS = [
     "--model.max_tokens=24",
     "--model.updates_per_batch=2",
     "--model.micro_batch_tokens=200",
-    # Adam's step for an entry without a gradient is its rounding error made as large as any other.
+    # AdamW's step for an entry without a gradient is its rounding error made as large as any other: see EXACT.
     "--model.optimizer=torch.optim.SGD",
     "--model.optimizer.init_args.lr=0.05",
     "--model.optimizer.init_args.momentum=0.9",
@@ -41,11 +42,24 @@ SETTINGS = [
 SHARDED = ["--config=configs/scale/fsdp.yaml", "--trainer.strategy.init_args.data_parallel_size=2"]
 LORA = ["--model.adapter={rank: 4, alpha: 16}", "--model.optimizer.init_args.lr=0.5"]
 DDP = ["--trainer.strategy=ddp"]
+# AdamW with its default epsilon of 1e-8, which float64's rounding (1e-16 of the gradient) is far below. As a plugin,
+# because Lightning refuses `precision: 64-true` for a sharded model.
+EXACT = [
+    "--trainer.plugins=[{class_path: lightning.pytorch.plugins.precision.DoublePrecision}]",
+    "--model.optimizer={class_path: torch.optim.AdamW, init_args: {lr: 1.0e-3, weight_decay: 0.01}}",
+    "--curriculum.stages=[{tasks: {qa: 1}, steps: 2}]",
+]
 KEPT = "--trainer.callbacks=[{class_path: tests.distributed.keeper.KeepCheckpoint, init_args: {step: 2}}]"
 
 
-def run(directory: Path, *more: str, ranks: int = 1) -> list[int | None]:
+def run(directory: Path, *more: str, ranks: int = 1, settings: Sequence[str] = SETTINGS) -> list[int | None]:
     """Run ``fit`` to its end in processes of their own.
+
+    Args:
+        directory: Where it writes.
+        more: Arguments behind the settings.
+        ranks: Processes.
+        settings: What all runs of a kind have in common.
 
     Returns:
         Their exit codes; a negative one is the number of the signal that ended it.
@@ -57,7 +71,7 @@ def run(directory: Path, *more: str, ranks: int = 1) -> list[int | None]:
     context = multiprocessing.get_context("fork")
     port = free_port()
     processes = [
-        context.Process(target=_rank, args=([*SETTINGS, *more, *places], rank, ranks, port)) for rank in range(ranks)
+        context.Process(target=_rank, args=([*settings, *more, *places], rank, ranks, port)) for rank in range(ranks)
     ]
     for process in processes:
         process.start()
