@@ -122,13 +122,14 @@ class Laps(L.Callback):
         self.lap()
 
 
-def train(shape: Shape, prepare: Callable[[Policy], None], lap: Callable[[], None]) -> None:
+def train(shape: Shape, prepare: Callable[[Policy], object], lap: Callable[[], None], ranks: int = 1) -> None:
     """Run the whole training loop, without a KL penalty.
 
     Args:
         shape: Of each step.
         prepare: Called with the policy before the first step.
         lap: Called after each step.
+        ranks: Processes that divide each batch, of which this is one.
     """
     data = MultiTaskData({"math": Arithmetic(shape.prompts)}, [Stage({"math": 1.0}, shape.steps)], shape.prompts)
     module = MultiTaskGRPO(
@@ -144,7 +145,8 @@ def train(shape: Shape, prepare: Callable[[Policy], None], lap: Callable[[], Non
     module.configure_model()
     prepare(module.policy)
     trainer = L.Trainer(
-        devices=1,
+        devices=ranks,
+        strategy="ddp" if ranks > 1 else "auto",
         max_epochs=1,
         logger=False,
         callbacks=[Laps(lap)],
