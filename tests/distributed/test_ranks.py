@@ -73,8 +73,9 @@ def test_a_signal_ends_all_processes_together_between_two_steps(
     (kept,) = runs["2"].glob("short/*/kept.ckpt")
     assert difference(checkpoint(tmp_path), torch.load(kept, weights_only=True)) == 0
     assert checkpoint(tmp_path)["steps_done"] == step
-    assert run(tmp_path, *DDP, "--ckpt_path=last", ranks=2) == [0, 0]
-    assert largest_difference(tmp_path, runs["2"]) == 0
+    if signal_name == "SIGTERM":  # the checkpoints are the same: once is enough
+        assert run(tmp_path, *DDP, "--ckpt_path=last", ranks=2) == [0, 0]
+        assert largest_difference(tmp_path, runs["2"]) == 0
 
 
 def from_the_middle(before: Path, directory: Path) -> None:

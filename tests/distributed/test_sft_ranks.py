@@ -8,11 +8,10 @@ from typing import Any
 
 from datasets import Dataset
 
-from tests.distributed.ranks import DDP, KEPT, QA, SHARDED, checkpoint, distance, run
+from tests.distributed.ranks import DDP, QA, SHARDED, checkpoint, distance, run
 
 EQUAL = 1e-6
 FAR = 1e-3
-HOW = {"1": (1, []), "2": (2, DDP), "2 sharded": (2, SHARDED)}
 SETTINGS = [
     "fit",
     "--config=configs/sft.yaml",
@@ -59,23 +58,28 @@ def largest_difference(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
     )
 
 
-def test_two_processes_equal_one_with_the_whole_batch_and_go_on_from_each_other(tmp_path: Path) -> None:
+def keeping(step: int) -> str:
+    """Keep the checkpoint that there is when a step begins."""
+    return f"--trainer.callbacks=[{{class_path: tests.distributed.keeper.KeepCheckpoint, init_args: {{step: {step}}}}}]"
+
+
+def go_on(before: Path, directory: Path, step: int, *arguments: str) -> dict[str, Any]:
+    """Continue in two processes from what another run had kept; the last checkpoint."""
+    (kept,) = before.glob("short/*/kept.ckpt")
+    folder = directory / "short" / "1"
+    folder.mkdir(parents=True)
+    shutil.copy(kept, folder / "last.ckpt")
+    assert checkpoint(directory)["steps_done"] == step
+    assert run(directory, *arguments, "--ckpt_path=last", ranks=2, settings=SETTINGS) == [0, 0]
+    return checkpoint(directory)
+
+
+def test_two_sharded_processes_go_on_as_one_would_have_and_two_that_are_not_sharded_after_them(tmp_path: Path) -> None:
     shown = demonstrations(tmp_path / "shown")
-    found = {}
-    for name, (ranks, strategy) in HOW.items():
-        assert run(tmp_path / name, *strategy, shown, KEPT, ranks=ranks, settings=SETTINGS) == [0] * ranks, name
-        found[name] = checkpoint(tmp_path / name)
-    whole = found["1"]
+    one, sharded, not_sharded = (tmp_path / name for name in ("one", "sharded", "not sharded"))
+    assert run(one, shown, keeping(1), settings=SETTINGS) == [0]
+    whole = checkpoint(one)
     assert whole["steps_done"] == 3
     assert max(float(value.abs().max()) for name, value in whole["state_dict"].items() if "lora_B" in name) > FAR
-    assert largest_difference(found["2"], whole) < EQUAL
-    assert largest_difference(found["2 sharded"], whole) < EQUAL
-    for before, after in (("2 sharded", "1"), ("1", "2 sharded")):
-        (kept,) = (tmp_path / before).glob("short/*/kept.ckpt")
-        folder = tmp_path / f"{before}, then {after}" / "short" / "1"
-        folder.mkdir(parents=True)
-        shutil.copy(kept, folder / "last.ckpt")
-        (ranks, strategy), directory = HOW[after], folder.parents[1]
-        assert checkpoint(directory)["steps_done"] == 2
-        assert run(directory, *strategy, shown, "--ckpt_path=last", ranks=ranks, settings=SETTINGS) == [0] * ranks
-        assert largest_difference(checkpoint(directory), whole) < EQUAL, (before, after)
+    assert largest_difference(go_on(one, sharded, 1, *SHARDED, shown, keeping(2)), whole) < EQUAL
+    assert largest_difference(go_on(sharded, not_sharded, 2, *DDP, shown), whole) < EQUAL
