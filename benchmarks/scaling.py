@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -105,19 +105,32 @@ def benchmark(
         for name, count in {"1 process": 1, f"{processes} processes": processes}.items():
             laps[name] = ranks.seconds(batch.shape, batch.lengths(), count, threads)
             rows[name] = batch
-    rates = {
-        name: statistics.median(n / s for n, s in zip(rows[name].tokens(), laps[name], strict=True)) for name in rows
-    }
+    rates = show(rows, laps)
     one, several = (rates[name] for name in list(rows)[-2:])
     ratios = {f"ratio_{name}": rates[name] / rates["base"] for name in sides if name != "base"}
     ratios |= {"ratio_ranks": several / one, "efficiency_ranks": several / one / processes}
+    print(json.dumps({name: round(value, 3) for name, value in ratios.items()}))
+
+
+def show(rows: Mapping[str, Row], laps: Mapping[str, list[float]]) -> dict[str, float]:
+    """Print a line for each row.
+
+    Args:
+        rows: By name.
+        laps: Seconds of each step but the first.
+
+    Returns:
+        Tokens a second of each row.
+    """
     print("| row | prompts | group | median length | tokens a step | seconds a step | tokens per second |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
+    rates = {}
     for name, row in rows.items():
+        rates[name] = statistics.median(n / s for n, s in zip(row.tokens(), laps[name], strict=True))
         tokens, seconds = statistics.mean(row.tokens()), statistics.median(laps[name])
         shape = f"{row.shape.prompts} | {row.shape.group} | {row.median:.0f} | {tokens:.0f}"
         print(f"| {name} | {shape} | {seconds:.2f} | {rates[name]:.0f} |")
-    print(json.dumps({name: round(value, 3) for name, value in ratios.items()}))
+    return rates
 
 
 if __name__ == "__main__":
