@@ -98,15 +98,15 @@ class PolicyModule(L.LightningModule, ABC):
     def begin_stage(self) -> None:
         """Called before the first step of a stage."""
 
-    def load(self, gradient_checkpointing: bool = False) -> None:
+    def load(self, gradient_checkpointing: bool = False, sharded: bool = False) -> None:
         """Load the policy, ready to be trained.
 
         Args:
             gradient_checkpointing: Keep only what enters each layer: less memory, about a third more computing.
+            sharded: The first process alone reads the weights; :func:`shard` must follow, and gives each its part.
         """
-        # Of a sharded model the first process has the weights, and gives each its part: one copy instead of many.
-        needed = self.device_mesh is None or process_rank() == 0
-        self.policy = build_policy(self.policy_name, self.adapter, self.seed, weights=needed)
+        weights = not sharded or process_rank() == 0
+        self.policy = build_policy(self.policy_name, self.adapter, self.seed, weights)
         self.model = ready_to_train(self.policy.model, gradient_checkpointing)
 
     def attach(self) -> None:

@@ -112,8 +112,8 @@ class MultiTaskGRPO(PolicyModule):
         """Load the policy, and the reference from the same weights, before any checkpoint is restored."""
         if hasattr(self, "model"):
             return
-        self.load(self.gradient_checkpointing)
         mesh = self.device_mesh
+        self.load(self.gradient_checkpointing, sharded=mesh is not None)
         self.reference = reference_policy(self.model, self.anchor, self.kl.beta, self.offload_reference, mesh)
         if mesh is not None:
             shard(self.model, mesh)

@@ -82,7 +82,7 @@ class SupervisedFineTuning(PolicyModule):
         """Load the policy, before any checkpoint is restored."""
         if hasattr(self, "model"):
             return
-        self.load()
+        self.load(sharded=self.device_mesh is not None)
         if self.device_mesh is not None:
             shard(self.model, self.device_mesh)
 
