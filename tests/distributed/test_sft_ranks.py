@@ -22,6 +22,7 @@ SETTINGS = [
     "--data.batch_size=4",
     "--curriculum.stages=[{tasks: {qa: 1}, steps: 3}]",
     "--model.adapter={rank: 4, alpha: 16}",
+    "--model.offload_optimizer=true",  # moves nothing on a CPU, but its hooks run
     "--model.micro_batch_tokens=64",  # processes differ in their number of micro-batches
     "--model.optimizer={class_path: torch.optim.SGD, init_args: {lr: 0.2, momentum: 0.9}}",
     "--evaluation.evaluator.prompts=2",
