@@ -125,10 +125,11 @@ class Laps(L.Callback):
 
 def train(
     shape: Shape,
-    prepare: Callable[[Policy], None],
+    prepare: Callable[[Policy], object],
     lap: Callable[[], None],
     engine: RolloutEngine | None = None,
     rollouts: RolloutPolicy = RolloutPolicy(),  # noqa: B008  (frozen)
+    ranks: int = 1,
 ) -> None:
     """Run the whole training loop, without a KL penalty.
 
@@ -138,6 +139,7 @@ def train(
         lap: Called after each step.
         engine: Samples the completions; that over transformers if not given.
         rollouts: When they are sampled.
+        ranks: Processes that divide each batch, of which this is one.
     """
     data = MultiTaskData({"math": Arithmetic(shape.prompts)}, [Stage({"math": 1.0}, shape.steps)], shape.prompts)
     module = MultiTaskGRPO(
@@ -154,7 +156,8 @@ def train(
     module.configure_model()
     prepare(module.policy)
     trainer = L.Trainer(
-        devices=1,
+        devices=ranks,
+        strategy="ddp" if ranks > 1 else "auto",
         max_epochs=1,
         logger=False,
         callbacks=[Laps(lap)],

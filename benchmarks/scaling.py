@@ -1,11 +1,12 @@
-"""How a training step grows with the group, the length of completions and the batch.
+"""How a training step grows with the group, the length of completions, the batch and the number of processes.
 
 python -m benchmarks.scaling
 python -m benchmarks.scaling --policy Qwen/Qwen2.5-0.5B-Instruct --median 200 --max_tokens 1024
 
 Each row changes one thing of the first. Lengths are log-normal, as in ``benchmarks.step``. All rows take turns step by
-step. ``ratio_<row>`` says how many times as many trained tokens a second the row reaches as the first: above 1, larger
-is cheaper by the token.
+step; only processes of their own cannot, and follow. ``ratio_<row>`` says how many times as many trained tokens a
+second the row reaches as the first: above 1, larger is cheaper by the token. ``ratio_ranks`` compares several processes
+with one on the row ``batch``, and ``efficiency_ranks`` is that by their number.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import json
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from jsonargparse import auto_cli
 
-from benchmarks import ours
+from benchmarks import ours, ranks
 from benchmarks.lengths import PlannedLengths, log_normal
 from benchmarks.ours import Shape
 from benchmarks.quiet import quiet
@@ -49,7 +50,11 @@ class Row:
 
     def tokens(self) -> list[int]:
         """Completion tokens of each step but the first."""
-        return [sum(batch) for batch in islice(self.plans(), 1, self.shape.steps)]
+        return [sum(batch) for batch in self.lengths()[1:]]
+
+    def lengths(self) -> list[list[int]]:
+        """Of each step."""
+        return list(islice(self.plans(), self.shape.steps))
 
     def prepare(self, policy: Policy) -> None:
         """Force the lengths."""
@@ -66,6 +71,7 @@ def benchmark(
     factor: int = 4,
     turns: int = 3,
     threads: int = 1,
+    processes: int = 2,
 ) -> None:
     """Print a table, and the ratios as one line of JSON.
 
@@ -78,7 +84,8 @@ def benchmark(
         max_tokens: Longest completion of the first row.
         factor: How many times as large one thing is in each further row.
         turns: Steps of each row that count.
-        threads: CPU threads of torch.
+        threads: CPU threads of torch, in each process.
+        processes: How many divide a batch in the last row.
     """
     quiet(threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -92,17 +99,37 @@ def benchmark(
         }
         sides = {name: partial(ours.train, row.shape, row.prepare) for name, row in rows.items()}
         runs = take_turns(sides, partial(quiet, threads))
-    laps = {name: [cost.seconds for cost in run.costs[1:]] for name, run in runs.items()}
-    rates = {
-        name: statistics.median(n / s for n, s in zip(rows[name].tokens(), laps[name], strict=True)) for name in rows
-    }
+        laps = {name: [cost.seconds for cost in run.costs[1:]] for name, run in runs.items()}
+        batch = rows["batch"]
+        for name, count in {"1 process": 1, f"{processes} processes": processes}.items():
+            laps[name] = ranks.seconds(batch.shape, batch.lengths(), count, threads)
+            rows[name] = batch
+    rates = show(rows, laps)
+    one, several = (rates[name] for name in list(rows)[-2:])
+    ratios = {f"ratio_{name}": rates[name] / rates["base"] for name in sides if name != "base"}
+    ratios |= {"ratio_ranks": several / one, "efficiency_ranks": several / one / processes}
+    print(json.dumps({name: round(value, 3) for name, value in ratios.items()}))
+
+
+def show(rows: Mapping[str, Row], laps: Mapping[str, list[float]]) -> dict[str, float]:
+    """Print a line for each row.
+
+    Args:
+        rows: By name.
+        laps: Seconds of each step but the first.
+
+    Returns:
+        Tokens a second of each row.
+    """
     print("| row | prompts | group | median length | tokens a step | seconds a step | tokens per second |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
+    rates = {}
     for name, row in rows.items():
+        rates[name] = statistics.median(n / s for n, s in zip(row.tokens(), laps[name], strict=True))
         tokens, seconds = statistics.mean(row.tokens()), statistics.median(laps[name])
         shape = f"{row.shape.prompts} | {row.shape.group} | {row.median:.0f} | {tokens:.0f}"
         print(f"| {name} | {shape} | {seconds:.2f} | {rates[name]:.0f} |")
-    print(json.dumps({f"ratio_{name}": round(rates[name] / rates["base"], 3) for name in rows if name != "base"}))
+    return rates
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Checkpoints(L.Callback):
     Lightning's ModelCheckpoint counts optimiser steps, has no notion of a stage, and would save a
     half-updated policy when interrupted. Here a checkpoint always lies between two steps: Ctrl-C lets
     the step in flight finish, unless it waits for rewards, and an error inside an update leaves the
-    previous checkpoint alone.
+    previous checkpoint alone. Several processes finish the step, also where only one got the signal.
 
     Args:
         name: Kind of run; its checkpoints lie in ``<default_root_dir>/<name>/<folder>/``.
@@ -95,6 +95,10 @@ class Checkpoints(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save at once, so that a run which ends in its first evaluation is continued, not started anew."""
         self._started = True
+        if self._several and threading.current_thread() is threading.main_thread():
+            # Lightning's own handler, which it takes away when the run ends, would tell the other processes at once,
+            # in the midst of whatever they all take part in.
+            signal.signal(signal.SIGTERM, self._on_sigterm)
         if not self._resumed:
             self._save(trainer)
 
@@ -160,6 +164,11 @@ class Checkpoints(L.Callback):
             raise KeyboardInterrupt
         self._interrupted = True
         log.info("Ctrl-C: finishing this step, then saving. Press again to stop at once.")
+
+    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
+        # Whoever does not want to wait sends SIGKILL.
+        self._interrupted = True
+        log.info("SIGTERM: finishing this step in all processes, then saving")
 
     def _save(self, trainer: L.Trainer) -> None:
         module = module_of(trainer)

@@ -65,26 +65,35 @@ class LoRA:
         )
 
 
-def build_policy(name: str, adapter: LoRA | None, seed: int) -> Policy:
+def build_policy(name: str, adapter: LoRA | None, seed: int, weights: bool = True) -> Policy:
     """Load a policy, with adapters if it is to be trained by them.
 
     Args:
         name: ``embedded``, a local directory, or a hub id.
         adapter: How it is adapted; all weights are trained if not given.
         seed: The adapters' first values follow from it, in all processes alike.
+        weights: Read them; as of ``load_policy``.
 
     Raises:
-        BadInput: If the policy has no such layers, or cannot be loaded.
+        BadInput: If the policy has no such layers, cannot be loaded, or would be trained in too few digits.
     """
+    stored = torch.get_default_dtype()  # which trainer.precision sets for the while
+    if stored == torch.float16:
+        raise BadInput("trainer.precision: 16-true has no loss scaling, so gradients vanish; use bf16-mixed")
     if adapter is None:
-        return load_policy(name)
+        return load_policy(name, stored, weights=weights)
+    if stored == torch.bfloat16:
+        raise BadInput(
+            "trainer.precision: bf16-true would store adapters in bfloat16 too; use bf16-mixed or 32-true, and "
+            "model.adapter.weights=bfloat16 for what is frozen"
+        )
     adapter.check()
     from peft import get_peft_model
 
     if adapter.weights == "nf4":
         policy = load_policy(name, torch.bfloat16, four_bits=True)
     else:
-        policy = load_policy(name, getattr(torch, adapter.weights))
+        policy = load_policy(name, getattr(torch, adapter.weights), weights=weights)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:

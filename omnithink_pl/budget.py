@@ -107,6 +107,7 @@ class Settings:
         adapted: Whether adapters are trained, in float32, instead of the weights.
         reference: Whether a second model is kept on the GPU.
         optimizer_bytes: Of the optimiser's state for each trained parameter: 8 for AdamW.
+        optimizer_offloaded: Whether that state is on the GPU only while the optimiser takes a step.
         prompts: Of a step, over all GPUs.
         group_size: Completions a prompt.
         tokens: Of a prompt with its completion, on average.
@@ -127,6 +128,7 @@ class Settings:
     adapted: bool = False
     reference: bool = True
     optimizer_bytes: float = 8.0
+    optimizer_offloaded: bool = False
     prompts: int = 8
     group_size: int = 8
     tokens: int = 1024
@@ -152,23 +154,29 @@ class Settings:
 def memory(sizes: Sizes, settings: Settings) -> dict[str, float]:
     """Bytes on each GPU, by what they are for.
 
-    What lives at different times is listed all the same: a run fits for certain if the sum does.
+    What lives at different times is listed all the same: a run fits for certain if the sum does. But state of the
+    optimiser that is offloaded takes the place of what only forward and backward passes need: of it counts what exceeds
+    that.
 
     Args:
         sizes: Of the policy.
         settings: Of the run.
     """
     shards = settings.gpus if settings.sharded else 1
+    passing = {
+        "gathered": _gathered(sizes, settings),
+        "activations": activations(sizes, settings),
+        "logits": 3.0 * FLOAT32 * _logits(sizes, settings),  # themselves, their softmax, their gradient
+    }
+    state = sizes.trained * settings.optimizer_bytes / shards
     stored = sizes.parameters * BYTES[settings.weights]
     adapters = sizes.trained * FLOAT32 if settings.adapted else 0
     return {
         "weights": (stored + adapters) / shards,
         "gradients": sizes.trained * FLOAT32 / shards,
-        "optimiser": sizes.trained * settings.optimizer_bytes / shards,
+        "optimiser": max(0.0, state - sum(passing.values())) if settings.optimizer_offloaded else state,
         "reference": stored / shards if settings.reference and not settings.adapted else 0.0,
-        "gathered": _gathered(sizes, settings),
-        "activations": activations(sizes, settings),
-        "logits": 3.0 * FLOAT32 * _logits(sizes, settings),  # themselves, their softmax, their gradient
+        **passing,
         "engine": sizes.parameters * BYTES[settings.engine_weights] if settings.engine_weights else 0.0,
         "cache": _cache(sizes, settings),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 
 from omnithink_pl.errors import BadInput
 
@@ -62,13 +63,14 @@ def policy_path(name: str) -> str:
     return str(files("omnithink_pl.embedded") / "policy") if name == EMBEDDED else name
 
 
-def load_policy(name: str, dtype: torch.dtype = torch.float32, four_bits: bool = False) -> Policy:
+def load_policy(name: str, dtype: torch.dtype = torch.float32, four_bits: bool = False, weights: bool = True) -> Policy:
     """Load a policy from the package, a local directory or the Hugging Face hub.
 
     Args:
         name: ``embedded``, a local directory, or a hub id.
         dtype: Of the parameters.
         four_bits: Store linear layers in NF4 by bitsandbytes and compute in ``dtype``.
+        weights: Read them; otherwise parameters and buffers are of the device ``meta``, to be filled by ``shard``.
 
     Raises:
         BadInput: If ``name`` looks like a path and does not exist, the tokenizer lacks a chat template
@@ -76,8 +78,20 @@ def load_policy(name: str, dtype: torch.dtype = torch.float32, four_bits: bool =
     """
     tokenizer = load_tokenizer(name)
     quantization = _nf4(dtype) if four_bits else None
-    model = AutoModelForCausalLM.from_pretrained(policy_path(name), dtype=dtype, quantization_config=quantization)
+    path = policy_path(name)
+    if not weights:
+        return Policy(_empty(path, dtype), tokenizer)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, quantization_config=quantization)
     return Policy(model, tokenizer)
+
+
+def _empty(path: str, dtype: torch.dtype) -> PreTrainedModel:
+    """The same model without storage, and nothing read but its configuration."""
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path), dtype=dtype)
+    with suppress(OSError):  # there need not be one
+        model.generation_config = GenerationConfig.from_pretrained(path)
+    return model
 
 
 def load_tokenizer(name: str, key: str = "model.policy") -> PreTrainedTokenizerBase:

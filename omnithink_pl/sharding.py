@@ -25,7 +25,8 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
     the loss of a batch is the sum of its parts.
 
     Args:
-        model: On any device; every process holds the same values.
+        model: On any device. All processes get the values of the first; those of the others may be of the device
+            ``meta``.
         mesh: Lightning's, with the dimensions ``data_parallel`` and ``tensor_parallel``.
 
     Raises:
@@ -40,6 +41,7 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
         )
     if any(parameter.dtype == torch.uint8 for parameter in model.parameters()):
         raise BadInput("model.adapter.weights: nf4 cannot be divided among processes; use bfloat16, or strategy ddp")
+    values = model.state_dict()
     layers = set(model._no_split_modules or [])
     for module in list(model.modules()):
         if type(module).__name__ in layers:
@@ -48,6 +50,20 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
     for module in sharded_modules(model):
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)  # gloo has no other
+    _distribute(model, values, mesh.device_type)
+
+
+def _distribute(model: PreTrainedModel, values: Mapping[str, Tensor], device: str) -> None:
+    """Give each process its part of the first one's parameters, and all of its buffers."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+
+    if any(parameter.is_meta for parameter in model.parameters()):
+        model.to_empty(device=device)
+    first = torch.distributed.get_rank() == 0
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+    set_model_state_dict(model, dict(values) if first else {}, options=options)
+    for buffer in model.buffers():  # those that no checkpoint has too, such as the frequencies of rotary positions
+        torch.distributed.broadcast(buffer, 0)
 
 
 def sharded_modules(model: torch.nn.Module) -> list[FSDPModule]:

@@ -40,7 +40,8 @@ def test_rewards(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_scaling(capsys: pytest.CaptureFixture[str]) -> None:
     scaling.benchmark(prompts=1, group=2, median=3.0, max_tokens=6, factor=2, turns=1)
-    assert last_line(capsys).keys() == {"ratio_group", "ratio_batch", "ratio_length"}
+    names = {"ratio_group", "ratio_batch", "ratio_length", "ratio_ranks", "efficiency_ranks"}
+    assert last_line(capsys).keys() == names
 
 
 def test_step_runs_or_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import LlamaConfig, Qwen2Config
@@ -58,6 +60,16 @@ def test_memory_of_seven_billion_parameters_on_eight_gpus_is_that_of_a_pocket_ca
     assert adapted["optimiser"] == 8 * small.trained
     # 8 prompts x 8 completions x 2048 tokens x (key and value) x 28 layers x 512 wide x 4 bytes
     assert adapted["cache"] == 8 * 8 * 2048 * 2 * 28 * 512 * 4
+
+
+@pytest.mark.parametrize("tokens", [64, 65536])
+def test_state_that_is_offloaded_counts_where_it_exceeds_what_only_passes_need(tokens: int) -> None:
+    settings = Settings(gpus=8, prompts=64, sharded=True, micro_batch_tokens=tokens, engine_weights="bfloat16")
+    stays = memory(Sizes.of(SEVEN), settings)
+    goes = memory(Sizes.of(SEVEN), replace(settings, optimizer_offloaded=True))
+    passes = sum(stays[part] for part in ("gathered", "activations", "logits"))
+    assert goes.pop("optimiser") == max(0.0, stays.pop("optimiser") - passes)
+    assert goes == stays
 
 
 def test_logits_are_bounded_by_their_chunk() -> None:

@@ -14,6 +14,7 @@ from peft import LoraConfig, get_peft_model
 from torch.distributed.device_mesh import init_device_mesh
 from transformers import PreTrainedModel
 
+from omnithink_pl.adapter import LoRA, build_policy
 from omnithink_pl.modules.company import in_company
 from omnithink_pl.modules.forward import token_logprobs
 from omnithink_pl.modules.processes import clip_gradients
@@ -102,6 +103,29 @@ def test_sampling_needs_no_other_process_and_leaves_the_model_divided() -> None:
                 torch.testing.assert_close(logprobs(model, group), logprobs(alone, group))
         assert sharded_modules(model)
         assert not sharded_modules(alone)
+
+    in_two_processes(check)
+
+
+@pytest.mark.parametrize("adapter", [None, LoRA(rank=2, weights="bfloat16")], ids=["full", "LoRA"])
+def test_only_the_first_process_needs_the_weights(adapter: LoRA | None) -> None:
+    def check(rank: int) -> None:
+        alone = build_policy("embedded", adapter, seed=rank).model
+        expected = build_policy("embedded", adapter, seed=0).model  # as the first process has it
+        model = build_policy("embedded", adapter, seed=rank, weights=rank == 0).model
+        assert model.generation_config.eos_token_id == alone.generation_config.eos_token_id
+        if rank == 1:
+            assert all(p.is_meta for name, p in model.named_parameters() if "lora_" not in name)
+        shard(model, mesh())
+        assert [p.requires_grad for p in model.parameters()] == [p.requires_grad for p in alone.parameters()]
+        for (name, ours), right in zip(model.named_parameters(), expected.parameters(), strict=True):
+            assert full(ours).dtype == right.dtype
+            assert torch.equal(full(ours), right), name
+        for (name, held), right in zip(model.named_buffers(), expected.buffers(), strict=True):
+            assert torch.equal(held, right), name
+        with torch.no_grad():
+            ours, right = (logprobs(one, 0) for one in (model, expected))
+        torch.testing.assert_close(ours, right, atol=0 if adapter is None else 1e-2, rtol=1e-6)
 
     in_two_processes(check)
 

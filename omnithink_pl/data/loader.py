@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar, final
 
 from torch.utils.data import DataLoader
 
 from omnithink_pl.data.batch_sampler import CurriculumBatchSampler
 from omnithink_pl.types import Example
 
+T = TypeVar("T")
+
+
+@final
+class Sealed(Generic[T]):
+    """A batch on its way to the module, which opens it again.
+
+    Lightning's precision plugins look for tensors in every list and dataclass to convert them, and refuse frozen
+    dataclasses; text has none. They leave alone what they do not know.
+
+    Args:
+        content: The batch.
+    """
+
+    def __init__(self, content: T) -> None:
+        self.content = content
+
 
 class ResumableLoader(DataLoader[Example]):
-    """Yields lists of examples; its state is the number of steps that training has finished, and the sampler's.
+    """Yields sealed lists of examples; its state is the number of steps that training has finished, and the sampler's.
 
     A loader's own count would be one ahead whenever a checkpoint is written while a batch is in
     flight, so the count comes from whoever trains.
@@ -29,7 +46,7 @@ class ResumableLoader(DataLoader[Example]):
         batch_sampler: CurriculumBatchSampler,
         steps_done: Callable[[], int],
     ) -> None:
-        super().__init__(dataset, batch_sampler=batch_sampler, collate_fn=list)  # type: ignore[arg-type]
+        super().__init__(dataset, batch_sampler=batch_sampler, collate_fn=Sealed)  # type: ignore[arg-type]
         self.curriculum = batch_sampler
         self.steps_done = steps_done
 

@@ -13,7 +13,7 @@ from omnithink_pl.benchmarks.base import Benchmark
 from omnithink_pl.curriculum import Stage, check_stages
 from omnithink_pl.data.batch_sampler import CurriculumBatchSampler
 from omnithink_pl.data.demonstrations import load_demonstrations
-from omnithink_pl.data.loader import ResumableLoader
+from omnithink_pl.data.loader import ResumableLoader, Sealed
 from omnithink_pl.data.prompts import PromptBatch, prompt_batches
 from omnithink_pl.data.samplers import StratifiedTaskSampler, TaskSampler
 from omnithink_pl.errors import BadInput
@@ -121,17 +121,17 @@ class MultiTaskData(L.LightningDataModule):
     def predict_dataloader(self) -> DataLoader[PromptBatch]:
         """The training prompts in numbered batches, without those that are done."""
         batches = prompt_batches(self.train, self.batch_size, self.done_batches)
-        return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]
+        return DataLoader(batches, batch_size=None, collate_fn=Sealed)  # type: ignore[arg-type]
 
     def _steps_done(self) -> int:
         assert self.trainer is not None
         return int(self.trainer.lightning_module.steps_done)  # type: ignore[arg-type]
 
     def transfer_batch_to_device(
-        self, batch: list[Example], device: torch.device, dataloader_idx: int
-    ) -> list[Example]:
+        self, batch: Sealed[list[Example]] | Sealed[PromptBatch], device: torch.device, dataloader_idx: int
+    ) -> list[Example] | PromptBatch:
         """Examples are text: only tokens move to a device."""
-        return batch
+        return batch.content
 
     def teardown(self, stage: str) -> None:
         """End the processes that rewards hold."""

@@ -10,10 +10,13 @@ import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 
-from omnithink_pl.adapter import LoRA, build_policy, check_adapter, without_frozen
+from omnithink_pl.adapter import LoRA, build_policy, check_adapter
 from omnithink_pl.errors import BadInput
+from omnithink_pl.modules.adapter_checkpoint import load_adapters, save_adapters
 from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
+from omnithink_pl.modules.offload import HostedState
 from omnithink_pl.modules.peers import Peers
+from omnithink_pl.modules.processes import process_rank
 from omnithink_pl.modules.stopwatch import Stopwatch
 from omnithink_pl.policy import ready_to_train
 from omnithink_pl.rollout.base import Sampling
@@ -42,9 +45,11 @@ class PolicyModule(L.LightningModule, ABC):
         sampling: How completions are drawn.
         failures: What happens when rewards cannot be computed.
         seed: Of the sampling.
+        offload_optimizer: Keep the optimiser's state in the host's memory between its steps.
     """
 
     policy: Policy
+    hosted: HostedState | None = None
     samples_ahead = False  # True where a step's rollouts are begun before the one before it has ended
 
     def __init__(
@@ -57,6 +62,7 @@ class PolicyModule(L.LightningModule, ABC):
         sampling: Sampling,
         failures: FailurePolicy,
         seed: int,
+        offload_optimizer: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -70,6 +76,7 @@ class PolicyModule(L.LightningModule, ABC):
         self.monitor = FailureMonitor(failures)
         self.watch = Stopwatch()
         self.seed = seed
+        self.offload_optimizer = offload_optimizer
         self.peers = Peers()
         self.steps_done = 0
         self.updating = False  # True while the weights belong to no finished step
@@ -78,18 +85,28 @@ class PolicyModule(L.LightningModule, ABC):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimiser of what is trained."""
-        return self.optimizer(parameter for parameter in self.model.parameters() if parameter.requires_grad)
+        made = self.optimizer(parameter for parameter in self.model.parameters() if parameter.requires_grad)
+        if self.offload_optimizer:
+            self.hosted = HostedState(made)
+        return made
+
+    def on_train_start(self) -> None:
+        """Let go of what a checkpoint has brought, before anything is sampled."""
+        if self.hosted is not None:
+            self.hosted.release()
 
     def begin_stage(self) -> None:
         """Called before the first step of a stage."""
 
-    def load(self, gradient_checkpointing: bool = False) -> None:
+    def load(self, gradient_checkpointing: bool = False, sharded: bool = False) -> None:
         """Load the policy, ready to be trained.
 
         Args:
             gradient_checkpointing: Keep only what enters each layer: less memory, about a third more computing.
+            sharded: The first process alone reads the weights; :func:`shard` must follow, and gives each its part.
         """
-        self.policy = build_policy(self.policy_name, self.adapter, self.seed)
+        weights = not sharded or process_rank() == 0
+        self.policy = build_policy(self.policy_name, self.adapter, self.seed, weights)
         self.model = ready_to_train(self.policy.model, gradient_checkpointing)
 
     def attach(self) -> None:
@@ -116,11 +133,15 @@ class PolicyModule(L.LightningModule, ABC):
     def save_progress(self, checkpoint: dict[str, Any]) -> None:
         """Add the step to a checkpoint, and take out what is not trained."""
         checkpoint["steps_done"] = self.steps_done
+        if self.hosted is not None:
+            self.hosted.release()  # the optimiser's state is in the checkpoint by now
         if self.adapter is not None:
-            checkpoint["state_dict"] = without_frozen(checkpoint["state_dict"], self)
+            save_adapters(checkpoint, self, sharded=self.device_mesh is not None)
 
     def load_progress(self, checkpoint: MutableMapping[str, Any]) -> None:
         """Restore the step, and refuse the checkpoint of another adapter."""
         self.steps_done = checkpoint["steps_done"]
         if self.adapter is not None:
             check_adapter(checkpoint, self)
+            if self.device_mesh is None:  # otherwise Lightning has loaded it already, by its names
+                load_adapters(checkpoint, self)

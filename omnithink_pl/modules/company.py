@@ -34,6 +34,6 @@ def in_company(model: PreTrainedModel, passes: int, backward: Callable[[Tensor],
     missing = most_of_processes(passes, model.device) - passes if sharded_modules(model) else 0
     yield
     for _ in range(missing):
-        loss = 0.0 * token_logprobs(model, _PROMPTS, _COMPLETIONS).logprobs.sum()
+        loss = 0.0 * token_logprobs(model, _PROMPTS, _COMPLETIONS, share_prompt=False).logprobs.sum()
         if backward is not None:
             backward(loss)

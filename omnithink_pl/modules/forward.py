@@ -111,7 +111,7 @@ def _projected(model: PreTrainedModel, layout: Layout, drawn: Drawn) -> Tensor |
 
     with _replaced_forward(head, forward):
         found = _run(model, layout)
-    unchanged = torch.full_like(found[:, 2].detach(), CANARY, dtype=torch.float32)
+    unchanged = torch.full_like(found[:, 2].detach(), CANARY, dtype=torch.promote_types(found.dtype, torch.float32))
     return found[:, :2] if torch.equal(found[:, 2].detach(), unchanged) else None
 
 

@@ -63,6 +63,7 @@ class MultiTaskGRPO(PolicyModule):
             of a completion one step samples.
         failures: What happens when rewards cannot be computed.
         seed: Of the sampling; comes from ``seed_everything``.
+        offload_optimizer: Keep the optimiser's state in the host's memory between its steps, and no gradients.
     """
 
     def __init__(
@@ -91,9 +92,10 @@ class MultiTaskGRPO(PolicyModule):
         kl: KLTargets = KLTargets(),  # noqa: B008  (frozen)
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
+        offload_optimizer: bool = False,
     ) -> None:
         sampling = Sampling(group_size, temperature, top_p, max_tokens)
-        super().__init__(engine, tasks, optimizer, policy, adapter, sampling, failures, seed)
+        super().__init__(engine, tasks, optimizer, policy, adapter, sampling, failures, seed, offload_optimizer)
         check_settings(group_size, temperature, updates_per_batch, beta, tasks)
         self.kl = KLController(beta, kl)
         self.objective = objective
@@ -111,8 +113,8 @@ class MultiTaskGRPO(PolicyModule):
         """Load the policy, and the reference from the same weights, before any checkpoint is restored."""
         if hasattr(self, "model"):
             return
-        self.load(self.gradient_checkpointing)
         mesh = self.device_mesh
+        self.load(self.gradient_checkpointing, sharded=mesh is not None)
         self.reference = reference_policy(self.model, self.anchor, self.kl.beta, self.offload_reference, mesh)
         if mesh is not None:
             shard(self.model, mesh)

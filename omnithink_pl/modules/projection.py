@@ -41,8 +41,8 @@ class Drawn:
         return (slice(start, start + step) for start in range(0, len(self.targets), step))
 
     def scaled(self, logits: Tensor, rows: slice) -> Tensor:
-        """Logits of some tokens as float32, at the temperature, minus infinity outside the nucleus."""
-        logits = logits.float()
+        """Logits of some tokens, at least as float32, at the temperature, minus infinity outside the nucleus."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.temperature != 1.0:
             logits = logits / self.temperature
         return within_nucleus(logits, self.targets[rows], self.top_p)

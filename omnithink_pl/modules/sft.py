@@ -6,15 +6,14 @@ import math
 from collections.abc import MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
-import torch
 from lightning.pytorch.cli import OptimizerCallable
-from torch.nn.functional import cross_entropy
-from torch.nn.utils.rnn import pad_sequence
 
 from omnithink_pl.adapter import LoRA
 from omnithink_pl.errors import BadInput
 from omnithink_pl.modules.base import PolicyModule, TrainingDiverged
+from omnithink_pl.modules.company import in_company
 from omnithink_pl.modules.failures import FailurePolicy
+from omnithink_pl.modules.forward import token_logprobs
 from omnithink_pl.modules.microbatch import split
 from omnithink_pl.modules.processes import (
     check_processes,
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Pair = tuple[Sequence[int], Sequence[int]]
-
-IGNORED = -100
 
 
 @final
@@ -59,6 +56,7 @@ class SupervisedFineTuning(PolicyModule):
         max_grad_norm: The gradient is scaled down to this norm.
         failures: What happens when rewards cannot be computed in evaluations.
         seed: Of the sampling in evaluations; comes from ``seed_everything``.
+        offload_optimizer: Keep the optimiser's state in the host's memory between its steps, and no gradients.
     """
 
     def __init__(
@@ -73,9 +71,10 @@ class SupervisedFineTuning(PolicyModule):
         max_grad_norm: float = 1.0,
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
+        offload_optimizer: bool = False,
     ) -> None:
         sampling = Sampling(max_tokens=max_tokens)
-        super().__init__(engine, tasks, optimizer, policy, adapter, sampling, failures, seed)
+        super().__init__(engine, tasks, optimizer, policy, adapter, sampling, failures, seed, offload_optimizer)
         self.micro_batch_tokens = micro_batch_tokens
         self.max_grad_norm = max_grad_norm
 
@@ -83,7 +82,7 @@ class SupervisedFineTuning(PolicyModule):
         """Load the policy, before any checkpoint is restored."""
         if hasattr(self, "model"):
             return
-        self.load()
+        self.load(sharded=self.device_mesh is not None)
         if self.device_mesh is not None:
             shard(self.model, self.device_mesh)
 
@@ -130,9 +129,14 @@ class SupervisedFineTuning(PolicyModule):
         optimizer = self.optimizers()
         optimizer.zero_grad()  # type: ignore[union-attr]
         (total,) = sum_over_processes([sum(len(completion) for _, completion in pairs)], self.device)
+        parts = split([(len(x), [len(y)]) for x, y in pairs], self.micro_batch_tokens, share_prompt=False)
         loss = 0.0
-        with self.peers.watching(), own_gradients(self.trainer.model):
-            for part in split([(len(x), [len(y)]) for x, y in pairs], self.micro_batch_tokens, share_prompt=False):
+        with (
+            self.peers.watching(),
+            own_gradients(self.trainer.model),
+            in_company(self.model, len(parts), self.manual_backward),
+        ):
+            for part in parts:
                 own = [pairs[piece.group] for piece in part]
                 share = completion_loss(self.model, own) * (sum(len(y) for _, y in own) / total)
                 self.manual_backward(share)
@@ -175,8 +179,11 @@ class SupervisedFineTuning(PolicyModule):
 def completion_loss(model: PreTrainedModel, pairs: Sequence[Pair]) -> Tensor:
     """Mean negative log-likelihood (nats) of all completion tokens of a batch.
 
-    Rows are padded on the right, where a causal model cannot see the padding, so no attention
-    mask is needed.
+    Every completion is a padded row of its own, so any causal language model will do.
+
+    Args:
+        model: A causal language model, with adapters or without, sharded or not.
+        pairs: Token ids of each prompt and its completion.
 
     Raises:
         ValueError: If a prompt is empty (its last token predicts the first of the completion)
@@ -184,14 +191,6 @@ def completion_loss(model: PreTrainedModel, pairs: Sequence[Pair]) -> Tensor:
     """
     if any(not prompt for prompt, _ in pairs) or not any(completion for _, completion in pairs):
         raise ValueError("an SFT batch needs prompts, and a completion, of at least one token; drop the empty rows")
-    device = model.device
-    rows = [torch.tensor([*prompt, *completion], device=device) for prompt, completion in pairs]
-    inputs = pad_sequence(rows, batch_first=True)
-    labels = pad_sequence(rows, batch_first=True, padding_value=IGNORED)
-    for label, (prompt, _) in zip(labels, pairs, strict=True):
-        label[: len(prompt)] = IGNORED
-    targets = labels[:, 1:]
-    scored = targets != IGNORED
-    hidden = model.base_model(inputs[:, :-1], use_cache=False).last_hidden_state
-    logits = model.get_output_embeddings()(hidden[scored]).float()
-    return cross_entropy(logits, targets[scored])
+    prompts, completions = zip(*pairs, strict=True)
+    found = token_logprobs(model, prompts, [[completion] for completion in completions], share_prompt=False)
+    return -found.logprobs.sum() / found.mask.sum()

@@ -38,9 +38,7 @@ def budget(
         completion_tokens: Of a completion, on average; half of the longest if not given.
         machine: One of the GPUs.
     """
-    from transformers import AutoConfig
-
-    sizes = Sizes.of(AutoConfig.from_pretrained(policy_path(_planned(model).policy_name)), model.adapter)
+    sizes = _sizes(model)
     longest = model.sampling.max_tokens
     settings = Settings(
         gpus=gpus or 1,
@@ -50,6 +48,7 @@ def budget(
         adapted=model.adapter is not None,
         reference=any(model.kl.beta.values()),
         optimizer_bytes=optimizer_bytes(model.optimizer),
+        optimizer_offloaded=model.offload_optimizer,
         prompts=datamodule.batch_size,
         group_size=model.sampling.n,
         tokens=prompt_tokens + (completion_tokens or longest // 2),
@@ -76,6 +75,12 @@ def optimizer_bytes(optimizer: OptimizerCallable) -> float:
     made.step()
     state = made.state[parameter].values()
     return sum(value.nbytes for value in state if isinstance(value, torch.Tensor)) / parameter.numel()
+
+
+def _sizes(model: PolicyModule) -> Sizes:
+    from transformers import AutoConfig
+
+    return Sizes.of(AutoConfig.from_pretrained(policy_path(_planned(model).policy_name)), model.adapter)
 
 
 def _planned(model: PolicyModule) -> MultiTaskGRPO:

@@ -17,13 +17,17 @@ class EndAt(L.Callback):
     Args:
         call: Which call of the engine's ``generate``, counted from 1.
         signal_name: ``SIGKILL``, ``SIGTERM`` or ``SIGINT``.
+        ranks: Processes that get it.
     """
 
-    def __init__(self, call: int, signal_name: str) -> None:
+    def __init__(self, call: int, signal_name: str, ranks: tuple[int, ...] = (0,)) -> None:
         self.call = call
+        self.ranks = ranks
         self.number = signal.Signals[signal_name]
 
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
+        if trainer.global_rank not in self.ranks:
+            return
         generate, calls = pl_module.engine.generate, iter(range(1, 10**9))
 
         def counted(*args: Any, **kwargs: Any) -> Any:

@@ -21,6 +21,6 @@ class KeepCheckpoint(L.Callback):
         self.step = step
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if batch_idx == self.step and trainer.is_global_zero:
+        if pl_module.steps_done == self.step and trainer.is_global_zero:
             (checkpoints,) = (one for one in trainer.callbacks if isinstance(one, Checkpoints))
             shutil.copy(checkpoints.path, checkpoints.path.with_name("kept.ckpt"))

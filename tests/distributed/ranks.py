@@ -30,7 +30,7 @@ SETTINGS = [
     "--model.max_tokens=24",
     "--model.updates_per_batch=2",
     "--model.micro_batch_tokens=200",
-    # AdamW's step for an entry without a gradient is its rounding error made as large as any other: see EXACT.
+    # AdamW makes a step of a gradient's rounding where there is little else: see EXACT.
     "--model.optimizer=torch.optim.SGD",
     "--model.optimizer.init_args.lr=0.05",
     "--model.optimizer.init_args.momentum=0.9",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import lightning as L
@@ -9,8 +10,10 @@ import pytest
 import torch
 
 from benchmarks.ours import Arithmetic
+from omnithink_pl.adapter import LoRA, build_policy
 from omnithink_pl.curriculum import Stage
 from omnithink_pl.data import MultiTaskData
+from omnithink_pl.errors import BadInput
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.modules.forward import TokenLogprobs, token_logprobs
 from omnithink_pl.rollout import TransformersEngine
@@ -96,6 +99,36 @@ def test_law_3_in_mixed_precision_gradients_point_where_those_of_float32_do(mixe
     assert found[1].dtype == torch.float32
     assert torch.nn.functional.cosine_similarity(*found, dim=0) > 0.999
     assert not torch.equal(*found)
+
+
+def test_bf16_true_trains_weights_of_half_the_size_in_the_same_direction() -> None:
+    module, watched = fit("bf16-true")
+    for model in (module.model, module.reference.model):
+        assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert watched.metrics[0]["train/logprob_diff_mean"] < 3e-2
+    found = []
+    for model in (module.model, copy.deepcopy(module.model).float()):
+        module.model = model
+        model.zero_grad()
+        logprobs(module).logprobs.sum().backward()
+        found.append(torch.cat([p.grad.flatten().float() for p in model.parameters()]))
+    assert torch.nn.functional.cosine_similarity(*found, dim=0) > 0.99
+    assert not torch.equal(*found)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "adapter", "message"),
+    [
+        (torch.float16, None, "16-true has no loss scaling"),
+        (torch.bfloat16, LoRA(), "bf16-true would store adapters in bfloat16"),
+    ],
+)
+def test_precisions_with_too_few_digits_are_refused(
+    dtype: torch.dtype, adapter: LoRA | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_default_dtype", lambda: dtype)
+    with pytest.raises(BadInput, match=rf"trainer\.precision: {message}.*; use bf16-mixed"):
+        build_policy("embedded", adapter, seed=0)
 
 
 def test_gradient_checkpointing_keeps_less_and_changes_no_gradient(plain) -> None:

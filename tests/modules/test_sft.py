@@ -10,6 +10,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from peft import LoraConfig, get_peft_model
 from torch.utils.data import DataLoader
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -52,6 +53,16 @@ def plain_loss(model: Qwen2ForCausalLM, pairs: list[Pair]) -> float:
 
 def test_the_loss_equals_plain_loops(model: Qwen2ForCausalLM) -> None:
     assert completion_loss(model, PAIRS).item() == pytest.approx(plain_loss(model, PAIRS), abs=1e-5)
+
+
+def test_the_loss_of_an_adapted_model_is_that_of_the_merged_one(model: Qwen2ForCausalLM) -> None:
+    before = completion_loss(model, PAIRS).item()
+    adapted = get_peft_model(model, LoraConfig(target_modules="all-linear", init_lora_weights=False))
+    loss = completion_loss(adapted, PAIRS)
+    loss.backward()
+    assert all((p.grad is not None) == p.requires_grad == ("lora_" in name) for name, p in adapted.named_parameters())
+    assert loss.item() == pytest.approx(completion_loss(adapted.merge_and_unload(), PAIRS).item(), abs=1e-5)
+    assert abs(loss.item() - before) > 1e-3
 
 
 def test_prompt_tokens_are_not_trained_on(model: Qwen2ForCausalLM) -> None:
