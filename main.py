@@ -20,12 +20,12 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 import transformers
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 from callbacks.checkpoints import CheckpointError, Checkpoints
@@ -42,6 +42,7 @@ from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput, EngineFailure, PeerFailure, RewardFailure
 from omnithink_pl.merge import Merge
 from omnithink_pl.modules import PolicyModule, RejectionSampling, TrainingDiverged
+from omnithink_pl.parse_error import readable
 from omnithink_pl.report.plan_tool import PlanCurriculum
 from omnithink_pl.report.study_report import Report
 from omnithink_pl.study.tool import Study, StudyIncomplete
@@ -97,6 +98,14 @@ class ModuleParser(LightningArgumentParser):
     def add_subclass_arguments(self, *args: Any, **kwargs: Any) -> Any:
         """As in jsonargparse, with our default."""
         return super().add_subclass_arguments(*args, **({"default": {"class_path": MODULE}} | kwargs))
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """As in jsonargparse, with the causes alone, and without a page of usage before them."""
+        if not self.exit_on_error:  # a parser inside another, whose message goes into that one's
+            super().error(message, ex)
+        self.exit(
+            2, f"error: {readable(message)}\n{self.prog.replace(' [options]', '')} --help lists what can be set\n"
+        )
 
 
 class OmniThinkCLI(LightningCLI):
@@ -163,8 +172,17 @@ class OmniThinkCLI(LightningCLI):
             if isinstance(logger, TrackingLogger) and resumed.run_id:
                 logger.resume(resumed.run_id)
 
+    def before_prepare(self) -> None:
+        """Have the configuration stored with what is tracked."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, SaveResolvedConfig):
+                callback.hand_over(self.trainer)
+
+    before_score = before_prepare
+
     def before_validate(self) -> None:
         """Resolve ``--ckpt_path last``: the newest checkpoint of this kind of run."""
+        self.before_prepare()
         config = self.config_init[str(self.subcommand)]
         wanted = config.get("ckpt_path")
         found = find_checkpoint(wanted, Path(self.trainer.default_root_dir) / config["name"])
@@ -210,7 +228,7 @@ def run_tool(name: str, args: list[str]) -> None:
         args: Arguments behind it.
     """
     tool = TOOLS[name]
-    parser = ArgumentParser(prog=f"main.py {name}", description=(tool.__doc__ or "").partition("\n\n")[0])
+    parser = ModuleParser(prog=f"main.py {name}", description=(tool.__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--config", action="config", help="A file with some of the arguments below.")
     parser.add_class_arguments(tool)
     switches = {f"--{key}" for key, value in inspect.signature(tool).parameters.items() if value.default is False}

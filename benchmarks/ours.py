@@ -15,9 +15,10 @@ from omnithink_pl.correction import ImportanceCorrection
 from omnithink_pl.curriculum import Stage
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.modules import MultiTaskGRPO
+from omnithink_pl.modules.rollouts import RolloutPolicy
 from omnithink_pl.policy import Policy, load_policy
 from omnithink_pl.rewards.base import Reward
-from omnithink_pl.rollout import TransformersEngine
+from omnithink_pl.rollout import RolloutEngine, TransformersEngine
 from omnithink_pl.sources import OpenR1Math
 from omnithink_pl.sources.base import Source, Split
 from omnithink_pl.tasks.base import Task
@@ -122,24 +123,34 @@ class Laps(L.Callback):
         self.lap()
 
 
-def train(shape: Shape, prepare: Callable[[Policy], object], lap: Callable[[], None], ranks: int = 1) -> None:
+def train(
+    shape: Shape,
+    prepare: Callable[[Policy], object],
+    lap: Callable[[], None],
+    engine: RolloutEngine | None = None,
+    rollouts: RolloutPolicy = RolloutPolicy(),  # noqa: B008  (frozen)
+    ranks: int = 1,
+) -> None:
     """Run the whole training loop, without a KL penalty.
 
     Args:
         shape: Of each step.
         prepare: Called with the policy before the first step.
         lap: Called after each step.
+        engine: Samples the completions; that over transformers if not given.
+        rollouts: When they are sampled.
         ranks: Processes that divide each batch, of which this is one.
     """
     data = MultiTaskData({"math": Arithmetic(shape.prompts)}, [Stage({"math": 1.0}, shape.steps)], shape.prompts)
     module = MultiTaskGRPO(
-        engine=TransformersEngine(),
+        engine=engine or TransformersEngine(),
         tasks=data.tasks,
         optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-6, fused=True),
         beta={"math": 0.0},
         policy=shape.policy,
         group_size=shape.group,
         max_tokens=shape.max_tokens,
+        rollouts=rollouts,
         correction=ImportanceCorrection(alarm=1e6),  # forced lengths are not what the policy says
     )
     module.configure_model()

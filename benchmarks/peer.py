@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
 
+from benchmarks.engines import Kind, Plans, plan_requests, vllm_for_trl
+from benchmarks.lengths import PlannedLengths
 from benchmarks.ours import Shape
-from omnithink_pl.policy import Policy, load_policy
+from omnithink_pl.policy import load_policy
 
 
-def train(shape: Shape, prepare: Callable[[Policy], None], lap: Callable[[], None]) -> None:
+def train(shape: Shape, kind: Kind, plans: Plans, lap: Callable[[], None]) -> None:
     """Run TRL's whole training loop: its defaults but for what makes the two do the same, and what costs it time.
 
     Gradient checkpointing is off, numbers are float32, and the whole batch is one micro-batch, as on our side.
 
     Args:
         shape: Of each step.
-        prepare: Called with the policy before the first step.
+        kind: What samples.
+        plans: Begins the lengths of batch after batch.
         lap: Called after each step.
     """
     import datasets
@@ -31,8 +35,11 @@ def train(shape: Shape, prepare: Callable[[Policy], None], lap: Callable[[], Non
 
     policy = load_policy(shape.policy)
     policy.tokenizer.pad_token = policy.tokenizer.pad_token or policy.tokenizer.eos_token
-    prepare(policy)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as settings:
+        if kind == "vllm":
+            vllm_for_trl(settings)
+        else:
+            PlannedLengths(policy.model, policy.eos_id, plans())
         trainer = trl.GRPOTrainer(
             model=policy.model,
             processing_class=policy.tokenizer,
@@ -52,9 +59,12 @@ def train(shape: Shape, prepare: Callable[[Policy], None], lap: Callable[[], Non
                 logging_strategy="no",
                 disable_tqdm=True,
                 shuffle_dataset=False,
+                use_vllm=kind == "vllm",
             ),
             callbacks=[Laps()],
         )
+        if kind == "vllm":
+            plan_requests(trainer.vllm_generation.llm, plans())
         trainer.remove_callback(PrinterCallback)
         trainer.train()
 

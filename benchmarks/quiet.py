@@ -6,9 +6,16 @@ import logging
 import os
 import warnings
 
+import torch
 
-def quiet() -> None:
-    """Silence progress bars and advice of the libraries; errors still come through."""
+
+def quiet(threads: int = 1) -> None:
+    """Silence progress bars and advice of the libraries; errors still come through.
+
+    Args:
+        threads: CPU threads of torch.
+    """
+    torch.set_num_threads(threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     import transformers

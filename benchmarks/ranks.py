@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from itertools import pairwise
 from multiprocessing.connection import Connection
 
-import torch
-
 from benchmarks import ours
 from benchmarks.lengths import PlannedLengths
 from benchmarks.ours import Shape
@@ -59,8 +57,7 @@ def seconds(shape: Shape, lengths: list[list[int]], ranks: int, threads: int) ->
 def _rank(
     shape: Shape, lengths: list[list[int]], rank: int, ranks: int, port: int, threads: int, result: Connection
 ) -> None:
-    quiet()
-    torch.set_num_threads(threads)
+    quiet(threads)
     if ranks > 1:  # as torchrun would say it
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "WORLD_SIZE": str(ranks)}
         os.environ |= {"LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

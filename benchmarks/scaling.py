@@ -20,14 +20,13 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import torch
 from jsonargparse import auto_cli
 
 from benchmarks import ours, ranks
 from benchmarks.lengths import PlannedLengths, log_normal
 from benchmarks.ours import Shape
 from benchmarks.quiet import quiet
-from benchmarks.turns import Turns
+from benchmarks.turns import take_turns
 from omnithink_pl.policy import Policy
 
 
@@ -88,8 +87,7 @@ def benchmark(
         threads: CPU threads of torch, in each process.
         processes: How many divide a batch in the last row.
     """
-    quiet()
-    torch.set_num_threads(threads)
+    quiet(threads)
     with tempfile.TemporaryDirectory() as folder:
         saved = ours.save_with_context(policy, 2 * factor * max_tokens + 1024, Path(folder))
         steps = turns + 1
@@ -100,7 +98,8 @@ def benchmark(
             "length": Row(Shape(saved, prompts, group, factor * max_tokens, steps), factor * median, sigma),
         }
         sides = {name: partial(ours.train, row.shape, row.prepare) for name, row in rows.items()}
-        laps = {name: [cost.seconds for cost in costs[1:]] for name, costs in Turns(list(rows)).run(sides).items()}
+        runs = take_turns(sides, partial(quiet, threads))
+        laps = {name: [cost.seconds for cost in run.costs[1:]] for name, run in runs.items()}
         batch = rows["batch"]
         for name, count in {"1 process": 1, f"{processes} processes": processes}.items():
             laps[name] = ranks.seconds(batch.shape, batch.lengths(), count, threads)

@@ -2,14 +2,20 @@
 
 pip install -e '.[bench]'
 python -m benchmarks.step
+python -m benchmarks.step --engine vllm
 python -m benchmarks.step --policy Qwen/Qwen2.5-0.5B-Instruct --max_tokens 1024 --median 200
 
 Both train the same policy on the same prompts with the same group size and the same lengths, which are drawn from a
-log-normal distribution and forced on both samplers. They take turns step by step, so that a busy machine slows both,
-and each ratio is the median over such pairs. ``ratio_trl`` says how many times as many trained tokens a second we
-reach; ``ratio_trl_fixed`` the same with all lengths equal to the mean; ``ratio_floor`` how our step compares with our
-sampler's generate and our packed forward and backward pass, and nothing else. ``_cpu`` is the same in processor
-seconds, which other processes on the machine change less.
+log-normal distribution and forced on both samplers. All sides take turns step by step, so that a busy machine slows all
+of them, and each ratio is the median over such rounds; ``_cpu`` is the same in processor seconds, which other processes
+on the machine change less.
+
+``ratio_trl``: how many times as many trained tokens a second we reach. ``ratio_trl_fixed``: the same with all lengths
+equal to the mean. ``ratio_floor``: how long our step takes against our sampler's generate and our packed forward and
+backward pass, and nothing else. ``ratio_matmul``: against our sampler's generate and nothing but the matrix products of
+that pass, as fast as the machine multiplies matrices of the policy's own shapes: the time of the linear layers'
+products, measured in the same rounds, and attention's at the same rate. What lies between the last two are the
+operations on single numbers: normalisation, rotation, activation, softmax, the head's second forward, indices.
 """
 
 from __future__ import annotations
@@ -19,30 +25,29 @@ import json
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-import torch
 from jsonargparse import auto_cli
 
-from benchmarks import ours, peer
-from benchmarks.lengths import PlannedLengths, fixed, log_normal
+from benchmarks import floor, ours, peer
+from benchmarks.engines import Kind, Plans
+from benchmarks.lengths import fixed, log_normal
 from benchmarks.ours import Shape
 from benchmarks.quiet import quiet
-from benchmarks.turns import Cost, Lap, Turns
-from omnithink_pl.modules.forward import token_logprobs
-from omnithink_pl.modules.microbatch import split
-from omnithink_pl.policy import Policy, load_policy, ready_to_train
-from omnithink_pl.rollout import Sampling, TransformersEngine
+from benchmarks.turns import Cost, take_turns
 
-Plans = Callable[[], Iterator[list[int]]]
+Costs = dict[str, list[Cost]]
+Measure = Literal["seconds", "cpu"]
+
+MEASURES: dict[Measure, str] = {"seconds": "", "cpu": "_cpu"}  # and what the ratio's name ends in
 
 
 def benchmark(
     policy: str = "embedded",
+    engine: Kind = "transformers",
     prompts: int = 8,
     group: int = 8,
     median: float = 40.0,
@@ -55,6 +60,7 @@ def benchmark(
 
     Args:
         policy: ``embedded``, a directory, or a hub id.
+        engine: What samples on all sides, TRL's included.
         prompts: Prompts per step.
         group: Completions per prompt.
         median: Of the log-normal lengths, in tokens.
@@ -65,8 +71,7 @@ def benchmark(
     """
     if importlib.util.find_spec("trl") is None:
         sys.exit("benchmarks.step compares with TRL: pip install -e '.[bench]'")
-    quiet()
-    torch.set_num_threads(threads)
+    quiet(threads)
     rows = prompts * group
     spread: Plans = partial(log_normal, rows, median, sigma, max_tokens, 0)
     lengths = [length for batch in islice(spread(), turns + 1) for length in batch]
@@ -74,74 +79,65 @@ def benchmark(
     with tempfile.TemporaryDirectory() as folder:
         saved = ours.save_with_context(policy, 2 * max_tokens + 1024, Path(folder))
         shape = Shape(saved, prompts, group, max_tokens, turns + 1)
-        realistic = compare(shape, spread)
-        equal = compare(shape, partial(fixed, rows, mean))
+        realistic = compare(shape, engine, spread, threads)
+        equal = compare(shape, engine, partial(fixed, rows, mean), threads)
     deciles = statistics.quantiles(lengths, n=10)
     print(
-        f"{rows} completions a step; lengths: 10 % {deciles[0]:.0f}, median {statistics.median(lengths):.0f}, ", end=""
+        f"{rows} completions a step; lengths: 10 % {deciles[0]:.0f}, median {statistics.median(lengths):.0f}, "
+        f"mean {mean}, 90 % {deciles[-1]:.0f}, longest {max(lengths)}; {engine}, {threads} thread(s)"
     )
-    print(f"mean {mean}, 90 % {deciles[-1]:.0f}, longest {max(lengths)}; {threads} thread(s)")
     report({"log-normal": realistic, "fixed": equal}, tokens=mean * rows)
-    pairs = {
-        "ratio_trl": (realistic["TRL"], realistic["ours"]),
-        "ratio_trl_fixed": (equal["TRL"], equal["ours"]),
-        "ratio_floor": (realistic["ours"], realistic["floor"]),
-        "ratio_floor_fixed": (equal["ours"], equal["floor"]),
-    }
-    ratios = {name: ratio(*pair, "seconds") for name, pair in pairs.items()}
-    ratios |= {f"{name}_cpu": ratio(*pair, "cpu") for name, pair in pairs.items()}
-    print(json.dumps({name: round(value, 3) for name, value in ratios.items()}))
+    print(json.dumps(ratios(realistic) | ratios(equal, "_fixed")))
 
 
-def compare(shape: Shape, plans: Plans) -> dict[str, list[Cost]]:
+def compare(shape: Shape, engine: Kind, plans: Plans, threads: int) -> Costs:
     """The cost of each step of each side; the first, which warms up, is left out."""
-
-    def prepare(policy: Policy) -> None:
-        PlannedLengths(policy.model, policy.eos_id, plans())
-
+    batches = list(islice(plans(), shape.steps))
     sides = {
-        "ours": partial(ours.train, shape, prepare),
-        "TRL": partial(peer.train, shape, prepare),
-        "floor": partial(floor, shape, prepare),
+        "ours": partial(floor.step, shape, engine, plans),
+        "TRL": partial(peer.train, shape, engine, plans),
+        "floor": partial(floor.floor, shape, engine, plans, True),
+        "generate": partial(floor.floor, shape, engine, plans, False),
+        "products": partial(floor.products, shape, batches[0]),
     }
-    return {name: laps[1:] for name, laps in Turns(list(sides)).run(sides).items()}
+    costs = {name: run.costs[1:] for name, run in take_turns(sides, partial(quiet, threads)).items()}
+    shares = floor.share_of_batch(shape, batches)[1:]
+    costs["products"] = [
+        Cost(share * seconds, share * cpu) for share, (seconds, cpu) in zip(shares, costs["products"], strict=True)
+    ]
+    return costs
 
 
-def floor(shape: Shape, prepare: Callable[[Policy], None], lap: Lap) -> None:
-    """Generate, then forward and backward: no rewards, no loss, no optimiser, no loop around them."""
-    policy = load_policy(shape.policy)
-    model = ready_to_train(policy.model)
-    if torch.cuda.is_available():
-        model.cuda()
-    prepare(policy)
-    engine = TransformersEngine()
-    engine.attach(policy)
-    prompts = [policy.encode(example.messages) for example in shape.examples()]
-    for step in range(shape.steps):
-        seeds = range(step * len(prompts), (step + 1) * len(prompts))
-        drawn = engine.generate(prompts, Sampling(shape.group, max_tokens=shape.max_tokens), seeds)
-        completions = [[c.token_ids for c in group] for group in drawn]
-        lengths = [(len(p), [len(c) for c in group]) for p, group in zip(prompts, completions, strict=True)]
-        for parts in split(lengths, 8192):
-            chosen = [[completions[part.group][i] for i in part.completions] for part in parts]
-            token_logprobs(model, [prompts[part.group] for part in parts], chosen).logprobs.sum().backward()
-        model.zero_grad()
-        lap()
+def ratios(costs: Costs, kind: str = "") -> dict[str, float]:
+    """What the JSON line says of one kind of lengths, by the clock and in processor seconds."""
+    least = [
+        Cost(*map(sum, zip(*parts, strict=True))) for parts in zip(costs["generate"], costs["products"], strict=True)
+    ]
+    pairs = {
+        "trl": (costs["TRL"], costs["ours"]),
+        "floor": (costs["ours"], costs["floor"]),
+        "matmul": (costs["ours"], least),
+    }
+    return {
+        f"ratio_{name}{kind}{suffix}": round(ratio(*pair, measure), 3)
+        for measure, suffix in MEASURES.items()
+        for name, pair in pairs.items()
+    }
 
 
-def ratio(slow: list[Cost], fast: list[Cost], measure: Literal["seconds", "cpu"]) -> float:
-    """Median over the pairs of laps that ran one after the other."""
+def ratio(slow: list[Cost], fast: list[Cost], measure: Measure) -> float:
+    """Median over the pairs of laps of the same round."""
     return statistics.median(getattr(a, measure) / getattr(b, measure) for a, b in zip(slow, fast, strict=True))
 
 
-def report(costs: dict[str, dict[str, list[Cost]]], tokens: int) -> None:
+def report(costs: dict[str, Costs], tokens: int) -> None:
     """Print the table of docs/performance.md."""
     print("| lengths | side | seconds per step (median) | CPU seconds per step (median) | tokens per CPU second |")
     print("| --- | --- | --- | --- | --- |")
     for kind, sides in costs.items():
         for name, laps in sides.items():
             seconds, cpu = (statistics.median(column) for column in zip(*laps, strict=True))
-            print(f"| {kind} | {name} | {seconds:.2f} | {cpu:.2f} | {tokens / cpu:.0f} |")
+            print(f"| {kind} | {name} | {seconds:.3f} | {cpu:.3f} | {tokens / cpu:.0f} |")
 
 
 if __name__ == "__main__":

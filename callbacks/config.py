@@ -17,7 +17,8 @@ class SaveResolvedConfig(SaveConfigCallback):
 
     Lightning's own callback writes it to the logger's directory, which a database does not have, and
     before a checkpoint has said which run it continues. A resumed run stores its configuration beside
-    the first one, because it may differ.
+    the first one, because it may differ. Verbs that do not train, and have no hooks of Lightning's, hand it over before
+    they begin.
 
     Args:
         parser: Lightning's parser.
@@ -31,7 +32,15 @@ class SaveResolvedConfig(SaveConfigCallback):
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write the configuration down before training can change anything it refers to."""
-        self.text = self.parser.dump(self.config, skip_none=False)
+        self.text = self.parser.dump(self.config, skip_none=False, skip_validation=True)  # it was parsed just now
+        if stage == "predict":
+            self.hand_over(trainer)
+
+    def hand_over(self, trainer: L.Trainer) -> None:
+        """Have it stored with the run, if there will be one."""
+        logger = tracking_logger(trainer)
+        if logger is not None:
+            logger.keep(self.parser.dump(self.config, skip_none=False, skip_validation=True), "config.yaml")
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

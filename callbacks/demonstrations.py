@@ -11,13 +11,13 @@ import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from callbacks.parts import data_of
+from callbacks.parts import data_of, module_of
 from callbacks.tracking import tracking_logger
 from omnithink_pl.data.demonstrations import DemonstrationStore
 from omnithink_pl.data.prompts import PromptBatch
 from omnithink_pl.data.selection import COUNTED, Counts, Selection
-from omnithink_pl.errors import BadInput
 from omnithink_pl.modules import RejectionSampling
+from omnithink_pl.modules.division import Division
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.report.demonstration_table import demonstration_table
 
@@ -52,13 +52,18 @@ class Demonstrations(L.Callback):
         """Open the folder, and leave out the batches that are in it."""
         if stage != "predict":
             return
-        if trainer.world_size > 1:
-            raise BadInput(f"trainer.devices: predict samples in one process, not in {trainer.world_size}")
         assert isinstance(pl_module, RejectionSampling)
-        data_of(trainer).done_batches = frozenset(self.store.begin(self._settings(trainer, pl_module)))
+        settings = self._settings(trainer, pl_module)
+        done = Division(pl_module.peers).first(lambda: self.store.begin(settings))
+        data = data_of(trainer)
+        # The last one is sampled again where all are there: Lightning ends at once where nothing is left to sample, and
+        # a command that was killed before the data set was written would never write it.
+        data.done_batches = frozenset(done - {-(-len(data.train) // data.batch_size) - 1})
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the display."""
+        if not trainer.is_global_zero:
+            return
         data = data_of(trainer)
         total = -(-len(data.train) // data.batch_size)
         self._display = Progress(
@@ -82,8 +87,13 @@ class Demonstrations(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Store what is kept of a batch."""
-        rows, counts = self.selection(outputs)
-        self.store.add(batch.number, rows, counts)
+        with module_of(trainer).peers.watching():
+            if trainer.is_global_zero:
+                rows, counts = self.selection(outputs)
+                self.store.add(batch.number, rows, counts)
+                self._advance(counts)
+
+    def _advance(self, counts: Counts) -> None:
         for task, count in counts.items():
             self._counts.setdefault(task, Counter()).update(count)
         assert self._display is not None
@@ -96,7 +106,9 @@ class Demonstrations(L.Callback):
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the data set, print its counts, and track them."""
         self._stop()
-        counts = self.store.finish()
+        counts = Division(module_of(trainer).peers).first(self.store.finish)
+        if not trainer.is_global_zero:
+            return
         self.console.print(demonstration_table(counts))
         self.console.print(f"data set    {self.store.dataset}", highlight=False, soft_wrap=True)
         logger = tracking_logger(trainer)

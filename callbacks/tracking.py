@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 
+from callbacks.checkpoints import Checkpoints
 from callbacks.evaluation import StageEvaluation
 from callbacks.parts import data_of, module_of
 from omnithink_pl.curriculum import Stage, position, total_steps
@@ -15,6 +16,7 @@ from omnithink_pl.evaluation.summary import evaluation_metrics
 from omnithink_pl.report.data_table import filter_columns
 from omnithink_pl.report.score_markdown import score_markdown
 from omnithink_pl.tracking.environment import environment, git_commit
+from omnithink_pl.tracking.folders import FOLDER
 from omnithink_pl.tracking.logger import TrackingLogger
 from omnithink_pl.tracking.rollouts import rollout_table
 from omnithink_pl.transfer import ScoreMatrix
@@ -101,6 +103,9 @@ class Tracking(L.Callback):
             "seed": str(module.seed),
             "git_commit": f"{commit} with changes" if commit and changed else commit or "unknown",
         }
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Checkpoints):
+                tags[FOLDER] = str(callback.path.parent.resolve())
         return tags if self._logger.run_name else {**tags, "mlflow.runName": f"{self.name}-{module.seed}"}
 
     def _figures(self, trainer: L.Trainer, logger: TrackingLogger, matrix: ScoreMatrix) -> None:

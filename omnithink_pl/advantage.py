@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from omnithink_pl.types import State
+
 if TYPE_CHECKING:
     from omnithink_pl.types import Score
 
@@ -66,4 +68,4 @@ def has_mixed_primary(scores: Sequence[Score]) -> bool:
     A completion without a primary value, such as one without an answer, adds nothing to the sum
     and therefore counts as 0 here.
     """
-    return not all_equal([score.primary.value or 0.0 for score in scores if score.total is not None])
+    return not all_equal([score.primary.value or 0.0 for score in scores if score.state is State.VALUE])

@@ -10,6 +10,7 @@ import numpy as np
 from omnithink_pl.planner import EXHAUSTIVE, Array, candidates, effects, predict
 
 Estimate = tuple[float, float, float]  # value, and the ends of its 95 % interval
+Scores = tuple[Array, ...]  # of each benchmark of a task, or of its held-out prompts: shape (seeds, prompts)
 
 
 @dataclass(frozen=True)
@@ -18,42 +19,43 @@ class Measured:
 
     Args:
         tasks: Names of the tasks.
-        base: For each target task, shape (seeds, prompts): the base model's score on each prompt.
-        after: For each source task and each target task, shape (seeds, prompts). The prompts of a target are the
-            same in all of its arrays and in the same order.
+        base: For each target task the base model's scores; the plain mean over its benchmarks stands for it.
+        after: The same for each source task and each target task. The benchmarks and prompts of a target are the same
+            in all of its entries and in the same order.
     """
 
     tasks: tuple[str, ...]
-    base: tuple[Array, ...]
-    after: tuple[tuple[Array, ...], ...]
+    base: tuple[Scores, ...]
+    after: tuple[tuple[Scores, ...], ...]
 
     def means(self) -> tuple[Array, Array]:
         """``base`` and ``after`` as means over seeds and prompts: shapes (tasks,) and (tasks, tasks)."""
-        base = np.array([scores.mean() for scores in self.base])
-        return base, np.array([[scores.mean() for scores in row] for row in self.after])
+        base = np.array([_by_seed(scores).mean() for scores in self.base])
+        return base, np.array([[_by_seed(scores).mean() for scores in row] for row in self.after])
 
     def resampled(self, draws: int, seed: int) -> tuple[Array, Array]:
         """The same for bootstrap samples of the prompts and of the seeds.
 
-        Prompts are drawn anew for all policies at once. To the mean over the seeds comes the deviation of a bootstrap
-        sample of the seeds, scaled so that its variance is that which the seeds have beyond what the noise of single
-        answers gives them (analysis of variance with two crossed factors). Drawing both at once would count that noise
-        three times (Owen 2007, "The Pigeonhole Bootstrap").
+        Prompts are drawn anew within each benchmark, for all policies at once. To the mean over the seeds comes the
+        deviation of a bootstrap sample of the seeds, scaled so that its variance is that which the seeds have beyond
+        what the noise of single answers gives them (analysis of variance with two crossed factors). Drawing both at
+        once would count that noise three times (Owen 2007, "The Pigeonhole Bootstrap").
 
         Returns:
             Shapes (draws, tasks) and (draws, tasks, tasks).
         """
         generator = np.random.default_rng(seed)
         tasks = len(self.tasks)
-        runs = [self.base[0].shape[0], *(row[0].shape[0] for row in self.after)]
+        runs = [len(_by_seed(scores)) for scores in (self.base[0], *(row[0] for row in self.after))]
         seeds = [_weights(generator, number, draws) for number in runs]  # a run's seed is one draw for all targets
         result = np.empty((draws, 1 + tasks, tasks))
         for target in range(tasks):
-            prompts = _weights(generator, self.base[target].shape[1], draws)
+            prompts = [_weights(generator, own.shape[1], draws) for own in self.base[target]]
             for source, scores in enumerate((self.base[target], *(row[target] for row in self.after))):
-                by_seed = scores.mean(axis=1)
+                by_seed = _by_seed(scores)
                 deviation = seeds[source] @ by_seed - by_seed.mean()
-                result[:, source, target] = prompts @ scores.mean(axis=0) + _seed_scale(scores) * deviation
+                drawn = sum(chosen @ own.mean(axis=0) for chosen, own in zip(prompts, scores, strict=True))
+                result[:, source, target] = drawn / len(scores) + _seed_scale(scores) * deviation
         return result[:, 0], result[:, 1:]
 
 
@@ -165,15 +167,27 @@ def _weights(generator: np.random.Generator, number: int, draws: int) -> Array:
     return generator.multinomial(number, np.full(number, 1.0 / number), size=draws) / number
 
 
-def _seed_scale(scores: Array) -> float:
-    """By what to scale the deviations of resampled seeds; ``scores`` has the shape (seeds, prompts)."""
-    seeds, prompts = scores.shape
+def _by_seed(scores: Scores) -> Array:
+    """Mean over the benchmarks of the mean over their prompts: shape (seeds,)."""
+    return np.mean([own.mean(axis=1) for own in scores], axis=0)
+
+
+def _seed_scale(scores: Scores) -> float:
+    """By what to scale the deviations of resampled seeds."""
+    by_seed = _by_seed(scores)
+    seeds = len(by_seed)
     if seeds < 2:
         return 0.0
-    between = prompts * scores.mean(axis=1).var(ddof=1)
-    share = 1.0
-    if prompts > 1 and between > 0.0:
-        residual = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0) + scores.mean()
-        within = (residual**2).sum() / ((seeds - 1) * (prompts - 1))
-        share = max(0.0, 1.0 - within / between)
+    between = by_seed.var(ddof=1)
+    noise = sum(_noise(own) for own in scores) / len(scores) ** 2
+    share = max(0.0, 1.0 - noise / between) if between > 0.0 else 1.0
     return float(np.sqrt(share * seeds / (seeds - 1)))
+
+
+def _noise(own: Array) -> float:
+    """Variance of a seed's mean over the prompts that is due to the noise of single answers."""
+    seeds, prompts = own.shape
+    if prompts < 2:
+        return 0.0
+    residual = own - own.mean(axis=1, keepdims=True) - own.mean(axis=0) + own.mean()
+    return float((residual**2).sum() / ((seeds - 1) * (prompts - 1) * prompts))

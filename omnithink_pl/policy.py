@@ -107,7 +107,14 @@ def load_tokenizer(name: str, key: str = "model.policy") -> PreTrainedTokenizerB
     path = policy_path(name)
     if path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
         raise BadInput(f"{key}: no directory {path!r}; give a directory, a hub id or 'embedded'")
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+    except OSError as error:
+        why = str(error).strip().partition("\n")[0]
+        raise BadInput(
+            f"{key}: {name!r} is no directory with a tokenizer, and cannot be had from the hub ({why}); give a "
+            f"directory in Hugging Face format, a hub id, or 'embedded'"
+        ) from error
     for attribute in ("chat_template", "eos_token_id"):
         if getattr(tokenizer, attribute) is None:
             raise BadInput(f"{key}: the tokenizer of {name!r} has no {attribute}; use an instruct model")

@@ -93,17 +93,19 @@ class Completion:
         logprobs: Natural log-probability of each token under the distribution sampled from.
         text: The decoded tokens without special tokens.
         finish_reason: ``stop`` at EOS, ``length`` when cut off.
+        earlier: How many of its first tokens an earlier policy sampled than the one that ended it.
     """
 
     token_ids: tuple[int, ...]
     logprobs: tuple[float, ...]
     text: str
     finish_reason: FinishReason
+    earlier: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One example with its G completions, all from the same policy."""
+    """One example with its G completions, all from the same policy but for what each has from an ``earlier`` one."""
 
     example: Example
     prompt_ids: tuple[int, ...]

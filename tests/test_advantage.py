@@ -20,7 +20,7 @@ def test_advantages_are_deviations_from_the_mean_in_sample_standard_deviations()
 
 @pytest.mark.parametrize("reward", [0.0, 0.1, 1 / 3, 0.7, 1.0])
 @pytest.mark.parametrize("scale", ["std", "none"])
-def test_a_group_with_equal_rewards_has_zero_advantage_bit_for_bit(reward: float, scale: str) -> None:
+def test_law_1_a_group_with_equal_rewards_has_zero_advantage_bit_for_bit(reward: float, scale: str) -> None:
     noisy = [min(1.0, max(0.0, reward + sign * 3e-8)) for sign in (-1, 0, 1, 1, -1, 0, 1, 0)]
     got = GroupAdvantage(scale=scale)([score(r) for r in noisy])
     assert got == [0.0] * 8
@@ -28,7 +28,7 @@ def test_a_group_with_equal_rewards_has_zero_advantage_bit_for_bit(reward: float
 
 
 @pytest.mark.parametrize("missing", [score(FAILED), score(UNDEFINED, layout=UNDEFINED, tags=UNDEFINED)])
-def test_a_failed_or_undefined_total_changes_no_siblings_advantage(missing) -> None:
+def test_law_2_a_failed_or_undefined_total_changes_no_siblings_advantage(missing) -> None:
     siblings = [score(1.0), score(0.0), score(0.5), score(0.0, layout=0.0)]
     alone = GroupAdvantage()(siblings)
     with_missing = GroupAdvantage()([siblings[0], missing, *siblings[1:], missing])

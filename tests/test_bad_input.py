@@ -14,6 +14,7 @@ import pytest
 from callbacks.checkpoints import CheckpointError
 from main import EXPECTED, main
 from omnithink_pl.errors import BadInput
+from omnithink_pl.policy import load_tokenizer
 
 KINDS = {"question_type": "math-word-problem", "problem_type": "Algebra"}
 
@@ -54,6 +55,13 @@ def test_a_setting_that_cannot_work_is_named_with_the_cure(argument: str, messag
     with pytest.raises(BadInput, match=message):
         fit(tmp_path, argument)
     assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_a_policy_that_is_neither_here_nor_on_the_hub_is_named() -> None:
+    with pytest.raises(
+        BadInput, match=r"model\.policy: 'nobody/nothing' is no directory .* cannot be had from the hub"
+    ):
+        load_tokenizer("nobody/nothing")
 
 
 def math_source(path: Path) -> str:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections import Counter
+from functools import partial
 from itertools import islice
+from pathlib import Path
 
 import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import memory, rewards, scaling, step
+from benchmarks.floor import attention_flops, linear_flops, pairs
 from benchmarks.lengths import PlannedLengths, log_normal
-from benchmarks.turns import Turns
+from benchmarks.turns import Cost, Lap, take_turns
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from tests.tiny import EOS, TinyPolicy, random_tokens, tiny_qwen
 
@@ -49,7 +53,7 @@ def test_step_runs_or_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -
             run()
         return
     run()
-    assert last_line(capsys).keys() >= {"ratio_trl", "ratio_trl_fixed", "ratio_floor"}
+    assert last_line(capsys).keys() >= {"ratio_trl", "ratio_trl_fixed", "ratio_floor", "ratio_matmul"}
 
 
 def test_completions_have_their_planned_lengths() -> None:
@@ -70,30 +74,79 @@ def test_lengths_have_a_long_tail() -> None:
     assert max(lengths) > 200
 
 
-def test_sides_take_turns() -> None:
-    order: list[str] = []
+def notes(path: Path, name: str, lap: Lap) -> str:
+    for _ in range(8):
+        with path.open("a") as file:
+            file.write(name)
+        lap()
+    return name
 
-    def side(name: str):
-        def program(lap) -> None:
-            for _ in range(3):
-                order.append(name)
-                lap()
 
-        return program
+def fails(lap: Lap) -> None:
+    lap()
+    raise ValueError("no more")
 
-    costs = Turns(["a", "b", "c"]).run({name: side(name) for name in "abc"})
-    assert order == list("abcabcabc")
-    assert Counter(map(len, costs.values())) == {3: 3}
+
+def goes_on(lap: Lap) -> None:
+    while True:
+        lap()
+
+
+def nothing() -> None:
+    pass
+
+
+def test_every_round_has_one_lap_of_each_side(tmp_path: Path) -> None:
+    path = tmp_path / "laps"
+    runs = take_turns({name: partial(notes, path, name) for name in "abc"}, nothing)
+    order = path.read_text()
+    rounds = [order[start : start + 3] for start in range(0, len(order), 3)]
+    assert [sorted(one) for one in rounds] == [["a", "b", "c"]] * 8
+    assert len(set(rounds)) > 2
+    assert {name: (len(run.costs), run.result) for name, run in runs.items()} == {name: (8, name) for name in "abc"}
 
 
 def test_a_side_that_fails_ends_the_others() -> None:
-    def fails(lap) -> None:
-        lap()
-        raise ValueError("no more")
+    with pytest.raises(RuntimeError, match=r"(?s)b failed.*ValueError: no more"):
+        take_turns({"a": goes_on, "b": fails}, nothing)
 
-    def goes_on(lap) -> None:
-        while True:
-            lap()
 
-    with pytest.raises(ValueError, match="no more"):
-        Turns(["a", "b"]).run({"a": goes_on, "b": fails})
+def test_operations_are_those_that_torch_counts() -> None:
+    """Of one sequence whose every token is predicted, but for attention, of which torch counts hidden scores too."""
+    model = tiny_qwen(num_hidden_layers=3, tie_word_embeddings=False)
+    model.set_attn_implementation("eager")
+    (tokens,) = random_tokens(7)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.tensor([tokens])).logits.sum().backward()
+    counts = counter.get_flop_counts()["Global"]
+    scores = counts.pop(torch.ops.aten.bmm)
+    head = 6 * model.lm_head.weight.numel()
+    assert sum(counts.values()) == linear_flops(model, [3], [4]) + 3 * head
+    assert scores / attention_flops(model, [3], [4]) == 7 * 7 / pairs([3], [4])
+
+
+def test_pairs_are_what_the_masks_show() -> None:
+    prompts, completions = [3, 2], [2, 4, 1, 5]
+    shown = 0
+    for place, length in enumerate(completions):
+        prompt = prompts[place // 2]
+        shown += int(torch.ones(prompt + length, prompt + length).tril()[prompt:].sum())
+    shown += sum(int(torch.ones(prompt, prompt).tril().sum()) for prompt in prompts)
+    assert pairs(prompts, completions) == shown
+
+
+def test_ratios_are_medians_of_rounds() -> None:
+    def side(*seconds: float) -> list[Cost]:
+        return [Cost(one, 2 * one) for one in seconds]
+
+    costs = {
+        "ours": side(2.0, 4.0, 3.0),
+        "TRL": side(4.0, 12.0, 30.0),
+        "floor": side(1.0, 4.0, 2.0),
+        "generate": side(0.5, 1.0, 1.0),
+        "products": side(0.5, 1.0, 2.0),
+    }
+    expected = {"ratio_trl": 3.0, "ratio_floor": 1.5, "ratio_matmul": 2.0}
+    found = step.ratios(costs)
+    assert {name: found[name] for name in expected} == expected
+    assert {name.removesuffix("_cpu"): found[name] for name in found if name.endswith("_cpu")} == expected

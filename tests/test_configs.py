@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from main import CONFIGS, TOOLS, main, run_tool
 from omnithink_pl.errors import BadInput
+from omnithink_pl.rollout.vllm import build
 from tests.judge.scripted import scripted_server
 
 # Engines that are installed apart have tests apart: tests/vllm/test_fit.py runs configs/rollout/. What is only for
@@ -54,7 +55,7 @@ def needed_by(config: Path, directory: Path) -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("config", DELTAS, ids=[str(path.relative_to(CONFIGS)) for path in DELTAS])
-def test_every_config_parses_and_its_printed_config_runs(
+def test_law_8_every_config_parses_and_its_printed_config_runs(
     config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     printed = tmp_path / "printed.yaml"
@@ -73,6 +74,17 @@ def test_every_config_parses_and_its_printed_config_runs(
             ]
         )
     assert cli.model.steps_done == 1
+
+
+@pytest.mark.parametrize("config", sorted((CONFIGS / "rollout").iterdir()), ids=lambda path: path.stem)
+def test_a_config_of_vllm_parses_without_it_and_says_when_used_how_it_is_installed(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "find_spec", lambda name: None)
+    engine = resolved([f"--config={config}"], capsys)["model"]["init_args"]["engine"]
+    assert engine["init_args"].items() >= yaml.safe_load(config.read_text())["model"]["engine"]["init_args"].items()
+    with pytest.raises(BadInput, match="vLLM is not installed; run `make setup-vllm`"):
+        main(["fit", f"--config={config}", "--trainer.logger=false"])
 
 
 @pytest.mark.parametrize("tool", sorted(TOOLS))
@@ -111,6 +123,13 @@ def test_letters_are_all_that_the_ablation_changes(capsys: pytest.CaptureFixture
     assert base["data"]["tasks"]["qa"]["init_args"].pop("answer") == "text"
     letters["name"] = base["name"]
     assert letters == base
+
+
+def test_the_judge_is_all_that_its_overlay_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    base, judged = resolved([], capsys), resolved([f"--config={CONFIGS / 'judge' / 'openai.yaml'}"], capsys)
+    assert judged["data"]["tasks"]["writing"]["init_args"].pop("judge") is not None
+    del base["data"]["tasks"]["writing"]["init_args"]["judge"]
+    assert judged == base
 
 
 def test_the_orders_differ_in_their_stages_only(capsys: pytest.CaptureFixture[str]) -> None:

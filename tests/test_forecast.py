@@ -16,9 +16,9 @@ def measured(
     """Three seeds of 0/1 scores with these chances, which differ from seed to seed by ``spread``."""
     generator = np.random.default_rng(seed)
 
-    def scores(chance: float) -> np.ndarray:
+    def scores(chance: float) -> tuple[np.ndarray, ...]:
         chances = chance + generator.normal(0.0, spread, (3, 1))
-        return (generator.random((3, prompts)) < chances).astype(float)
+        return ((generator.random((3, prompts)) < chances).astype(float),)
 
     return Measured(TASKS, tuple(map(scores, base)), tuple(tuple(map(scores, row)) for row in after))
 
@@ -70,5 +70,18 @@ def test_a_plan_is_the_same_again() -> None:
 
 def test_runs_may_differ_in_their_number_of_seeds() -> None:
     data = measured(BASE, HARMFUL)
-    fewer = Measured(TASKS, data.base, (data.after[0], tuple(row[:1] for row in data.after[1]), data.after[2]))
+    fewer = Measured(
+        TASKS, data.base, (data.after[0], tuple((scores[0][:1],) for scores in data.after[1]), data.after[2])
+    )
     assert plan(fewer, draws=100).forecasts[0].order.index("qa") < 2
+
+
+def test_prompts_are_drawn_within_each_benchmark_of_a_task() -> None:
+    """One seed: the effect on a task of a small and a large benchmark has the interval of a stratified mean."""
+    generator = np.random.default_rng(5)
+    before, after = (tuple((generator.random((1, n)) < p).astype(float) for n in (20, 300)) for p in (0.3, 0.6))
+    found = plan(Measured(("math",), (before,), ((after,),))).effects[0][0]
+    gained = [new - old for new, old in zip(after, before, strict=True)]
+    reach = 1.96 * sum(one.var() / one.size / 4 for one in gained) ** 0.5
+    assert found[0] == pytest.approx(np.mean([one.mean() for one in gained]))
+    assert (found[2] - found[1]) / 2 == pytest.approx(reach, rel=0.08)

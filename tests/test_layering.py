@@ -52,7 +52,7 @@ def test_there_is_something_to_read() -> None:
 
 
 @pytest.mark.parametrize("above", ["callbacks", "main"])
-def test_library_imports_nothing_above_it(above: str) -> None:
+def test_law_9_library_imports_nothing_above_it(above: str) -> None:
     assert importers(LIBRARY, above) == set()
 
 
@@ -66,7 +66,7 @@ def test_only_main_imports_both_packages() -> None:
     assert outside == {"main.py"}
 
 
-def test_only_tracking_and_report_import_mlflow() -> None:
+def test_law_9_only_tracking_and_report_import_mlflow() -> None:
     allowed = ("omnithink_pl/tracking/", "omnithink_pl/report/")
     assert {name for name in importers(SHIPPED, "mlflow") if not name.startswith(allowed)} == set()
 
@@ -76,7 +76,7 @@ def test_nouns_import_nothing_of_ours() -> None:
     assert roots.isdisjoint(OURS)
 
 
-def test_importing_the_package_loads_neither_vllm_nor_torch_distributed() -> None:
+def test_law_9_importing_the_package_loads_neither_vllm_nor_torch_distributed() -> None:
     program = (
         "import sys, omnithink_pl\n"
         "print([name for name in sys.modules if name.split('.')[0] == 'vllm' or name == 'torch.distributed'])"

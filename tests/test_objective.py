@@ -75,7 +75,7 @@ def tensors(groups: list[Group], objective: Objective, max_tokens: int = 9) -> d
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("clip", [(0.2, 0.2), (0.1, 0.28)])
-def test_the_objective_equals_a_plain_loop_gradients_included(seed: int, clip: tuple[float, float]) -> None:
+def test_law_3_the_objective_equals_a_plain_loop_gradients_included(seed: int, clip: tuple[float, float]) -> None:
     groups = make_groups(seed, spread=0.3)
     objective = Objective(clip_low=clip[0], clip_high=clip[1])
     inputs = tensors(groups, objective)
@@ -89,7 +89,7 @@ def test_the_objective_equals_a_plain_loop_gradients_included(seed: int, clip: t
     assert terms.clipped.any(), "the case must reach the clip"
 
 
-def test_on_fresh_rollouts_every_ratio_is_one_and_the_gradient_is_the_policy_gradient() -> None:
+def test_law_5_on_fresh_rollouts_every_ratio_is_one_and_the_gradient_is_the_policy_gradient() -> None:
     groups = make_groups(0, spread=0.0)
     objective = Objective()
     inputs = tensors(groups, objective) | {"beta": torch.zeros(9, dtype=torch.float64)}

@@ -43,6 +43,7 @@ def score(directory: Path, *lines: str) -> list[dict[str, object]]:
     client = MlflowClient(uri)
     (run,) = client.search_runs([client.get_experiment_by_name("omnithink").experiment_id])
     assert (run.info.status, run.data.tags["kind"]) == ("FINISHED", "score")
+    assert f"completions: {path}" in load_text(f"{run.info.artifact_uri}/config.yaml")
     table = json.loads(load_text(f"{run.info.artifact_uri}/scores.json"))
     return [dict(zip(table["columns"], cells, strict=True)) for cells in table["data"]]
 
@@ -84,12 +85,24 @@ def test_an_example_of_the_source_is_found_by_its_uid(tmp_path: Path) -> None:
         (json.dumps({"task": "math", "reference": "2", "completion": ""}), r"line 2: 'question' is missing"),
         (json.dumps(row("math", "x", 2)), r"line 2: 'reference' is text, or an object with options"),
         (json.dumps(row("code", "x", {"inputs": []})), r"line 2: 'reference' lacks 'outputs'"),
+        (
+            json.dumps(row("qa", "x", {"options": "AB", "answers": []})),
+            r"line 2: 'reference': 'AB' is no list of texts",
+        ),
+        (json.dumps({"task": ["qa"], "completion": ""}), r"line 2: task \['qa'\] is unknown"),
     ],
 )
 @pytest.mark.usefixtures("tracking_uri")
 def test_a_row_that_cannot_be_scored_is_named_with_the_cure(line: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=message):
         score(tmp_path, json.dumps(ROWS[0]), line)
+
+
+@pytest.mark.usefixtures("tracking_uri")
+def test_a_text_may_hold_any_separator_of_lines_but_the_files_own(tmp_path: Path) -> None:
+    text = answered("2") + "\u2028\x85\x0c"
+    (found,) = score(tmp_path, json.dumps(row("math", text, "2"), ensure_ascii=False))
+    assert found["completion"] == text
 
 
 @pytest.mark.parametrize("content", [None, "\n"])

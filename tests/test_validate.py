@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from main import main
 from omnithink_pl.benchmarks import Benchmark
@@ -127,7 +128,7 @@ def test_saved_completions_are_scored_again_without_a_policy(
             json.loads(line) | {"state": "value", "value": 1.0, "reason": ""} for line in path.read_text().splitlines()
         ]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    monkeypatch.setattr("omnithink_pl.modules.MultiTaskGRPO.configure_model", None)
+    monkeypatch.setattr("omnithink_pl.modules.PolicyModule.load", None)
     main(arguments(suite, tmp_path / "again", f"--completions={changed}"))
     again, before = results(tmp_path / "again"), results(finished)
     assert again == before
@@ -173,12 +174,23 @@ def test_by_default_the_held_out_tasks_are_measured_and_tracked(tracking_uri: st
     from mlflow.tracking import MlflowClient
 
     uri = f"--trainer.logger.init_args.tracking_uri={tracking_uri}"
-    main(["validate", "--benchmarks=math,qa", uri, f"--trainer.default_root_dir={tmp_path}", "--chunk=256"])
+    cli = main(["validate", "--benchmarks=math,qa", uri, f"--trainer.default_root_dir={tmp_path}", "--chunk=256"])
+    assert not hasattr(cli.model, "reference")  # it has no use here, and takes as much memory as the policy
     client = MlflowClient(tracking_uri)
     (run,) = client.search_runs([client.get_experiment_by_name("omnithink").experiment_id])
     assert (run.info.status, run.data.tags["kind"]) == ("FINISHED", "validate")
     assert 0.3 < run.data.metrics["eval/qa"] == run.data.metrics["eval/qa/qa"] < 1.0
     assert {"eval/math/math/low", "eval/math/math/high", "eval/math/math/undefined"} <= set(run.data.metrics)
+    config = yaml.safe_load(Path(client.download_artifacts(run.info.run_id, "config.yaml", tmp_path)).read_text())
+    assert (config["benchmarks"], config["chunk"], config["model"]["init_args"]["policy"]) == (
+        "math,qa",
+        256,
+        "embedded",
+    )
+    again = tmp_path / "again"
+    main(["validate", f"--config={tmp_path / 'config.yaml'}", f"--output={again}", "--trainer.logger=false"])
+    (before,) = tmp_path.glob("validate/*")
+    assert results(again) == results(before)
     stored = {item.path for item in client.list_artifacts(run.info.run_id, "benchmarks")}
     assert stored == {"benchmarks/math.jsonl", "benchmarks/qa.jsonl", "benchmarks/results.json"}
 

@@ -137,6 +137,9 @@ class BenchmarkSource(Source):
         if len(set(uids)) < len(uids):
             twice = next(uid for uid in uids if uids.count(uid) > 1)
             raise BadInput(f"{self.named}: several rows are called {twice!r}; drop the copies")
+        blank = [example.uid for example in examples if not (example.question or "").strip()]
+        if blank:
+            raise BadInput(f"{self.named}: rows {', '.join(blank[:5])} ask nothing; take another revision")
         empty = [example.uid for example in examples if example.reference == ""]
         if len(empty) > self.without_gold:
             raise BadInput(

@@ -24,7 +24,7 @@ BASELINE = "data/mt_bench/model_answer/gpt-4.jsonl"
 
 @final
 class MTBench(Source):
-    """FastChat's MT-Bench (Apache-2.0; Zheng et al. 2023): questions 81-100 of 80, writing and roleplay.
+    """FastChat's MT-Bench (Apache-2.0; Zheng et al. 2023): the first 20 of its 80 questions, writing and roleplay.
 
     A question: ``{"question_id": 81, "category": "writing", "turns": ["Compose an engaging travel blog post ...",
     "Rewrite your previous response. Start every sentence with the letter A."]}``. A baseline answer:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,8 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.benchmark_score import BenchmarkScore, score_records
 from omnithink_pl.evaluation.completers import NO_ROOM, Ask, Completer, from_records
 from omnithink_pl.evaluation.journal import Journal, Key, Record
+from omnithink_pl.modules.division import Division
+from omnithink_pl.modules.peers import Peers
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.seeds import derive_seed
 from omnithink_pl.types import Completion, Example, Group, Outcome, Score, State
@@ -24,7 +28,7 @@ TOO_LONG = Outcome.undefined("prompt leaves no room in the context")
 
 
 class BenchmarkRunner:
-    """Works through benchmarks in chunks of prompts.
+    """Works through benchmarks in chunks of prompts, which processes divide among them. The first has the files.
 
     A chunk's completions are a function of the weights, the seed and the chunk: a run that was killed and continued
     has the same as one that was not. What could not be scored is scored again, without sampling, by the next run.
@@ -36,6 +40,7 @@ class BenchmarkRunner:
         max_tokens: Longest completion where a benchmark does not say.
         chunk: Prompts that are sampled, scored and stored at a time.
         on_progress: Called with a benchmark's name, prompts done and prompts in all, and the verdicts so far.
+        division: Among the processes of this run; one does everything if not given.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class BenchmarkRunner:
         max_tokens: int,
         chunk: int = 64,
         on_progress: Callable[[str, int, int, Sequence[Record]], None] | None = None,
+        division: Division | None = None,
     ) -> None:
         if chunk < 1:
             raise BadInput(f"--chunk is {chunk}; use 1 or more")
@@ -55,6 +61,7 @@ class BenchmarkRunner:
         self.max_tokens = max_tokens
         self.chunk = chunk
         self.on_progress = on_progress
+        self.division = division or Division(Peers())
 
     def run(self, name: str, benchmark: Benchmark) -> BenchmarkScore:
         """Finish a benchmark, and score it.
@@ -63,15 +70,14 @@ class BenchmarkRunner:
             BadInput: If its rows cannot be had, or the files that are there were made otherwise.
         """
         began = time.monotonic()
-        examples = benchmark.task.examples("test", self.seed)
-        self.completer.open(name)
-        self._check_settings(name, self._settings(name, benchmark, examples))
+        examples = self.division.agreed(lambda: self._open(name, benchmark))
         journal = Journal(self.directory / f"{name}.jsonl")
-        known = journal.read()
+        known = self.division.first(lambda: self._known(name, benchmark, examples, journal))
         self._tell(name, 0, len(examples), known)
         for start in range(0, len(examples), self.chunk):
             done = self._chunk(name, benchmark, examples[start : start + self.chunk], start, known)
-            journal.append(record for record in done if _is_news(record, known.get(record.key)))
+            news = [record for record in done if _is_news(record, known.get(record.key))]
+            self.division.first(partial(journal.append, news))
             known |= {record.key: record for record in done}
             self._tell(name, min(start + self.chunk, len(examples)), len(examples), known)
         return score_records(
@@ -83,6 +89,20 @@ class BenchmarkRunner:
             time.monotonic() - began,
         )
 
+    def _open(self, name: str, benchmark: Benchmark) -> list[Example]:
+        examples = benchmark.task.examples("test", self.seed)
+        if not examples:
+            raise BadInput(f"{name} has no rows; check the path and the filters of its source")
+        self.completer.open(name)
+        return examples
+
+    def _known(
+        self, name: str, benchmark: Benchmark, examples: Sequence[Example], journal: Journal
+    ) -> dict[Key, Record]:
+        """What there is already."""
+        self._check_settings(name, self._settings(name, benchmark, examples))
+        return journal.read()
+
     def _chunk(
         self, name: str, benchmark: Benchmark, examples: Sequence[Example], start: int, known: Mapping[Key, Record]
     ) -> list[Record]:
@@ -92,10 +112,24 @@ class BenchmarkRunner:
         there = all(key in known for key in keys)
         if there and all(known[key].state != State.FAILED for key in keys):
             return []
+        done = self.division.each(lambda: self._own(name, benchmark, self.division.own(asks), start, known, there))
+        place = {example.uid: number for number, example in enumerate(examples)}
+        return sorted(done, key=lambda record: (record.turn, place[record.uid], record.sample))
+
+    def _own(
+        self,
+        name: str,
+        benchmark: Benchmark,
+        asks: Sequence[Ask],
+        start: int,
+        known: Mapping[Key, Record],
+        there: bool,
+    ) -> list[Record]:
+        """This process's share of a chunk; the engine is asked also if that is nothing, for it may be shared."""
 
         def complete(asks: Sequence[Ask], turn: int) -> list[Group]:
             seed = derive_seed(self.seed, name, start, turn)
-            sampling = self._sampling(benchmark)
+            sampling = replace(self._sampling(benchmark), n=benchmark.samples if turn == 1 else 1)
             drawn = from_records(asks, known) if there else self.completer.complete(asks, sampling, seed)
             return [Group(ask.example, (), completions) for ask, completions in zip(asks, drawn, strict=True)]
 
@@ -104,7 +138,7 @@ class BenchmarkRunner:
         if isinstance(source, TwoTurns):
             second = [Ask(e, 2, (i,)) for group in groups for i, e in enumerate(source.follow_up(group))]
             asks, groups = [*asks, *second], [*groups, *complete(second, 2)]
-        scores = benchmark.task.rubric.score(groups)
+        scores = benchmark.task.rubric.score(groups) if groups else []
         return [
             _record(ask, sample, completion, score)
             for ask, group, row in zip(asks, groups, scores, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, final
 
@@ -54,7 +54,7 @@ class Completer(Protocol):
         ...
 
     def complete(self, asks: Sequence[Ask], sampling: Sampling, seed: int) -> list[tuple[Completion, ...]]:
-        """The completions of each prompt, in order."""
+        """The completions of each prompt, in order; ``sampling.n`` of each."""
         ...
 
 
@@ -87,13 +87,12 @@ class PolicyCompleter:
         self.engine.sync()
 
     def complete(self, asks: Sequence[Ask], sampling: Sampling, seed: int) -> list[tuple[Completion, ...]]:
-        """Sample; all asks want as many completions."""
+        """Sample. An engine that several processes share is asked by all of them, whether they have prompts or not."""
         prompts = [self.policy.encode(ask.example.messages) for ask in asks]
         fit = [i for i, prompt in enumerate(prompts) if len(prompt) + sampling.max_tokens <= self.policy.context]
-        wanted = replace(sampling, n=len(asks[0].samples))
         seeds = keyed_seeds((asks[i].example.key for i in fit), seed)
-        drawn = self.engine.generate([prompts[i] for i in fit], wanted, seeds) if fit else []
-        completions = [(NO_ROOM,) * wanted.n for _ in asks]
+        drawn = self.engine.generate([prompts[i] for i in fit], sampling, seeds)
+        completions = [(NO_ROOM,) * sampling.n for _ in asks]
         for i, own in zip(fit, drawn, strict=True):
             completions[i] = own
         return completions

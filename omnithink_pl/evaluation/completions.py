@@ -48,7 +48,7 @@ def score_completions(path: Path, tasks: Mapping[str, Task], seed: int) -> list[
 
 def _groups(path: Path, tasks: Mapping[str, Task], seed: int) -> Iterator[Group]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: texts hold other separators unescaped
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"completions: cannot read {path}: {error}") from error
     known: dict[str, dict[str, Example]] = {}
@@ -75,7 +75,7 @@ def _row(line: str, tasks: Mapping[str, Task], where: str) -> dict[str, Any]:
         raise BadInput(f"{where}: not JSON: {error}") from error
     if not isinstance(row, dict) or not isinstance(row.get("completion"), str):
         raise BadInput(f"{where}: a row is an object with the text of a 'completion'")
-    if row.get("task") not in tasks:
+    if not isinstance(row.get("task"), str) or row["task"] not in tasks:
         raise BadInput(f"{where}: task {row.get('task')!r} is unknown; choose from {sorted(tasks)}")
     return row
 
@@ -112,11 +112,15 @@ def _reference(row: Mapping[str, Any], where: str) -> Reference:
             return UnitTests(_texts(reference["inputs"]), _texts(reference["outputs"]))
     except KeyError as error:
         raise BadInput(f"{where}: 'reference' lacks {error}") from error
+    except TypeError as error:
+        raise BadInput(f"{where}: 'reference': {error}") from error
     raise BadInput(
         f"{where}: 'reference' is text, or an object with options and answers, inputs and outputs, or functional and "
         f"entry_point"
     )
 
 
-def _texts(values: list[str]) -> tuple[str, ...]:
+def _texts(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list):
+        raise TypeError(f"{values!r} is no list of texts")
     return tuple(map(str, values))

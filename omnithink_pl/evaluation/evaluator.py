@@ -8,6 +8,7 @@ from math import nan
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.intervals import Interval, mean_interval
 from omnithink_pl.modules.processes import gather_rows, process_count, process_rank
 from omnithink_pl.rewards.batch import score_batch
@@ -114,9 +115,9 @@ class Evaluator:
     ) -> None:
         for key, value in (("prompts", prompts), ("samples", samples), ("max_tokens", max_tokens)):
             if value is not None and value < 1:
-                raise ValueError(f"evaluation.evaluator.{key} is {value}; it is at least 1")
+                raise BadInput(f"evaluation.evaluator.{key} is {value}; it is at least 1")
         if reward_timeout <= 0:
-            raise ValueError(f"evaluation.evaluator.reward_timeout is {reward_timeout}; use more than 0")
+            raise BadInput(f"evaluation.evaluator.reward_timeout is {reward_timeout}; use more than 0")
         self.prompts = prompts
         self.samples = samples
         self.max_tokens = max_tokens
@@ -155,12 +156,12 @@ class Evaluator:
             seed: Of the sampling.
 
         Raises:
-            ValueError: If a task has no example.
+            BadInput: If a task has no example.
         """
         chosen = {name: self.choose(held_out[name]) for name in tasks}
         for name, examples in chosen.items():
             if not examples:
-                raise ValueError(f"task {name!r} has no held-out examples; check its source's test split")
+                raise BadInput(f"task {name!r} has no held-out examples; check its source's test split")
         own = [example for examples in chosen.values() for example in examples[process_rank() :: process_count()]]
         prompts = [tuple(policy.encode(example.messages)) for example in own]
         seeds = keyed_seeds((example.key for example in own), seed)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from omnithink_pl.benchmarks.base import Benchmark
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.benchmark_score import BenchmarkScore, DomainScore
+from omnithink_pl.modules.processes import process_rank
 from omnithink_pl.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -68,7 +69,8 @@ def run_benchmarks(runner: BenchmarkRunner, chosen: Mapping[str, Benchmark]) -> 
         try:
             scores[name] = runner.run(name, benchmark)
         except BadInput as error:
-            log.error("%s: %s", name, error)
+            if process_rank() == 0:
+                log.error("%s: %s", name, error)
             domain, metric = benchmark.belongs_to, benchmark.task.metric
             scores[name] = BenchmarkScore(name, domain, metric, benchmark.version, None, str(error))
     return scores

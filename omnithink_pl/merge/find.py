@@ -6,16 +6,19 @@ from pathlib import Path
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.policy import policy_path
+from omnithink_pl.tracking.folders import find_directory, run_path
 
 FULL, ADAPTER = "config.json", "adapter_config.json"
 
 
-def find_model(name: str) -> Path:
+def find_model(name: str, tracking_uri: str) -> Path:
     """The directory of a full model or of an adapter.
 
     Args:
         name: ``embedded``; a directory in Hugging Face format; the folder of a run, whose policy is meant; the folder
-            of a kind of run, such as ``outputs/single_math``, of which the newest finished run is meant; or a hub id.
+            of a kind of run, such as ``outputs/single_math``, of which the newest finished run is meant; the id of a
+            run in the tracking store, or ``runs:/<id>/<path>``; or a hub id.
+        tracking_uri: Where runs are looked up.
 
     Raises:
         BadInput: If there is no such model.
@@ -23,8 +26,10 @@ def find_model(name: str) -> Path:
     path = Path(policy_path(name)).expanduser()
     if path.is_dir():
         return _inside(path)
+    if (wanted := run_path(name)) is not None:
+        return _inside(find_directory(wanted, tracking_uri))
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise BadInput(f"no directory {name!r}; give a model's directory, a run's folder, or a hub id")
+        raise BadInput(f"no directory {name!r}; give a model's directory, a run's folder or id, or a hub id")
     return _download(name)
 
 

@@ -25,8 +25,9 @@ class Merge:
     """Merge policies that were trained from the same base with TIES: trim, elect sign, disjoint mean.
 
     Args:
-        models: The policies, two or more: directories of full models or of LoRA adapters in Hugging Face format, or
-            folders of runs, such as ``outputs/single_math`` for the newest finished run in it.
+        models: The policies, two or more: directories of full models or of LoRA adapters in Hugging Face format;
+            folders of runs, such as ``outputs/single_math`` for the newest finished run in it; or runs as MLflow knows
+            them, by id or as ``runs:/<id>/policy``, where ``runs:/<id>/best/1_math`` is the best policy of a stage.
         output: Directory that the merged policy is written to, ready for ``from_pretrained``.
         base: What all of them were trained from: ``embedded``, a directory or a hub id.
         density: Share of each task vector that is kept, by magnitude; the TIES paper keeps 0.2.
@@ -34,6 +35,7 @@ class Merge:
         lora: How adapters are combined: ``ties`` merges their factors, ``ties_svd`` their products.
         shard_gb: Size of an output file, in gigabytes.
         overwrite: Replace what ``output`` holds.
+        tracking_uri: Where runs that are given by id are looked up.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Merge:
         lora: Combination = "ties",
         shard_gb: float = 5.0,
         overwrite: bool = False,
+        tracking_uri: str = "sqlite:///mlflow.db",
     ) -> None:
         if len(models) < 2:
             raise BadInput(f"models has {len(models)} entries; a merge takes two or more")
@@ -61,6 +64,7 @@ class Merge:
         self.lora = lora
         self.shard_bytes = round(shard_gb * 1e9)
         self.overwrite = overwrite
+        self.tracking_uri = tracking_uri
         self.console = Console()
 
     def run(self) -> None:
@@ -71,7 +75,7 @@ class Merge:
         """
         if self.output.exists() and not self.overwrite:
             raise BadInput(f"output: {self.output} exists; choose another, or pass --overwrite=true")
-        base, models = find_model(self.base), [find_model(name) for name in self.models]
+        base, *models = (find_model(name, self.tracking_uri) for name in (self.base, *self.models))
         adapters = {(path / ADAPTER).is_file() for path in models}
         if len(adapters) > 1:
             raise BadInput("models holds full models and adapters; merge the adapters into their base first")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import AttentionInterface, AttentionMaskInterface
 
+from omnithink_pl.errors import BadInput
 from omnithink_pl.modules.tiles import Tiles
 
 if TYPE_CHECKING:
@@ -42,11 +43,13 @@ def tiled_attention(
         The attended values of shape [1, tokens, heads, size], and no weights.
 
     Raises:
-        ValueError: If the layer is more than softmax attention over all that precedes.
+        BadInput: If the layer is more than softmax attention over all that precedes.
     """
     for name in ("softcap", "s_aux", "position_bias", "dropout"):
         if kwargs.get(name):
-            raise ValueError(f"{type(module).__name__} cannot share prompts: it has {name}; set share_prompt to false")
+            raise BadInput(
+                f"{type(module).__name__} cannot share prompts: it has {name}; set model.share_prompt to false"
+            )
     rows = [part.squeeze(0).transpose(0, 1) for part in (query, key, value)]
     return tiles.attend(rows[0], rows[1], rows[2], scaling).unsqueeze(0), None
 
@@ -57,16 +60,16 @@ def understand_packed_rows(model: PreTrainedModel) -> None:
     It stays, because gradient checkpointing runs layers again in the backward pass. Calling it again changes nothing.
 
     Raises:
-        ValueError: If the model's attention is not one that transformers dispatches by name.
+        BadInput: If the model's attention is not one that transformers dispatches by name.
     """
     own = model.config._attn_implementation
     if own.startswith(PREFIX):
         return
     functions, masks = AttentionInterface(), AttentionMaskInterface()
     if own not in functions or own not in masks:
-        raise ValueError(
+        raise BadInput(
             f"{type(model).__name__} cannot share prompts: its attention is {own!r}; load it with sdpa, or set "
-            f"share_prompt to false"
+            f"model.share_prompt to false"
         )
 
     def attention(module: nn.Module, *args: Any, tiles: Tiles | None = None, **kwargs: Any) -> Any:

@@ -50,7 +50,7 @@ class PolicyModule(L.LightningModule, ABC):
 
     policy: Policy
     hosted: HostedState | None = None
-    samples_ahead = False  # True where a step's rollouts are sampled before the one before it has ended
+    samples_ahead = False  # True where a step's rollouts are begun before the one before it has ended
 
     def __init__(
         self,

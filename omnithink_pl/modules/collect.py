@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
 
 from omnithink_pl.curriculum import position, total_steps
 from omnithink_pl.errors import BadInput
+from omnithink_pl.modules.carried import Begun, Carried
+from omnithink_pl.modules.metrics import staleness
 from omnithink_pl.modules.processes import gather_rows, process_count, process_rank
 from omnithink_pl.modules.rollouts import RolloutPolicy, Rollouts, pack, unpack
 from omnithink_pl.modules.scored import ScoredGroup
@@ -70,7 +73,9 @@ class Collector:
         self._pending: dict[int, Rollouts] = {}
         self._packed: list[dict[str, Any]] = []
         self._replaced: list[ScoredGroup] = []
-        self._hidden = self._stale = 0.0
+        self.carried = Carried()
+        self._hidden = 0.0
+        self._trained: dict[str, float] = {}
 
     def attach(self, policy: Policy, data: MultiTaskData) -> None:
         """Take the policy and the data. Called once, before the first step.
@@ -123,18 +128,38 @@ class Collector:
             now: Steps that the policy has been trained.
             part: 0 for the step's batch, 1, 2, ... for what replaces some of it.
         """
-        prompts = [tuple(self.policy.encode(example.messages)) for example in batch]
-        seeds = self._seeds(batch, step, part)
-        scoring = self._scoring()
+        # What goes on comes first: it has proved long, and an engine that cannot decode all at once begins there.
+        asked = [] if part else self.carried.take(step)
+        for example, seed in zip(batch, self._seeds(batch, step, part), strict=True):
+            asked.append(Begun(Group(example, tuple(self.policy.encode(example.messages)), ()), seed))
+        # What replaces other groups is sampled to its end: it is asked for in order to be trained on at once.
+        segment = None if part or not self._goes_on(step) else self.options.segment_tokens
+        sampling, scoring = replace(self.sampling, segment=segment), self._scoring()
+        while True:
+            with self.watch.timed("rollout"), self.peers.watching():
+                asked = self._sample(asked, sampling, scoring)
+            complete = [one.group for one in asked if one.is_complete(sampling)]
+            if segment is None:
+                break
+            left = self.carried.leave(step + 1, [one for one in asked if not one.is_complete(sampling)])
+            if left == 0 or any(gather_rows([bool(complete)])):
+                break  # else the step would have nothing to be trained on
+        scoring.complete()
+        return Rollouts(step, now, complete, scoring)
+
+    def _sample(self, asked: Sequence[Begun], sampling: Sampling, scoring: BatchScoring) -> list[Begun]:
+        """Go on with groups by the present policy, and begin to score those that are complete."""
 
         def finished(place: int, completions: tuple[Completion, ...]) -> None:
-            scoring.add({place: Group(batch[place], prompts[place], completions)})
+            done = asked[place].at(completions)
+            if done.is_complete(sampling):
+                scoring.add({place: done.group})
 
-        with self.watch.timed("rollout"), self.peers.watching():
-            self.engine.sync()
-            sampled = self.engine.generate(prompts, self.sampling, seeds, finished)
-            scoring.complete()
-        return Rollouts(step, now, list(map(Group, batch, prompts, sampled)), scoring)
+        prompts, seeds = [one.group.prompt_ids for one in asked], [one.seed for one in asked]
+        begun = [one.group.completions for one in asked]
+        self.engine.sync()
+        sampled = self.engine.generate(prompts, sampling, seeds, finished, begun)
+        return [one.at(completions) for one, completions in zip(asked, sampled, strict=True)]
 
     def score(self, rollouts: Rollouts, now: int) -> list[ScoredGroup]:
         """Wait for the scores of all completions, and normalise them within each group."""
@@ -149,14 +174,16 @@ class Collector:
     def learned(self, everyone: Sequence[ScoredGroup]) -> None:
         """Tell the task sampler what a finished step was trained on, over all processes."""
         self._replaced = gather_rows(self._replaced)
-        self._stale = sum(one.stale for one in everyone) / max(1, len(everyone))
+        self._trained = staleness(everyone)
         self.data.task_sampler.observe(everyone, self._replaced)
 
     def metrics(self) -> dict[str, float]:
         """What there is to say about the last step beside its rewards, by name."""
         metrics = {"seconds/reward_hidden": self._hidden}
         if self.options.async_rewards:
-            metrics["stale_groups"] = self._stale
+            metrics["stale_groups"] = self._trained["stale_groups"]
+        if self.options.segment_tokens is not None:
+            metrics |= {"carried_groups": float(self.carried.left)} | self._trained
         if self.options.refill_rounds:
             metrics["replaced_groups"] = float(len(self._replaced))
         for name, task in self.tasks.items():
@@ -178,9 +205,10 @@ class Collector:
         self._packed = list(state)
 
     def _unpack(self) -> None:
-        if not self._packed:
+        if not self._packed and not self.carried.is_packed:
             return
         examples = {example.key: example for example in self.data.train}
+        self.carried.unpack(examples)
         for one in self._packed:
             groups = unpack(one["groups"], examples)[process_rank() :: process_count()]
             scoring = self._scoring()

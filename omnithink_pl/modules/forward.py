@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from omnithink_pl.errors import BadInput
 from omnithink_pl.modules.attention import understand_packed_rows
 from omnithink_pl.modules.layout import Layout, Padding, packed, separate
 from omnithink_pl.modules.projection import Drawn, project, statistics
@@ -80,7 +81,8 @@ def token_logprobs(
         Rows in group order: all completions of the first prompt, then those of the second, and so on.
 
     Raises:
-        ValueError: If the model cannot share prompts, or a prompt or completion is empty.
+        BadInput: If the model cannot share prompts.
+        ValueError: If a prompt or completion is empty.
     """
     layout = packed(prompts, completions) if share_prompt else separate(prompts, completions, padding)
     if share_prompt:
@@ -133,9 +135,9 @@ def _run(model: PreTrainedModel, layout: Layout) -> Tensor:
         **({} if tiles is None else {"tiles": tiles}),
     ).logits[0]
     if tiles is not None and tiles.calls < (layers := model.config.get_text_config().num_hidden_layers):
-        raise ValueError(
+        raise BadInput(
             f"{type(model).__name__} cannot share prompts: only {tiles.calls} of its {layers} layers let their "
-            f"attention be replaced; set share_prompt to false"
+            f"attention be replaced; set model.share_prompt to false"
         )
     return logits
 
@@ -179,4 +181,4 @@ def _check_shareable(model: PreTrainedModel, longest: int) -> None:
     elif window is not None and longest > window:
         reason = f"sequences of {longest} tokens exceed its sliding window of {window}"
     if reason:
-        raise ValueError(f"{type(model).__name__} cannot share prompts: {reason}; set share_prompt to false")
+        raise BadInput(f"{type(model).__name__} cannot share prompts: {reason}; set model.share_prompt to false")

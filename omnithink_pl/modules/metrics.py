@@ -48,6 +48,20 @@ def update_metrics(stats: Sequence[TokenStats]) -> dict[str, float]:
     return metrics
 
 
+def staleness(rollouts: Sequence[ScoredGroup]) -> dict[str, float]:
+    """How many groups a step was trained on, and how much of them an earlier policy sampled: shares.
+
+    Args:
+        rollouts: Of all processes.
+    """
+    tokens = sum(len(completion.token_ids) for one in rollouts for completion in one.group.completions)
+    return {
+        "trained_groups": float(len(rollouts)),
+        "stale_groups": sum(one.stale for one in rollouts) / max(1, len(rollouts)),
+        "stale_tokens": sum(sum(one.earlier) for one in rollouts) / max(1, tokens),
+    }
+
+
 def _token_means(stats: Sequence[TokenStats]) -> dict[str, float]:
     tokens = sum(row.tokens for row in stats)
     kl = [row.kl for row in stats if row.kl is not None]
@@ -65,7 +79,7 @@ def _token_means(stats: Sequence[TokenStats]) -> dict[str, float]:
 def _summary(rollouts: Sequence[ScoredGroup]) -> dict[str, float]:
     scores = [score for rollout in rollouts for score in rollout.scores]
     completions = [c for rollout in rollouts for c in rollout.group.completions]
-    totals = [score.total for score in scores if score.total is not None]
+    totals = [total for score in scores if (total := score.total) is not None]
     summary = {
         "completion_length": statistics.fmean(len(c.token_ids) for c in completions),
         "truncated": _share([c.finish_reason == "length" for c in completions]),

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from omnithink_pl.errors import BadInput
+
 
 class Part(NamedTuple):
     """Some completions of one group.
@@ -52,10 +54,10 @@ def split(
         once; a group without completions does not occur.
 
     Raises:
-        ValueError: If ``token_budget`` is below 1.
+        BadInput: If ``token_budget`` is below 1.
     """
     if token_budget < 1:
-        raise ValueError(f"model.micro_batch_tokens is {token_budget}; it is at least 1")
+        raise BadInput(f"model.micro_batch_tokens is {token_budget}; it is at least 1")
     pieces = [
         piece
         for index, (prompt, completions) in enumerate(groups)

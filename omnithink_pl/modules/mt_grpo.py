@@ -59,7 +59,8 @@ class MultiTaskGRPO(PolicyModule):
         share_prompt: Compute each prompt once for its group; false for models that cannot, which say so.
         gradient_checkpointing: Keep only what enters each layer: less memory, about a third more computing.
         max_grad_norm: The gradient is scaled down to this norm.
-        rollouts: Whether groups without a signal are replaced, and whether the next rollouts wait for rewards.
+        rollouts: Whether groups without a signal are replaced, whether the next rollouts wait for rewards, and how much
+            of a completion one step samples.
         failures: What happens when rewards cannot be computed.
         seed: Of the sampling; comes from ``seed_everything``.
         offload_optimizer: Keep the optimiser's state in the host's memory between its steps, and no gradients.
@@ -103,7 +104,7 @@ class MultiTaskGRPO(PolicyModule):
         self.updates_per_batch, self.max_grad_norm = updates_per_batch, max_grad_norm
         self.micro_batch_tokens, self.share_prompt = micro_batch_tokens, share_prompt
         self.gradient_checkpointing = gradient_checkpointing
-        self.samples_ahead = rollouts.async_rewards
+        self.samples_ahead = rollouts.async_rewards or rollouts.segment_tokens is not None
         self.collector = Collector(
             engine, tasks, sampling, advantage, self.monitor, seed, self.peers, self.watch, rollouts
         )
@@ -201,6 +202,7 @@ class MultiTaskGRPO(PolicyModule):
         checkpoint["failures"] = self.monitor.state_dict()
         checkpoint["kl"] = self.kl.state_dict()
         checkpoint["rollouts"] = self.collector.state_dict(self.steps_done)
+        checkpoint["carried"] = self.collector.carried.state_dict(self.steps_done)
 
     def on_load_checkpoint(self, checkpoint: MutableMapping[str, Any]) -> None:
         """Restore the same."""
@@ -210,3 +212,4 @@ class MultiTaskGRPO(PolicyModule):
         self.monitor.load_state_dict(checkpoint["failures"])
         self.kl.load_state_dict(checkpoint["kl"])
         self.collector.load_state_dict(checkpoint["rollouts"])
+        self.collector.carried.load_state_dict(checkpoint["carried"])

@@ -9,13 +9,15 @@ import torch
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.modules.base import PolicyModule
+from omnithink_pl.modules.division import Division, check_divisible
 from omnithink_pl.modules.failures import FailurePolicy
+from omnithink_pl.modules.processes import check_processes
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.rewards.batch import score_batch
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.seeds import keyed_seeds
 from omnithink_pl.tasks.base import Task
-from omnithink_pl.types import Group, Score
+from omnithink_pl.types import Example, Group, Score
 
 if TYPE_CHECKING:
     from omnithink_pl.data.prompts import PromptBatch
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 @final
 class RejectionSampling(PolicyModule):
     """Draws completions from a policy and scores them with the rewards of training, for rejection sampling.
+
+    Processes divide the prompts of each batch among them, and all have what came of it.
 
     Which completions are kept, and where, is a matter of the ``demonstrations`` callback.
 
@@ -65,6 +69,9 @@ class RejectionSampling(PolicyModule):
 
     def on_predict_start(self) -> None:
         """Check every prompt against the context, and hand the policy to the engine."""
+        check_divisible(self.trainer.strategy, "predict")
+        check_processes(self.trainer.world_size)
+        self.peers.open(self)
         self.check_prompts(self.trainer.datamodule.train)  # type: ignore[attr-defined]
         self.attach()
         self.engine.sync()
@@ -72,16 +79,24 @@ class RejectionSampling(PolicyModule):
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[ScoredGroup]:
         """Sample and score a batch, as a function of the seed and its prompts alone.
 
+        Returns:
+            The groups of the whole batch, in every process.
+
         Raises:
             RewardFailure: If a task's rewards fail too often.
         """
-        prompts = [tuple(self.policy.encode(example.messages)) for example in batch.examples]
-        seeds = keyed_seeds((example.key for example in batch.examples), self.seed, "predict")
+        division = Division(self.peers)
+        scored = division.each(lambda: self._sample(division.own(batch.examples)))
+        self.monitor.observe([one.group for one in scored], [one.scores for one in scored], batch.number)
+        return scored
+
+    def _sample(self, examples: Sequence[Example]) -> list[ScoredGroup]:
+        prompts = [tuple(self.policy.encode(example.messages)) for example in examples]
+        seeds = keyed_seeds((example.key for example in examples), self.seed, "predict")
         sampled = self.engine.generate(prompts, self.sampling, seeds)
-        groups = [Group(*parts) for parts in zip(batch.examples, prompts, sampled, strict=True)]
+        groups = [Group(*parts) for parts in zip(examples, prompts, sampled, strict=True)]
         rubrics = {name: task.rubric for name, task in self.tasks.items()}
         scores = score_batch(groups, rubrics, self.monitor.policy.reward_timeout)
-        self.monitor.observe(groups, scores, batch.number)
         return [_without_advantages(*pair) for pair in zip(groups, scores, strict=True)]
 
 

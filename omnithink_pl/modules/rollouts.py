@@ -26,14 +26,20 @@ class RolloutPolicy:
         async_rewards: Sample the next step's rollouts before this step's rewards are awaited, so that slow rewards
             cost no time. They are then one step off-policy, never more, and their ratio is taken to the sampler's
             log-probabilities. The first rollouts of a stage are not, and none outlives its stage.
+        segment_tokens: Sample at most so many tokens of a completion in one step, so that no step waits for the
+            longest; a group with completions that have not ended goes on in the next step, by the policy of then, and
+            is trained when all of them have ended. Not given: every completion is sampled to its end at once.
     """
 
     refill_rounds: int = 0
     async_rewards: bool = False
+    segment_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if self.refill_rounds < 0:
             raise BadInput(f"model.rollouts.refill_rounds is {self.refill_rounds}; use 0 or more")
+        if self.segment_tokens is not None and self.segment_tokens < 1:
+            raise BadInput(f"model.rollouts.segment_tokens is {self.segment_tokens}; use 1 or more, or null")
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Rollouts:
     Args:
         step: The step that they are for, zero-based.
         sampled_at: Steps that the policy which sampled them had been trained.
-        groups: In the order of their examples.
+        groups: Those that are complete, in the order in which they were asked for.
         scoring: Their rewards.
     """
 
@@ -70,6 +76,7 @@ def pack(groups: Sequence[Group]) -> dict[str, Any]:
         "logprobs": torch.tensor(list(chain.from_iterable(c.logprobs for c in completions)), dtype=torch.float64),
         "texts": [completion.text for completion in completions],
         "finish_reasons": [completion.finish_reason for completion in completions],
+        "earlier": [completion.earlier for completion in completions],
     }
 
 
@@ -90,9 +97,10 @@ def unpack(packed: Mapping[str, Any], examples: Mapping[str, Example]) -> list[G
             f"start anew without --ckpt_path"
         )
     tokens, logprobs = iter(packed["tokens"].tolist()), iter(packed["logprobs"].tolist())
+    rest = zip(*(packed[name] for name in ("lengths", "texts", "finish_reasons", "earlier")), strict=True)
     completions = (
-        Completion(tuple(islice(tokens, length)), tuple(islice(logprobs, length)), text, reason)
-        for length, text, reason in zip(packed["lengths"], packed["texts"], packed["finish_reasons"], strict=True)
+        Completion(tuple(islice(tokens, length)), tuple(islice(logprobs, length)), text, reason, earlier)
+        for length, text, reason, earlier in rest
     )
     rows = zip(packed["keys"], packed["prompts"], packed["sizes"], strict=True)
     return [Group(examples[key], tuple(prompt), tuple(islice(completions, size))) for key, prompt, size in rows]

@@ -19,7 +19,7 @@ class ScoredGroup:
         group: The example with its completions.
         scores: One score per completion.
         advantages: One number per completion; ``None`` where it is left out of the loss.
-        stale: Whether an earlier policy sampled it than the one that is trained on it.
+        stale: Whether an earlier policy sampled all of it than the one that is trained on it.
     """
 
     group: Group
@@ -36,6 +36,11 @@ class ScoredGroup:
     def has_signal(self) -> bool:
         """Whether its advantages say which completion is better than another."""
         return not all_equal([advantage for advantage in self.advantages if advantage is not None])
+
+    @property
+    def earlier(self) -> list[int]:
+        """How many of each completion's first tokens an earlier policy sampled than the one that is trained on it."""
+        return [len(c.token_ids) if self.stale else c.earlier for c in self.group.completions]
 
     @property
     def kept(self) -> list[int]:

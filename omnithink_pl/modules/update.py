@@ -37,7 +37,7 @@ class Portion:
         beta: ``[N]`` KL coefficient.
         weights: ``[N]`` share in the batch's loss.
         sampled: ``[N, T]`` log-probabilities as the sampler gave them, 0 where padded.
-        stale: ``[N]`` whether an earlier policy sampled it.
+        earlier: ``[N]`` how many of the first tokens an earlier policy sampled.
         old: ``[N, T]`` log-probabilities of the policy that sampled; set by the first update.
         reference: ``[N, T]`` log-probabilities of the reference policy, if there is one; set by the first update.
         importance: ``[N, T]`` weight of each token for having been drawn by the sampler, before its cap; likewise.
@@ -50,7 +50,7 @@ class Portion:
     beta: Tensor
     weights: Tensor
     sampled: Tensor
-    stale: Tensor
+    earlier: Tensor
     old: Tensor | None = None
     reference: Tensor | None = None
     importance: Tensor | None = None
@@ -142,7 +142,7 @@ class UpdatePlan:
             beta=as_tensor([beta[rollout.task] for rollout, _, _ in rows]),
             weights=as_tensor([weight for _, _, weight in rows]),
             sampled=torch.nn.utils.rnn.pad_sequence(sampled, batch_first=True),
-            stale=torch.tensor([rollout.stale for rollout, _, _ in rows], device=self.device),
+            earlier=torch.tensor([rollout.earlier[i] for rollout, i, _ in rows], device=self.device),
         )
 
     def accumulate(
@@ -175,7 +175,8 @@ class UpdatePlan:
             if portion.old is None or portion.importance is None:
                 # Where all weights are still those that sampled, pi_old is the trainer's own view of them; where
                 # they are gone, only the sampler's is left.
-                portion.old = torch.where(portion.stale[:, None], portion.sampled, now.logprobs.detach())
+                gone = torch.arange(now.mask.shape[1], device=self.device) < portion.earlier[:, None]
+                portion.old = torch.where(gone, portion.sampled, now.logprobs.detach())
                 portion.importance = self.correction(portion.old, portion.sampled, now.mask)
             terms = self.objective(
                 now.logprobs,

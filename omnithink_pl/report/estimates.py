@@ -70,10 +70,10 @@ def mean_score(method: Method, scores: Sequence[str]) -> Estimate:
     found = over_seeds([fmean(method.scores[score][seed] for score in scores) for seed in seeds])
     if found.known:
         return found
-    strata = [_by_prompt(method, score) for score in scores]
-    if not all(strata):
+    strata = [_Stratum(weight, list(_by_prompt(method, part).values())) for part, weight in _parts(method, scores)]
+    if not all(stratum.values for stratum in strata):
         return found
-    low, high = np.quantile(_resampled_means([list(stratum.values()) for stratum in strata]), [0.025, 0.975])
+    low, high = np.quantile(_resampled_means(strata), [0.025, 0.975])
     return Estimate(found.value, float(low), float(high))
 
 
@@ -85,9 +85,9 @@ def has(method: Method, scores: Sequence[str]) -> bool:
 def difference(method: Method, other: Method, scores: Sequence[str], draws: int = DRAWS) -> Difference:
     """``method`` - ``other`` in the mean of some scores.
 
-    The bootstrap draws prompts anew, the same for both methods, within each score; a prompt's score is its mean over
-    the seeds. The p-value is twice the smaller share of draws on one side of zero (Efron and Tibshirani 1993, "An
-    Introduction to the Bootstrap", chapter 16).
+    The bootstrap draws prompts anew, the same for both methods, within each score, and within each benchmark where a
+    score is the mean of several; a prompt's score is its mean over the seeds. The p-value is twice the smaller share
+    of draws on one side of zero (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 16).
 
     Args:
         method: Has the scores.
@@ -101,14 +101,16 @@ def difference(method: Method, other: Method, scores: Sequence[str], draws: int 
         by_seed = over_seeds(paired)
     else:  # no seed in common: one was evaluated under another seed
         by_seed = Estimate(mean_score(method, scores).value - mean_score(other, scores).value)
-    strata = [_paired(method, other, score) for score in scores]
-    if not all(strata):
+    parts = _parts(method, scores)
+    strata = [_Stratum(weight, _paired(method, other, part)) for part, weight in parts]
+    if parts != _parts(other, scores) or not all(stratum.values for stratum in strata):
         return Difference(Estimate(by_seed.value), by_seed, None)
     drawn = _resampled_means(strata, draws)
     low, high = np.quantile(drawn, [0.025, 0.975])
     smaller = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     p = min(1.0, 2 * (smaller + 1) / (draws + 1))
-    return Difference(Estimate(fmean(map(fmean, strata)), float(low), float(high)), by_seed, p)
+    value = sum(stratum.weight * fmean(stratum.values) for stratum in strata)
+    return Difference(Estimate(value, float(low), float(high)), by_seed, p)
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -123,6 +125,20 @@ def holm(values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(values) - rank) * values[index]))
         adjusted[index] = largest
     return adjusted
+
+
+@dataclass(frozen=True)
+class _Stratum:
+    """Prompts that are drawn among themselves, and what their mean counts."""
+
+    weight: float
+    values: Sequence[float]
+
+
+def _parts(method: Method, scores: Sequence[str]) -> list[tuple[str, float]]:
+    """The scores that have prompts of their own, each with its weight in the plain mean of ``scores``."""
+    parts = [method.parts(score) for score in scores]
+    return [(part, 1 / (len(own) * len(scores))) for own in parts for part in own]
 
 
 def _common_seeds(methods: Sequence[Method], scores: Sequence[str]) -> list[int]:
@@ -146,14 +162,15 @@ def _paired(method: Method, other: Method, score: str) -> list[float]:
     return [ours[uid] - theirs[uid] for uid in ours if uid in theirs]
 
 
-def _resampled_means(strata: Sequence[Sequence[float]], draws: int = DRAWS) -> NDArray[np.float64]:
-    """Mean over the strata of the means of their bootstrap samples: shape (draws,)."""
+def _resampled_means(strata: Sequence[_Stratum], draws: int = DRAWS) -> NDArray[np.float64]:
+    """Weighted sum over the strata of the means of their bootstrap samples: shape (draws,)."""
     generator = np.random.default_rng(0)
     total = np.zeros(draws)
     for stratum in strata:
-        values = np.asarray(stratum, dtype=float)
+        values = np.asarray(stratum.values, dtype=float)
         step = max(1, _CHUNK // len(values))
         for start in range(0, draws, step):
             size = (min(step, draws - start), len(values))
-            total[start : start + step] += values[generator.integers(len(values), size=size)].mean(axis=1)
-    return total / len(strata)
+            drawn = values[generator.integers(len(values), size=size)].mean(axis=1)
+            total[start : start + step] += stratum.weight * drawn
+    return total

@@ -15,6 +15,9 @@ from omnithink_pl.report.table import Table
 
 _ENDS = re.compile(r"(.*?) (\(.* to .*?\).*)")  # the brackets with an interval, set lighter
 
+# Columns beyond which the intervals stand below the values, and then in small print, so that a laptop shows them all.
+_MANY, _VERY_MANY = 7, 12
+
 Section = Table | tuple[str, str, Figure]
 
 
@@ -50,6 +53,7 @@ def _section(section: Section) -> dict[str, Any]:
             "columns": section.columns,
             "rows": rows,
             "note": section.note,
+            "style": "tight" if len(section.columns) > _VERY_MANY else "dense" if len(section.columns) > _MANY else "",
         }
     key, title, figure = section
     image = base64.b64encode(png(figure)).decode()

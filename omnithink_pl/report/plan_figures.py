@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import ceil
 
 import matplotlib
 import numpy as np
@@ -13,9 +14,10 @@ from matplotlib.patches import Rectangle
 from omnithink_pl.forecast import Forecast, Plan
 from omnithink_pl.report.estimates import Estimate
 from omnithink_pl.report.study_figures import wrap
-from omnithink_pl.report.style import FORGOTTEN, INK, LEARNED, NEUTRAL, figure
+from omnithink_pl.report.style import FORGOTTEN, INK, LEARNED, NEUTRAL, RC, figure
 from omnithink_pl.report.transfer_tables import SIGN
 
+_ACROSS = 2  # panels
 _SHOWN = 24  # orders, half of them the best and half the worst where there are more
 
 
@@ -61,8 +63,8 @@ def orders_figure(plan: Plan, actual: Mapping[tuple[str, ...], tuple[str, Estima
             axes.plot(value, y, "o", color=colour, ms=5)
             if one.order in actual:
                 name, found = actual[one.order]
-                axes.plot(100 * found.value, y, "D", color=FORGOTTEN, ms=6, zorder=4)
-                _name(axes, name, 100 * found.value, y)
+                _actual(axes, found, y + 0.28)
+                _name(axes, name, 100 * (found.high if found.known else found.value), y + 0.28)
         axes.set_yticks(range(len(shown)), [" → ".join(one.order) for one in shown], fontsize=8)
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.grid(axis="x", color="#dddddd", lw=0.8)
@@ -72,18 +74,55 @@ def orders_figure(plan: Plan, actual: Mapping[tuple[str, ...], tuple[str, Estima
             "mean of the final scores in percent\n"
             + wrap(
                 "Dots: predicted, with 95 % intervals; blue: within noise of the best, grey: behind it. "
-                "Diamonds: actual, where the order was run."
+                "Diamonds: actual, where the order was run, with 95 % intervals over its seeds."
             ),
             fontsize=8,
         )
     return drawn
 
 
+def errors_figure(lines: Mapping[str, Sequence[tuple[str, Estimate, Estimate]]]) -> Figure:
+    """Predicted and actual final score of every task, a panel for each order that was run.
+
+    Args:
+        lines: Of each method, task, prediction and what came true.
+    """
+    tasks = [task for task, _, _ in next(iter(lines.values()))]
+    with matplotlib.rc_context(RC):
+        size = (1.4 + 4.2 * min(_ACROSS, len(lines)), 1.6 + (0.6 + 0.45 * len(tasks)) * ceil(len(lines) / _ACROSS))
+        drawn = Figure(figsize=size, dpi=160, layout="constrained")
+        grid = drawn.subplots(ceil(len(lines) / _ACROSS), min(_ACROSS, len(lines)), squeeze=False, sharex=True)
+        for axes, (name, own) in zip(grid.flatten(), lines.items(), strict=False):
+            for y, (_, expected, actual) in enumerate(own):
+                axes.hlines(y - 0.14, 100 * expected.low, 100 * expected.high, color=LEARNED, lw=1.6)
+                axes.plot(100 * expected.value, y - 0.14, "o", color=LEARNED, ms=5.5)
+                _actual(axes, actual, y + 0.14)
+            axes.set_yticks(range(len(tasks)), tasks)
+            axes.set_ylim(len(tasks) - 0.5, -0.5)
+            axes.set_title(name, fontsize=10, pad=4)
+            axes.grid(axis="x", color="#dddddd", lw=0.8)
+            axes.spines[["top", "right"]].set_visible(False)
+        for empty in grid.flatten()[len(lines) :]:
+            empty.set_visible(False)
+        drawn.suptitle("Predicted against actual final scores", x=0.01, ha="left", fontsize=12, weight="bold")
+        drawn.supxlabel(
+            "score in percent\nDots: predicted from single-task runs; diamonds: actual. Lines: 95 % intervals.",
+            fontsize=8,
+        )
+    return drawn
+
+
+def _actual(axes: Axes, found: Estimate, y: float) -> None:
+    if found.known:
+        axes.hlines(y, 100 * found.low, 100 * found.high, color=FORGOTTEN, lw=1.6)
+    axes.plot(100 * found.value, y, "D", color=FORGOTTEN, ms=5.5, zorder=4)
+
+
 def _name(axes: Axes, name: str, x: float, y: float) -> None:
-    """Beside a diamond, on white, so that the line behind does not cross it out."""
+    """Behind an interval, on white, so that no line crosses it out."""
     white = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
     axes.annotate(
-        name, (x, y), xytext=(-7, 0), textcoords="offset points", ha="right", va="center", fontsize=8,
+        name, (x, y), xytext=(6, 0), textcoords="offset points", ha="left", va="center", fontsize=8,
         color=FORGOTTEN, bbox=white, zorder=5,
     )  # fmt: skip
 

@@ -18,6 +18,7 @@ from omnithink_pl.transfer import ScoreMatrix
 ByPrompt = Mapping[str, float]
 BASE = "base"
 LETTER = "_letter"
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,19 @@ class Method:
     def values(self, score: str) -> list[float]:
         """A score's values, one per seed."""
         return list(self.scores.get(score, {}).values())
+
+    def parts(self, score: str) -> list[str]:
+        """The scores whose plain mean a score is: the benchmarks of a domain's mean ``math/*``, else itself."""
+        domain, _, rest = score.partition("/")
+        if rest != "*":
+            return [score]
+        own = (name for name in self.scores if name.startswith(f"{domain}/") and name.count("/") == 1)
+        parts = sorted(name for name in own if name not in (score, f"{domain}/greedy"))
+        for seed, value in self.scores.get(score, {}).items():
+            found = [self.scores[part][seed] for part in parts if seed in self.scores[part]]
+            if not parts or len(found) < len(parts) or abs(fmean(found) - value) > _ROUNDING:
+                return [score]  # the mean of others, of which nothing is known
+        return parts
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -184,6 +198,10 @@ def _on_the_same(method: Method, base: Method) -> Method:
         prompts[score] = kept
         if any(len(kept[seed]) < len(by_seed[seed]) for seed in kept):
             scores[score] = {seed: fmean(own.values()) for seed, own in kept.items()}
+    for score in method.scores:
+        parts = method.parts(score)
+        if any(scores[part] is not method.scores[part] for part in parts if part != score):
+            scores[score] = {seed: fmean(scores[part][seed] for part in parts) for seed in scores[score]}
     return replace(method, scores=scores, prompts=prompts)
 
 

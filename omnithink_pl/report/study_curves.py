@@ -38,7 +38,9 @@ def study_curves_figure(study: StudyResults) -> Figure | None:
             _panel(panel, method, colour)
         for empty in panels[len(methods) :]:
             empty.set_visible(False)
-        drawn.supxlabel("step    (mean of the seeds; band: lowest to highest seed)", fontsize=9)
+        seeds = max(len(method.runs) for method in methods)
+        note = f"lines: mean of {seeds} seeds, smoothed; bands: lowest to highest seed" if seeds > 1 else "smoothed"
+        drawn.supxlabel(f"step    ({note}; grey: stages)", fontsize=9)
         drawn.supylabel("primary reward in training", fontsize=10)
         shown = [task for task in study.tasks if any(task in run.rewards for m in methods for run in m.runs)]
         handles = [panels[0].plot([], [], color=colour[task], lw=3, label=task)[0] for task in shown]
@@ -60,7 +62,8 @@ def _panel(axes: Axes, method: Method, colour: Mapping[str, str]) -> None:
             axes.plot(steps, curves.mean(axis=0), color=shade, lw=1.8)
     axes.set_title(method.name, fontsize=10, color=INK, pad=4)
     axes.set_ylim(-0.02, 1.02)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(0, max(1, ends[-1]))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
     axes.spines[["top", "right"]].set_visible(False)
 
 

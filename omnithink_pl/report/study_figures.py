@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 
 from omnithink_pl.report.bars import grouped_bars
 from omnithink_pl.report.estimates import Estimate, difference, has, mean_score
+from omnithink_pl.report.panels import difference_panels
 from omnithink_pl.report.paper.tables import answer_formats
 from omnithink_pl.report.results import LETTER, StudyResults
-from omnithink_pl.report.study_tables import interval_note, measure_note
+from omnithink_pl.report.study_tables import interval_note, measure_note, sample_note
 from omnithink_pl.report.transfer_tables import SIGN, backward_transfer, best_interval
 
 
@@ -26,13 +27,12 @@ def gains_figure(study: StudyResults) -> Figure:
         for method in study.trained
     }
     note = f"{measure_note(study)} Lines: 95 % interval over prompts of these runs (paired bootstrap)."
-    return grouped_bars(
+    return difference_panels(
         list(groups),
         bars,
         title="Figure 1: gain over the base model by task and method",
-        unit="points above the base model",
+        unit="points above the base model (below 0: forgotten)",
         note=wrap(note, 130),
-        differences=True,
     )
 
 
@@ -58,7 +58,9 @@ def format_figure(study: StudyResults) -> Figure | None:
     bars: dict[str, list[Estimate | None]] = {
         method.name: [mean_score(method, [name]) for name in names] for method in methods
     }
-    note = interval_note(study)
+    prompts = max((len(own) for method in methods for own in method.prompts.get(names[0], {}).values()), default=0)
+    note = f"Lines: {interval_note(study).removeprefix('In brackets: ')}"
+    note = f"The same {prompts} questions in both forms. {note}" if prompts else note
     if names[0] == "qa/mmlu_pro":
         printed = {key: f"{100 * value:.1f}" for key, value in answer_formats().items()}
         note += (
@@ -86,8 +88,8 @@ def transfer_figure(study: StudyResults) -> Figure | None:
         title="Figure 3: mean change on the other tasks, by the task trained",
         unit="after − base in points\n← forgotten      gained →",
         note=wrap(
-            f"{SIGN} The sign of the paper's Figure 3; its equation BWT = base − after has the opposite one. "
-            "Lines: 95 % interval over prompts of these runs (paired bootstrap)."
+            f"{SIGN} The sign of the paper's Figure 3; its equation BWT = base − after has the opposite one. Lines: "
+            f"95 % interval over prompts of these runs (paired bootstrap); {sample_note(study)}."
         ),
         differences=True,
         digits=1,

@@ -16,14 +16,15 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.forecast import Plan
 from omnithink_pl.report.estimates import mean_score
 from omnithink_pl.report.page import Section, html_page, png
-from omnithink_pl.report.plan_figures import matrix_figure, orders_figure
+from omnithink_pl.report.plan_figures import errors_figure, matrix_figure, orders_figure
 from omnithink_pl.report.results import StudyResults
 from omnithink_pl.report.study_curves import study_curves_figure
 from omnithink_pl.report.study_figures import format_figure, gains_figure, transfer_figure
+from omnithink_pl.report.study_matrices import matrix_figures, matrix_table
 from omnithink_pl.report.study_store import StudyStore
 from omnithink_pl.report.study_tables import differences, table1, table2
 from omnithink_pl.report.table import Table
-from omnithink_pl.report.transfer_tables import make_plan, plan_table, predicted_actual, transfer_table
+from omnithink_pl.report.transfer_tables import came_true, make_plan, plan_table, predicted_actual, transfer_table
 
 _FOLDER = "report"  # of the artifacts
 
@@ -82,6 +83,8 @@ def build(study: StudyResults, source: str) -> Parts:
         _titled("figure3", "Figure 3: backward transfer", transfer_figure(study)),
         *_transfer_sections(study, make_plan(study)),
         _titled("learning_curves", "Learning curves", study_curves_figure(study)),
+        matrix_table(study),
+        *matrix_figures(study),
     ]
     runs = sum(len(method.runs) for method in study.methods)
     made = (
@@ -96,13 +99,15 @@ def _transfer_sections(study: StudyResults, plan: Plan | None) -> list[Section |
     if plan is None:
         return [single]
     score = list(study.domain_score().values())
+    lines = came_true(study, plan)
     ran = {m.order: (m.name, mean_score(m, score)) for m in study.trained if set(m.order) == set(plan.tasks)}
     return [
         single,
-        ("transfer_matrix", "Transfer", matrix_figure(plan)),
+        ("transfer_matrix", "Transfer matrix", matrix_figure(plan)),
         plan_table(plan),
         ("orders", "Orders: predicted and actual", orders_figure(plan, ran)),
         predicted_actual(study, plan),
+        _titled("errors", "Predicted against actual, by task", errors_figure(lines) if lines else None),
     ]
 
 

@@ -116,9 +116,10 @@ class StudyStore:
         for file in self._client.list_artifacts(run.info.run_id, "benchmarks"):
             stem = Path(file.path).stem
             if file.path.endswith(".jsonl"):
-                rows = [json.loads(line) for line in (self._text(run, file.path) or "").splitlines() if line.strip()]
-                domains = {match[1] for key in run.data.metrics if (match := re.fullmatch(rf"eval/(\w+)/{stem}", key))}
-                found |= {_benchmark(domain, stem): verdicts(rows) for domain in domains}
+                rows = [json.loads(line) for line in (self._text(run, file.path) or "").split("\n") if line.strip()]
+                name = re.compile(rf"eval/(\w+)/{re.escape(stem)}")
+                for domain in {match[1] for key in run.data.metrics if (match := name.fullmatch(key))}:
+                    found |= {_benchmark(domain, name): own for name, own in _with_categories(stem, rows).items()}
         return found
 
     def _stages(self, run: Run) -> tuple[Stage, ...]:
@@ -176,6 +177,13 @@ def verdicts(rows: list[dict[str, Any]]) -> dict[str, float]:
         if row.get("state") != "failed":
             values.setdefault(str(row["uid"]), []).append(float(row.get("value") or 0.0))
     return {uid: fmean(own) for uid, own in values.items()}
+
+
+def _with_categories(stem: str, rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Verdicts by prompt of a benchmark, and of each of its categories."""
+    categories = sorted({str(row["category"]) for row in rows if row.get("category")})
+    by_category = {f"{stem}/{one}": verdicts([r for r in rows if r.get("category") == one]) for one in categories}
+    return {stem: verdicts(rows), **by_category}
 
 
 def _benchmark(domain: str, name: str) -> str:

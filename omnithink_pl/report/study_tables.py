@@ -24,7 +24,30 @@ def measure_note(study: StudyResults) -> str:
     """Which score stands for a task."""
     kinds = {score.partition("/")[2] for score in study.domain_score().values()}
     words = {"": "sampled at temperature 1", "greedy": "greedy", "*": "mean of the domain's benchmarks"}
-    return f"Score in percent on held-out prompts, {' and '.join(words[kind] for kind in kinds)}."
+    return f"Score in percent on held-out prompts, {' and '.join(words[kind] for kind in kinds)}; {sample_note(study)}."
+
+
+def sample_note(study: StudyResults) -> str:
+    """How many seeds and prompts the scores of the tasks rest on."""
+    domain = study.domain_score()
+    seeds = sorted({len(method.values(score)) for method in study.trained for score in domain.values()} - {0})
+    prompts = {task: _prompts(study, score) for task, score in domain.items()}
+    number = " to ".join(str(one) for one in dict.fromkeys([*seeds[:1], *seeds[-1:]]))
+    said = f"{number} seed{'' if number == '1' else 's'}"
+    if not all(prompts.values()):
+        return said
+    if len(set(prompts.values())) == 1:
+        return f"{said}, {next(iter(prompts.values()))} prompts of each task"
+    return f"{said}; prompts: {', '.join(f'{task} {count}' for task, count in prompts.items())}"
+
+
+def _prompts(study: StudyResults, score: str) -> int:
+    """The prompts behind a score, of a run that has them; 0 if none has."""
+    runs = (
+        [len(next(iter(method.prompts[part].values()))) for part in method.parts(score) if method.prompts.get(part)]
+        for method in study.methods
+    )
+    return max((sum(own) for own in runs), default=0)
 
 
 def table1(study: StudyResults) -> Table:
@@ -68,7 +91,7 @@ def table2(study: StudyResults) -> Table:
     for method in study.methods:
         columns.append(method.name)
         if shared and method.paper in _columns(2):
-            columns.append(f"paper: {method.paper}")
+            columns.append("paper")
     rows, records = [], []
     for name in names:
         cells = [name]
@@ -127,10 +150,10 @@ def differences(study: StudyResults) -> Table:
 
 def _difference_note(study: StudyResults, tests: int) -> str:
     return (
-        f"In points; positive: {reference(study).name} is higher. In brackets: 95 % interval of the paired bootstrap "
-        f"over prompts, of these very runs. * : significant at 5 % over prompts, after Holm's correction for {tests} "
-        "comparisons. ** : and the 95 % interval over seeds (Student's t on the paired seeds) excludes 0 too. Without "
-        "**, other seeds may turn it round. All pairs are in differences.csv."
+        f"In points; positive: {reference(study).name} is higher; {sample_note(study)}. In brackets: 95 % interval of "
+        "the paired bootstrap over prompts, of these very runs. * : significant at 5 % over prompts, after Holm's "
+        f"correction for {tests} comparisons. ** : and the 95 % interval over seeds (Student's t on the paired seeds) "
+        "excludes 0 too. Without **, other seeds may turn it round. All pairs are in differences.csv."
     )
 
 
@@ -178,4 +201,7 @@ def _same_domain(study: StudyResults, task: str) -> bool:
 def _paper_note(shared: bool) -> str:
     if not shared:
         return "No score here is on a benchmark of the paper, so its numbers do not stand beside ours."
-    return f"Columns headed paper: as printed for {paper.MODEL} ({paper.CITATION}); same benchmark, other set-up."
+    return (
+        f"Columns headed paper: what is printed of the method, in Table 2 the one to their left, for {paper.MODEL} "
+        f"({paper.CITATION}); same benchmark, other set-up."
+    )

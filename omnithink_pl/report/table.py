@@ -60,10 +60,10 @@ def points(estimate: Estimate) -> str:
     return f"{value} ({signed(estimate.low)} to {signed(estimate.high)})" if estimate.known else value
 
 
-def signed(value: float) -> str:
-    """``+3.7``, ``−1.2``, ``0.0`` in points."""
-    text = f"{100 * value:+.1f}"
-    return "0.0" if text in {"+0.0", "-0.0"} else text.replace("-", "−")
+def signed(value: float, digits: int = 1) -> str:
+    """``+3.7``, ``−1.2``, ``0.0`` in points; a true minus sign, so that it is not broken off."""
+    number = round(100 * value, digits)
+    return (f"{number:+.{digits}f}" if number else f"{0:.{digits}f}").replace("-", "−")
 
 
 def numbers(prefix: str, estimate: Estimate) -> dict[str, float | str]:

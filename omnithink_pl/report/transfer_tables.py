@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from omnithink_pl.forecast import Forecast, Measured, Plan, plan
+from omnithink_pl.forecast import Measured, Plan, Scores, plan
 from omnithink_pl.planner import Array
 from omnithink_pl.report.estimates import Difference, Estimate, difference, mean_score
 from omnithink_pl.report.results import Method, StudyResults
@@ -65,14 +65,23 @@ def measured(study: StudyResults) -> Measured | None:
     return Measured(tuple(domain), base, after)
 
 
-def _columns(sources: Sequence[Method], score: str) -> list[Array]:
-    """Scores (seeds, prompts) on the prompts that all runs have; a single column of means where there are none."""
-    by_seed = [list(source.prompts.get(score, {}).values()) for source in sources]
-    if all(by_seed):
-        uids = sorted(set.intersection(*(set(prompts) for runs in by_seed for prompts in runs)))
-        if uids:
-            return [np.array([[prompts[uid] for uid in uids] for prompts in runs]) for runs in by_seed]
-    return [np.array([[value] for value in source.values(score)]) for source in sources]
+def _columns(sources: Sequence[Method], score: str) -> list[Scores]:
+    """Scores of each benchmark on the prompts that all runs have; a single column of means where there are none."""
+    parts = sources[0].parts(score)
+    if all(source.parts(score) == parts for source in sources):
+        found = [_on_common_prompts(sources, part) for part in parts]
+        if all(found):
+            return list(zip(*found, strict=True))
+    return [(np.array([[value] for value in source.values(score)]),) for source in sources]
+
+
+def _on_common_prompts(sources: Sequence[Method], part: str) -> list[Array]:
+    """For each source, shape (seeds, prompts); empty if one has none."""
+    by_seed = [list(source.prompts.get(part, {}).values()) for source in sources]
+    if not all(by_seed):
+        return []
+    uids = sorted(set.intersection(*(set(prompts) for runs in by_seed for prompts in runs)))
+    return [np.array([[prompts[uid] for uid in uids] for prompts in runs]) for runs in by_seed] if uids else []
 
 
 def make_plan(study: StudyResults) -> Plan | None:
@@ -124,17 +133,15 @@ def plan_note(found: Plan) -> str:
 
 def predicted_actual(study: StudyResults, found: Plan) -> Table | None:
     """Predicted and actual final scores of the orders that were run; ``None`` if none was."""
-    domain = study.domain_score()
-    runs = [(method, found.forecast(method.order)) for method in study.trained if set(method.order) == set(domain)]
-    pairs = [(method, forecast) for method, forecast in runs if forecast is not None]
+    pairs = came_true(study, found)
     if not pairs:
         return None
     rows, records = [], []
-    for method, forecast in pairs:
-        for task, expected, actual in _compared(domain, found, method, forecast):
-            rows.append([method.name, task, percent(expected), percent(actual), points(_error(expected, actual))])
+    for name, lines in pairs.items():
+        for task, expected, actual in lines:
+            rows.append([name, task, percent(expected), percent(actual), points(_error(expected, actual))])
             records.append(
-                {"method": method.name, "task": task, **numbers("predicted", expected), **numbers("actual", actual)}
+                {"method": name, "task": task, **numbers("predicted", expected), **numbers("actual", actual)}
             )
     note = (
         "In percent. predicted: 95 % interval of the plan; actual: as in Table 1. Error = actual − predicted in "
@@ -144,12 +151,18 @@ def predicted_actual(study: StudyResults, found: Plan) -> Table | None:
     return Table("predicted_actual", "Predicted against actual", columns, rows, note, records)
 
 
-def _compared(
-    domain: dict[str, str], found: Plan, method: Method, forecast: Forecast
-) -> list[tuple[str, Estimate, Estimate]]:
-    finals = dict(zip(found.tasks, forecast.finals, strict=True))
-    lines = [(task, Estimate(*finals[task]), mean_score(method, [score])) for task, score in domain.items()]
-    return [*lines, ("mean", Estimate(*forecast.mean), mean_score(method, list(domain.values())))]
+def came_true(study: StudyResults, found: Plan) -> dict[str, list[tuple[str, Estimate, Estimate]]]:
+    """Of each method that ran one of the orders: task (and ``mean``), predicted and actual final score."""
+    domain = study.domain_score()
+    lines: dict[str, list[tuple[str, Estimate, Estimate]]] = {}
+    for method in study.trained:
+        forecast = found.forecast(method.order) if set(method.order) == set(domain) else None
+        if forecast is not None:
+            finals = dict(zip(found.tasks, forecast.finals, strict=True))
+            own = [(task, Estimate(*finals[task]), mean_score(method, [score])) for task, score in domain.items()]
+            mean = ("mean", Estimate(*forecast.mean), mean_score(method, list(domain.values())))
+            lines[method.name] = [*own, mean]
+    return lines
 
 
 def _error(expected: Estimate, actual: Estimate) -> Estimate:

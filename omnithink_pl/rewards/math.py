@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, final
 
+from omnithink_pl.errors import BadInput
 from omnithink_pl.rewards.answer import BAD_REFERENCE, NO_ANSWER, extract_answer
 from omnithink_pl.rewards.base import Reward
 from omnithink_pl.rewards.cache import OutcomeCache
@@ -68,7 +69,7 @@ class MathReward(Reward):
 
     def __init__(self, workers: int = 1, timeout: float = 5.0) -> None:
         if timeout <= 0:
-            raise ValueError(f"timeout: {timeout} seconds is too short; use more than 0")
+            raise BadInput(f"timeout: {timeout} seconds is too short; use more than 0")
         self.timeout = timeout
         # Run as a file and with -P: beside it lie a math.py and a code.py that hide Python's own.
         worker = str(files("omnithink_pl.rewards") / "math_worker.py")

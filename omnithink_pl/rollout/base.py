@@ -24,12 +24,24 @@ class Sampling:
         temperature: Logits are divided by it; 0 is greedy.
         top_p: Smallest set of tokens with at least this probability is sampled from.
         max_tokens: A completion without EOS is cut off here.
+        segment: Tokens that one call adds to a completion at most; what has not ended by then can be continued by
+            another call. Not given: a call ends every completion.
     """
 
     n: int = 1
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 64
+    segment: int | None = None
+
+    def room(self, drawn: int = 0) -> int:
+        """Tokens that one call may add to a completion that has so many."""
+        left = self.max_tokens - drawn
+        return left if self.segment is None else min(left, self.segment)
+
+    def is_open(self, completion: Completion) -> bool:
+        """Whether a completion has not ended and can be continued."""
+        return completion.finish_reason == "length" and len(completion.token_ids) < self.max_tokens
 
 
 class RolloutEngine(Protocol):
@@ -53,12 +65,13 @@ class RolloutEngine(Protocol):
         sampling: Sampling,
         seeds: Sequence[int],
         finished: Finished | None = None,
+        begun: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
         """Draw ``sampling.n`` completions for each prompt.
 
-        A prompt's completions are a function of (weights, prompt, sampling, its seed): but for rounding they depend
-        neither on the prompts beside it, nor on its place, nor on the process. The global random state is left as
-        it was.
+        A prompt's completions are a function of (weights, prompt, sampling, its seed, what was begun): but for
+        rounding they depend neither on the prompts beside it, nor on its place, nor on the process. The global random
+        state is left as it was.
 
         Args:
             prompts: Token ids of each prompt.
@@ -66,6 +79,9 @@ class RolloutEngine(Protocol):
             seeds: One for each prompt, at least 0 and below 2**63.
             finished: Called once for each prompt, in the calling thread, as soon as all of its completions are
                 there, while others are still being drawn. It must return at once and not use the engine.
+            begun: For each prompt what an earlier call with the same seed returned for it, or nothing. Completions
+                that are open go on behind their last token, which keeps its log-probability and those before it
+                theirs; the others are returned as they are.
 
         Returns:
             One tuple of ``sampling.n`` completions per prompt, in order.

@@ -1,11 +1,13 @@
-"""Decoding a batch of prompts, several completions each, on one key-value cache."""
+"""Decoding a batch of stems, several completions each, on one key-value cache."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from omnithink_pl.rollout.attention import decoding_attention
@@ -24,46 +26,43 @@ DROP_SHARE = 0.125
 
 
 def decode(
-    policy: Policy, prompts: Sequence[Sequence[int]], noise: Tensor, sampling: Sampling
+    policy: Policy, stems: Sequence[Sequence[int]], noise: Sequence[Tensor], sampling: Sampling
 ) -> Iterator[tuple[int, list[Completion]]]:
-    """Sample completions of prompts that fit into one batch.
+    """Sample what goes on behind stems that fit into one batch.
 
     Args:
         policy: Model and tokenizer.
-        prompts: Token ids of each prompt.
-        noise: Uniform in [0, 1), of shape [prompts, completions, max_tokens]: what each token is drawn with.
-        sampling: Temperature, top-p and length.
+        stems: Token ids of each.
+        noise: For each stem uniform in [0, 1), of shape [copies, room]: what each token is drawn with.
+        sampling: Temperature and top-p.
 
     Yields:
-        Each prompt's place and its completions, as soon as the last of them has ended.
+        Each stem's place and its completions without the stem, as soon as the last of them has ended.
     """
-    copies = noise.shape[1]
-    running = _Running(policy.model, prompts, copies)
-    noise = noise.flatten(0, 1).to(running.logits.device)
-    tokens = torch.zeros(noise.shape, dtype=torch.long, device=noise.device)
-    logprobs = torch.zeros(noise.shape, dtype=torch.float32, device=noise.device)
+    left = [len(own) for own in noise]
+    running = _Running(policy.model, stems, left)
+    device = running.logits.device
+    firsts = list(accumulate(left, initial=0))
+    owners = [place for place, copies in enumerate(left) for _ in range(copies)]
+    rooms = torch.tensor([noise[place].shape[1] for place in owners], device=device)
+    uniform = pad_sequence([row for own in noise for row in own], batch_first=True).to(device)
+    tokens = torch.zeros(uniform.shape, dtype=torch.long, device=device)
+    logprobs = torch.zeros(uniform.shape, dtype=torch.float32, device=device)
     stops = stop_ids(policy)
-    stop = torch.tensor(stops, device=noise.device)
-    left = [copies] * len(prompts)
-
-    def completions(place: int) -> list[Completion]:
-        own = slice(place * copies, (place + 1) * copies)
-        return _completions(policy, tokens[own].tolist(), logprobs[own].tolist(), set(stops))
-
-    for step in range(noise.shape[1]):
+    stop = torch.tensor(stops, device=device)
+    for step in range(uniform.shape[1]):
         rows = running.rows
-        token, logprob = draw(running.logits, noise[rows, step], sampling.temperature, sampling.top_p)
+        token, logprob = draw(running.logits, uniform[rows, step], sampling.temperature, sampling.top_p)
         tokens[rows, step], logprobs[rows, step] = token, logprob
-        for row in running.finish(torch.isin(token, stop)):
-            left[row // copies] -= 1
-            if left[row // copies] == 0:
-                yield row // copies, completions(row // copies)
-        if running.count == 0 or step + 1 == noise.shape[1]:
+        for row in running.finish(torch.isin(token, stop) | (rooms[rows] == step + 1)):
+            place = owners[row]
+            left[place] -= 1
+            if left[place] == 0:
+                own = slice(firsts[place], firsts[place + 1]), slice(noise[place].shape[1])
+                yield place, _completions(policy, tokens[own].tolist(), logprobs[own].tolist(), set(stops))
+        if running.count == 0:
             break
         running.advance(token)
-    for place, cut in enumerate(left):
-        if cut:
-            yield place, completions(place)
 
 
 def stop_ids(policy: Policy) -> list[int]:
@@ -78,14 +77,14 @@ class _Running:
 
     Args:
         model: A causal language model.
-        prompts: Token ids of each prompt.
-        copies: Rows per prompt.
+        stems: Token ids of each.
+        copies: Rows of each.
     """
 
-    def __init__(self, model: PreTrainedModel, prompts: Sequence[Sequence[int]], copies: int) -> None:
+    def __init__(self, model: PreTrainedModel, stems: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
         self.model = model
         self.cache = DynamicCache(config=model.config)
-        tokens, mask = pad_left(prompts, model.device)
+        tokens, mask = pad_left(stems, model.device)
         lengths = mask.sum(-1, keepdim=True)
         logits = model(
             input_ids=tokens,
@@ -95,10 +94,9 @@ class _Running:
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
-        self.cache.batch_repeat_interleave(copies)
-        self.logits = logits.repeat_interleave(copies, 0)
-        self.positions = lengths.repeat_interleave(copies, 0)
-        self.mask = mask.repeat_interleave(copies, 0)
+        origins = torch.arange(len(stems)).repeat_interleave(torch.tensor(copies)).to(model.device)
+        self.cache.batch_select_indices(origins)
+        self.logits, self.positions, self.mask = logits[origins], lengths[origins], mask[origins]
         self.rows = torch.arange(len(self.logits), device=model.device)
         self.open = torch.ones_like(self.rows, dtype=torch.bool)
         self.count = len(self.rows)

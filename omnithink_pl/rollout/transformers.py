@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from omnithink_pl.errors import BadInput
 from omnithink_pl.rollout.base import check_prompts
 from omnithink_pl.rollout.decoding import decode
+from omnithink_pl.rollout.stems import Harvest, Stem
 from omnithink_pl.sharding import whole
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class TransformersEngine:
 
     def __init__(self, batch_rows: int = 256) -> None:
         if batch_rows < 1:
-            raise ValueError(f"model.engine.batch_rows is {batch_rows}; it is at least 1")
+            raise BadInput(f"model.engine.init_args.batch_rows is {batch_rows}; it is at least 1")
         self.batch_rows = batch_rows
         self._policy: Policy | None = None
 
@@ -48,6 +50,7 @@ class TransformersEngine:
         sampling: Sampling,
         seeds: Sequence[int],
         finished: Finished | None = None,
+        begun: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
         """Draw ``sampling.n`` completions for each prompt, as ``RolloutEngine.generate`` has it.
 
@@ -58,28 +61,35 @@ class TransformersEngine:
         if self._policy is None:
             raise RuntimeError("TransformersEngine.generate before attach; call attach(policy) once")
         check_prompts(prompts, sampling, self._policy.context)
-        drawn: list[list[Completion]] = [[] for _ in prompts]
+        harvest = Harvest(self._policy, prompts, sampling, begun, finished, most=self.batch_rows)
         with torch.no_grad(), _eval_mode(self._policy.model), whole(self._policy.model):
-            for rows, first in self._chunks(prompts, sampling.n):
-                noise = draw_noise([seeds[row] for row in rows], sampling)[:, first : first + self.batch_rows]
-                for place, completions in decode(self._policy, [prompts[row] for row in rows], noise, sampling):
-                    row = rows[place]
-                    drawn[row] += completions
-                    if finished is not None and len(drawn[row]) == sampling.n:
-                        finished(row, tuple(drawn[row]))
-        return [tuple(completions) for completions in drawn]
+            for chunk in self._chunks(harvest.stems):
+                noise = [_noise_of(stem, seeds[stem.place], sampling) for stem in chunk]
+                for place, completions in decode(self._policy, [stem.tokens for stem in chunk], noise, sampling):
+                    harvest.put(chunk[place], completions)
+        return harvest.groups()
 
-    def _chunks(self, prompts: Sequence[Sequence[int]], n: int) -> Iterator[tuple[list[int], int]]:
-        """Prompts that are decoded together, and the first of their completions.
+    def _chunks(self, stems: Sequence[Stem]) -> Iterator[list[Stem]]:
+        """Stems that are decoded together; those of like length are, which saves padding.
 
-        Prompts of like length share a chunk, which saves padding. Only when ``n`` alone exceeds
-        ``batch_rows`` are a prompt's completions divided.
+        What goes on is not decoded beside what begins: one cache is as long for all of its rows, and short completions
+        beside long ones cost more than a few rows more save.
         """
-        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-        size = max(1, self.batch_rows // n)
-        for start in range(0, len(order), size):
-            for first in range(0, n, self.batch_rows):
-                yield order[start : start + size], first
+        for new in (True, False):
+            chunk: list[Stem] = []
+            for stem in sorted((s for s in stems if (s.drawn == 0) is new), key=lambda stem: len(stem.tokens)):
+                if chunk and sum(one.copies for one in chunk) + stem.copies > self.batch_rows:
+                    yield chunk
+                    chunk = []
+                chunk.append(stem)
+            if chunk:
+                yield chunk
+
+
+def _noise_of(stem: Stem, seed: int, sampling: Sampling) -> Tensor:
+    """What a stem's copies go on with: the noise of a completion does not depend on where it was cut."""
+    rows = slice(stem.first, stem.first + stem.copies)
+    return draw_noise([seed], sampling)[0, rows, stem.drawn : stem.drawn + stem.room]
 
 
 def draw_noise(seeds: Sequence[int], sampling: Sampling) -> Tensor:

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Literal, final
 
+from omnithink_pl.errors import BadInput
 from omnithink_pl.sandbox.base import RunOutcome, Verdict
 from omnithink_pl.sandbox.box import Box, BoxLost
 from omnithink_pl.sandbox.inside.confine import Limits
@@ -66,11 +67,11 @@ class HardenedSandbox:
         workers = len(cpus) if workers is None else workers
         for name, value in (("workers", workers), ("timeout", timeout), ("memory_mb", memory_mb)):
             if value <= 0:
-                raise ValueError(f"{name}: {value} is too small; use more than 0")
+                raise BadInput(f"{name}: {value} is too small; use more than 0")
         if output_kb <= 0:
-            raise ValueError(f"output_kb: {output_kb} is too small; use more than 0")
+            raise BadInput(f"output_kb: {output_kb} is too small; use more than 0")
         if tier not in {"auto", "bubblewrap", "landlock"}:
-            raise ValueError(f"tier: {tier!r} is none of auto, bubblewrap, landlock")
+            raise BadInput(f"tier: {tier!r} is none of auto, bubblewrap, landlock")
         self._tier, self._allow_unsafe, self._packages = tier, allow_unsafe, tuple(packages)
         self._limits = Limits(memory_mb)
         self._cpus, self._numbers = cpus, itertools.count(os.getpid())
@@ -96,7 +97,7 @@ class HardenedSandbox:
         """How boxes are sealed; finds it out at the first call.
 
         Raises:
-            RuntimeError: If nothing seals them and ``allow_unsafe`` is not set; says what to do.
+            BadInput: If nothing seals them and ``allow_unsafe`` is not set; says what to do.
         """
         if self._owner != os.getpid():
             self._begin()
@@ -114,7 +115,7 @@ class HardenedSandbox:
 
         Raises:
             ValueError: If the tests are unusable.
-            RuntimeError: If there is no safe way to run programs.
+            BadInput: If there is no safe way to run programs.
         """
         tests = parse_tests(tests)
         _ = self.tier
@@ -127,7 +128,7 @@ class HardenedSandbox:
 
         Raises:
             ValueError: If the tests of one are unusable.
-            RuntimeError: If there is no safe way to run programs.
+            BadInput: If there is no safe way to run programs.
         """
         if not jobs:
             return []
@@ -213,7 +214,7 @@ class HardenedSandbox:
             reasons.append(f"{plan.tier.value}: {reason}")
         explained = "; ".join(reasons)
         if not self._allow_unsafe:
-            raise RuntimeError(f"no way to seal programs in works here ({explained}). {_CURE}")
+            raise BadInput(f"no way to seal programs in works here ({explained}). {_CURE}")
         log.critical("UNSAFE: programs written by the model run with this user's rights (%s)", explained)
         return Plan(Tier.UNSAFE)
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, final
 
+from omnithink_pl.errors import BadInput
 from omnithink_pl.sandbox.worker import Ticket, Worker
 
 
@@ -48,7 +49,7 @@ class WorkerPool:
         startup: float = 120.0,
     ) -> None:
         if size < 1:
-            raise ValueError(f"workers: {size} is too few; use 1 or more")
+            raise BadInput(f"workers: {size} is too few; use 1 or more")
         self._command, self._size, self._environment, self._startup = command, size, environment, startup
         self._workers: list[Worker] = []
         self._at_exit: weakref.finalize[Any, Any] | None = None

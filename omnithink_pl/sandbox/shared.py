@@ -21,7 +21,7 @@ def run(program: str, tests: UnitTests | Mapping[str, Any] | str) -> Verdict:
 
     Raises:
         ValueError: If the tests are unusable.
-        RuntimeError: If there is no safe way to run programs here; says what to do.
+        BadInput: If there is no safe way to run programs here; says what to do.
 
     Example:
         >>> run("print(int(input()) + 1)", {"inputs": ["1"], "outputs": ["2"]}).passed

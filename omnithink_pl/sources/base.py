@@ -27,5 +27,5 @@ class Source(ABC):
             split: ``train``, or ``test`` for held-out rows.
 
         Raises:
-            ValueError: If a row has no usable reference; names the source, the row and the cure.
+            BadInput: If a row has no usable reference; names the source, the row and the cure.
         """

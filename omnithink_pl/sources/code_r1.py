@@ -44,7 +44,7 @@ class CodeR1(CuratedSource):
 
     def question(self, row: Row) -> str:
         """What the user says."""
-        return "\n".join(message["content"] or "" for message in row["prompt"] if message["role"] == "user")
+        return "\n".join(message["content"] or "" for message in row["prompt"] or () if message["role"] == "user")
 
     def identity(self, row: Row) -> str:
         """The problem."""
@@ -81,7 +81,7 @@ def _tests(row: Row) -> UnitTests | str:
     """The unit tests of a row, or what is wrong with them and the cure."""
     try:
         tests = parse_tests(json.loads(row["reward_model"]["ground_truth"]) | {"entry_point": row["entry_point"]})
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         return f"it is not the JSON of unit tests ({error}); drop the row"
     if not tests.functional.strip() and not tests.inputs:
         return "it has no tests, so that any program would pass; give it some or drop the row"

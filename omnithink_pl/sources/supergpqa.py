@@ -60,6 +60,8 @@ class SuperGPQA(CuratedSource):
             return "question", "it is empty; give it a text or drop the row"
         if row["answer"] not in (row["options"] or []):
             return "answer", f"{row['answer']!r} must equal one of 'options'; correct or drop the row"
+        if None in row["options"]:
+            return "options", "one of them is missing; give it a text or drop the row"
         if len(set(row["options"])) < 2:
             return "options", "there is no choice; correct or drop the row"
         return None

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ class Definition:
 
     def _fingerprint(self, name: str, prints: Mapping[str, str]) -> str:
         """What a run depends on, in eight digits: a run with another print is another run."""
-        configs = [Path(a.partition("=")[2]) for a in self._arguments(name) if a.startswith("--config=")]
+        configs = list(_configs(self._arguments(name)))
         parts = [
             self.runs[name].verb,
             self._arguments(name),
@@ -184,6 +185,15 @@ def check(definition: Definition) -> None:
 
 def _bad_names(names: Sequence[str]) -> Iterator[str]:
     return (name for name in names if not re.fullmatch(r"\w+", name))
+
+
+def _configs(arguments: Sequence[str]) -> Iterator[Path]:
+    """The configs that are named, as ``--config=a.yaml`` or as ``--config`` and ``a.yaml``."""
+    for argument, following in pairwise([*arguments, ""]):
+        if argument.startswith("--config="):
+            yield Path(argument.partition("=")[2])
+        elif argument == "--config":
+            yield Path(following)
 
 
 def _content(path: Path, run: str) -> Any:

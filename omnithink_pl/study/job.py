@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 # Verbs with Lightning's trainer: they take its arguments, and track themselves.
-TRAINER_VERBS = ("fit", "validate", "test", "predict")
+TRAINER_VERBS = ("fit", "predict", "prepare", "score", "validate")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, ClassVar, Literal, final
 
+from omnithink_pl.errors import BadInput
 from omnithink_pl.prompts import render
 from omnithink_pl.rewards.letter import LetterReward
 from omnithink_pl.rewards.qa import QAReward
@@ -27,10 +28,10 @@ def letter_prompt(question: str, options: Sequence[str]) -> str:
     """The user's message where the answer is a letter.
 
     Raises:
-        ValueError: If there are more options than letters.
+        BadInput: If there are more options than letters.
     """
     if len(options) > len(ascii_uppercase):
-        raise ValueError(f"{len(options)} options are more than there are letters; use answer: text")
+        raise BadInput(f"data.tasks.qa: {len(options)} options are more than there are letters; use answer: text")
     return render("qa_letter_v1", question=question, options=list(zip(ascii_uppercase, options, strict=False)))
 
 
@@ -65,9 +66,9 @@ class QA(Task):
         """The question with its options.
 
         Raises:
-            TypeError: If the source gives no options.
+            BadInput: If the source gives no options.
         """
         if not isinstance(example.reference, Options):
-            raise TypeError(f"data.tasks.qa.source: example {example.uid} has no options; use a multiple-choice source")
+            raise BadInput(f"data.tasks.qa.source: example {example.uid} has no options; use a multiple-choice source")
         prompt = letter_prompt if self.answer == "letter" else qa_prompt
         return prompt(example.question, example.reference.texts)

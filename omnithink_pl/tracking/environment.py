@@ -55,5 +55,6 @@ def _git(directory: Path, *arguments: str) -> str | None:
 
 
 def _packages() -> dict[str, str]:
-    found = {dist.metadata["Name"]: dist.version for dist in distributions()}
+    about = [dist.metadata for dist in distributions()]  # parsed anew whenever it is asked for
+    found = {one["Name"]: one["Version"] for one in about}
     return dict(sorted((name, version) for name, version in found.items() if name))

@@ -66,6 +66,7 @@ class TrackingLogger(Logger):
         self._experiment_id = ""
         self._open = False
         self._logged: dict[str, int] = {}
+        self._kept: dict[str, str] = {}
 
     @property
     def name(self) -> str:
@@ -105,6 +106,10 @@ class TrackingLogger(Logger):
     def artifacts(self) -> Artifacts:
         """Where the files of the run go."""
         return Artifacts(self.experiment, self.run_id, self.tracking_uri)
+
+    def keep(self, text: str, path: str) -> None:
+        """Store a text file with the run as soon as there is a run; none is opened for it."""
+        self._kept[path] = text
 
     def resume(self, run_id: str) -> None:
         """Continue a run, once there is something to log; an empty id, of an untracked run, changes nothing."""
@@ -205,6 +210,9 @@ class TrackingLogger(Logger):
             self._logged = last_steps(client, self._run_id)
         self._open = True
         close_dead_runs(client, self._experiment_id)
+        while self._kept:
+            path, text = self._kept.popitem()
+            self.artifacts.text(text, path)
 
     @contextmanager
     def _guard(self, action: str) -> Iterator[None]:

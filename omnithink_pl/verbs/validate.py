@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -25,6 +26,8 @@ from omnithink_pl.evaluation.validation import (
     write_results,
 )
 from omnithink_pl.modules import PolicyModule
+from omnithink_pl.modules.division import Division, check_divisible
+from omnithink_pl.modules.processes import check_processes
 from omnithink_pl.report.benchmark_table import benchmark_progress, benchmark_table, problems
 from omnithink_pl.tracking import TrackingLogger
 
@@ -39,10 +42,10 @@ def validate(
     output: str | None = None,
     chunk: int = 64,
 ) -> None:
-    """Evaluate a policy or a checkpoint on benchmarks, in one process; continues where it stopped.
+    """Evaluate a policy or a checkpoint on benchmarks; continues where it stopped. Processes divide the prompts.
 
     Args:
-        trainer: Has the device and the loggers.
+        trainer: Has the device, the processes and the loggers.
         model: Names the policy and has the engine.
         datamodule: Has the benchmarks.
         ckpt_path: Checkpoint whose weights are evaluated instead of the policy's own.
@@ -50,11 +53,32 @@ def validate(
             given, or the held-out examples of all tasks where a config has none.
         completions: Output of an earlier validate, whose completions are scored again without a policy.
         output: Directory for completions, verdicts and results; by default one that belongs to the weights.
-        chunk: Prompts that are sampled, scored and stored at a time.
+        chunk: Prompts that are sampled, scored and stored at a time, by all processes together.
 
     Raises:
         BadInput: At the end, if a benchmark has no score.
     """
+    check_divisible(trainer.strategy, "validate")
+    work = partial(_validate, trainer, model, datamodule, ckpt_path, benchmarks, completions, output, chunk)
+    launcher = trainer.strategy.launcher
+    work() if launcher is None else launcher.launch(work, trainer=trainer)
+
+
+def _validate(
+    trainer: L.Trainer,
+    model: PolicyModule,
+    datamodule: MultiTaskData,
+    ckpt_path: str | None,
+    benchmarks: str | None,
+    completions: str | None,
+    output: str | None,
+    chunk: int,
+) -> None:
+    """The same, in each process."""
+    trainer.strategy.setup_environment()
+    check_processes(trainer.world_size)
+    model.peers.open(model)
+    division = Division(model.peers)
     chosen = choose_benchmarks(datamodule, benchmarks)
     completer = SavedCompletions(Path(completions)) if completions else _completer(trainer, model, ckpt_path)
     if isinstance(completer, PolicyCompleter):
@@ -63,24 +87,25 @@ def validate(
     stamp = {"rescored": time.strftime("%Y%m%d-%H%M%S")} if completions else {}
     place = default_output(Path(trainer.default_root_dir), stamp | completer.identity())
     directory = Path(output) if output else place
-    console = Console()
+    console = Console(quiet=not trainer.is_global_zero)
     console.print(f"Completions and results: {directory}", highlight=False)
     try:
         with benchmark_progress(console) as tell:
             longest = model.sampling.max_tokens
-            runner = BenchmarkRunner(directory, completer, datamodule.seed, longest, chunk, tell)
+            runner = BenchmarkRunner(directory, completer, datamodule.seed, longest, chunk, tell, division)
             scores = run_benchmarks(runner, chosen)
     finally:
         datamodule.teardown("validate")
     domains = score_domains(scores, domain_members(datamodule, chosen))
-    _tell(trainer, console, directory, list(scores.values()), domains)
+    if trainer.is_global_zero:
+        _tell(trainer, console, directory, list(scores.values()), domains)
     missing = [name for name, score in scores.items() if score.score is None]
     if missing:
         raise BadInput(f"no score for {', '.join(missing)}; see above, mend the cause and run the same again")
 
 
 def _completer(trainer: L.Trainer, model: PolicyModule, ckpt_path: str | None) -> Completer:
-    model.configure_model()
+    model.load()  # not configure_model, which may load a reference too
     if ckpt_path is not None:
         load_weights(model, Path(ckpt_path))
     model.to(trainer.strategy.root_device)

@@ -18,7 +18,7 @@ from tests.rewards.groups import answered, outcome
 
 @pytest.fixture(scope="module")
 def reward() -> Iterator[MathReward]:
-    reward = MathReward()
+    reward = MathReward(timeout=60)  # whatever else the machine does
     yield reward
     reward.close()
 
@@ -47,6 +47,12 @@ def test_a_gold_earns_1_and_a_perturbed_one_0(name: str, tmp_path: Path, reward:
     assert example.question in (MATH[name].get("problem"), MATH[name].get("question"))
     assert outcome(reward, example.reference, answered(str(example.reference))).value == 1.0
     assert outcome(reward, example.reference, answered(WRONG.get(name, "-205"))).value == 0.0
+
+
+@pytest.mark.parametrize("problem", [None, " "])
+def test_a_row_that_asks_nothing_is_named(problem: str | None, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"AIME24\(.*rows 61 ask nothing"):
+        loaded("AIME24", tmp_path, MATH["AIME24"], MATH["AIME24"] | {"id": 61, "problem": problem})
 
 
 @pytest.mark.parametrize("answer", ["7e-8", "7E-08", "7 \\times 10^{-8}", "7 \\cdot 10^{-8}"])

@@ -27,7 +27,7 @@ STAGES = [Stage({"code": 1.0}, 3), Stage({"math": 1.0}, 2)]
 
 
 class CountingModule(MultiTaskGRPO):
-    """Logs as the real module does; its reward in step n is n / 10."""
+    """Logs as the real module does; its reward in step n is n / 10, and its weight grows by 1."""
 
     def __init__(self, fail_at: int | None = None, error: BaseException | None = None) -> None:
         L.LightningModule.__init__(self)
@@ -57,6 +57,7 @@ class CountingModule(MultiTaskGRPO):
         if self.steps_done == self.fail_at and self.error is not None:
             raise self.error
         self.steps_done += 1
+        self.weight.data += 1.0
         (example,) = batch
         completions = (Completion((1, 2), (-0.1, -0.2), "an answer", "stop"),) * 2
         self.last_rollouts = [ScoredGroup(Group(example, (3,), completions), (score(1.0), score(0.0)), (1.0, -1.0))]

@@ -68,6 +68,16 @@ def test_a_killed_command_that_is_given_again_makes_the_same(sampled: Path, tmp_
     assert ours == theirs
 
 
+def test_a_command_that_was_killed_before_the_data_set_was_written_writes_it_when_given_again(
+    sampled: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(sampled, tmp_path, dirs_exist_ok=True)
+    shutil.rmtree(tmp_path / "data" / "dataset")
+    main(few(tmp_path))
+    ours, theirs = (load_from_disk(path / "data" / "dataset").to_list() for path in (tmp_path, sampled))
+    assert ours == theirs
+
+
 def fine_tuning(sampled: Path, directory: Path) -> list[str]:
     return [
         "fit",

@@ -116,7 +116,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -
         pytest.param(FIRST + 4, "SIGINT", id="Ctrl-C in an evaluation"),
     ],
 )
-def test_a_resumed_run_equals_an_uninterrupted_one(
+def test_law_7_a_resumed_run_equals_an_uninterrupted_one(
     call: int, signal_name: str, uninterrupted: Path, tmp_path: Path, tracking_uri: str
 ) -> None:
     code = ended(tmp_path, call, signal_name)

@@ -47,7 +47,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -
         pytest.param(ROW + 3, "SIGTERM", id="told to end with rollouts on their way"),
     ],
 )
-def test_a_resumed_run_equals_an_uninterrupted_one(
+def test_law_7_a_resumed_run_equals_an_uninterrupted_one(
     call: int, signal_name: str, uninterrupted: Path, tmp_path: Path, tracking_uri: str
 ) -> None:
     killer = f"[{{class_path: tests.callbacks.killer.EndAt, init_args: {{call: {call}, signal_name: {signal_name}}}}}]"

@@ -24,6 +24,7 @@ SETTINGS = [
     "--validation.every_n_steps=1",
     "--validation.patience=1",
     "--validation.min_delta=1",  # nothing is ever better: a stage ends at its second step
+    "--validation.continue_from=best",  # the weights of its first step, then
     "--validation.evaluator.prompts=2",
     "--validation.evaluator.samples=1",
     "--learning_rate.warmup_steps=1",

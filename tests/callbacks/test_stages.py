@@ -50,15 +50,17 @@ class Scripted:
 
 
 class Watcher(L.Callback):
-    """Notes the task and the learning rate of each step."""
+    """Notes the task, the learning rate and the weight that each step begins with."""
 
     def __init__(self) -> None:
         self.tasks: list[str] = []
         self.rates: list[float] = []
+        self.weights: list[float] = []
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: list[Example], batch_idx: int) -> None:
         self.tasks.append(batch[0].task)
         self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+        self.weights.append(pl_module.weight.item())
 
 
 def example(task: str, uid: str) -> Example:
@@ -114,6 +116,14 @@ def test_a_stage_ends_on_a_plateau_and_the_next_one_begins(tmp_path: Path) -> No
     assert run.evaluation.matrix.labels == ("base", "1 code", "2 math", "3 qa")
 
 
+def test_the_next_stage_goes_on_from_the_best_policy_if_asked_to(tmp_path: Path) -> None:
+    """Code is best after its fourth step of six, math after its fourth of five, QA after its last."""
+    scores = Scripted({"code": {2: 0.2, 4: 0.9, 6: 0.8}, "math": {8: 0.1, 10: 0.3, 11: 0.2}, "qa": {13: 0.1, 15: 0.2}})
+    best = Run(tmp_path, validation={"every_n_steps": 2, "evaluator": scores, "continue_from": "best"})
+    assert best.watcher.weights == [0, 1, 2, 3, 4, 5, 4, 5, 6, 7, 8, 8, 9, 10, 11]
+    assert best.module.weight.item() == 12
+
+
 def test_a_validation_that_could_not_be_scored_ends_no_stage(tmp_path: Path) -> None:
     silent = Scripted(SCORES)
     silent.away = set(TASKS)
@@ -144,7 +154,7 @@ def test_the_rate_of_each_step_is_the_schedules(tmp_path: Path) -> None:
 
 
 ALL = {
-    "validation": {**EARLY, "min_delta": 0.05},
+    "validation": {**EARLY, "min_delta": 0.05, "continue_from": "best"},
     "curriculum": {"scheduler": LeastForgettable(), "replay": 0.25},
     "rate": {"warmup_steps": 1, "decay": "cosine"},
 }
@@ -161,6 +171,8 @@ def test_a_run_interrupted_anywhere_goes_on_the_same(fail_at: int, tmp_path: Pat
     assert parts.lengths == whole.lengths
     assert parts.watcher.tasks == whole.watcher.tasks[fail_at:]
     assert parts.watcher.rates == whole.watcher.rates[fail_at:]
+    assert parts.watcher.weights == whole.watcher.weights[fail_at:]
+    assert whole.watcher.weights != list(range(len(whole.watcher.weights))), "no stage went back"
     assert parts.evaluation.matrix == whole.evaluation.matrix
 
 
@@ -173,8 +185,18 @@ def test_an_evaluation_without_prompts_left_for_validation_is_named(tmp_path: Pa
         Run(tmp_path, evaluator=Greedy(), validation=EARLY)
 
 
+def test_a_stage_that_may_end_by_surprise_leaves_no_rollouts_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CountingModule, "samples_ahead", True)
+    with pytest.raises(BadInput, match=r"async_rewards and segment_tokens begin .* before validation\.patience"):
+        Run(tmp_path, validation=EARLY)
+
+
 def test_settings_that_mean_nothing_are_named() -> None:
     with pytest.raises(BadInput, match=r"validation\.patience needs validations; set validation\.every_n_steps"):
         Validation(patience=2)
+    with pytest.raises(BadInput, match=r"validation\.continue_from: best needs validations"):
+        Validation(continue_from="best")
     with pytest.raises(BadInput, match=r"curriculum\.replay is 1\.0; it is a share of the batch"):
         Curriculum(STAGES, replay=1.0)

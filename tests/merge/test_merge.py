@@ -129,6 +129,36 @@ def test_models_that_do_not_belong_together_are_named(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_of_the_store_names_the_policy_in_its_folder_or_among_its_artifacts(
+    models: list[Path], tmp_path: Path, tracking_uri: str
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri)
+    experiment = client.create_experiment("here", (tmp_path / "artifacts").as_uri())
+
+    def run(**tags: object) -> str:
+        made = client.create_run(experiment, tags={key: str(value) for key, value in tags.items()}).info.run_id
+        client.set_terminated(made)
+        return str(made)
+
+    here, away, none = run(folder=models[2] / "20250101-000000"), run(folder=tmp_path / "gone"), run()
+    client.log_artifacts(away, str(models[1]), "best/1_math")
+    merge(f"--models=[{here}, runs:/{away}/best/1_math]", f"--output={tmp_path}/out", f"--tracking_uri={tracking_uri}")
+    want = expected([models[2] / "20250101-000000" / "policy", models[1]], 0.2)
+    torch.testing.assert_close(whole_vector(weights(tmp_path / "out")), want, atol=1e-6, rtol=0)
+    for name, message in [
+        (
+            away,
+            rf"run {away} has no 'policy': there is none in {tmp_path}/gone, .* copy it here and give its directory",
+        ),
+        (none, r"has no 'policy': it names no folder, .* give the policy's directory instead"),
+        (f"runs:/{'0' * 32}", rf"no run {'0' * 32} at {tracking_uri}; name the store"),
+    ]:
+        with pytest.raises(BadInput, match=message):
+            merge(f"--models=[{name}, {models[0]}]", f"--output={tmp_path}/no", f"--tracking_uri={tracking_uri}")
+
+
 def test_settings_that_cannot_be_used_are_named(models: list[Path], tmp_path: Path) -> None:
     both = f"--models=[{models[0]}, {models[1]}]"
     for arguments, message in [

@@ -52,7 +52,12 @@ class HandsOver:
     def sync(self) -> None: ...
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int], finished: Finished
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        finished: Finished,
+        begun: object,
     ) -> list[tuple[Completion, ...]]:
         self.calls.append(list(seeds))
         drawn = [COMPLETIONS[place % 4] for place in range(len(prompts))]

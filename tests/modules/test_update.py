@@ -91,7 +91,7 @@ def assert_equal_gradients(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor
 
 @pytest.mark.parametrize("aggregation", ["completion", "token", "constant"])
 @pytest.mark.parametrize(("budget", "share"), [(60, True), (25, True), (1, True), (10_000, False), (40, False)])
-def test_micro_batches_of_any_size_give_the_same_loss_and_gradient(
+def test_law_4_micro_batches_of_any_size_give_the_same_loss_and_gradient(
     policy, reference, groups, aggregation: str, budget: int, share: bool
 ) -> None:
     batch = rollouts(groups, MIXED)
@@ -126,7 +126,7 @@ def test_a_batch_of_which_nothing_could_be_scored_changes_nothing(policy, refere
     assert (loss, stats, found) == (0.0, [], {})
 
 
-def test_on_fresh_rollouts_sampler_and_trainer_agree_and_nothing_is_clipped(policy, reference, groups) -> None:
+def test_law_5_on_fresh_rollouts_sampler_and_trainer_agree_and_nothing_is_clipped(policy, reference, groups) -> None:
     batch = rollouts(groups, MIXED)
     tight = plan(batch, clip_low=1e-6, clip_high=1e-6, beta={"math": 0.0, "qa": 0.0})
     loss, stats, _ = gradients(policy, reference, tight)

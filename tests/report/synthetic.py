@@ -97,7 +97,7 @@ def _fitted(
             }
             one, two = mean_interval(drawn[:2].T.tolist()), mean_interval(drawn[2:].T.tolist())
             scores[task] = TaskScore(one.mean, one.low, one.high, two.mean, two.low, two.high, prompts, 2)
-        matrix = matrix.add("base" if index == 0 else f"{index} stage", scores)
+        matrix = matrix.add("base" if index == 0 else f"{index} {'+'.join(ORDERS[name][index - 1])}", scores)
         logger.artifacts.text(json.dumps(columns), f"prompt_scores/{index}.json")
     logger.artifacts.json(matrix.to_dict(), "score_matrix.json")
     if name != "sft":
@@ -124,7 +124,11 @@ def _validated(logger: TrackingLogger, generator: np.random.Generator, prompts: 
     """As ``validate`` logs held-out examples: a domain, a benchmark of its name, and a line for each verdict."""
     for task, chance in zip(TASKS, (0.44, 0.56, 0.52, 0.55), strict=True):
         drawn = generator.random(2 * prompts) < chance  # all held-out examples, of which a fit takes some
-        lines = [{"uid": f"{task}{i}", "state": "value", "value": float(v)} for i, v in enumerate(drawn)]
-        logger.artifacts.text("\n".join(map(json.dumps, lines)), f"benchmarks/{task}.jsonl")
+        shared = {"state": "value", "completion": "a text\u2028of two lines"}  # not escaped, as validate writes it
+        lines = [
+            json.dumps(shared | {"uid": f"{task}{i}", "value": float(v)}, ensure_ascii=False)
+            for i, v in enumerate(drawn)
+        ]
+        logger.artifacts.text("\n".join(lines), f"benchmarks/{task}.jsonl")
         names = [f"eval/{task}", f"eval/{task}/{task}"]
         logger.log_metrics({end: float(drawn.mean()) for name in names for end in (name, f"{name}/low")}, 0)

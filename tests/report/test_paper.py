@@ -48,7 +48,7 @@ def test_without_a_benchmark_in_common_no_number_of_the_paper_appears() -> None:
 
 def test_a_benchmark_in_common_has_the_printed_number_beside_it_and_other_rows_have_none() -> None:
     made = table2(study({"math": 0.5, "math/math500": 0.4, "math/mine": 0.3}))
-    assert list(made.columns) == ["", "base", "paper: base", "together", "paper: joint"]
+    assert list(made.columns) == ["", "base", "paper", "together", "paper"]
     rows = {row[0]: row for row in made.rows}
     assert rows["math/math500"] == ["math/math500", "40.0", "78.2", "40.0", "77.6"]
     assert (rows["math"][2], rows["math/mine"][2]) == ("", "")

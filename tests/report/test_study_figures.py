@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from omnithink_pl.report.estimates import Estimate
+from omnithink_pl.report.panels import difference_panels
 from omnithink_pl.report.results import Method, StudyResults
 from omnithink_pl.report.study_figures import format_figure, format_scores
 from omnithink_pl.report.study_store import final_scores
-from omnithink_pl.report.study_tables import table2
+from omnithink_pl.report.study_tables import sample_note, table2
 
 
 def study(*metrics: dict[str, float]) -> StudyResults:
@@ -56,3 +58,28 @@ def test_what_validate_logs_is_told_from_what_a_fit_logs() -> None:
     assert final_scores(held_out, True) == {"math/greedy": 0.6, "math/greedy/raw": 0.4}
     assert final_scores(logged(math=0.6, math__math_sampled=0.6), True) == {"math": 0.6}
     assert final_scores(PAPER, True)["qa/*"] == 0.5
+
+
+def test_no_label_of_many_methods_covers_another_or_leaves_the_picture() -> None:
+    estimates = [Estimate(0.1 * i - 0.3, 0.1 * i - 0.5, 0.1 * i) for i in range(5)]
+    figure = difference_panels(
+        ["code", "math", "qa", "writing", "mean"],
+        {f"a method of long name {i}": [*estimates[:-1], None if i == 3 else estimates[-1]] for i in range(9)},
+        title="title", unit="points", note="a note of some length",
+    )  # fmt: skip
+    figure.draw_without_rendering()
+    texts = [text for axes in figure.axes for text in (*axes.texts, *axes.get_yticklabels(), axes.title)]
+    texts += [figure._suptitle, figure._supxlabel]
+    boxes = [(text.get_text(), text.get_window_extent()) for text in texts if text.get_text() and text.get_visible()]
+    assert len(boxes) > 9 + 5 * 9
+    assert not [(a[0], b[0]) for i, a in enumerate(boxes) for b in boxes[:i] if a[1].overlaps(b[1])]
+    assert not [text for text, box in boxes if box.x0 < figure.bbox.x0 or box.x1 > figure.bbox.x1]
+
+
+def test_captions_say_how_many_seeds_and_prompts() -> None:
+    prompts = {"math": {0: {"1": 1.0, "2": 0.0}, 1: {"1": 0.0, "2": 0.0}}}
+    ours = Method("ours", {"math": {0: 0.5, 1: 0.0}}, prompts)
+    base = Method("base", {"math": {0: 0.5, 1: 0.5}}, prompts)
+    assert sample_note(StudyResults("s", (base, ours), (0, 1))) == "2 seeds, 2 prompts of each task"
+    one = Method("one", {"math": {0: 0.5}}, {})
+    assert sample_note(StudyResults("s", (base, ours, one), (0, 1))) == "1 to 2 seeds, 2 prompts of each task"

@@ -56,7 +56,9 @@ def test_everything_is_written_and_stored_in_the_parent_run(studied: tuple[str, 
     uri, _ = studied
     names = {path.name for path in reported.iterdir()}
     tables = {"table1.csv", "table2.csv", "differences.csv", "transfer.csv", "plan.csv", "predicted_actual.csv"}
-    pictures = {"figure1.png", "figure3.png", "transfer_matrix.png", "orders.png", "learning_curves.png"}
+    tables |= {"score_matrices.csv"}
+    pictures = {"figure1.png", "figure3.png", "transfer_matrix.png", "orders.png", "errors.png", "learning_curves.png"}
+    pictures |= {f"matrix_{name}.png" for name in NAMES if name != "ties"}
     assert names == tables | pictures | {"report.md", "report.html"}
     client = MlflowClient(uri)
     (parent,) = client.search_runs(["1"], "tags.`study.part` = 'parent'")
@@ -67,7 +69,7 @@ def test_everything_is_written_and_stored_in_the_parent_run(studied: tuple[str, 
 
 def test_the_page_needs_nothing_else(reported: Path) -> None:
     page = (reported / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 11
     assert "http" not in page
     assert "below 0 is forgotten" in page
     assert "opposite" in page
@@ -115,6 +117,24 @@ def test_transfer_is_after_minus_base_and_its_mean_leaves_out_the_task_itself(
     assert {task: rows["qa", task] for task in TASKS} == pytest.approx(change, abs=1e-6)
     others = fmean(change[task] for task in TASKS if task != "qa")
     assert rows["qa", "mean of the others"] == pytest.approx(others, abs=1e-6)
+
+
+def test_the_mean_matrix_and_what_was_forgotten_are_those_of_the_seeds(
+    studied: tuple[str, Path], reported: Path
+) -> None:
+    rows = {(row["method"], row["row"], row["task"]): row for row in read(reported, "score_matrices")}
+    matrices = [matrix["rows"] for matrix in logged(studied[0], "single_qa", "score_matrix.json")]
+    own = [[row["math"]["sampled"] for row in matrix] for matrix in matrices]
+    row = rows["single qa", "after qa", "math"]
+    assert (float(row["value"]), row["seeds"]) == (pytest.approx(fmean(after for _, after in own), abs=1e-6), "2")
+    lost = [before - after for before, after in own]
+    found = rows["single qa", "forgotten", "math"]
+    assert float(found["value"]) == pytest.approx(fmean(lost), abs=1e-6)
+    # Student's interval of two paired seeds: half their distance times the quantile 12.706.
+    reach = 12.7062 * abs(lost[0] - lost[1]) / 2
+    assert float(found["value_high"]) == pytest.approx(min(1.0, fmean(lost) + reach), abs=1e-4)
+    assert ("TIES merging", "base", "math") not in rows
+    assert "the paper's sign: above 0 is forgotten" in (reported / "report.md").read_text()
 
 
 def test_a_prediction_stands_beside_what_came_true(reported: Path) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from transformers import DynamicCache
+from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
-from omnithink_pl.rollout.attention import decoding_attention, grouped_attention
+from omnithink_pl.rollout.attention import NAME, decoding_attention, grouped_attention
 from tests.tiny import tiny_qwen
 
 
@@ -25,6 +29,34 @@ def test_it_equals_plain_softmax_attention(masked: bool) -> None:
             scores = key[row, source] @ query[row, head, 0] / size**0.5 + mask[row, 0, 0]
             expected = scores.softmax(-1) @ value[row, source]
             assert torch.allclose(found[row, 0, head], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("create", [create_causal_mask, create_sliding_window_causal_mask])
+@pytest.mark.parametrize("padded", [False, True])
+def test_its_mask_is_that_of_transformers(create: Callable[..., torch.Tensor], padded: bool) -> None:
+    """Where windows cut the past off as well."""
+    model = tiny_qwen(use_sliding_window=True, sliding_window=4, max_window_layers=1)
+    cache = DynamicCache(config=model.config)
+    seen = torch.ones(3, 7, dtype=torch.long)
+    if padded:
+        seen[0, :3] = seen[2, :1] = 0
+    with torch.no_grad():
+        model(torch.ones(3, 6, dtype=torch.long), attention_mask=seen[:, :6], past_key_values=cache)
+
+    def mask() -> torch.Tensor:
+        return create(
+            config=model.config,
+            inputs_embeds=torch.zeros(3, 1, model.config.hidden_size),
+            attention_mask=seen,
+            past_key_values=cache,
+            position_ids=seen.sum(-1, keepdim=True) - 1,
+        )
+
+    with decoding_attention(model):
+        assert model.config._attn_implementation == NAME
+        found = mask()
+    model.config._attn_implementation = "eager"
+    assert torch.equal(found, mask())
 
 
 def test_the_models_own_attention_comes_back_after_an_error() -> None:

@@ -101,7 +101,7 @@ print(found > 0)
 
 
 @pytest.mark.parametrize("known", [False, True])
-def test_no_expected_output_is_in_a_programs_memory(known: bool) -> None:
+def test_law_10_no_expected_output_is_in_a_programs_memory(known: bool) -> None:
     sandbox = unsealed()  # elsewhere it cannot even look
     secret = "horse battery staple"
     tests = UnitTests(inputs=(secret if known else "",), outputs=(secret,))

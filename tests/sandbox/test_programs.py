@@ -61,7 +61,7 @@ def test_there_are_enough_programs() -> None:
 
 @pytest.mark.parametrize("uid", USERS)
 @pytest.mark.parametrize("tier", ["bubblewrap", "landlock"])
-def test_no_hostile_program_gets_through_and_no_honest_one_is_rejected(tier: str, uid: int, copy: Path) -> None:
+def test_law_10_no_hostile_program_gets_through_and_no_honest_one_is_rejected(tier: str, uid: int, copy: Path) -> None:
     command = as_user(uid, [interpreter(uid), "-m", "tests.sandbox.suite", tier])
     environment = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "SECRET_TOKEN": "hunter2"}
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)

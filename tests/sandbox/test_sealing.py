@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from omnithink_pl.errors import BadInput
 from omnithink_pl.sandbox import HardenedSandbox, RunOutcome
 from omnithink_pl.sandbox import hardened as module
 from omnithink_pl.sandbox.tiers import Plan, Tier
@@ -28,7 +29,7 @@ def _dies(*_: object) -> object:
 
 def test_where_nothing_seals_no_program_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "missing", lambda plan: f"no {plan.tier.value} today")
-    with pytest.raises(RuntimeError, match=r"no bubblewrap today.*no landlock today.*apt-get install bubblewrap"):
+    with pytest.raises(BadInput, match=r"no bubblewrap today.*no landlock today.*apt-get install bubblewrap"):
         HardenedSandbox().run(PRINT_SUM, ADD)
 
 
@@ -54,11 +55,11 @@ def test_the_second_choice_is_taken_with_one_warning(
 
 def test_a_tier_that_leaks_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "plans", lambda tier: [Plan(Tier.UNSAFE)])
-    with pytest.raises(RuntimeError, match="reads files of the host"):
+    with pytest.raises(BadInput, match="reads files of the host"):
         HardenedSandbox(workers=1).run(PRINT_SUM, ADD)
 
 
 def test_a_tier_whose_boxes_do_not_start_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "Box", _dies)
-    with pytest.raises(RuntimeError, match="it does not start"):
+    with pytest.raises(BadInput, match="it does not start"):
         HardenedSandbox(workers=1).run(PRINT_SUM, ADD)

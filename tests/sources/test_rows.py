@@ -86,6 +86,11 @@ def broken(rows: Any, **changes: Any) -> list[dict[str, Any]]:
     [
         (OpenR1Math, broken(math.rows, answer="  "), "answer"),
         (SuperGPQA, broken(qa.rows, answer="none of these"), "answer"),
+        (SuperGPQA, broken(qa.rows, options=["Lima", None], answer="Lima"), "options"),
+        (SuperGPQA, broken(qa.rows, options=None), "answer"),
+        (OpenR1Math, broken(math.rows, problem=None), "problem"),
+        (CodeR1, broken(code.rows, prompt=None), "prompt"),
+        (CodeR1, broken(code.rows, reward_model=None), "ground_truth"),
         (CodeR1, broken(code.rows, reward_model={"ground_truth": "{}", "style": "rule"}), "ground_truth"),
         (CodeR1, broken(code.rows, reward_model={"ground_truth": "assert", "style": "rule"}), "ground_truth"),
         (

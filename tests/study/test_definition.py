@@ -66,12 +66,13 @@ def test_a_changed_run_and_all_that_need_it_are_other_runs() -> None:
     assert {name for name in before if before[name] != after[name]} == {"one", "merged", "ties"}
 
 
-def test_a_config_counts_by_what_it_says_not_by_how(tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", [["--config={}"], ["--config", "{}"]])
+def test_a_config_counts_by_what_it_says_not_by_how(form: list[str], tmp_path: Path) -> None:
     config = tmp_path / "a.yaml"
 
     def fingerprint(text: str) -> str:
         config.write_text(text)
-        return definition({"a": Run([f"--config={config}"])}).jobs()[0].fingerprint
+        return definition({"a": Run([part.format(config) for part in form])}).jobs()[0].fingerprint
 
     first = fingerprint("model: {lr: 1}")
     assert fingerprint("# the same\nmodel:\n  lr: 1\n") == first

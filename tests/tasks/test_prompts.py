@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from omnithink_pl.errors import BadInput
 from omnithink_pl.judge.embedded import EmbeddedJudge
 from omnithink_pl.sandbox.base import Verdict
 from omnithink_pl.sources import CodeR1, CreativeWritingShareGPT, OpenR1Math, SuperGPQA
@@ -65,7 +66,7 @@ def test_the_right_option_stands_everywhere_equally_often() -> None:
 
 
 def test_qa_refuses_an_example_without_options() -> None:
-    with pytest.raises(TypeError, match="has no options"):
+    with pytest.raises(BadInput, match="has no options"):
         QA(SuperGPQA()).ask(Example("qa", "u", "Why?", "because"), random.Random(0))
 
 

@@ -3,6 +3,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from main import main
+from omnithink_pl.data.preparation import Prepared
+from omnithink_pl.data.selection import COUNTED
 from omnithink_pl.evaluation.benchmark_score import score_domains, score_records
 from omnithink_pl.evaluation.journal import Record
 from omnithink_pl.evaluation.summary import evaluation_metrics
@@ -11,7 +14,7 @@ from omnithink_pl.judge import Comparison, Preference
 from omnithink_pl.judge.rounds import Judged
 from omnithink_pl.judge.statistics import JudgeStatistics, Prices
 from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
-from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
+from omnithink_pl.modules.metrics import rollout_metrics, staleness, update_metrics
 from omnithink_pl.modules.scored import ScoredGroup
 from omnithink_pl.modules.update import TokenStats
 from omnithink_pl.sandbox import RunOutcome, Verdict
@@ -24,9 +27,34 @@ from tests.scores import score
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in (Path(__file__).parents[2] / "docs" / "metrics.md").read_text().splitlines()
-    if re.match(r"\| `(train|eval|forgetting|backward_transfer|final)/", line)
+    if re.match(r"\| `(train|validation|eval|forgetting|backward_transfer|final|data|sft_data)/", line)
 ]
 DOCUMENTED = {name for row in ROWS for name in re.findall(r"`([^`]+)`", row[0])}
+
+
+# What a metric depends on is set, so that all of them are logged.
+EVERYTHING = [
+    "fit",
+    "--name=short",
+    """--data.tasks={math: {class_path: omnithink_pl.tasks.Math, init_args: {source:
+        {class_path: omnithink_pl.sources.OpenR1Math, init_args: {path: embedded}}}}, qa: {class_path:
+        omnithink_pl.tasks.QA, init_args: {source: {class_path: omnithink_pl.sources.SuperGPQA}}}}""",
+    "--curriculum.stages=[{tasks: {math: 1}, steps: 2}, {tasks: {qa: 1}, steps: 2}]",
+    "--curriculum.replay=0.25",
+    "--data.batch_size=4",
+    "--data.task_sampler=omnithink_pl.data.samplers.AdaptiveSampler",
+    "--model.group_size=4",
+    "--model.max_tokens=24",
+    "--model.beta={math: 0.1, qa: 0.1}",
+    "--model.kl.targets={math: 0.1, qa: 0.1}",
+    "--model.rollouts={refill_rounds: 1, async_rewards: true}",
+    "--model.failures.on_outage=pause",
+    "--model.correction.level=token",
+    "--learning_rate={warmup_steps: 1, decay: linear}",
+    "--validation.every_n_steps=1",
+    "--validation.evaluator={prompts: 2, samples: 1, max_tokens: 24}",
+    "--evaluation.evaluator={prompts: 2, samples: 1, max_tokens: 24}",
+]
 
 
 def logged() -> set[str]:
@@ -43,10 +71,13 @@ def logged() -> set[str]:
         *rollout_metrics(rollouts),
         *update_metrics([TokenStats("math", 2, 0.1, 1.0, 0, 0.0, 0.0)]),
         *evaluation_metrics(matrix, [["math"], ["code"]]),
+        *(f"train/{name}" for name in staleness(rollouts)),
         *FailureMonitor(FailurePolicy(on_outage="pause")).metrics(),
         *(f"train/math/judge/{name}" for name in judge_metrics()),
         *(f"train/math/sandbox/{name}" for name in sandbox_metrics()),
         NON_FINITE,
+        *Prepared("math", None, (1, 2), (3,)).metrics(),
+        *(f"sft_data/math/{name}" for name in COUNTED),
     }
     names = {name.replace("/math", "/<task>").replace("/failed/cause", "/failed/<cause>") for name in names}
     return names | {name.replace("/aime24", "/<benchmark>") for name in benchmark_names()}
@@ -76,6 +107,27 @@ def sandbox_metrics() -> dict[str, float]:
 
 def test_every_metric_that_is_logged_is_on_the_page() -> None:
     assert logged() - DOCUMENTED == set()
+
+
+def test_every_metric_of_a_run_with_all_options_is_on_the_page(tmp_path: Path, tracking_uri: str) -> None:
+    from mlflow.tracking import MlflowClient
+
+    main(
+        [
+            *EVERYTHING,
+            f"--trainer.default_root_dir={tmp_path}",
+            f"--trainer.logger.init_args.tracking_uri={tracking_uri}",
+        ]
+    )
+    client = MlflowClient(tracking_uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("omnithink").experiment_id])
+    found = {re.sub(r"/(math|qa)(?=/|$)", "/<task>", name) for name in run.data.metrics}
+    assert {name for name in found if not name.startswith("final/")} - DOCUMENTED == set()
+    assert {name.removeprefix("final/") for name in found if name.startswith("final/")} <= DOCUMENTED
+    # The options are at work.
+    assert found >= {"validation/mean", "train/learning_rate", "train/<task>/beta", "train/<task>/acceptance"}
+    assert found >= {"train/stale_groups", "train/replaced_groups", "final/eval/mean"}
+    assert (Path(run.data.tags["folder"]) / "policy" / "config.json").is_file()
 
 
 def test_every_metric_has_a_unit_a_meaning_and_a_warning() -> None:

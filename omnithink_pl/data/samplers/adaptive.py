@@ -32,8 +32,8 @@ class AdaptiveSampler(TaskSampler):
     Task k is meant to have the share m_k ~ w_k (floor + (1 - floor) L_k) of the groups that have a signal, w_k being
     the stage's weight. Not every group that is drawn has one, and in hopeless tasks fewer: so tasks are drawn with
     m_k / a_k, where a_k is a running mean of the share of trained groups with a signal, held to at least
-    ``least_acceptance`` lest a task that never has one take all. Where ``model.refill`` replaces groups without a
-    signal, a_k is near 1 and nothing is left to correct.
+    ``least_acceptance`` lest a task that never has one take all. Where ``model.rollouts.refill_rounds`` has groups
+    without a signal replaced, a_k is near 1 and nothing is left to correct.
 
     Prompt x is passed over with probability 1 - (floor + (1 - floor) L_x); another of its task takes its place, so
     that this leaves the mixture of tasks alone.

@@ -12,9 +12,10 @@ import torch
 
 from omnithink_pl.errors import BadInput, EngineFailure
 from omnithink_pl.rollout.base import Finished, Sampling, check_prompts
+from omnithink_pl.rollout.stems import Harvest
 from omnithink_pl.rollout.vllm.build import build, load_vllm
 from omnithink_pl.rollout.vllm.isolation import EngineGroup, isolated
-from omnithink_pl.rollout.vllm.requests import finished_requests, sampling_params
+from omnithink_pl.rollout.vllm.requests import finished_requests, stem_requests
 from omnithink_pl.rollout.vllm.sleep import Sleep
 from omnithink_pl.rollout.vllm.team import Team
 from omnithink_pl.rollout.vllm.weights import named_weights
@@ -127,6 +128,7 @@ class ColocatedVLLM:
         sampling: Sampling,
         seeds: Sequence[int],
         finished: Finished | None = None,
+        begun: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
         """Draw ``sampling.n`` completions for each prompt, as ``RolloutEngine.generate`` has it.
 
@@ -136,23 +138,28 @@ class ColocatedVLLM:
             EngineFailure: If the engine dies.
         """
         policy, llm = self._attached()
-        asked, mine = self._team.gather(list(zip(map(tuple, prompts), seeds, strict=True)))
-        check_prompts([prompt for prompt, _ in asked], sampling, self.context)
+        own = zip(map(tuple, prompts), seeds, map(tuple, begun or [()] * len(prompts)), strict=True)
+        asked, mine = self._team.gather(list(own))
+        check_prompts([prompt for prompt, _, _ in asked], sampling, self.context)
         if not asked:
             return []
-        drawn: dict[int, tuple[Completion, ...]] = {}
         rows = {place: [row for row, own in enumerate(mine) if own == place] for place in set(mine)}
+
+        def hand_over(place: int, completions: tuple[Completion, ...]) -> None:
+            if finished is not None:
+                for row in rows.get(place, ()):
+                    finished(row, completions)
+
+        all_prompts, all_seeds, all_begun = zip(*asked, strict=True)
+        harvest = Harvest(policy, all_prompts, sampling, all_begun, hand_over)
         with self._calling("generate"):
             self._sleep.wake(llm)
-            params = sampling_params(policy, sampling, [own for _, own in asked])
-            requests = zip((prompt for prompt, _ in asked), params, strict=True)
+            requests = stem_requests(policy, harvest.stems, sampling, all_seeds)
             for place, completions in finished_requests(llm, policy, requests):
-                drawn[place] = completions
-                if finished is not None:
-                    for row in rows.get(place, ()):
-                        finished(row, completions)
+                harvest.put(harvest.stems[place], completions)
             self._sleep.sleep(llm)
-        return [drawn[place] for place in mine]
+        groups = harvest.groups()
+        return [groups[place] for place in mine]
 
     def _attached(self) -> tuple[Policy, LLM]:
         if self._policy is None or self._llm is None:

@@ -14,35 +14,47 @@ if TYPE_CHECKING:
 
     from omnithink_pl.policy import Policy
     from omnithink_pl.rollout.base import Sampling
+    from omnithink_pl.rollout.stems import Stem
 
 
-def request_seed(seed: int) -> int:
-    """For a request: vLLM gives its samples the seeds s, s + 1, ..., and those of neighbouring seeds must not meet."""
-    return derive_seed("request", seed)
+def request_seed(seed: int, stem: Stem) -> int:
+    """For a request: vLLM gives its samples the seeds s, s + 1, ..., and those of neighbouring seeds must not meet.
+
+    Noise starts anew with each request, so a completion that goes on gets a seed of its place and length.
+    """
+    return derive_seed("request", seed, *((stem.first, stem.drawn) if stem.drawn else ()))
 
 
-def sampling_settings(policy: Policy, sampling: Sampling) -> dict[str, Any]:
-    """The arguments of vLLM's ``SamplingParams`` that all prompts of a batch share."""
+def sampling_settings(policy: Policy, sampling: Sampling, stem: Stem) -> dict[str, Any]:
+    """Arguments of vLLM's ``SamplingParams`` for a stem, but its seed."""
     return {
-        "n": sampling.n,
+        "n": stem.copies,
         "temperature": sampling.temperature,
         "top_p": 1.0 if sampling.temperature == 0.0 else sampling.top_p,
-        "max_tokens": sampling.max_tokens,
+        "max_tokens": stem.room,
         "stop_token_ids": stop_ids(policy),
         "logprobs": 0,  # of the sampled token only
     }
 
 
-def sampling_params(policy: Policy, sampling: Sampling, seeds: Sequence[int]) -> list[SamplingParams]:
-    """One request a prompt: its ``n`` samples share the prompt's computation where vLLM's prefix cache allows."""
+def stem_requests(
+    policy: Policy, stems: Sequence[Stem], sampling: Sampling, seeds: Sequence[int]
+) -> Iterator[tuple[Sequence[int], SamplingParams]]:
+    """One request a stem: its samples share the stem's computation where vLLM's prefix cache allows.
+
+    Args:
+        policy: Ends completions.
+        stems: What is continued.
+        sampling: How.
+        seeds: Of the prompts.
+    """
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    shared = sampling_settings(policy, sampling)
-    return [
-        SamplingParams(**shared, seed=request_seed(seed), detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
-        for seed in seeds
-    ]
+    for stem in stems:
+        seed, kind = request_seed(seeds[stem.place], stem), RequestOutputKind.FINAL_ONLY
+        settings = sampling_settings(policy, sampling, stem)
+        yield stem.tokens, SamplingParams(**settings, seed=seed, detokenize=False, output_kind=kind)
 
 
 def finished_requests(

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from omnithink_pl.errors import BadInput, EngineFailure
 from omnithink_pl.rollout.base import Finished, Sampling, check_prompts
 from omnithink_pl.rollout.decoding import stop_ids
+from omnithink_pl.rollout.stems import Harvest, Stem
 from omnithink_pl.rollout.vllm.build import load_vllm
 from omnithink_pl.rollout.vllm.isolation import EngineGroup, isolated
 from omnithink_pl.rollout.vllm.requests import request_seed, sampling_settings
@@ -23,9 +24,10 @@ from omnithink_pl.rollout.vllm.weights import named_weights
 from omnithink_pl.types import Completion
 
 if TYPE_CHECKING:
-    from vllm.distributed.utils import StatelessProcessGroup
-
     from omnithink_pl.policy import Policy
+
+if TYPE_CHECKING:  # apart: a config that names this class is checked against the above where vLLM is not installed, too
+    from vllm.distributed.utils import StatelessProcessGroup
 
 # A tensor is kept for the server this long; by then it has been taken or the sync has failed.
 KEEP_SECONDS = 300
@@ -41,7 +43,7 @@ class VLLMServer:
         url: Of the server.
         host: Name or address of *this* machine as the server reaches it.
         workers: Processes of the server that hold weights: its tensor-parallel size.
-        requests: Prompts that are sent at the same time.
+        requests: Prompts, or completions that go on, that are sent at the same time.
         timeout: Seconds that the server has for an answer.
     """
 
@@ -107,6 +109,7 @@ class VLLMServer:
         sampling: Sampling,
         seeds: Sequence[int],
         finished: Finished | None = None,
+        begun: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
         """Draw ``sampling.n`` completions for each prompt, as ``RolloutEngine.generate`` has it.
 
@@ -117,21 +120,20 @@ class VLLMServer:
         """
         policy, _ = self._attached()
         check_prompts(prompts, sampling, policy.context)
-        shared = sampling_settings(policy, sampling) | {"model": self._model, "return_token_ids": True}
+        harvest = Harvest(policy, prompts, sampling, begun, finished)
 
-        def ask(prompt: Sequence[int], own_seed: int) -> tuple[Completion, ...]:
-            answer = self._call(
-                "POST", "/v1/completions", shared | {"prompt": list(prompt), "seed": request_seed(own_seed)}
-            )
-            return tuple(self._completion(policy, choice) for choice in answer["choices"])
+        def ask(stem: Stem) -> list[Completion]:
+            body = sampling_settings(policy, sampling, stem) | {"model": self._model, "return_token_ids": True}
+            body |= {"prompt": list(stem.tokens), "seed": request_seed(seeds[stem.place], stem)}
+            return [
+                self._completion(policy, choice) for choice in self._call("POST", "/v1/completions", body)["choices"]
+            ]
 
         with ThreadPoolExecutor(self.requests) as pool:
-            asked = [pool.submit(ask, prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
-            places = {answer: place for place, answer in enumerate(asked)}
+            asked = {pool.submit(ask, stem): stem for stem in harvest.stems}
             for answer in as_completed(asked):
-                if finished is not None:
-                    finished(places[answer], answer.result())
-            return [answer.result() for answer in asked]
+                harvest.put(asked[answer], answer.result())
+        return harvest.groups()
 
     def _completion(self, policy: Policy, choice: dict[str, Any]) -> Completion:
         ids, logprobs = tuple(choice["token_ids"]), tuple(choice["logprobs"]["token_logprobs"])

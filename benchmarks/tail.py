@@ -1,0 +1,159 @@
+"""What a step saves by not waiting for its longest completions.
+
+python -m benchmarks.tail
+python -m benchmarks.tail --policy Qwen/Qwen2.5-0.5B-Instruct --median 200 --max_tokens 2048 --segment 512
+
+One stage is trained twice, step by step in turn: with every completion sampled to its end, and with at most so many
+tokens of each in a step (``model.rollouts.segment_tokens``). Lengths are log-normal and a function of the prompt's
+seed, so that both train on completions of the same lengths, each group once, some of them later.
+
+A *depth* is the number of tokens that a step samples one after the other: what it takes where decoding one token takes
+as long for few rows as for many. ``ratio_depth`` says how many times less deep the steps are;
+``ratio_seconds`` and ``ratio_cpu`` how many times faster the stage was trained here.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from jsonargparse import auto_cli
+
+from benchmarks import ours
+from benchmarks.lengths import SHORTEST, PlannedLengths
+from benchmarks.ours import Shape
+from benchmarks.quiet import quiet
+from benchmarks.turns import Lap, take_turns
+from omnithink_pl.modules.rollouts import RolloutPolicy
+from omnithink_pl.policy import Policy
+from omnithink_pl.rollout import Sampling, TransformersEngine
+from omnithink_pl.rollout.base import Finished
+from omnithink_pl.rollout.stems import Harvest, Stem
+from omnithink_pl.types import Completion
+
+
+class PlannedEngine:
+    """The engine over transformers, with lengths that are a function of the seed, however often they are cut.
+
+    Args:
+        median: Of the log-normal lengths, in tokens.
+        sigma: Of their logarithm.
+        segment: Tokens that a call adds where it does not end completions.
+    """
+
+    def __init__(self, median: float, sigma: float, segment: int) -> None:
+        self.median, self.sigma, self.segment = median, sigma, segment
+        self.depths: list[int] = []
+        self.tokens: list[int] = []
+        self._engine = TransformersEngine(batch_rows=1 << 20)  # what begins is one batch, what goes on another
+        self._plans: list[list[int]] = []
+
+    def attach(self, policy: Policy) -> None:
+        """Take the policy, and force the lengths on it."""
+        self._policy = policy
+        self._engine.attach(policy)
+        PlannedLengths(policy.model, policy.eos_id, self._planned())
+
+    def sync(self) -> None:
+        """Nothing to do, as for the engine itself."""
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        finished: Finished | None = None,
+        begun: Sequence[Sequence[Completion]] | None = None,
+    ) -> list[tuple[Completion, ...]]:
+        """As ``RolloutEngine.generate`` has it."""
+        stems, added = Harvest(self._policy, prompts, sampling, begun, None).stems, []
+        for new in (True, False):
+            rows = [(stem.room, left) for stem in by_length(stems, new) for left in self._left(stem, seeds, sampling)]
+            self._plans += [[left for _, left in rows]] if rows else []
+            added += [min(row) for row in rows]
+        self.depths.append(max(added))
+        self.tokens.append(sum(added))
+        return self._engine.generate(prompts, sampling, seeds, finished, begun)
+
+    def _left(self, stem: Stem, seeds: Sequence[int], sampling: Sampling) -> Iterator[int]:
+        """What is left of the planned lengths of a stem's copies."""
+        for copy in range(stem.first, stem.first + stem.copies):
+            drawn = random.Random(seeds[stem.place] + copy).lognormvariate(0.0, self.sigma)
+            length = min(max(round(self.median * drawn), SHORTEST), sampling.max_tokens)
+            # The first token of a call cannot be forced to be the last.
+            yield length + (length % self.segment == 1) - stem.drawn
+
+    def _planned(self) -> Iterator[list[int]]:
+        while True:
+            yield self._plans.pop(0)
+
+
+def by_length(stems: Sequence[Stem], new: bool) -> list[Stem]:
+    """In the order in which the engine decodes them."""
+    return sorted((stem for stem in stems if (stem.drawn == 0) is new), key=lambda stem: len(stem.tokens))
+
+
+def side(
+    shape: Shape, median: float, sigma: float, segment: int, rollouts: RolloutPolicy, lap: Lap
+) -> tuple[list[int], list[int]]:
+    """Train the stage one way; depth and tokens of each step."""
+    engine = PlannedEngine(median, sigma, segment)
+    ours.train(shape, lambda policy: None, lap, engine=engine, rollouts=rollouts)
+    return engine.depths, engine.tokens
+
+
+def benchmark(
+    policy: str = "embedded",
+    prompts: int = 8,
+    group: int = 8,
+    median: float = 41.0,
+    sigma: float = 0.6,
+    max_tokens: int = 240,
+    segment: int = 80,
+    steps: int = 12,
+    threads: int = 1,
+) -> None:
+    """Print a table, and the ratios as one line of JSON.
+
+    Args:
+        policy: ``embedded``, a directory, or a hub id.
+        prompts: Prompts per step.
+        group: Completions per prompt.
+        median: Of the log-normal lengths, in tokens.
+        sigma: Of the logarithm of the lengths.
+        max_tokens: Longest completion.
+        segment: Tokens of a completion that a step samples at most.
+        steps: Of the stage; the first one warms up, and counts in no time.
+        threads: CPU threads of torch.
+    """
+    quiet(threads)
+    rollouts = {"whole": RolloutPolicy(), "segments": RolloutPolicy(segment_tokens=segment)}
+    with tempfile.TemporaryDirectory() as folder:
+        shape = Shape(
+            ours.save_with_context(policy, 2 * max_tokens + 1024, Path(folder)), prompts, group, max_tokens, steps
+        )
+        sides = {name: partial(side, shape, median, sigma, segment, own) for name, own in rollouts.items()}
+        runs = take_turns(sides, partial(quiet, threads))
+    laps = {name: run.costs[1:] for name, run in runs.items()}
+    print("| completions | tokens | depth of a step: mean | deepest | seconds a step | CPU seconds a step |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name, (_, (depths, tokens)) in runs.items():
+        seconds, cpu = (statistics.mean(lap[i] for lap in laps[name]) for i in (0, 1))
+        depth = f"{sum(depths) / steps:.0f} | {max(depths)}"
+        print(f"| {name} | {sum(tokens)} | {depth} | {seconds:.2f} | {cpu:.2f} |")
+    whole, cut = (run.result[0] for run in (runs["whole"], runs["segments"]))
+    ratios = {
+        "ratio_depth": sum(whole) / sum(cut),
+        "ratio_seconds": sum(lap.seconds for lap in laps["whole"]) / sum(lap.seconds for lap in laps["segments"]),
+        "ratio_cpu": sum(lap.cpu for lap in laps["whole"]) / sum(lap.cpu for lap in laps["segments"]),
+    }
+    print(json.dumps({name: round(value, 3) for name, value in ratios.items()}))
+
+
+if __name__ == "__main__":
+    auto_cli(benchmark)
