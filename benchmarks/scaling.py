@@ -4,7 +4,7 @@ python -m benchmarks.scaling
 python -m benchmarks.scaling --policy Qwen/Qwen2.5-0.5B-Instruct --median 200 --max_tokens 1024
 
 Each row changes one thing of the first. Lengths are log-normal, as in ``benchmarks.step``. All rows take turns step by
-step; only processes of their own cannot, and follow. ``ratio_<row>`` says how many times as many trained tokens a
+step; only those of several processes cannot, and follow. ``ratio_<row>`` says how many times as many trained tokens a
 second the row reaches as the first: above 1, larger is cheaper by the token. ``ratio_ranks`` compares several processes
 with one on the row ``batch``, and ``efficiency_ranks`` is that by their number.
 """
