@@ -73,7 +73,7 @@ def _rank(
         shape,
         lambda policy: PlannedLengths(policy.model, policy.eos_id, plans()),
         lambda: moments.append(time.perf_counter()),
-        ranks,
+        ranks=ranks,
     )
     if rank == 0:
         result.send(moments)

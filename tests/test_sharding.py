@@ -56,6 +56,7 @@ def _process(check: Callable[[int], None], rank: int, port: int) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     dist.init_process_group("gloo", rank=rank, world_size=2, timeout=timedelta(seconds=60))
     check(rank)
+    dist.barrier()  # the first process must not leave while the other still looks for it
     dist.destroy_process_group()
 
 

@@ -100,6 +100,7 @@ def errors_figure(lines: Mapping[str, Sequence[tuple[str, Estimate, Estimate]]])
             axes.set_yticks(range(len(tasks)), tasks)
             axes.set_ylim(len(tasks) - 0.5, -0.5)
             axes.set_title(name, fontsize=10, pad=4)
+            axes.tick_params(labelbottom=True)  # also above a place that stays empty
             axes.grid(axis="x", color="#dddddd", lw=0.8)
             axes.spines[["top", "right"]].set_visible(False)
         for empty in grid.flatten()[len(lines) :]:

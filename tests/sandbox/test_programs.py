@@ -45,7 +45,12 @@ def copy() -> Iterator[Path]:
             shutil.copytree(
                 ROOT / room / "sandbox", folder / room / "sandbox", ignore=shutil.ignore_patterns("__pycache__")
             )
-        for file in ("omnithink_pl/__init__.py", "omnithink_pl/types.py", "tests/__init__.py"):
+        for file in (
+            "omnithink_pl/__init__.py",
+            "omnithink_pl/errors.py",
+            "omnithink_pl/types.py",
+            "tests/__init__.py",
+        ):
             shutil.copy(ROOT / file, folder / file)
         for path in [*folder.rglob("*"), folder]:
             path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o444))
