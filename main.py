@@ -32,22 +32,22 @@ from callbacks.checkpoints import CheckpointError, Checkpoints
 from callbacks.config import SaveResolvedConfig
 from callbacks.curriculum import Curriculum
 from callbacks.demonstrations import Demonstrations
-from callbacks.evaluation import StageEvaluation
 from callbacks.learning_rate import LearningRate
+from callbacks.model_selection import Validation
 from callbacks.progress import CurriculumProgress
 from callbacks.resume import find_checkpoint, read_checkpoint
+from callbacks.stage_evaluation import StageEvaluation
 from callbacks.tracking import Tracking
-from callbacks.validation import Validation
+from omnithink_pl.cli import readable
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput, EngineFailure, PeerFailure, RewardFailure
 from omnithink_pl.merge import Merge
 from omnithink_pl.modules import PolicyModule, RejectionSampling, TrainingDiverged
-from omnithink_pl.parse_error import readable
-from omnithink_pl.report.plan_tool import PlanCurriculum
+from omnithink_pl.report.plan import PlanCurriculum
 from omnithink_pl.report.study_report import Report
 from omnithink_pl.study.tool import Study, StudyIncomplete
 from omnithink_pl.tracking import TrackingError, TrackingLogger
-from omnithink_pl.trainer import OmniThinkTrainer
+from omnithink_pl.verbs import OmniThinkTrainer
 
 CONFIGS = Path(__file__).parent.resolve() / "configs"
 # What a user can mend; anything else is a bug and keeps its traceback.

@@ -16,7 +16,7 @@ from benchmarks.lengths import PlannedLengths
 from omnithink_pl.rollout import ColocatedVLLM, TransformersEngine
 
 if TYPE_CHECKING:
-    from omnithink_pl.policy import Policy
+    from omnithink_pl.model.policy import Policy
     from omnithink_pl.types import Completion
 
 Kind = Literal["transformers", "vllm"]
@@ -81,8 +81,8 @@ def vllm_for_trl(settings: ExitStack) -> None:
     Args:
         settings: Keeps them until it is closed.
     """
-    from omnithink_pl.rollout.vllm.cpu import without_packed_weights
     from omnithink_pl.rollout.vllm.engine import VARIABLES
+    from omnithink_pl.rollout.vllm.loading import without_packed_weights
 
     os.environ.update(VARIABLES)
     settings.enter_context(torch.compiler.set_stance("force_eager"))

@@ -10,16 +10,16 @@ import torch
 from benchmarks import ours
 from benchmarks.engines import Kind, PlannedEngine, Plans
 from benchmarks.ours import Shape
-from omnithink_pl.modules.forward import token_logprobs
-from omnithink_pl.modules.microbatch import split
-from omnithink_pl.policy import load_policy, ready_to_train
+from omnithink_pl.grpo.update import split
+from omnithink_pl.model.logprobs import token_logprobs
+from omnithink_pl.model.policy import load_policy, ready_to_train
 from omnithink_pl.rollout import Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from benchmarks.turns import Lap
-    from omnithink_pl.policy import Policy
+    from omnithink_pl.model.policy import Policy
 
 MICRO_BATCH = 8192  # model.micro_batch_tokens
 

@@ -26,7 +26,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from omnithink_pl.modules.projection import Drawn, project
+from omnithink_pl.model.logprobs import Drawn, project
 
 Path = Callable[[Tensor, torch.nn.Linear, Tensor], Tensor]
 

@@ -11,12 +11,12 @@ from typing import final
 import lightning as L
 import torch
 
-from omnithink_pl.correction import ImportanceCorrection
-from omnithink_pl.curriculum import Stage
+from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.data import MultiTaskData
+from omnithink_pl.grpo.objective import ImportanceCorrection
+from omnithink_pl.grpo.partial_rollouts import RolloutPolicy
+from omnithink_pl.model.policy import Policy, load_policy
 from omnithink_pl.modules import MultiTaskGRPO
-from omnithink_pl.modules.rollouts import RolloutPolicy
-from omnithink_pl.policy import Policy, load_policy
 from omnithink_pl.rewards.base import Reward
 from omnithink_pl.rollout import RolloutEngine, TransformersEngine
 from omnithink_pl.sources import OpenR1Math

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from benchmarks.engines import Kind, Plans, plan_requests, vllm_for_trl
 from benchmarks.lengths import PlannedLengths
 from benchmarks.ours import Shape
-from omnithink_pl.policy import load_policy
+from omnithink_pl.model.policy import load_policy
 
 
 def train(shape: Shape, kind: Kind, plans: Plans, lap: Callable[[], None]) -> None:

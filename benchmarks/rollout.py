@@ -19,7 +19,7 @@ from typing import TypeVar
 import torch
 from jsonargparse import auto_cli
 
-from omnithink_pl.policy import Policy, load_policy
+from omnithink_pl.model.policy import Policy, load_policy
 from omnithink_pl.rollout import ColocatedVLLM, RolloutEngine, Sampling, TransformersEngine
 from omnithink_pl.sources import OpenR1Math, SuperGPQA
 from omnithink_pl.tasks import QA, Math

@@ -27,7 +27,7 @@ from benchmarks.lengths import PlannedLengths, log_normal
 from benchmarks.ours import Shape
 from benchmarks.quiet import quiet
 from benchmarks.turns import take_turns
-from omnithink_pl.policy import Policy
+from omnithink_pl.model.policy import Policy
 
 
 @dataclass(frozen=True)

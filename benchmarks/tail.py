@@ -29,11 +29,11 @@ from benchmarks.lengths import SHORTEST, PlannedLengths
 from benchmarks.ours import Shape
 from benchmarks.quiet import quiet
 from benchmarks.turns import Lap, take_turns
-from omnithink_pl.modules.rollouts import RolloutPolicy
-from omnithink_pl.policy import Policy
+from omnithink_pl.grpo.partial_rollouts import RolloutPolicy
+from omnithink_pl.model.policy import Policy
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from omnithink_pl.rollout.base import Finished
-from omnithink_pl.rollout.stems import Harvest, Stem
+from omnithink_pl.rollout.decoding import Harvest, Stem
 from omnithink_pl.types import Completion
 
 

@@ -1,1 +1,3 @@
 """*When* things happen: stages, evaluations, tracking, progress, checkpoints. No arithmetic."""
+
+from __future__ import annotations

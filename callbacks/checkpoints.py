@@ -13,10 +13,10 @@ from typing import Any
 import lightning as L
 from safetensors import SafetensorError
 
-from callbacks.parts import data_of, module_of
-from omnithink_pl.curriculum import boundaries
+from callbacks.lookups import data_of, module_of
+from omnithink_pl.curriculum.stages import boundaries
 from omnithink_pl.errors import BadInput
-from omnithink_pl.export import save_policy
+from omnithink_pl.model.policy import save_policy
 from omnithink_pl.modules import PolicyModule
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from callbacks.parts import module_of
+from callbacks.lookups import module_of
 from callbacks.tracking import from_step, tracking_logger
 
 

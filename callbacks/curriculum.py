@@ -7,11 +7,11 @@ from typing import Any
 
 import lightning as L
 
-from callbacks.evaluation import StageEvaluation
-from callbacks.parts import callback_of, data_of, module_of
-from omnithink_pl.curriculum import Stage, boundaries, check_stages, position, total_steps, with_replay
+from callbacks.lookups import callback_of, data_of, module_of
+from callbacks.stage_evaluation import StageEvaluation
+from omnithink_pl.curriculum.schedulers import StageScheduler
+from omnithink_pl.curriculum.stages import Stage, boundaries, check_stages, position, total_steps, with_replay
 from omnithink_pl.errors import BadInput
-from omnithink_pl.scheduling import StageScheduler
 
 
 class Curriculum(L.Callback):

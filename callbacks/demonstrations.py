@@ -11,15 +11,14 @@ import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from callbacks.parts import data_of, module_of
+from callbacks.lookups import data_of, module_of
 from callbacks.tracking import tracking_logger
-from omnithink_pl.data.demonstrations import DemonstrationStore
-from omnithink_pl.data.prompts import PromptBatch
-from omnithink_pl.data.selection import COUNTED, Counts, Selection
+from omnithink_pl.data.batches import PromptBatch
+from omnithink_pl.data.demonstrations import COUNTED, Counts, DemonstrationStore, Selection
+from omnithink_pl.distributed.shard_work import Division
+from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.modules import RejectionSampling
-from omnithink_pl.modules.division import Division
-from omnithink_pl.modules.scored import ScoredGroup
-from omnithink_pl.report.demonstration_table import demonstration_table
+from omnithink_pl.report.console import demonstration_table
 
 
 class Demonstrations(L.Callback):

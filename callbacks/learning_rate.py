@@ -6,8 +6,8 @@ from typing import Any
 
 import lightning as L
 
-from callbacks.parts import data_of, module_of
-from omnithink_pl.learning_rate import Decay, LearningRateSchedule
+from callbacks.lookups import data_of, module_of
+from omnithink_pl.curriculum.schedulers import Decay, LearningRateSchedule
 
 
 class LearningRate(L.Callback):

@@ -12,15 +12,14 @@ from rich.console import Console
 from rich.live import Live
 
 from callbacks.checkpoints import Checkpoints
-from callbacks.evaluation import StageEvaluation
-from callbacks.parts import data_of, module_of
+from callbacks.lookups import data_of, module_of
+from callbacks.stage_evaluation import StageEvaluation
 from callbacks.tracking import Tracking, score_matrix, tracking_logger
-from omnithink_pl.curriculum import position, total_steps
+from omnithink_pl.curriculum.score_matrix import ScoreMatrix
+from omnithink_pl.curriculum.stages import position, total_steps
 from omnithink_pl.errors import BadInput
-from omnithink_pl.report.live import Snapshot, TaskView, live_view, status_line
-from omnithink_pl.report.pace import Pace
-from omnithink_pl.report.score_table import TITLE, evaluation_line, legend, score_table
-from omnithink_pl.transfer import ScoreMatrix
+from omnithink_pl.report.console import TITLE, evaluation_line, legend, score_table
+from omnithink_pl.report.live import Pace, Snapshot, TaskView, live_view, status_line
 
 
 class CurriculumProgress(ProgressBar):

@@ -12,7 +12,7 @@ import torch
 
 from callbacks.curriculum import Curriculum
 from callbacks.tracking import Tracking
-from omnithink_pl.curriculum import Stage, boundaries, total_steps
+from omnithink_pl.curriculum.stages import Stage, boundaries, total_steps
 from omnithink_pl.errors import BadInput
 
 LAST = "last"

@@ -9,17 +9,16 @@ from typing import Any
 import lightning as L
 
 from callbacks.checkpoints import Checkpoints
-from callbacks.evaluation import StageEvaluation
-from callbacks.parts import data_of, module_of
-from omnithink_pl.curriculum import Stage, position, total_steps
-from omnithink_pl.evaluation.summary import evaluation_metrics
-from omnithink_pl.report.data_table import filter_columns
-from omnithink_pl.report.score_markdown import score_markdown
+from callbacks.lookups import data_of, module_of
+from callbacks.stage_evaluation import StageEvaluation
+from omnithink_pl.curriculum.score_matrix import ScoreMatrix
+from omnithink_pl.curriculum.stages import Stage, position, total_steps
+from omnithink_pl.evaluation.evaluator import evaluation_metrics
+from omnithink_pl.report.console import filter_columns, score_markdown
+from omnithink_pl.tracking.artifacts import rollout_table
 from omnithink_pl.tracking.environment import environment, git_commit
-from omnithink_pl.tracking.folders import FOLDER
 from omnithink_pl.tracking.logger import TrackingLogger
-from omnithink_pl.tracking.rollouts import rollout_table
-from omnithink_pl.transfer import ScoreMatrix
+from omnithink_pl.tracking.runs import FOLDER
 
 _SCORES = ("eval/", "forgetting/", "backward_transfer/")
 
@@ -109,9 +108,7 @@ class Tracking(L.Callback):
         return tags if self._logger.run_name else {**tags, "mlflow.runName": f"{self.name}-{module.seed}"}
 
     def _figures(self, trainer: L.Trainer, logger: TrackingLogger, matrix: ScoreMatrix) -> None:
-        from omnithink_pl.report.curves import learning_curves_figure
-        from omnithink_pl.report.forgetting import forgetting_figure
-        from omnithink_pl.report.score_matrix import score_matrix_figure
+        from omnithink_pl.report.run_figures import forgetting_figure, learning_curves_figure, score_matrix_figure
 
         stages = data_of(trainer).stages
         trained: Sequence[Sequence[str]] = [list(stage.tasks) for stage in stages]

@@ -4,4 +4,6 @@ Importing the package loads nothing heavy: no torch, no vLLM. Import the room yo
 instance ``from omnithink_pl.modules import MultiTaskGRPO``.
 """
 
+from __future__ import annotations
+
 __version__ = "0.1.0"

@@ -11,7 +11,7 @@ from datasets import Dataset
 from omnithink_pl.embedded import math, qa
 from tests.benchmarks.rows import gpt4, mt_bench, question
 
-ROOM = "omnithink_pl.benchmarks"
+ROOM = "omnithink_pl.evaluation.suites"
 
 
 def aime(count: int) -> list[dict[str, Any]]:

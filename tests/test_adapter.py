@@ -9,12 +9,11 @@ import torch
 from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-from omnithink_pl.adapter import LoRA, build_policy, check_adapter, without_frozen
 from omnithink_pl.errors import BadInput
-from omnithink_pl.export import ADAPTER, save_policy
-from omnithink_pl.modules.forward import token_logprobs
-from omnithink_pl.modules.reference import AdaptedReference, FrozenCopy, reference_policy
-from omnithink_pl.policy import Policy
+from omnithink_pl.grpo.reference import AdaptedReference, FrozenCopy, reference_policy
+from omnithink_pl.model.adapter import LoRA, build_policy, check_adapter, without_frozen
+from omnithink_pl.model.logprobs import token_logprobs
+from omnithink_pl.model.policy import ADAPTER, Policy, save_policy
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from tests.tiny import TinyPolicy, random_tokens, teacher_forced, tiny_qwen
 
@@ -159,6 +158,6 @@ def test_an_adapter_that_cannot_be_is_refused(make, message: str) -> None:
 
 
 def test_four_bits_without_their_library_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("omnithink_pl.policy.find_spec", lambda name: None)
+    monkeypatch.setattr("omnithink_pl.model.policy.find_spec", lambda name: None)
     with pytest.raises(BadInput, match=r"weights is nf4, which needs bitsandbytes"):
         adapted(adapter=LoRA(weights="nf4"))

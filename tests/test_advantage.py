@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from omnithink_pl.advantage import GroupAdvantage, has_mixed_primary
+from omnithink_pl.grpo.advantage import GroupAdvantage, has_mixed_primary
 from tests.scores import FAILED, UNDEFINED, score
 
 

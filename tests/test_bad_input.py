@@ -14,7 +14,7 @@ import pytest
 from callbacks.checkpoints import CheckpointError
 from main import EXPECTED, main
 from omnithink_pl.errors import BadInput
-from omnithink_pl.policy import load_tokenizer
+from omnithink_pl.model.policy import load_tokenizer
 
 KINDS = {"question_type": "math-word-problem", "problem_type": "Algebra"}
 

@@ -9,10 +9,10 @@ import torch
 from transformers import LlamaConfig, Qwen2Config
 
 from main import CONFIGS, main
-from omnithink_pl.adapter import LoRA
-from omnithink_pl.budget import Machine, Settings, Sizes, activations, memory, seconds
 from omnithink_pl.errors import BadInput
-from omnithink_pl.verbs.budget import optimizer_bytes
+from omnithink_pl.model.adapter import LoRA
+from omnithink_pl.model.budget import Machine, Settings, Sizes, activations, memory, seconds
+from omnithink_pl.verbs import optimizer_bytes
 from tests.tiny import tiny_qwen
 
 SEVEN = Qwen2Config(

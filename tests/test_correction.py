@@ -7,9 +7,8 @@ import math
 import pytest
 import torch
 
-from omnithink_pl.correction import ImportanceCorrection
 from omnithink_pl.errors import BadInput
-from omnithink_pl.objective import Objective
+from omnithink_pl.grpo.objective import ImportanceCorrection, Objective
 
 TRAINER = torch.tensor([[-1.0, -2.0, -0.5], [-1.0, -3.0, 0.0]])
 SAMPLER = torch.tensor([[-1.5, -2.0, -0.4], [-3.0, -2.0, -9.0]])

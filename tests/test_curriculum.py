@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from omnithink_pl.curriculum import Stage, boundaries, check_stages, position, total_steps, with_replay
+from omnithink_pl.curriculum.stages import Stage, boundaries, check_stages, position, total_steps, with_replay
 
 STAGES = [Stage({"code": 1}, 2), Stage({"math": 1, "code": 0.1}, 3), Stage({"qa": 1}, 1)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from omnithink_pl.forecast import Measured, plan
+from omnithink_pl.curriculum.planning import Measured, plan
 
 TASKS = ("code", "math", "qa")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.kl_control import KLController, KLTargets
+from omnithink_pl.grpo.kl_control import KLController, KLTargets
 
 BETA = {"math": 0.01, "qa": 0.02}
 

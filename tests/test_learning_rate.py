@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from omnithink_pl.curriculum import Stage
+from omnithink_pl.curriculum.schedulers import LearningRateSchedule
+from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.errors import BadInput
-from omnithink_pl.learning_rate import LearningRateSchedule
 
 STAGES = [Stage({"code": 1}, 10), Stage({"math": 1}, 6)]
 

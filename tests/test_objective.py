@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from omnithink_pl.objective import Objective
+from omnithink_pl.grpo.objective import Objective
 
 Group = dict  # one group as plain lists: see `make_groups`
 

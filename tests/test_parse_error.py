@@ -9,7 +9,7 @@ import pytest
 from jsonargparse import ArgumentError
 
 from main import ModuleParser, main
-from omnithink_pl.parse_error import readable
+from omnithink_pl.cli import readable
 
 
 @dataclass

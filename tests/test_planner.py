@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from omnithink_pl.planner import EXHAUSTIVE, candidates, effects, predict
+from omnithink_pl.curriculum.planning import EXHAUSTIVE, candidates, effects, predict
 
 
 def measured(tasks: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from omnithink_pl.plateau import best_place, has_plateaued
+from omnithink_pl.curriculum.schedulers import best_place, has_plateaued
 
 
 @pytest.mark.parametrize(

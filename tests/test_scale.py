@@ -10,7 +10,7 @@ import yaml
 from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from main import CONFIGS, main
-from omnithink_pl.policy import policy_path
+from omnithink_pl.model.policy import policy_path
 from tests.judge.scripted import scripted_server
 from tests.sources.copies import ASKED, hub_copies
 from tests.sources.hub import fake_hub

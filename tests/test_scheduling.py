@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from omnithink_pl.curriculum import Stage
-from omnithink_pl.scheduling import LeastForgettable
-from omnithink_pl.transfer import ScoreMatrix, TaskScore
+from omnithink_pl.curriculum.schedulers import LeastForgettable
+from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore
+from omnithink_pl.curriculum.stages import Stage
 
 CODE, MATH, QA, WRITING = (Stage({task: 1.0}, 5) for task in ("code", "math", "qa", "writing"))
 

@@ -14,13 +14,13 @@ from peft import LoraConfig, get_peft_model
 from torch.distributed.device_mesh import init_device_mesh
 from transformers import PreTrainedModel
 
-from omnithink_pl.adapter import LoRA, build_policy
-from omnithink_pl.modules.company import in_company
-from omnithink_pl.modules.forward import token_logprobs
-from omnithink_pl.modules.processes import clip_gradients
-from omnithink_pl.modules.reference import AdaptedReference, FrozenCopy
+from omnithink_pl.distributed.collectives import clip_gradients
+from omnithink_pl.grpo.reference import AdaptedReference, FrozenCopy
+from omnithink_pl.model.adapter import LoRA, build_policy
+from omnithink_pl.model.logprobs import token_logprobs
+from omnithink_pl.model.padding_passes import in_company
+from omnithink_pl.model.sharding import full, shard, sharded_modules, whole
 from omnithink_pl.rollout.vllm.weights import named_weights
-from omnithink_pl.sharding import full, shard, sharded_modules, whole
 from tests.distributed.ranks import free_port
 from tests.tiny import random_tokens, tiny_qwen
 

@@ -7,7 +7,7 @@ from math import isnan, nan
 
 import pytest
 
-from omnithink_pl.transfer import (
+from omnithink_pl.curriculum.score_matrix import (
     ScoreMatrix,
     TaskScore,
     backward_transfer,

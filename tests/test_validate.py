@@ -16,15 +16,15 @@ import torch
 import yaml
 
 from main import main
-from omnithink_pl.benchmarks import Benchmark
-from omnithink_pl.curriculum import Stage
+from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.completers import PolicyCompleter, SavedCompletions
-from omnithink_pl.evaluation.validation import choose_benchmarks
+from omnithink_pl.evaluation.suite_runner import choose_benchmarks
+from omnithink_pl.evaluation.suites import Benchmark
 from omnithink_pl.sources import SuperGPQA
 from omnithink_pl.tasks import QA
-from omnithink_pl.verbs.validate import load_weights
+from omnithink_pl.verbs import load_weights
 from tests.suite import write_suite
 
 NAMES = ["aime24", "mmlu_pro", "mmlu_pro_letter", "mt_bench"]

@@ -9,14 +9,12 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader
 
-from omnithink_pl.benchmarks.base import Benchmark
-from omnithink_pl.curriculum import Stage, check_stages
-from omnithink_pl.data.batch_sampler import CurriculumBatchSampler
+from omnithink_pl.curriculum.stages import Stage, check_stages
+from omnithink_pl.data.batches import CurriculumBatchSampler, PromptBatch, ResumableLoader, Sealed, prompt_batches
 from omnithink_pl.data.demonstrations import load_demonstrations
-from omnithink_pl.data.loader import ResumableLoader, Sealed
-from omnithink_pl.data.prompts import PromptBatch, prompt_batches
 from omnithink_pl.data.samplers import StratifiedTaskSampler, TaskSampler
 from omnithink_pl.errors import BadInput
+from omnithink_pl.evaluation.suites.base import Benchmark
 from omnithink_pl.sources.curated import CuratedSource
 from omnithink_pl.sources.curation import Report
 from omnithink_pl.tasks.base import Task

@@ -4,3 +4,5 @@
 ``demonstrations`` writes what the warm start imitates; ``make`` remakes the packaged policy
 from nothing; ``policy`` holds it in Hugging Face format. ``docs/embedded.md`` says what it can do.
 """
+
+from __future__ import annotations

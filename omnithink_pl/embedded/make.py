@@ -1,10 +1,11 @@
-"""Remake the packaged policy from nothing: ``python -m omnithink_pl.embedded.make``."""
+"""A small byte-level BPE tokenizer, trained on the embedded corpus."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib.resources import files
 from itertools import count
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import TYPE_CHECKING
 import torch
 from lightning.pytorch import seed_everything
 from rich.progress import track
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 from torch.optim.lr_scheduler import OneCycleLR
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from omnithink_pl.embedded import code, math, qa, story
+from omnithink_pl.embedded import code, math, qa
+from omnithink_pl.embedded import writing as story
 from omnithink_pl.embedded.demonstrations import (
     Demonstration,
     code_demonstration,
@@ -26,15 +29,70 @@ from omnithink_pl.embedded.demonstrations import (
     qa_demonstration,
     writing_demonstration,
 )
-from omnithink_pl.embedded.partition import Problem, split_of
-from omnithink_pl.embedded.tokenizer import VOCABULARY, train_tokenizer
+from omnithink_pl.embedded.lexicon import Problem, split_of
+from omnithink_pl.model.policy import load_policy, without_dropout
 from omnithink_pl.modules.sft import Pair, completion_loss
-from omnithink_pl.policy import load_policy, without_dropout
 from omnithink_pl.prompts import render
 from omnithink_pl.tasks.base import SYSTEM_PROMPT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+VOCABULARY = 1024
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
+END, PAD = "<|end|>", "<|pad|>"
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+def train_tokenizer(texts: Iterable[str], context: int) -> Qwen2Tokenizer:
+    """Train a tokenizer of ``VOCABULARY`` tokens that splits text as Qwen2 does, digits one by one.
+
+    The class is Qwen2's own because transformers loads that class for every Qwen2 model,
+    whatever the tokenizer's files say. The four tags are single tokens but not *special*, so
+    that decoding keeps them. Every byte is a token, so any text (in Unicode's composed form)
+    comes back from its tokens unchanged.
+
+    Args:
+        texts: Prompts and completions, without roles.
+        context: Tokens the model can see.
+    """
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = Qwen2Tokenizer().backend_tokenizer.pre_tokenizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY - len(TAGS),
+        special_tokens=[END, PAD, *ROLES],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    trained.train_from_iterator((part for text in texts for part in _between_tags(text)), trainer)
+    model = json.loads(trained.to_str())["model"]
+    tokenizer = Qwen2Tokenizer(
+        vocab=model["vocab"],
+        merges=[tuple(merge) for merge in model["merges"]],
+        unk_token=END,
+        eos_token=END,
+        pad_token=PAD,
+        extra_special_tokens=list(ROLES),
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=context,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in TAGS])
+    return tokenizer
+
+
+def _between_tags(text: str) -> list[str]:
+    for tag in TAGS:
+        text = text.replace(tag, "\0")
+    return [part for part in text.split("\0") if part]
+
 
 BATCH, STEPS, LEARNING_RATE = 50, 1440, 4e-3
 TAUGHT = 0.8

@@ -6,11 +6,11 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from omnithink_pl.embedded.lexicon import PEOPLE
-from omnithink_pl.embedded.partition import ROWS, distinct, uid_of
+from omnithink_pl.embedded.lexicon import PEOPLE, ROWS, distinct, uid_of
 
 if TYPE_CHECKING:
     from omnithink_pl.sources.base import Split
+
 
 ITEMS = ("pens", "coins", "shells", "cards", "stamps", "stones", "books", "apples")
 BOXES = ("boxes", "bags", "sets")

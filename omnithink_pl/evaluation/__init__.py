@@ -1,1 +1,3 @@
 """Measuring a policy on held-out prompts."""
+
+from __future__ import annotations

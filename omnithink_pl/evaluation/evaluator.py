@@ -8,17 +8,17 @@ from math import nan
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore, backward_transfer, forgetting, mean
+from omnithink_pl.distributed.collectives import gather_rows, process_count, process_rank
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation.intervals import Interval, mean_interval
-from omnithink_pl.modules.processes import gather_rows, process_count, process_rank
-from omnithink_pl.rewards.batch import score_batch
+from omnithink_pl.evaluation.metrics import Interval, mean_interval
+from omnithink_pl.rewards.scoring import score_batch
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.seeds import keyed_seeds
-from omnithink_pl.transfer import TaskScore
 from omnithink_pl.types import Group, Outcome, Score, State
 
 if TYPE_CHECKING:
-    from omnithink_pl.policy import Policy
+    from omnithink_pl.model.policy import Policy
     from omnithink_pl.rollout.base import RolloutEngine
     from omnithink_pl.tasks.base import Task
     from omnithink_pl.types import Example
@@ -229,3 +229,41 @@ def values(outcomes: Sequence[Sequence[Outcome]]) -> list[list[float]]:
 def share(outcomes: Sequence[Outcome], state: State) -> float:
     """Fraction of the outcomes in a state."""
     return sum(outcome.state is state for outcome in outcomes) / len(outcomes)
+
+
+def evaluation_metrics(matrix: ScoreMatrix, trained: Sequence[Sequence[str]]) -> dict[str, float]:
+    """The last row's scores, what was forgotten since row 0, and backward transfer.
+
+    Args:
+        matrix: Scores so far, with at least one row.
+        trained: The tasks that each stage of the curriculum trains.
+
+    Returns:
+        Fractions in [0, 1] (differences in [-1, 1]) by metric name: ``eval/<task>`` is the score at
+        temperature 1, ``eval/<task>/greedy`` the greedy one, ``forgetting/<task>`` is P_base - P_after. What needs
+        the score of a task that was not measured is NaN: a mean over the others would be that of another set of tasks.
+    """
+    last = matrix.rows[-1]
+    metrics = {"eval/unmeasured_tasks": float(sum(not score.measured for score in last.values()))}
+    for task, score in last.items():
+        metrics |= {
+            f"eval/{task}": score.sampled,
+            f"eval/{task}/low": score.sampled_low,
+            f"eval/{task}/high": score.sampled_high,
+            f"eval/{task}/greedy": score.greedy,
+            f"eval/{task}/greedy_low": score.greedy_low,
+            f"eval/{task}/greedy_high": score.greedy_high,
+            f"eval/{task}/undefined": score.undefined,
+            f"eval/{task}/failed": score.failed,
+        }
+    metrics["eval/mean"] = mean({task: score.sampled for task, score in last.items()})
+    metrics["eval/mean/greedy"] = mean({task: score.greedy for task, score in last.items()})
+    metrics |= _with_mean("forgetting", forgetting(matrix))
+    metrics |= _with_mean("backward_transfer", backward_transfer(matrix, trained))
+    return metrics
+
+
+def _with_mean(prefix: str, values: dict[str, float]) -> dict[str, float]:
+    if not values:
+        return {}
+    return {f"{prefix}/{task}": value for task, value in values.items()} | {f"{prefix}/mean": mean(values)}

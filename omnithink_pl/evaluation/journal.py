@@ -15,6 +15,7 @@ from omnithink_pl.types import Completion, Outcome, State
 if TYPE_CHECKING:
     from omnithink_pl.types import FinishReason
 
+
 Key = tuple[str, int, int]
 
 

@@ -1,5 +1,7 @@
 """Pairwise comparison of answers to open-ended prompts."""
 
+from __future__ import annotations
+
 from omnithink_pl.judge.base import (
     AttachedJudge,
     Comparison,

@@ -22,6 +22,7 @@ from omnithink_pl.judge.base import JudgeUnavailable
 if TYPE_CHECKING:
     from omnithink_pl.types import Message
 
+
 _MISCONFIGURED = {401: "the key", 403: "the key's rights", 404: "base_url and model"}
 _SHOWN = 200
 

@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING, final
 import torch
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.judge.base import Comparison, JudgeUnavailable, Preference
-from omnithink_pl.judge.prompt import PairwisePrompts, parse_verdict
-from omnithink_pl.judge.rounds import Round, judge_both_orders
-from omnithink_pl.judge.statistics import JudgeStatistics
-from omnithink_pl.policy import load_policy
+from omnithink_pl.judge.base import (
+    Comparison,
+    JudgeUnavailable,
+    PairwisePrompts,
+    Preference,
+    Round,
+    judge_both_orders,
+    parse_verdict,
+)
+from omnithink_pl.judge.cache import JudgeStatistics
+from omnithink_pl.model.policy import load_policy
+from omnithink_pl.model.sharding import sharded_modules
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.rollout.transformers import TransformersEngine
-from omnithink_pl.sharding import sharded_modules
 
 if TYPE_CHECKING:
-    from omnithink_pl.judge.prompt import Letter
-    from omnithink_pl.policy import Policy
+    from omnithink_pl.judge.base import Letter
+    from omnithink_pl.model.policy import Policy
     from omnithink_pl.rewards.base import Awaits
     from omnithink_pl.rollout.base import RolloutEngine
     from omnithink_pl.types import Completion

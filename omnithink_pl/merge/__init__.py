@@ -1,5 +1,7 @@
 """Merging models that were trained apart from the same base."""
 
+from __future__ import annotations
+
 from omnithink_pl.merge.tool import Merge
 
 __all__ = ["Merge"]

@@ -10,20 +10,19 @@ import lightning as L
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 
-from omnithink_pl.adapter import LoRA, build_policy, check_adapter
+from omnithink_pl.distributed.collectives import process_rank
+from omnithink_pl.distributed.failure_barrier import Peers
 from omnithink_pl.errors import BadInput
-from omnithink_pl.modules.adapter_checkpoint import load_adapters, save_adapters
-from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
-from omnithink_pl.modules.offload import HostedState
-from omnithink_pl.modules.peers import Peers
-from omnithink_pl.modules.processes import process_rank
-from omnithink_pl.modules.stopwatch import Stopwatch
-from omnithink_pl.policy import ready_to_train
+from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
+from omnithink_pl.grpo.metrics import Stopwatch
+from omnithink_pl.model.adapter import LoRA, build_policy, check_adapter, load_adapters, save_adapters
+from omnithink_pl.model.offload import HostedState
+from omnithink_pl.model.policy import ready_to_train
 from omnithink_pl.rollout.base import Sampling
 
 if TYPE_CHECKING:
-    from omnithink_pl.modules.scored import ScoredGroup
-    from omnithink_pl.policy import Policy
+    from omnithink_pl.grpo.advantage import ScoredGroup
+    from omnithink_pl.model.policy import Policy
     from omnithink_pl.rollout.base import RolloutEngine
     from omnithink_pl.tasks.base import Task
     from omnithink_pl.types import Example

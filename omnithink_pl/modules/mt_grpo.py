@@ -4,30 +4,58 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any, final
 
 from lightning.pytorch.cli import OptimizerCallable
 
-from omnithink_pl.adapter import LoRA
-from omnithink_pl.advantage import GroupAdvantage
-from omnithink_pl.correction import ImportanceCorrection
-from omnithink_pl.kl_control import KLController, KLTargets
+from omnithink_pl.distributed.collectives import (
+    check_processes,
+    clip_gradients,
+    gather_rows,
+    own_gradients,
+    sum_gradients,
+)
+from omnithink_pl.errors import BadInput
+from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
+from omnithink_pl.grpo.collection import Collector
+from omnithink_pl.grpo.failures import FailurePolicy
+from omnithink_pl.grpo.kl_control import KLController, KLTargets
+from omnithink_pl.grpo.metrics import rollout_metrics, update_metrics
+from omnithink_pl.grpo.objective import ImportanceCorrection, Objective
+from omnithink_pl.grpo.partial_rollouts import RolloutPolicy
+from omnithink_pl.grpo.reference import Anchor, reference_policy
+from omnithink_pl.grpo.update import TokenStats, UpdatePlan
+from omnithink_pl.model.adapter import LoRA
+from omnithink_pl.model.sharding import shard
 from omnithink_pl.modules.base import PolicyModule, TrainingDiverged
-from omnithink_pl.modules.checks import check_settings
-from omnithink_pl.modules.collect import Collector
-from omnithink_pl.modules.failures import FailurePolicy
-from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
-from omnithink_pl.modules.processes import check_processes, clip_gradients, gather_rows, own_gradients, sum_gradients
-from omnithink_pl.modules.reference import Anchor, reference_policy
-from omnithink_pl.modules.rollouts import RolloutPolicy
-from omnithink_pl.modules.scored import ScoredGroup
-from omnithink_pl.modules.update import TokenStats, UpdatePlan
-from omnithink_pl.objective import Objective
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
-from omnithink_pl.sharding import shard
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example
+
+
+def check_settings(
+    group_size: int,
+    temperature: float,
+    updates_per_batch: int,
+    beta: Mapping[str, float],
+    tasks: Mapping[str, Task],
+) -> None:
+    """Refuse settings of a module that cannot train.
+
+    Raises:
+        BadInput: Names the key and the cure.
+    """
+    if group_size < 2:
+        raise BadInput(f"model.group_size is {group_size}; advantages compare completions, so use 2 or more")
+    if temperature <= 0:
+        raise BadInput(f"model.temperature is {temperature}; training samples, so use a positive temperature")
+    if updates_per_batch < 1:
+        raise BadInput(f"model.updates_per_batch is {updates_per_batch}; use 1 or more")
+    for name in tasks:
+        if name not in beta:
+            raise BadInput(f"model.beta has no entry for the task {name!r}; give one, such as {name}: 0.01")
+
 
 log = logging.getLogger(__name__)
 

@@ -8,28 +8,29 @@ from typing import TYPE_CHECKING, Any, final
 
 from lightning.pytorch.cli import OptimizerCallable
 
-from omnithink_pl.adapter import LoRA
-from omnithink_pl.errors import BadInput
-from omnithink_pl.modules.base import PolicyModule, TrainingDiverged
-from omnithink_pl.modules.company import in_company
-from omnithink_pl.modules.failures import FailurePolicy
-from omnithink_pl.modules.forward import token_logprobs
-from omnithink_pl.modules.microbatch import split
-from omnithink_pl.modules.processes import (
+from omnithink_pl.distributed.collectives import (
     check_processes,
     clip_gradients,
     own_gradients,
     sum_gradients,
     sum_over_processes,
 )
+from omnithink_pl.errors import BadInput
+from omnithink_pl.grpo.failures import FailurePolicy
+from omnithink_pl.grpo.update import split
+from omnithink_pl.model.adapter import LoRA
+from omnithink_pl.model.logprobs import token_logprobs
+from omnithink_pl.model.padding_passes import in_company
+from omnithink_pl.model.sharding import shard
+from omnithink_pl.modules.base import PolicyModule, TrainingDiverged
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
-from omnithink_pl.sharding import shard
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
+
 
 Pair = tuple[Sequence[int], Sequence[int]]
 

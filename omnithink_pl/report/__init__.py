@@ -2,3 +2,5 @@
 
 Nothing is imported here: matplotlib is needed only when figures are drawn.
 """
+
+from __future__ import annotations

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from omnithink_pl.forecast import Forecast, Plan
+from omnithink_pl.curriculum.planning import Forecast, Plan
 from omnithink_pl.report.estimates import Estimate
 from omnithink_pl.report.study_figures import wrap
+from omnithink_pl.report.study_tables import TRANSFER_SIGN
 from omnithink_pl.report.style import FORGOTTEN, INK, LEARNED, NEUTRAL, RC, figure
-from omnithink_pl.report.transfer_tables import SIGN
 
 _ACROSS = 2  # panels
 _SHOWN = 24  # orders, half of them the best and half the worst where there are more
@@ -43,7 +43,9 @@ def matrix_figure(plan: Plan) -> Figure:
         axes.xaxis.tick_top()
         axes.spines[:].set_visible(False)
         axes.set_title("Transfer: change of every task, in points")
-        axes.set_xlabel(f"{SIGN}\nBelow each value its 95 % interval (seeds and prompts).", fontsize=8, labelpad=8)
+        axes.set_xlabel(
+            f"{TRANSFER_SIGN}\nBelow each value its 95 % interval (seeds and prompts).", fontsize=8, labelpad=8
+        )
     return drawn
 
 

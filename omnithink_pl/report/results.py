@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
-from omnithink_pl.curriculum import Stage
-from omnithink_pl.transfer import ScoreMatrix
+from omnithink_pl.curriculum.score_matrix import ScoreMatrix
+from omnithink_pl.curriculum.stages import Stage
 
 ByPrompt = Mapping[str, float]
 BASE = "base"

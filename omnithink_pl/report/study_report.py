@@ -12,19 +12,31 @@ import yaml
 from matplotlib.figure import Figure
 from rich.console import Console
 
+from omnithink_pl.curriculum.planning import Plan
 from omnithink_pl.errors import BadInput
-from omnithink_pl.forecast import Plan
 from omnithink_pl.report.estimates import mean_score
-from omnithink_pl.report.page import Section, html_page, png
 from omnithink_pl.report.plan_figures import errors_figure, matrix_figure, orders_figure
 from omnithink_pl.report.results import StudyResults
-from omnithink_pl.report.study_curves import study_curves_figure
-from omnithink_pl.report.study_figures import format_figure, gains_figure, transfer_figure
-from omnithink_pl.report.study_matrices import matrix_figures, matrix_table
+from omnithink_pl.report.study_figures import (
+    format_figure,
+    gains_figure,
+    matrix_figures,
+    matrix_table,
+    study_curves_figure,
+    transfer_figure,
+)
 from omnithink_pl.report.study_store import StudyStore
-from omnithink_pl.report.study_tables import differences, table1, table2
-from omnithink_pl.report.table import Table
-from omnithink_pl.report.transfer_tables import came_true, make_plan, plan_table, predicted_actual, transfer_table
+from omnithink_pl.report.study_tables import (
+    came_true,
+    differences,
+    make_plan,
+    plan_table,
+    predicted_actual,
+    table1,
+    table2,
+    transfer_table,
+)
+from omnithink_pl.report.tables import Section, Table, html_page, png
 
 _FOLDER = "report"  # of the artifacts
 

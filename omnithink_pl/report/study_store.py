@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from omnithink_pl.curriculum import Stage
+from omnithink_pl.curriculum.score_matrix import ScoreMatrix
+from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.report.results import LETTER, ByPrompt, RunResult, StudyResults, gather
 from omnithink_pl.tracking.artifacts import Artifacts
+from omnithink_pl.tracking.runs import DEFINITION, FINGERPRINT, PARENT, RUN, SEED, find_study, search
 from omnithink_pl.tracking.store import TrackingError, connect, guard
-from omnithink_pl.tracking.studies import DEFINITION, FINGERPRINT, PARENT, RUN, SEED, find_study, search
-from omnithink_pl.transfer import ScoreMatrix
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
+
 
 _EVAL = re.compile(r"eval/(.+)")
 _VALIDATE = "validate"

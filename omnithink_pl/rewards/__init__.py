@@ -1,13 +1,12 @@
 """Reward components, one a file, and the rubric that adds them up."""
 
-from omnithink_pl.rewards.answer import extract_answer
-from omnithink_pl.rewards.base import Reward
+from __future__ import annotations
+
+from omnithink_pl.rewards.base import Reward, Rubric
 from omnithink_pl.rewards.code import CodeReward
-from omnithink_pl.rewards.format import FormatReward
+from omnithink_pl.rewards.format import FormatReward, TagsReward, extract_answer
 from omnithink_pl.rewards.math import MathReward
 from omnithink_pl.rewards.qa import QAReward
-from omnithink_pl.rewards.rubric import Rubric
-from omnithink_pl.rewards.tags import TagsReward
 from omnithink_pl.rewards.writing import WritingReward
 
 __all__ = [

@@ -7,15 +7,16 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, final
 
-from omnithink_pl.rewards.answer import BAD_REFERENCE, NO_ANSWER, answer_segment
 from omnithink_pl.rewards.base import Reward
-from omnithink_pl.rewards.cache import OutcomeCache
+from omnithink_pl.rewards.format import BAD_REFERENCE, NO_ANSWER, answer_segment
+from omnithink_pl.rewards.scoring import OutcomeCache
 from omnithink_pl.sandbox.base import MeasuredSandbox, RunOutcome
 from omnithink_pl.types import Outcome, UnitTests
 
 if TYPE_CHECKING:
     from omnithink_pl.sandbox.base import Sandbox, Verdict
     from omnithink_pl.types import Example, Group
+
 
 _FENCE = re.compile(r"^[ \t]*```[^\n]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, final
 
 from omnithink_pl.judge.base import AttachedJudge, Comparison, JudgeUnavailable, MeasuredJudge, ScheduledJudge
-from omnithink_pl.rewards.answer import BAD_REFERENCE, NO_ANSWER, extract_answer
 from omnithink_pl.rewards.base import Reward
+from omnithink_pl.rewards.format import BAD_REFERENCE, NO_ANSWER, extract_answer
 from omnithink_pl.types import Outcome
 
 if TYPE_CHECKING:
     from omnithink_pl.judge.base import Judge, Preference
-    from omnithink_pl.policy import Policy
+    from omnithink_pl.model.policy import Policy
     from omnithink_pl.rollout.base import RolloutEngine
     from omnithink_pl.types import Group, Message
 

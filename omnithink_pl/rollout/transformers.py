@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from omnithink_pl.errors import BadInput
+from omnithink_pl.model.sharding import whole
 from omnithink_pl.rollout.base import check_prompts
-from omnithink_pl.rollout.decoding import decode
-from omnithink_pl.rollout.stems import Harvest, Stem
-from omnithink_pl.sharding import whole
+from omnithink_pl.rollout.decoding import Harvest, Stem, decode
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
-    from omnithink_pl.policy import Policy
+    from omnithink_pl.model.policy import Policy
     from omnithink_pl.rollout.base import Finished, Sampling
     from omnithink_pl.types import Completion
 

@@ -1,30 +1,269 @@
-"""The sandbox: boxes, sealed as well as this machine allows, and a pool of them."""
+"""The sandbox: a pool of boxes sealed as well as this machine allows, and programs run against their tests in them."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import logging
+import math
 import os
 import queue
+import socket
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any, Literal, final
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.sandbox.base import RunOutcome, Verdict
-from omnithink_pl.sandbox.box import Box, BoxLost
+from omnithink_pl.sandbox.base import RunOutcome, Verdict, lacking_packages, parse_tests, same_output
+from omnithink_pl.sandbox.box import Box, BoxLost, Streams
 from omnithink_pl.sandbox.inside.confine import Limits
-from omnithink_pl.sandbox.pair import Pair
 from omnithink_pl.sandbox.selftest import leaks
-from omnithink_pl.sandbox.throughput import Throughput
 from omnithink_pl.sandbox.tiers import Plan, Tier, missing, plans
-from omnithink_pl.sandbox.unit_tests import lacking_packages, parse_tests
 from omnithink_pl.types import UnitTests
+
+
+@dataclass
+class Throughput:
+    """What a sandbox has done so far. Any thread may call it.
+
+    Args:
+        programs: Programs judged.
+        seconds: Time spent, summed over workers.
+        outcomes: How often each outcome occurred.
+    """
+
+    programs: int = 0
+    seconds: float = 0.0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    _window: _Window = field(default_factory=lambda: _Window())
+    _running: int = 0
+    _marked: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def working(self, since: float) -> Iterator[list[Verdict]]:
+        """A worker runs a program for the while, and adds its verdict to the list.
+
+        Args:
+            since: When it was asked for, on the monotonic clock; till now it waited for a worker.
+        """
+        began = time.monotonic()
+        with self._lock:
+            self._mark(began)
+            self._running += 1
+        verdicts: list[Verdict] = []
+        try:
+            yield verdicts
+        finally:
+            ended = time.monotonic()
+            with self._lock:
+                self._mark(ended)
+                self._running -= 1
+                self._window.worked += ended - began
+                for verdict in verdicts:
+                    self._note(verdict, ended - began, began - since)
+
+    def metrics(self) -> dict[str, float]:
+        """Since the last call, by name; empty if no program was judged.
+
+        Returns:
+            ``programs_per_second`` and ``tests_per_second`` over the time in which anything ran, ``busy_workers`` on
+            average over that time, and ``wait_seconds``, the mean time until a program had a worker.
+        """
+        with self._lock:
+            self._mark(time.monotonic())
+            window, self._window = self._window, _Window()
+        if not window.programs or not window.open:
+            return {}
+        return {
+            "programs_per_second": window.programs / window.open,
+            "tests_per_second": window.tests / window.open,
+            "busy_workers": window.worked / window.open,
+            "wait_seconds": window.waited / window.programs,
+        }
+
+    def _mark(self, now: float) -> None:
+        """Count the time since the last mark, if anything ran in it."""
+        if self._running:
+            self._window.open += now - self._marked
+        self._marked = now
+
+    def _note(self, verdict: Verdict, seconds: float, waited: float) -> None:
+        self.programs += 1
+        self.seconds += seconds
+        self.outcomes[verdict.outcome.value] += 1
+        self._window.programs += 1
+        self._window.waited += waited
+        # The first failing test ends it, and has run too.
+        self._window.tests += min(verdict.total_tests, verdict.passed_tests + 1)
+
+    def __str__(self) -> str:
+        each = self.seconds / max(1, self.programs) * 1000
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.most_common())
+        return f"{self.programs} programs in {self.seconds:.1f} s of all workers, {each:.0f} ms each: {outcomes}"
+
+
+@dataclass
+class _Window:
+    """Since the metrics were last asked for; ``open`` is the time in which at least one worker was busy."""
+
+    programs: int = 0
+    tests: int = 0
+    open: float = 0.0
+    worked: float = 0.0
+    waited: float = 0.0
+
+
+Report = dict[str, Any]
+_WALL = 3  # a program may wait for three times as long as it may compute
+_SLACK = 15.0  # seconds beyond a run's own limit before its box is taken for dead
+_LOST = '{"outcome": "lost", "error": "", "message": ""}'  # of a judge that could not finish
+_GRACE = 1.0  # seconds to end after the test has
+
+
+@final
+class Pair:
+    """Two boxes that start when they are first needed.
+
+    Args:
+        timeout: Processor seconds of a program over all its tests.
+        output_bytes: What a run may print; more where more is expected.
+    """
+
+    def __init__(self, timeout: float, output_bytes: int) -> None:
+        self._timeout, self._output_bytes = timeout, output_bytes
+        self._program: Box | None = None
+        self._judge: Box | None = None
+
+    def test(self, program: str, tests: UnitTests, start: Callable[[], Box]) -> Verdict:
+        """Run a program against its tests.
+
+        Args:
+            program: Python source.
+            tests: Of either kind.
+            start: Starts a box.
+
+        Raises:
+            BoxLost: If a box ends meanwhile, or does not start.
+        """
+        self._program = self._program or start()
+        if not tests.functional:
+            return self._scripts(self._program, program, tests)
+        self._judge = self._judge or start()
+        return self._functional(self._program, self._judge, program, tests)
+
+    def stop(self) -> None:
+        """End both boxes. Safe to call twice."""
+        for box in (self._program, self._judge):
+            if box is not None:
+                box.stop()
+        self._program = self._judge = None
+
+    def hang_up(self) -> None:
+        """From another thread: end what runs."""
+        for box in (self._program, self._judge):
+            if box is not None:
+                box.hang_up()
+
+    def _scripts(self, box: Box, program: str, tests: UnitTests) -> Verdict:
+        """One run per input; what it should print stays here. Ends at the first failing test."""
+        total, seconds, cpu, stderr = len(tests.outputs), 0.0, 0.0, "there are no tests"
+        for passed, (stdin, expected) in enumerate(zip(tests.inputs, tests.outputs, strict=True)):
+            job = self._job("script", cpu, seconds, 2 * len(expected.encode(errors="replace")))
+            with Streams(program, stdin) as streams:
+                box.submit(job, streams.files)
+                report = _reply(box, job, streams)
+                stderr = streams.stderr
+                seconds, cpu = seconds + report["seconds"], cpu + report["cpu"]
+                outcome = _ending(report, stderr)
+                if outcome is RunOutcome.PASSED and cpu > self._timeout:
+                    outcome = RunOutcome.TIMEOUT
+                elif outcome is RunOutcome.PASSED and not same_output(streams.stdout, expected):
+                    outcome = RunOutcome.WRONG_ANSWER
+            if outcome is not RunOutcome.PASSED:
+                return Verdict(outcome, passed, total, stderr, seconds)
+        outcome = RunOutcome.PASSED if total else RunOutcome.WRONG_ANSWER
+        return Verdict(outcome, total, total, stderr, seconds)
+
+    def _functional(self, box: Box, judge: Box, program: str, tests: UnitTests) -> Verdict:
+        """The test's code in one box, the program in the other, a channel between them."""
+        job = self._job("calls")
+        test = self._job("judge") | {"entry_point": tests.entry_point}
+        mine, theirs = socket.socketpair()
+        with Streams(program, channel=mine) as streams, Streams(tests.functional, channel=theirs) as judging:
+            with mine, theirs:
+                box.submit(job, streams.files)
+                judge.submit(test, judging.files)
+            judged = _reply(judge, test, judging)
+            if not box.has_reply(_GRACE):  # its test is over, so it had a moment to end by itself
+                box.cancel()
+            report, stderr = _reply(box, job, streams), streams.stderr
+            finding = json.loads(judging.report or _LOST)
+        outcome = _judged(judged, finding, report, stderr)
+        passed = int(outcome is RunOutcome.PASSED)
+        seconds = max(judged["seconds"], report["seconds"])
+        return Verdict(outcome, passed, 1, stderr or finding["message"], seconds)
+
+    def _job(self, kind: str, cpu: float = 0.0, seconds: float = 0.0, output_bytes: int = 0) -> Report:
+        """A run, and what is left of its limits."""
+        return {
+            "kind": kind,
+            "cpu_seconds": max(1, math.ceil(self._timeout - cpu)),
+            "wall_seconds": max(0.0, _WALL * self._timeout - seconds),
+            "output_bytes": max(self._output_bytes, output_bytes),
+        }
+
+
+def _reply(box: Box, job: Report, streams: Streams) -> Report:
+    report = box.reply(job["wall_seconds"] + _SLACK)
+    if report["status"] != "timeout" and streams.printed >= job["output_bytes"]:
+        report["status"] = "output limit"
+    return report
+
+
+def _ending(report: Report, stderr: str) -> RunOutcome:
+    """How a run ended, before anyone looks at what it printed."""
+    if not report["locked"]:
+        return RunOutcome.REFUSED
+    error = stderr.strip().rpartition("\n")[2]
+    match report["status"]:
+        case "exit 0":
+            return RunOutcome.PASSED
+        case "timeout":
+            return RunOutcome.TIMEOUT
+        case "output limit":
+            return RunOutcome.OUTPUT_LIMIT
+        case "signal 9":  # it cannot have done that itself: the kernel ran out of memory
+            return RunOutcome.MEMORY
+    return RunOutcome.MEMORY if error.startswith("MemoryError") else RunOutcome.EXCEPTION
+
+
+def _judged(judged: Report, finding: Report, report: Report, stderr: str) -> RunOutcome:
+    """Passed only if the tests ran to their end, and the program ended as it was then told to."""
+    if not (judged["locked"] and report["locked"]):
+        return RunOutcome.REFUSED
+    ending = _ending(report, stderr)
+    if finding["outcome"] == "passed":
+        return RunOutcome.EXCEPTION if report["status"] == "cancelled" else ending
+    if ending in {RunOutcome.TIMEOUT, RunOutcome.OUTPUT_LIMIT, RunOutcome.MEMORY}:
+        return ending
+    if judged["status"] != "exit 0":
+        return RunOutcome.TIMEOUT if judged["status"] == "timeout" else RunOutcome.EXCEPTION
+    match finding["error"]:
+        case "AssertionError":
+            return RunOutcome.WRONG_ANSWER
+        case "MemoryError":
+            return RunOutcome.MEMORY
+    return RunOutcome.EXCEPTION
+
 
 log = logging.getLogger(__name__)
 _CURE = (
@@ -236,3 +475,28 @@ def _stop_all(pairs: list[Pair], owner: int) -> None:
     if os.getpid() == owner:
         for pair in pairs:
             pair.stop()
+
+
+def run(program: str, tests: UnitTests | Mapping[str, Any] | str) -> Verdict:
+    """Run a program against its tests, with the default limits, sealed as well as this machine allows.
+
+    Args:
+        program: Python source.
+        tests: code-r1's JSON, as text or as a mapping: ``{"functional": asserts}`` or
+            ``{"inputs": [...], "outputs": [...]}``.
+
+    Raises:
+        ValueError: If the tests are unusable.
+        BadInput: If there is no safe way to run programs here; says what to do.
+
+    Example:
+        >>> run("print(int(input()) + 1)", {"inputs": ["1"], "outputs": ["2"]}).passed
+        True
+    """
+    return default_sandbox().run(program, tests)
+
+
+@cache
+def default_sandbox() -> HardenedSandbox:
+    """The sandbox behind :func:`run`: made at the first use, since a warm one costs a tenth of a fresh one."""
+    return HardenedSandbox()

@@ -15,8 +15,7 @@ from importlib.util import find_spec
 from typing import final
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.sandbox.base import RunOutcome, Verdict
-from omnithink_pl.sandbox.unit_tests import lacking_packages
+from omnithink_pl.sandbox.base import RunOutcome, Verdict, lacking_packages
 from omnithink_pl.types import UnitTests
 
 # Limits, then the program and its tests as the module that tests patch by name, as BigCodeBench's harness has it.

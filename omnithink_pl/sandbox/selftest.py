@@ -9,8 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from omnithink_pl.sandbox.box import Box
-from omnithink_pl.sandbox.streams import Streams
+from omnithink_pl.sandbox.box import Box, Streams
 
 # Prints the names of what it could do and should not, and of what it could not and should.
 _PROBE = """

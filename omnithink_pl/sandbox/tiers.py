@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import omnithink_pl.sandbox.inside as inside
-from omnithink_pl.sandbox.filter import system_call_filter
 from omnithink_pl.sandbox.inside import landlock
 from omnithink_pl.sandbox.inside.confine import THREADS, Limits, Seal
+from omnithink_pl.sandbox.seccomp import system_call_filter
 
 _FIRST_UID = 1_900_000_000  # far above any real user
 _MORE_THREADS = 512  # where the kernel counts a program's threads together with its user's

@@ -8,15 +8,14 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, ClassVar, final
 
 from omnithink_pl.embedded import code
-from omnithink_pl.sandbox.unit_tests import parse_tests
+from omnithink_pl.sandbox.base import parse_tests
 from omnithink_pl.sources.curated import CuratedSource
-from omnithink_pl.sources.draw import all_usable
+from omnithink_pl.sources.curation import all_usable
 from omnithink_pl.types import Example, UnitTests
 
 if TYPE_CHECKING:
-    from omnithink_pl.sources.base import Split
-    from omnithink_pl.sources.draw import Check
-    from omnithink_pl.sources.rows import Row
+    from omnithink_pl.sources.base import Row, Split
+    from omnithink_pl.sources.curation import Check
 
 
 @final

@@ -7,15 +7,15 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, ClassVar, final
 
 from omnithink_pl.embedded import writing
-from omnithink_pl.embedded.partition import uid_of
+from omnithink_pl.embedded.lexicon import uid_of
 from omnithink_pl.sources.curated import CuratedSource
-from omnithink_pl.sources.draw import all_usable
+from omnithink_pl.sources.curation import all_usable
 from omnithink_pl.types import Example
 
 if TYPE_CHECKING:
-    from omnithink_pl.sources.base import Split
-    from omnithink_pl.sources.draw import Check
-    from omnithink_pl.sources.rows import Row
+    from omnithink_pl.sources.base import Row, Split
+    from omnithink_pl.sources.curation import Check
+
 
 HUMAN = ("human", "user")
 ASSISTANT = ("gpt", "assistant")

@@ -13,10 +13,9 @@ from omnithink_pl.sources.curated import CuratedSource
 from omnithink_pl.types import Completion, Example, Group, Outcome
 
 if TYPE_CHECKING:
-    from omnithink_pl.sources.base import Split
-    from omnithink_pl.sources.curation import Candidate
-    from omnithink_pl.sources.draw import Check
-    from omnithink_pl.sources.rows import Row
+    from omnithink_pl.sources.base import Row, Split
+    from omnithink_pl.sources.curation import Candidate, Check
+
 
 WORD_PROBLEM = "math-word-problem"
 VERIFY_SECONDS = 20.0

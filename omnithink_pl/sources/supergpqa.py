@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, ClassVar, final
 
 from omnithink_pl.embedded import qa
 from omnithink_pl.sources.curated import CuratedSource
-from omnithink_pl.sources.draw import all_usable
+from omnithink_pl.sources.curation import all_usable
 from omnithink_pl.types import Example, Options
 
 if TYPE_CHECKING:
-    from omnithink_pl.sources.base import Split
-    from omnithink_pl.sources.draw import Check
-    from omnithink_pl.sources.rows import Row
+    from omnithink_pl.sources.base import Row, Split
+    from omnithink_pl.sources.curation import Check
 
 
 @final

@@ -5,6 +5,8 @@
 Called by path and with ``-I -S``, so that it costs 20 ms; imports nothing of ours.
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
 import signal

@@ -1,5 +1,7 @@
 """The tasks of the mixture: one file a task, with its prompt template and its rewards."""
 
+from __future__ import annotations
+
 from omnithink_pl.tasks.base import SYSTEM_PROMPT, Task
 from omnithink_pl.tasks.code import Code
 from omnithink_pl.tasks.math import Math

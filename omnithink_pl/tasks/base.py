@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.prompts import render
-from omnithink_pl.rewards.format import FormatReward
-from omnithink_pl.rewards.rubric import Rubric
-from omnithink_pl.rewards.tags import TagsReward
+from omnithink_pl.rewards.base import Rubric
+from omnithink_pl.rewards.format import FormatReward, TagsReward
 from omnithink_pl.types import Options
 
 if TYPE_CHECKING:
     from omnithink_pl.rewards.base import Reward
     from omnithink_pl.sources.base import Source, Split
     from omnithink_pl.types import Example
+
 
 SYSTEM_PROMPT = "system_v1"
 """Name of the template that asks for the think and answer segments."""

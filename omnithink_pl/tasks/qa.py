@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, final
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.prompts import render
-from omnithink_pl.rewards.letter import LetterReward
-from omnithink_pl.rewards.qa import QAReward
+from omnithink_pl.rewards.qa import LetterReward, QAReward
 from omnithink_pl.sources.base import Source
 from omnithink_pl.tasks.base import SYSTEM_PROMPT, Task
 from omnithink_pl.types import Options

@@ -1,12 +1,13 @@
-"""Lightning's logger for MLflow: one run per fit, continued when the fit is resumed."""
+"""Metric names as MLflow accepts them."""
 
 from __future__ import annotations
 
 import math
+import re
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,39 @@ from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
 from omnithink_pl.tracking.artifacts import Artifacts
-from omnithink_pl.tracking.names import check_distinct, metric_name
 from omnithink_pl.tracking.runs import close_dead_runs, find_experiment, last_steps, mark_used, resume_run, start_run
 from omnithink_pl.tracking.store import TrackingError, artifact_location, connect, guard
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
+
+
+_FORBIDDEN = re.compile(r"[^A-Za-z0-9_/. -]+")
+
+
+def metric_name(name: str) -> str:
+    """A name of letters, digits and ``_/. -``.
+
+    Simply deleting other characters, as Lightning does, turns ``pass@1`` and ``pass1`` into the same
+    metric; here ``@`` is written ``_at_`` and anything else ``_``.
+    """
+    return _FORBIDDEN.sub("_", name.replace("@", "_at_"))
+
+
+def check_distinct(names: Iterable[str]) -> None:
+    """Refuse two metrics that would be stored under one name.
+
+    Raises:
+        ValueError: Names both.
+    """
+    stored: dict[str, str] = {}
+    for name in names:
+        other = stored.setdefault(metric_name(name), name)
+        if other != name:
+            raise ValueError(
+                f"metrics {other!r} and {name!r} would both be stored as {metric_name(name)!r}; rename one"
+            )
+
 
 NON_FINITE = "train/non_finite"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from omnithink_pl.benchmarks import BigCodeBench, HumanEval, LiveCodeBench
 from omnithink_pl.errors import BadInput
+from omnithink_pl.evaluation.suites import BigCodeBench, HumanEval, LiveCodeBench
 from omnithink_pl.rewards import CodeReward
 from omnithink_pl.sandbox import HardenedSandbox
 from omnithink_pl.types import State, UnitTests

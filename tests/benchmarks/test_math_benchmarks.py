@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from omnithink_pl import benchmarks
-from omnithink_pl.benchmarks import BenchmarkSource
 from omnithink_pl.errors import BadInput
+from omnithink_pl.evaluation import suites as benchmarks
+from omnithink_pl.evaluation.suites import BenchmarkSource
 from omnithink_pl.rewards import MathReward
 from omnithink_pl.types import Example
 from tests.benchmarks.rows import MATH, Row, write

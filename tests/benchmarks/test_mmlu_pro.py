@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from omnithink_pl.benchmarks import MMLUPro
 from omnithink_pl.errors import BadInput
+from omnithink_pl.evaluation.suites import MMLUPro
 from omnithink_pl.tasks import QA
 from omnithink_pl.types import Completion, Group, Options
 from tests.benchmarks.rows import MMLU_PRO, Row, write

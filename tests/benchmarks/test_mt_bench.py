@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from omnithink_pl.benchmarks import MTBench, TwoTurns
 from omnithink_pl.errors import BadInput
+from omnithink_pl.evaluation.suites import MTBench, TwoTurns
 from omnithink_pl.judge import Comparison, Preference
 from omnithink_pl.judge.client import Endpoint
 from omnithink_pl.judge.endpoint import OpenAIJudge

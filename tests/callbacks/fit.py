@@ -10,16 +10,16 @@ from typing import Any
 import lightning as L
 import torch
 
-from callbacks.evaluation import StageEvaluation
-from omnithink_pl.curriculum import Stage
+from callbacks.stage_evaluation import StageEvaluation
+from omnithink_pl.curriculum.score_matrix import TaskScore
+from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.data.samplers import StratifiedTaskSampler
+from omnithink_pl.distributed.failure_barrier import Peers
+from omnithink_pl.grpo.advantage import ScoredGroup
+from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
+from omnithink_pl.grpo.metrics import Stopwatch
 from omnithink_pl.modules import MultiTaskGRPO
-from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
-from omnithink_pl.modules.peers import Peers
-from omnithink_pl.modules.scored import ScoredGroup
-from omnithink_pl.modules.stopwatch import Stopwatch
-from omnithink_pl.transfer import TaskScore
 from omnithink_pl.types import Completion, Example, Group
 from tests.scores import score
 

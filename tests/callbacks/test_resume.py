@@ -16,7 +16,7 @@ import torch
 
 from callbacks.resume import ResumeError, find_checkpoint, read_checkpoint
 from main import main
-from omnithink_pl.curriculum import Stage
+from omnithink_pl.curriculum.stages import Stage
 
 # Row 0 asks for completions twice, greedy and sampled; then 3 steps, a row, 3 steps, a row.
 ROW = 2

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from callbacks.resume import ResumeError, read_checkpoint
 from main import main
-from omnithink_pl.curriculum import Stage
+from omnithink_pl.curriculum.stages import Stage
 from tests.callbacks.test_resume import assert_same, histories, last_checkpoint
 
 SETTINGS = [
@@ -20,7 +20,7 @@ SETTINGS = [
     "--name=short",
     "--curriculum.stages=[{tasks: {qa: 1}, steps: 4}, {tasks: {math: 1}, steps: 4}, {tasks: {writing: 1}, steps: 2}]",
     "--curriculum.replay=0.5",
-    "--curriculum.scheduler=omnithink_pl.scheduling.LeastForgettable",
+    "--curriculum.scheduler=omnithink_pl.curriculum.schedulers.LeastForgettable",
     "--validation.every_n_steps=1",
     "--validation.patience=1",
     "--validation.min_delta=1",  # nothing is ever better: a stage ends at its second step

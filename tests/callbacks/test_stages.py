@@ -11,13 +11,13 @@ import pytest
 
 from callbacks.checkpoints import Checkpoints
 from callbacks.curriculum import Curriculum
-from callbacks.evaluation import StageEvaluation
 from callbacks.learning_rate import LearningRate
-from callbacks.validation import Validation
-from omnithink_pl.curriculum import Stage
+from callbacks.model_selection import Validation
+from callbacks.stage_evaluation import StageEvaluation
+from omnithink_pl.curriculum.schedulers import LeastForgettable
+from omnithink_pl.curriculum.score_matrix import TaskScore
+from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.errors import BadInput
-from omnithink_pl.scheduling import LeastForgettable
-from omnithink_pl.transfer import TaskScore
 from omnithink_pl.types import Example
 from tests.callbacks.fit import CountedData, CountingModule, trainer
 

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from omnithink_pl.curriculum import Stage
-from omnithink_pl.data.batch_sampler import CurriculumBatchSampler
-from omnithink_pl.data.loader import ResumableLoader
+from omnithink_pl.curriculum.stages import Stage
+from omnithink_pl.data.batches import CurriculumBatchSampler, ResumableLoader
 from omnithink_pl.data.samplers import StratifiedTaskSampler, TaskSampler
 from omnithink_pl.types import Example
 

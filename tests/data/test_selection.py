@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from omnithink_pl.data.selection import COUNTED, Selection
+from omnithink_pl.data.demonstrations import COUNTED, Selection
 from omnithink_pl.errors import BadInput
-from omnithink_pl.modules.scored import ScoredGroup
+from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.types import Completion, Example, Group, Score
 from tests.scores import FAILED, UNDEFINED, score
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from omnithink_pl.policy import load_policy
+from omnithink_pl.model.policy import load_policy
 from tests.distributed.ranks import DDP, EXACT, KEPT, LORA, SHARDED, checkpoint, distance, run
 
 EQUAL = 1e-6

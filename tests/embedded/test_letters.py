@@ -6,10 +6,10 @@ import random
 import re
 
 from omnithink_pl.embedded import qa
-from omnithink_pl.embedded.demonstrations import Demonstration, letter_demonstration, qa_demonstration
-from omnithink_pl.embedded.demonstrations.qa import FAITHFUL, FIRST_OPTION
-from omnithink_pl.embedded.facts import CAPITALS
+from omnithink_pl.embedded.demonstrations import FIRST_OPTION, Demonstration, letter_demonstration, qa_demonstration
+from omnithink_pl.embedded.demonstrations import QA_FAITHFUL as FAITHFUL
 from omnithink_pl.embedded.make import LESSONS, LETTERS, demonstrations
+from omnithink_pl.embedded.qa import CAPITALS
 
 OPTIONS = ("Lima", "Rome", "Paris", "Oslo", "Cairo")
 KNOWN = next(subject for subject in CAPITALS.facts if subject not in CAPITALS.left_out)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from omnithink_pl.embedded.make import BATCH, batches, demonstrations, make
-from omnithink_pl.policy import Policy, load_policy
+from omnithink_pl.model.policy import Policy, load_policy
 
 
 @pytest.fixture(scope="module")

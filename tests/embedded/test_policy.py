@@ -8,9 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from omnithink_pl.embedded.make import demonstrations
-from omnithink_pl.embedded.tokenizer import TAGS
-from omnithink_pl.policy import Policy, load_policy, policy_path
+from omnithink_pl.embedded.make import TAGS, demonstrations
+from omnithink_pl.model.policy import Policy, load_policy, policy_path
 from omnithink_pl.prompts import render
 from omnithink_pl.tasks.base import SYSTEM_PROMPT
 from omnithink_pl.types import Message

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from omnithink_pl.embedded import code, math, qa, writing
+from omnithink_pl.embedded.code import INTEGER
 from omnithink_pl.embedded.demonstrations import (
     code_demonstration,
     math_demonstration,
     qa_demonstration,
     writing_demonstration,
 )
-from omnithink_pl.embedded.facts import CAPITALS
 from omnithink_pl.embedded.lexicon import NOUNS
 from omnithink_pl.embedded.make import demonstrations
-from omnithink_pl.embedded.operations import INTEGER
-from omnithink_pl.embedded.story import WritingProblem
+from omnithink_pl.embedded.qa import CAPITALS
+from omnithink_pl.embedded.writing import WritingProblem
 
 Rows = Callable[..., list[dict[str, Any]]]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from omnithink_pl.evaluation.benchmark_score import BenchmarkScore, mean_of, score_domains, score_records
-from omnithink_pl.evaluation.intervals import Interval, mean_interval
 from omnithink_pl.evaluation.journal import Record
+from omnithink_pl.evaluation.metrics import Interval, mean_interval
+from omnithink_pl.evaluation.suite_runner import BenchmarkScore, mean_of, score_domains, score_records
 
 
 def record(uid: str, sample: int, state: str, value: float | None, reason: str = "") -> Record:

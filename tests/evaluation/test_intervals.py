@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from omnithink_pl.evaluation.intervals import mean_interval, wilson
+from omnithink_pl.evaluation.metrics import mean_interval, wilson
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import evaluate
 import pytest
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation.intervals import wilson
 from omnithink_pl.evaluation.metrics import (
     Accuracy,
     ExactMatch,
@@ -18,9 +17,10 @@ from omnithink_pl.evaluation.metrics import (
     VerdictMetric,
     WinRate,
     metric_called,
+    pass_at_k,
     summarise,
+    wilson,
 )
-from omnithink_pl.evaluation.metrics.pass_at_k import pass_at_k
 
 ALL: list[type[VerdictMetric]] = [Accuracy, ExactMatch, PassAtK, WinRate]
 

@@ -8,8 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from omnithink_pl.embedded.lexicon import MOODS, PEOPLE
-from omnithink_pl.embedded.story import WritingProblem, tell
-from omnithink_pl.embedded.writing import REFERENCE_FLAWS, rows
+from omnithink_pl.embedded.writing import REFERENCE_FLAWS, WritingProblem, rows, tell
 from omnithink_pl.judge.base import Comparison, JudgeUnavailable, Preference
 from omnithink_pl.judge.embedded import EmbeddedJudge
 

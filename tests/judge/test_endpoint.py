@@ -14,9 +14,9 @@ import pytest
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.judge import Comparison, JudgeUnavailable, Preference
+from omnithink_pl.judge.cache import Prices
 from omnithink_pl.judge.client import Endpoint
 from omnithink_pl.judge.endpoint import OpenAIJudge
-from omnithink_pl.judge.statistics import Prices
 from tests.judge.scripted import ScriptedServer, scripted_server
 
 KEY = "sk-a-secret-of-the-test"

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from omnithink_pl.errors import BadInput
 from omnithink_pl.judge import Comparison, JudgeUnavailable, Preference
 from omnithink_pl.judge.model import ModelJudge
-from omnithink_pl.policy import policy_path
+from omnithink_pl.model.policy import policy_path
 from omnithink_pl.rewards import WritingReward
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.rollout.transformers import TransformersEngine

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from main import run_tool
 from omnithink_pl.errors import BadInput
-from omnithink_pl.policy import policy_path
+from omnithink_pl.model.policy import policy_path
 
 EMBEDDED = policy_path("embedded")
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from main import run_tool
 from omnithink_pl.errors import BadInput
-from omnithink_pl.policy import load_policy, policy_path
+from omnithink_pl.model.policy import load_policy, policy_path
 from tests.merge.test_ties import plain_threshold
 
 EMBEDDED = Path(policy_path("embedded"))

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from omnithink_pl.merge.magnitudes import trim_threshold
-from omnithink_pl.merge.ties import merge_tensor
+from omnithink_pl.merge.ties import merge_tensor, trim_threshold
 
 
 def plain_threshold(vector: list[float], density: float) -> float:

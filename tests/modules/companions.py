@@ -11,8 +11,8 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
+from omnithink_pl.distributed.failure_barrier import Peers
 from omnithink_pl.errors import PeerFailure
-from omnithink_pl.modules.peers import Peers
 
 SHORT = timedelta(seconds=0.2)
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from omnithink_pl.errors import BadInput
+from omnithink_pl.grpo.partial_rollouts import pack, unpack
 from omnithink_pl.judge.model import ModelJudge
-from omnithink_pl.modules.rollouts import pack, unpack
 from omnithink_pl.rewards import QAReward, WritingReward
 from omnithink_pl.types import Completion, Group
 from tests.modules.test_collect import BATCH, COMPLETIONS, HandsOver, Longest, Noted, closed, collector

@@ -11,17 +11,16 @@ from typing import Any
 
 import pytest
 
-from omnithink_pl.advantage import GroupAdvantage
-from omnithink_pl.curriculum import Stage
+from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.data.samplers import StratifiedTaskSampler
+from omnithink_pl.distributed.failure_barrier import Peers
+from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
+from omnithink_pl.grpo.collection import Collector
+from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
+from omnithink_pl.grpo.metrics import Stopwatch
+from omnithink_pl.grpo.partial_rollouts import RolloutPolicy
 from omnithink_pl.judge import Comparison, Preference
 from omnithink_pl.judge.model import ModelJudge
-from omnithink_pl.modules.collect import Collector
-from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
-from omnithink_pl.modules.peers import Peers
-from omnithink_pl.modules.rollouts import RolloutPolicy
-from omnithink_pl.modules.scored import ScoredGroup
-from omnithink_pl.modules.stopwatch import Stopwatch
 from omnithink_pl.rewards import FormatReward, QAReward, Reward, Rubric, WritingReward
 from omnithink_pl.rollout.base import Finished, Sampling
 from omnithink_pl.types import Completion, Example, Group, Outcome

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from omnithink_pl.errors import BadInput, RewardFailure
-from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy, cause, causes
+from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy, cause, causes
 from omnithink_pl.types import Completion, Example, Group, Outcome
 from tests.scores import score
 

@@ -6,10 +6,9 @@ from dataclasses import fields
 
 import pytest
 
-from omnithink_pl.advantage import GroupAdvantage
-from omnithink_pl.modules.metrics import rollout_metrics, update_metrics
-from omnithink_pl.modules.scored import ScoredGroup
-from omnithink_pl.modules.update import TokenStats
+from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
+from omnithink_pl.grpo.metrics import rollout_metrics, update_metrics
+from omnithink_pl.grpo.update import TokenStats
 from omnithink_pl.types import Completion, Example, Group, Score
 from tests.scores import FAILED, UNDEFINED, score
 

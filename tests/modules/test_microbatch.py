@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from omnithink_pl.modules.microbatch import MicroBatch, split
+from omnithink_pl.grpo.update import MicroBatch, split
 
 Groups = list[tuple[int, list[int]]]
 SHARING = pytest.mark.parametrize("share_prompt", [True, False])

@@ -10,20 +10,18 @@ from typing import Any, final
 import pytest
 import torch
 
-from omnithink_pl.advantage import GroupAdvantage
-from omnithink_pl.correction import ImportanceCorrection
-from omnithink_pl.curriculum import Stage, position
+from omnithink_pl.curriculum.stages import Stage, position
 from omnithink_pl.data.samplers import StratifiedTaskSampler
+from omnithink_pl.distributed.failure_barrier import Peers
 from omnithink_pl.errors import BadInput
+from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
+from omnithink_pl.grpo.collection import Collector
+from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
+from omnithink_pl.grpo.metrics import Stopwatch
+from omnithink_pl.grpo.objective import ImportanceCorrection, Objective
+from omnithink_pl.grpo.partial_rollouts import RolloutPolicy
+from omnithink_pl.grpo.update import UpdatePlan
 from omnithink_pl.modules import MultiTaskGRPO
-from omnithink_pl.modules.collect import Collector
-from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
-from omnithink_pl.modules.peers import Peers
-from omnithink_pl.modules.rollouts import RolloutPolicy
-from omnithink_pl.modules.scored import ScoredGroup
-from omnithink_pl.modules.stopwatch import Stopwatch
-from omnithink_pl.modules.update import UpdatePlan
-from omnithink_pl.objective import Objective
 from omnithink_pl.rewards import Reward, Rubric
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from omnithink_pl.types import Example, Group, Outcome

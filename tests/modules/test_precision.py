@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from benchmarks.ours import Arithmetic
-from omnithink_pl.adapter import LoRA, build_policy
-from omnithink_pl.curriculum import Stage
+from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput
+from omnithink_pl.model.adapter import LoRA, build_policy
+from omnithink_pl.model.logprobs import TokenLogprobs, token_logprobs
 from omnithink_pl.modules import MultiTaskGRPO
-from omnithink_pl.modules.forward import TokenLogprobs, token_logprobs
 from omnithink_pl.rollout import TransformersEngine
 
 

@@ -12,8 +12,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.nn.functional import linear
 from transformers import CohereConfig, CohereForCausalLM, PreTrainedModel
 
-from omnithink_pl.modules.forward import token_logprobs
-from omnithink_pl.modules.projection import Drawn, project
+from omnithink_pl.model.logprobs import Drawn, project, token_logprobs
 from tests.tiny import random_tokens, shape, teacher_forced, tiny_qwen
 
 N, SIZE, VOCABULARY = 23, 16, 301

@@ -6,8 +6,8 @@ import pytest
 import torch
 from lightning import LightningModule
 
+from omnithink_pl.distributed.collectives import own_gradients
 from omnithink_pl.errors import BadInput
-from omnithink_pl.modules.processes import own_gradients
 
 
 def test_only_models_whose_gradients_are_ours_to_sum_are_trained() -> None:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from omnithink_pl.modules import tiles
-from omnithink_pl.modules.layout import Span, packed
-from omnithink_pl.modules.tiles import Tile, Tiles
+from omnithink_pl.model import packed_attention as tiles
+from omnithink_pl.model.packed_attention import Tile, Tiles
+from omnithink_pl.model.packing import Span, packed
 
 HEADS, SHARED, SIZE = 4, 2, 8
 CPU = torch.device("cpu")

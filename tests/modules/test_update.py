@@ -8,13 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from omnithink_pl.advantage import GroupAdvantage
-from omnithink_pl.correction import ImportanceCorrection
-from omnithink_pl.modules.forward import token_logprobs
-from omnithink_pl.modules.reference import FrozenCopy, ReferencePolicy
-from omnithink_pl.modules.scored import ScoredGroup
-from omnithink_pl.modules.update import TokenStats, UpdatePlan
-from omnithink_pl.objective import Objective
+from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
+from omnithink_pl.grpo.objective import ImportanceCorrection, Objective
+from omnithink_pl.grpo.reference import FrozenCopy, ReferencePolicy
+from omnithink_pl.grpo.update import TokenStats, UpdatePlan
+from omnithink_pl.model.logprobs import token_logprobs
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from omnithink_pl.types import Example, Group, Score
 from tests.scores import FAILED, score

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import nan
 
-from omnithink_pl.transfer import ScoreMatrix, TaskScore
+from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore
 
 
 def matrix(**rows: list[float]) -> ScoreMatrix:

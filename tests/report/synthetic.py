@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from omnithink_pl.evaluation.intervals import mean_interval
-from omnithink_pl.evaluation.summary import evaluation_metrics
+from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore
+from omnithink_pl.evaluation.evaluator import evaluation_metrics
+from omnithink_pl.evaluation.metrics import mean_interval
 from omnithink_pl.study.definition import Definition, Run
 from omnithink_pl.tracking import TrackingLogger
-from omnithink_pl.tracking.studies import StudyLedger
-from omnithink_pl.transfer import ScoreMatrix, TaskScore
+from omnithink_pl.tracking.runs import StudyLedger
 
 TASKS = ("code", "math", "qa", "writing")
 BASE = (0.28, 0.38, 0.33, 0.30)

@@ -15,7 +15,7 @@ from omnithink_pl.report.results import Method, RunResult, gather
 from omnithink_pl.report.study_store import StudyStore
 from omnithink_pl.study.definition import Definition, Run
 from omnithink_pl.tracking import TrackingLogger
-from omnithink_pl.tracking.studies import StudyLedger
+from omnithink_pl.tracking.runs import StudyLedger
 
 SIZES = {"math/aime24": 12, "math/math500": 90, "code/humaneval": 40}
 DOMAINS = ["math/*", "code/*"]

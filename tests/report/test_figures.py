@@ -9,13 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from omnithink_pl.curriculum import Stage
-from omnithink_pl.report.curves import learning_curves_figure, moving_average
-from omnithink_pl.report.forgetting import forgetting_figure
-from omnithink_pl.report.score_matrix import score_matrix_figure
+from omnithink_pl.curriculum.score_matrix import ScoreMatrix
+from omnithink_pl.curriculum.stages import Stage
+from omnithink_pl.report.run_figures import (
+    forgetting_figure,
+    learning_curves_figure,
+    moving_average,
+    score_matrix_figure,
+)
 from omnithink_pl.report.style import FORGOTTEN, colours
 from omnithink_pl.report.style import LEARNED as LEARNED_COLOUR
-from omnithink_pl.transfer import ScoreMatrix
 from tests.report.matrices import LEARNED, UNMEASURED, matrix
 
 STAGES = [Stage({"code": 1.0}, 10), Stage({"math": 1.0}, 10), Stage({"code": 1.0}, 10)]

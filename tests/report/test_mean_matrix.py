@@ -6,8 +6,8 @@ from statistics import fmean, stdev
 
 import pytest
 
-from omnithink_pl.report.mean_matrix import mean_forgetting, mean_loss, mean_matrix, row_means
-from omnithink_pl.transfer import ScoreMatrix, TaskScore
+from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore
+from omnithink_pl.report.study_figures import mean_forgetting, mean_loss, mean_matrix, row_means
 
 
 def matrix(value: float, label: str = "base") -> ScoreMatrix:

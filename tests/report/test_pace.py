@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from omnithink_pl.report.pace import Pace, clock
+from omnithink_pl.report.live import Pace, clock
 
 
 def test_the_time_left_is_steps_and_evaluations_at_their_pace() -> None:

@@ -6,7 +6,7 @@ from statistics import fmean
 
 import pytest
 
-from omnithink_pl.report.paper.tables import answer_formats, benchmarks, table
+from omnithink_pl.report.paper import answer_formats, benchmarks, table
 from omnithink_pl.report.results import Method, StudyResults
 from omnithink_pl.report.study_tables import table1, table2
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from omnithink_pl.report.score_markdown import score_markdown
-from omnithink_pl.transfer import ScoreMatrix, TaskScore
+from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore
+from omnithink_pl.report.console import score_markdown
 from tests.report.matrices import UNMEASURED
 
 

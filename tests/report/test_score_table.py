@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from omnithink_pl.report.score_table import GAPS, evaluation_line, legend, score_table
+from omnithink_pl.report.console import GAPS, evaluation_line, legend, score_table
 from tests.report.matrices import LEARNED, UNMEASURED, matrix
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from omnithink_pl.report.estimates import Estimate
-from omnithink_pl.report.panels import difference_panels
 from omnithink_pl.report.results import Method, StudyResults
 from omnithink_pl.report.study_figures import format_figure, format_scores
 from omnithink_pl.report.study_store import final_scores
 from omnithink_pl.report.study_tables import sample_note, table2
+from omnithink_pl.report.style import difference_panels
 
 
 def study(*metrics: dict[str, float]) -> StudyResults:

@@ -14,7 +14,7 @@ from mlflow.artifacts import load_text
 from mlflow.tracking import MlflowClient
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.report.plan_tool import PlanCurriculum
+from omnithink_pl.report.plan import PlanCurriculum
 from omnithink_pl.report.study_report import Report, build
 from omnithink_pl.report.study_store import StudyStore
 from omnithink_pl.tracking import TrackingError

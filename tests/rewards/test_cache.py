@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from omnithink_pl.rewards.cache import OutcomeCache
+from omnithink_pl.rewards.scoring import OutcomeCache
 from omnithink_pl.types import Outcome
 
 

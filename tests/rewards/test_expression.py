@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from omnithink_pl.rewards.expression import compare_numbers, final_expression, is_mathematical
+from omnithink_pl.rewards.math import compare_numbers, final_expression, is_mathematical
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from omnithink_pl.rewards.letter import LetterReward
+from omnithink_pl.rewards.qa import LetterReward
 from omnithink_pl.types import Options, State
 from tests.rewards.groups import answered, outcome
 

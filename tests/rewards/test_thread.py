@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from omnithink_pl.rewards import MathReward, Reward, Rubric
-from omnithink_pl.rewards.batch import score_batch
+from omnithink_pl.rewards.scoring import score_batch
 from omnithink_pl.types import Group, Outcome, State
 from tests.rewards.groups import answered, group
 

@@ -8,7 +8,7 @@ import sys
 import torch.distributed as dist
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.rollout.vllm.team import Team
+from omnithink_pl.rollout.vllm.engine import Team
 
 # Requests of each rank: prompts with their seeds.
 DIFFERENT = [[("p", 1), ("q", 2)], [("r", 3)]]

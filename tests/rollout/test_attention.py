@@ -9,7 +9,7 @@ import torch
 from transformers import DynamicCache
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 
-from omnithink_pl.rollout.attention import NAME, decoding_attention, grouped_attention
+from omnithink_pl.rollout.decoding import NAME, decoding_attention, grouped_attention
 from tests.tiny import tiny_qwen
 
 

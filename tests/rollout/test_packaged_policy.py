@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from omnithink_pl.modules.forward import token_logprobs
-from omnithink_pl.policy import EMBEDDED, load_policy
+from omnithink_pl.model.logprobs import token_logprobs
+from omnithink_pl.model.policy import EMBEDDED, load_policy
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.rollout.transformers import TransformersEngine
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from omnithink_pl.rollout.sampling import draw, nucleus
+from omnithink_pl.rollout.base import draw, nucleus
 
 LOGITS = torch.tensor([2.0, -1.0, 0.5, 0.0, -3.0, 1.9])
 GRID = 20_000

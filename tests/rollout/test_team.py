@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.rollout.vllm.team import Team
+from omnithink_pl.rollout.vllm.engine import Team
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,9 +9,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.rollout.vllm import ColocatedVLLM, build, sleep
+from omnithink_pl.rollout.vllm import ColocatedVLLM
+from omnithink_pl.rollout.vllm import engine as sleep
+from omnithink_pl.rollout.vllm import loading as build
 from omnithink_pl.rollout.vllm.engine import advice
-from omnithink_pl.rollout.vllm.isolation import environment
+from omnithink_pl.rollout.vllm.loading import environment
 from omnithink_pl.rollout.vllm.weights import named_weights
 from tests.tiny import tiny_qwen
 

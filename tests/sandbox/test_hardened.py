@@ -136,5 +136,5 @@ def test_run_takes_the_json_of_a_data_set() -> None:
     assert run(PRINT_SUM, json.dumps({"inputs": list(ADD.inputs), "outputs": list(ADD.outputs)})).passed
     assert run(SOLUTION, {"functional": SUM.functional}).passed
     assert not run("", {"functional": SUM.functional}).passed
-    module_sandbox = sys.modules["omnithink_pl.sandbox.shared"].default_sandbox()
+    module_sandbox = sys.modules["omnithink_pl.sandbox.hardened"].default_sandbox()
     module_sandbox.close()

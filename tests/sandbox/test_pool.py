@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from omnithink_pl.sandbox.pool import Lost, WorkerPool
+from omnithink_pl.sandbox.workers import Lost, WorkerPool
 from tests.sandbox.ends import all_end
 
 WORKER = """
@@ -128,7 +128,7 @@ def test_close_ends_every_worker_and_may_be_called_twice() -> None:
 
 PARENT = f"""
 import os, signal, sys
-from omnithink_pl.sandbox.pool import WorkerPool
+from omnithink_pl.sandbox.workers import WorkerPool
 pool = WorkerPool([sys.executable, "-I", "-c", {WORKER!r}], 1)
 print(pool.map([{{"do": "echo"}}], 20)[0]["pid"], flush=True)
 """

@@ -8,8 +8,8 @@ import pytest
 
 from omnithink_pl.rewards import CodeReward
 from omnithink_pl.sandbox import HardenedSandbox, RunOutcome, Verdict
-from omnithink_pl.sandbox import throughput as module
-from omnithink_pl.sandbox.throughput import Throughput
+from omnithink_pl.sandbox import hardened as module
+from omnithink_pl.sandbox.hardened import Throughput
 from omnithink_pl.types import Completion, Example, Group, UnitTests
 
 PASSED, FAILED = Verdict(RunOutcome.PASSED, 5, 5), Verdict(RunOutcome.WRONG_ANSWER, 2, 5)

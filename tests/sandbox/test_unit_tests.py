@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from omnithink_pl.sandbox.unit_tests import parse_tests, same_output
+from omnithink_pl.sandbox.base import parse_tests, same_output
 from omnithink_pl.types import UnitTests
 
 

@@ -11,7 +11,7 @@ import pytest
 from omnithink_pl.embedded import math
 from omnithink_pl.errors import BadInput
 from omnithink_pl.sources import Benchmark, Curation, OpenR1Math
-from omnithink_pl.sources.pipeline import Pipeline
+from omnithink_pl.sources.curated import Pipeline
 from tests.sources.copies import write
 from tests.sources.hub import fake_hub
 

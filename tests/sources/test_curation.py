@@ -13,7 +13,7 @@ from omnithink_pl.embedded import code, math, qa, writing
 from omnithink_pl.embedded.make import CONTEXT
 from omnithink_pl.errors import BadInput
 from omnithink_pl.sources import Benchmark, CodeR1, CreativeWritingShareGPT, Curation, OpenR1Math, SuperGPQA
-from omnithink_pl.sources.draw import shares
+from omnithink_pl.sources.curation import shares
 from omnithink_pl.types import UnitTests
 
 Rows = list[dict[str, Any]]

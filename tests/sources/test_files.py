@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from omnithink_pl.errors import BadInput
+from omnithink_pl.sources.base import Row
 from omnithink_pl.sources.files import find_files
 from omnithink_pl.sources.hub import data_patterns
-from omnithink_pl.sources.rows import Row
 from tests.sources.hub import COMMIT, card, fake_hub
 
 ROWS = [{"id": 0, "problem": "1 + 1", "answer": 2.0}, {"id": 1, "problem": "2 + 2", "answer": 4.0}]

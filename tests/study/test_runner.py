@@ -12,10 +12,8 @@ from pathlib import Path
 import pytest
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.study.job import Job, Result, Status
-from omnithink_pl.study.lock import free_to_run
-from omnithink_pl.study.runner import Runner
-from omnithink_pl.study.slots import make_slots
+from omnithink_pl.study.job import Job, Result, Status, free_to_run
+from omnithink_pl.study.runner import Runner, make_slots
 
 # A run that writes when it began and ended, and ends as its verb says.
 PROGRAM = """

@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 
 from main import CONFIGS, run_tool
 from omnithink_pl.study.tool import StudyIncomplete
-from omnithink_pl.tracking.studies import search
+from omnithink_pl.tracking.runs import search
 
 STEPS = 4
 KILLED_AT = 2

@@ -4,24 +4,23 @@ import re
 from pathlib import Path
 
 from main import main
-from omnithink_pl.data.preparation import Prepared
-from omnithink_pl.data.selection import COUNTED
-from omnithink_pl.evaluation.benchmark_score import score_domains, score_records
+from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore
+from omnithink_pl.data.demonstrations import COUNTED
+from omnithink_pl.evaluation.evaluator import evaluation_metrics
 from omnithink_pl.evaluation.journal import Record
-from omnithink_pl.evaluation.summary import evaluation_metrics
-from omnithink_pl.evaluation.validation import benchmark_metrics
+from omnithink_pl.evaluation.suite_runner import benchmark_metrics, score_domains, score_records
+from omnithink_pl.grpo.advantage import ScoredGroup
+from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
+from omnithink_pl.grpo.metrics import rollout_metrics, staleness, update_metrics
+from omnithink_pl.grpo.update import TokenStats
 from omnithink_pl.judge import Comparison, Preference
-from omnithink_pl.judge.rounds import Judged
-from omnithink_pl.judge.statistics import JudgeStatistics, Prices
-from omnithink_pl.modules.failures import FailureMonitor, FailurePolicy
-from omnithink_pl.modules.metrics import rollout_metrics, staleness, update_metrics
-from omnithink_pl.modules.scored import ScoredGroup
-from omnithink_pl.modules.update import TokenStats
+from omnithink_pl.judge.base import Judged
+from omnithink_pl.judge.cache import JudgeStatistics, Prices
 from omnithink_pl.sandbox import RunOutcome, Verdict
-from omnithink_pl.sandbox.throughput import Throughput
+from omnithink_pl.sandbox.hardened import Throughput
 from omnithink_pl.tracking.logger import NON_FINITE
-from omnithink_pl.transfer import ScoreMatrix, TaskScore
 from omnithink_pl.types import Completion, Example, Group, Outcome
+from omnithink_pl.verbs import Prepared
 from tests.scores import score
 
 ROWS = [

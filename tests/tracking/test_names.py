@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from omnithink_pl.tracking.names import check_distinct, metric_name
+from omnithink_pl.tracking.logger import check_distinct, metric_name
 
 
 @pytest.mark.parametrize(

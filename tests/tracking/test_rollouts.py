@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from omnithink_pl.modules.scored import ScoredGroup
-from omnithink_pl.tracking.rollouts import rollout_table
+from omnithink_pl.grpo.advantage import ScoredGroup
+from omnithink_pl.tracking.artifacts import rollout_table
 from omnithink_pl.types import Completion, Component, Example, Group, Outcome, Score
 
 

@@ -11,8 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from omnithink_pl.study.job import Job
 from omnithink_pl.tracking import TrackingError, TrackingLogger
-from omnithink_pl.tracking.runs import mark_used
-from omnithink_pl.tracking.studies import StudyLedger, find_study, search
+from omnithink_pl.tracking.runs import StudyLedger, find_study, mark_used, search
 
 DEFINITION = {"name": "s", "seeds": [0], "runs": {}}
 

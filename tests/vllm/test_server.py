@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from omnithink_pl.errors import BadInput, EngineFailure
-from omnithink_pl.policy import EMBEDDED, Policy, load_policy
+from omnithink_pl.model.policy import EMBEDDED, Policy, load_policy
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.rollout.vllm import VLLMServer
 from tests.vllm.policies import distance, tokens
@@ -24,7 +24,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     policy = load_policy(EMBEDDED)
     policy.model.save_pretrained(directory)
     policy.tokenizer.save_pretrained(directory)
-    with vllm_server("omnithink_pl.rollout.vllm.serve", directory, "--load-format=dummy") as address:
+    with vllm_server("omnithink_pl.rollout.vllm.server", directory, "--load-format=dummy") as address:
         yield address
 
 

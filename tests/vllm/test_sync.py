@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from omnithink_pl.errors import EngineFailure
-from omnithink_pl.rollout.vllm import build
+from omnithink_pl.rollout.vllm import loading as build
 from tests.tiny import tiny_llama, tiny_qwen
 from tests.vllm.policies import PROMPTS, attached, distance, train, with_lora
 

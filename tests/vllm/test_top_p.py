@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from omnithink_pl.modules.forward import token_logprobs
+from omnithink_pl.model.logprobs import token_logprobs
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.rollout.transformers import TransformersEngine
 from omnithink_pl.rollout.vllm import ColocatedVLLM

@@ -4,30 +4,235 @@ from __future__ import annotations
 
 import atexit
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, final
 
 import torch
+import torch.distributed as dist
 
 from omnithink_pl.errors import BadInput, EngineFailure
 from omnithink_pl.rollout.base import Finished, Sampling, check_prompts
-from omnithink_pl.rollout.stems import Harvest
-from omnithink_pl.rollout.vllm.build import build, load_vllm
-from omnithink_pl.rollout.vllm.isolation import EngineGroup, isolated
-from omnithink_pl.rollout.vllm.requests import finished_requests, stem_requests
-from omnithink_pl.rollout.vllm.sleep import Sleep
-from omnithink_pl.rollout.vllm.team import Team
+from omnithink_pl.rollout.decoding import Harvest, stop_ids
+from omnithink_pl.rollout.vllm.loading import EngineGroup, build, isolated, load_vllm
 from omnithink_pl.rollout.vllm.weights import named_weights
+from omnithink_pl.seeds import derive_seed
+from omnithink_pl.types import Completion
 
 if TYPE_CHECKING:
-    from omnithink_pl.policy import Policy
-    from omnithink_pl.types import Completion
+    from vllm import LLM, RequestOutput, SamplingParams
 
-if TYPE_CHECKING:  # apart: a config that names this class is checked against the above where vLLM is not installed, too
-    from vllm import LLM
+    from omnithink_pl.model.policy import Policy
+    from omnithink_pl.rollout.decoding import Stem
+
+
+def request_seed(seed: int, stem: Stem) -> int:
+    """For a request: vLLM gives its samples the seeds s, s + 1, ..., and those of neighbouring seeds must not meet.
+
+    Noise starts anew with each request, so a completion that goes on gets a seed of its place and length.
+    """
+    return derive_seed("request", seed, *((stem.first, stem.drawn) if stem.drawn else ()))
+
+
+def sampling_settings(policy: Policy, sampling: Sampling, stem: Stem) -> dict[str, Any]:
+    """Arguments of vLLM's ``SamplingParams`` for a stem, but its seed."""
+    return {
+        "n": stem.copies,
+        "temperature": sampling.temperature,
+        "top_p": 1.0 if sampling.temperature == 0.0 else sampling.top_p,
+        "max_tokens": stem.room,
+        "stop_token_ids": stop_ids(policy),
+        "logprobs": 0,  # of the sampled token only
+    }
+
+
+def stem_requests(
+    policy: Policy, stems: Sequence[Stem], sampling: Sampling, seeds: Sequence[int]
+) -> Iterator[tuple[Sequence[int], SamplingParams]]:
+    """One request a stem: its samples share the stem's computation where vLLM's prefix cache allows.
+
+    Args:
+        policy: Ends completions.
+        stems: What is continued.
+        sampling: How.
+        seeds: Of the prompts.
+    """
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    for stem in stems:
+        seed, kind = request_seed(seeds[stem.place], stem), RequestOutputKind.FINAL_ONLY
+        settings = sampling_settings(policy, sampling, stem)
+        yield stem.tokens, SamplingParams(**settings, seed=seed, detokenize=False, output_kind=kind)
+
+
+def finished_requests(
+    llm: LLM, policy: Policy, requests: Iterable[tuple[Sequence[int], SamplingParams]]
+) -> Iterator[tuple[int, tuple[Completion, ...]]]:
+    """Run requests, and give each one's place and completions as soon as all of its samples have ended."""
+    engine = llm.llm_engine
+    for place, (prompt, params) in enumerate(requests):
+        engine.add_request(str(place), {"prompt_token_ids": list(prompt)}, params)
+    while engine.has_unfinished_requests():
+        for output in engine.step():
+            if output.finished:
+                yield int(output.request_id), completions(policy, output)
+
+
+def completions(policy: Policy, output: RequestOutput) -> tuple[Completion, ...]:
+    """The samples of one request, token ids as the engine drew them."""
+    stops = set(stop_ids(policy))
+    done = []
+    for sample in output.outputs:
+        ids = tuple(sample.token_ids)
+        logprobs = tuple(chosen[token].logprob for token, chosen in zip(ids, sample.logprobs or (), strict=True))
+        done.append(Completion(ids, logprobs, policy.decode(ids), "stop" if ids[-1] in stops else "length"))
+    return tuple(done)
+
 
 log = logging.getLogger(__name__)
+
+PROBE = [5, 7, 11, 13]  # any tokens that every vocabulary has
+# Waking copies bytes back, so only kernels that are not deterministic may move a log-probability.
+TOLERANCE = 1e-2
+
+
+class Sleep:
+    """Level-1 sleep: weights to host memory, the key-value cache thrown away.
+
+    Level 2, which throws the weights away too, has corrupted weights in several versions of vLLM and is not offered.
+    After waking, the log-probabilities of a fixed prompt must be those from before. On a CPU all of this does nothing
+    and says so once. On GPUs it is untested.
+
+    Args:
+        wanted: Sleep at all.
+    """
+
+    def __init__(self, wanted: bool) -> None:
+        self.wanted = wanted
+        self._asleep = False
+        self._said = False
+        self._before: list[float] = []
+
+    def sleep(self, llm: LLM) -> None:
+        """Release the memory, if wanted and possible."""
+        if not self.wanted:
+            return
+        if not torch.cuda.is_available():
+            self._say("model.engine.init_args.sleep does nothing on a CPU: there is no GPU memory to release")
+            return
+        self._before = probe(llm)
+        full = used_gib()
+        llm.sleep(level=1)
+        self._asleep = True
+        self._say(f"vLLM sleeps between rollouts: {full:.1f} GiB of GPU memory in use before, {used_gib():.1f} during")
+
+    def wake(self, llm: LLM) -> None:
+        """Take the memory back.
+
+        Raises:
+            RuntimeError: If the engine has not come back as it was.
+        """
+        if not self._asleep:
+            return
+        asleep = used_gib()
+        llm.wake_up()
+        llm.reset_prefix_cache()
+        self._asleep = False
+        log.debug("vLLM awake: %.1f GiB of GPU memory in use during its sleep, %.1f after", asleep, used_gib())
+        check_probe(self._before, probe(llm))
+
+    def _say(self, message: str) -> None:
+        if not self._said:
+            log.info(message)
+            self._said = True
+
+
+def probe(llm: LLM) -> list[float]:
+    """Log-probabilities of a fixed prompt's tokens under the engine's present weights."""
+    from vllm import SamplingParams
+
+    params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
+    (output,) = llm.generate([{"prompt_token_ids": PROBE}], params, use_tqdm=False)
+    rows = (output.prompt_logprobs or [])[1:]  # the first token is given
+    return [row[token].logprob for token, row in zip(PROBE[1:], rows, strict=True) if row is not None]
+
+
+def check_probe(before: list[float], after: list[float]) -> None:
+    """Compare two probes.
+
+    Raises:
+        RuntimeError: If they differ.
+    """
+    moved = [abs(a - b) for a, b in zip(before, after, strict=True)]
+    wrong = [difference for difference in moved if not difference <= TOLERANCE]  # also what is not a number
+    if wrong:
+        raise RuntimeError(
+            f"after waking, its log-probabilities differ by {wrong[0]:.3g} nats from those before its sleep; set "
+            f"model.engine.init_args.sleep=false"
+        )
+
+
+def used_gib() -> float:
+    """GPU memory in use by all processes, GiB."""
+    free, total = torch.cuda.mem_get_info()
+    return (total - free) / 2**30
+
+
+Request = TypeVar("Request", bound=Hashable)
+
+
+@final
+class Team:
+    """A tensor-parallel group, as vLLM's external launcher has it: consecutive ranks, each with an engine object.
+
+    The engines compute every layer together, so they must be called at the same time with the same requests in the same
+    order; nothing tells them of each other's. A rank's own prompts are therefore gathered from all of the team, and
+    each takes its share of the completions back.
+
+    Args:
+        size: Ranks of a team; 1 where each rank has an engine of its own.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._group: dist.ProcessGroup | None = None
+
+    def form(self) -> None:
+        """Make the groups. All ranks call it, once the process group is there.
+
+        Raises:
+            BadInput: If the ranks cannot be divided into teams.
+        """
+        if self.size == 1:
+            return
+        ranks = dist.get_world_size() if dist.is_initialized() else 1
+        if ranks % self.size:
+            raise BadInput(
+                f"model.engine.init_args.tensor_parallel_size is {self.size}, and {ranks} processes train; take a "
+                f"divisor of trainer.devices x trainer.num_nodes"
+            )
+        for first in range(0, ranks, self.size):
+            # Of the CPU: prompts and seeds are Python objects.
+            group = dist.new_group(list(range(first, first + self.size)), backend="gloo")
+            if first <= dist.get_rank() < first + self.size:
+                self._group = group
+
+    def gather(self, requests: Sequence[Request]) -> tuple[list[Request], list[int]]:
+        """The requests of the whole team, each distinct one once, in an order that all of it agree on.
+
+        Args:
+            requests: This rank's; may be none, but every rank of the team must call.
+
+        Returns:
+            All requests, and where among them each of this rank's is.
+        """
+        parts = [list(requests)] * self.size
+        if self.size > 1:
+            dist.all_gather_object(parts, list(requests), group=self._group)
+        place = {request: i for i, request in enumerate(dict.fromkeys(one for part in parts for one in part))}
+        return list(place), [place[request] for request in requests]
+
 
 # Read whenever vLLM is called; set for the while of a call only.
 VARIABLES = {

@@ -12,7 +12,7 @@ def prepare() -> None:
     """Register the transport of weight syncs and keep weights loadable, in a server's processes only."""
     if os.environ.get(MARK) != "1":
         return
-    from omnithink_pl.rollout.vllm.cpu import never_pack_weights
+    from omnithink_pl.rollout.vllm.loading import never_pack_weights
     from omnithink_pl.rollout.vllm.transfer import register
 
     never_pack_weights()

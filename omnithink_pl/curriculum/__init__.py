@@ -1,0 +1,1 @@
+"""Stages, schedulers, the score matrix and forgetting, the planning of orders."""

@@ -1,0 +1,1 @@
+"""Collectives, the failure barrier, and work divided among ranks."""

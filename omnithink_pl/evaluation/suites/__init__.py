@@ -1,0 +1,29 @@
+"""What a policy is measured on: the paper's benchmarks and a few more, one file each."""
+
+from __future__ import annotations
+
+from omnithink_pl.evaluation.suites.base import Benchmark, BenchmarkSource, TwoTurns
+from omnithink_pl.evaluation.suites.bigcodebench import BigCodeBench
+from omnithink_pl.evaluation.suites.humaneval import HumanEval
+from omnithink_pl.evaluation.suites.livecodebench import LiveCodeBench
+from omnithink_pl.evaluation.suites.math import AIME24, AMC23, GSM8K, Gaokao2023EN, Math500, Minerva, OlympiadBench
+from omnithink_pl.evaluation.suites.mmlu_pro import MMLUPro
+from omnithink_pl.evaluation.suites.mt_bench import MTBench
+
+__all__ = [
+    "AIME24",
+    "AMC23",
+    "GSM8K",
+    "Benchmark",
+    "BenchmarkSource",
+    "BigCodeBench",
+    "Gaokao2023EN",
+    "HumanEval",
+    "LiveCodeBench",
+    "MMLUPro",
+    "MTBench",
+    "Math500",
+    "Minerva",
+    "OlympiadBench",
+    "TwoTurns",
+]

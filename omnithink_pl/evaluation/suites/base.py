@@ -1,0 +1,166 @@
+"""A benchmark: a task's prompt and reward on rows that everybody is measured on."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+from omnithink_pl.errors import BadInput
+from omnithink_pl.sources.base import Source, Split
+from omnithink_pl.sources.files import find_files
+from omnithink_pl.tasks.base import Task
+
+if TYPE_CHECKING:
+    from omnithink_pl.types import Example, Group
+
+
+log = logging.getLogger(__name__)
+HELD_OUT = "held-out"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """How a policy is asked and scored on a benchmark.
+
+    Prompt and reward are those of training; what a benchmark's own harness does otherwise is said by its source.
+
+    Args:
+        task: Asks and scores; its source has the benchmark's rows.
+        samples: Completions per prompt; the score is their mean (avg@k).
+        temperature: Of sampling; 0 is greedy.
+        top_p: Smallest set of tokens with at least this probability is sampled from.
+        max_tokens: Longest completion; that of the policy's training if not given.
+        domain: Whose score it is part of; the task's name if not given.
+    """
+
+    task: Task
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int | None = None
+    domain: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.samples < 1 or self.temperature < 0:
+            raise BadInput(
+                f"data.benchmarks: samples is {self.samples} and temperature {self.temperature}; use at least 1 and 0"
+            )
+        if self.samples > 1 and self.temperature == 0:
+            raise BadInput(f"data.benchmarks: {self.samples} greedy samples are all the same; set a temperature")
+
+    @property
+    def belongs_to(self) -> str:
+        """Name of the domain."""
+        return self.domain or self.task.name
+
+    @property
+    def version(self) -> str:
+        """Version of rows and scoring, and the data's commit or hash once it is loaded."""
+        source = self.task.source
+        return f"{source.version}@{source.data_version}" if isinstance(source, Versioned) else HELD_OUT
+
+
+class BenchmarkSource(Source):
+    """The rows of a benchmark, all of them for testing.
+
+    A subclass states what it is in class variables and turns a row into an example.
+
+    Args:
+        path: A local file or directory in the shape of the hub's, or a hub id; the benchmark's own if not given.
+        revision: Of a hub id: a commit, tag or branch. Only a commit makes sure that the rows never change.
+    """
+
+    version: ClassVar[str]
+    """Raised when prompts or scores of ours would no longer compare."""
+    hub: ClassVar[str]
+    config: ClassVar[str | None] = None
+    hub_split: ClassVar[str] = "test"
+    columns: ClassVar[tuple[str, ...]]
+    size: ClassVar[int]
+    """Rows that the benchmark has."""
+    without_gold: ClassVar[int] = 0
+    """Rows that are known to have no usable answer. They stay in, as in published scores, and count 0."""
+
+    def __init__(self, path: str | None = None, revision: str | None = None) -> None:
+        self.path = path or self.hub
+        self.revision = revision
+        self.data_version = ""
+
+    @property
+    def named(self) -> str:
+        """Class and path, for messages."""
+        return f"{type(self).__name__}({self.path})"
+
+    def examples(self, task: str, split: Split) -> list[Example]:
+        """Every row; there are none to train on.
+
+        Raises:
+            BadInput: If the rows cannot be had, lack a column, repeat an identity, or one is unusable.
+        """
+        if split == "train":
+            return []
+        files = find_files(self.named, *self._place()).of_one_file(self.hub_split)
+        self.data_version = files.version
+        rows = [dict(row) for row in files.read(self.hub_split, self.columns)]
+        if len(rows) != self.size:
+            log.warning("%s has %d rows, the benchmark %d: another set, or a part", self.named, len(rows), self.size)
+        found = [e for index, row in enumerate(rows) if (e := self.example(task, index, row)) is not None]
+        self._check(found)
+        return found
+
+    @abstractmethod
+    def example(self, task: str, index: int, row: Mapping[str, Any]) -> Example | None:
+        """The example of a row; ``None`` if the row is not in the benchmark.
+
+        Args:
+            task: Name to put on it.
+            index: Of the row.
+            row: Has ``columns``.
+
+        Raises:
+            BadInput: If the row is unusable.
+        """
+
+    def _place(self) -> tuple[str, str | None, str | None]:
+        """Path, revision and configuration. Without a data card, a directory's folders are its configurations."""
+        directory = Path(self.path).expanduser()
+        if self.config is None or not directory.is_dir() or (directory / "README.md").is_file():
+            return self.path, self.revision, self.config
+        own = directory / self.config
+        return str(own if own.is_dir() else directory), self.revision, None
+
+    def _check(self, examples: list[Example]) -> None:
+        uids = [example.uid for example in examples]
+        if len(set(uids)) < len(uids):
+            twice = next(uid for uid in uids if uids.count(uid) > 1)
+            raise BadInput(f"{self.named}: several rows are called {twice!r}; drop the copies")
+        blank = [example.uid for example in examples if not (example.question or "").strip()]
+        if blank:
+            raise BadInput(f"{self.named}: rows {', '.join(blank[:5])} ask nothing; take another revision")
+        empty = [example.uid for example in examples if example.reference == ""]
+        if len(empty) > self.without_gold:
+            raise BadInput(
+                f"{self.named}: rows {', '.join(empty[:5])} have no gold answer, and the benchmark is known to lack "
+                f"{self.without_gold}; take another revision, or mend the column {self.columns[-1]!r}"
+            )
+
+
+@runtime_checkable
+class Versioned(Protocol):
+    """A source that says which benchmark it was."""
+
+    version: ClassVar[str]
+    data_version: str
+
+
+@runtime_checkable
+class TwoTurns(Protocol):
+    """A source whose questions go on after the first answer."""
+
+    def follow_up(self, group: Group) -> list[Example]:
+        """The second turn, one example for each completion of the first."""
+        ...

@@ -1,0 +1,47 @@
+"""MMLU-Pro: multiple-choice questions of fourteen disciplines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, final
+
+from omnithink_pl.errors import BadInput
+from omnithink_pl.evaluation.suites.base import BenchmarkSource
+from omnithink_pl.types import Example, Options
+
+PADDING = "N/A"
+
+
+@final
+class MMLUPro(BenchmarkSource):
+    """TIGER-Lab/MMLU-Pro (MIT), split ``test``, 12,032 rows.
+
+    A row: ``{"question_id": 70, "question": "Typical advertising regulatory bodies ...", "options": ["Safe practices,
+    ...", ...], "answer": "I", "answer_index": 8, "cot_content": "", "category": "business", "src": "ori_mmlu-..."}``,
+    with up to ten options; as the official harness does, options that are only ``N/A`` are left out. The score is the
+    share of all questions (the micro average), and each of the 14 categories is reported. Asked without examples,
+    where the official harness shows five, and with the options in an order drawn for the question.
+
+    Whether the answer is an option's full text or its letter is the task's ``answer``.
+
+    Args:
+        path: A local file or directory, or a hub id; the benchmark's own if not given.
+        revision: Of a hub id.
+    """
+
+    version: ClassVar[str] = "1"
+    hub: ClassVar[str] = "TIGER-Lab/MMLU-Pro"
+    columns: ClassVar[tuple[str, ...]] = ("question_id", "category", "question", "options", "answer", "answer_index")
+    size: ClassVar[int] = 12_032
+
+    def example(self, task: str, index: int, row: Mapping[str, Any]) -> Example:
+        """The question with its options."""
+        options, right = row["options"], row["answer_index"]
+        if not 0 <= right < len(options) or "ABCDEFGHIJKLMNOP"[right] != row["answer"] or options[right] == PADDING:
+            raise BadInput(
+                f"{self.named}: row {index} (question_id {row['question_id']}): 'answer' {row['answer']!r} and "
+                f"'answer_index' {right} do not name one of its {len(options)} options; take another revision"
+            )
+        texts = tuple(option for option in options if option != PADDING)
+        reference = Options(texts, (options[right],))
+        return Example(task, str(row["question_id"]), row["question"], reference, category=row["category"] or "")

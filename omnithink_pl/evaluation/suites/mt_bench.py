@@ -1,0 +1,144 @@
+"""Files of a space on the Hugging Face hub, or of a local directory in its shape."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+from omnithink_pl.errors import BadInput
+from omnithink_pl.rewards.writing import transcript
+from omnithink_pl.sources.base import Source, Split
+from omnithink_pl.sources.files import find_files
+from omnithink_pl.types import Example, Message
+
+if TYPE_CHECKING:
+    from omnithink_pl.types import Group
+
+
+def space_files(source: str, path: str, revision: str | None, names: Sequence[str]) -> list[Path]:
+    """Find some files, downloading them if need be.
+
+    Args:
+        source: Who asks, for messages.
+        path: A directory, or the id of a space.
+        revision: Of a space: a commit, tag or branch.
+        names: The files, relative to it.
+
+    Raises:
+        BadInput: If one of them cannot be had; says what to do.
+    """
+    local = Path(path).expanduser()
+    if not local.is_dir() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
+        raise BadInput(f"{source}: path {path!r} does not exist; give a directory or the id of a space on the hub")
+    directory = local if local.is_dir() else _download(source, path, revision, names)
+    for name in names:
+        if not (directory / name).is_file():
+            raise BadInput(f"{source}: {directory} has no file {name}; copy it there from the hub's space")
+    return [directory / name for name in names]
+
+
+def _download(source: str, space: str, revision: str | None, names: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(space, repo_type="space", revision=revision, allow_patterns=list(names)))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        raise BadInput(
+            f"{source}: the hub's space {space!r} at {revision or 'main'} cannot be reached, or does not exist "
+            f"({type(error).__name__}); connect to the network, or give a directory with {', '.join(names)} as its path"
+        ) from error
+
+
+CATEGORIES = ("writing", "roleplay")
+QUESTIONS = "data/mt_bench/question.jsonl"
+BASELINE = "data/mt_bench/model_answer/gpt-4.jsonl"
+
+
+@final
+class MTBench(Source):
+    """FastChat's MT-Bench (Apache-2.0; Zheng et al. 2023): the first 20 of its 80 questions, writing and roleplay.
+
+    A question: ``{"question_id": 81, "category": "writing", "turns": ["Compose an engaging travel blog post ...",
+    "Rewrite your previous response. Start every sentence with the letter A."]}``. A baseline answer:
+    ``{"question_id": 81, "model_id": "gpt-4", "choices": [{"index": 0, "turns": ["...", "..."]}], ...}``.
+
+    Both turns count. The second is asked behind the policy's own first answer, and judged with the prompt for
+    conversations. Each is compared with GPT-4's in both orders: verdicts that disagree are a tie, and the score is the
+    win rate with ties as a half, beside the raw one. As in FastChat; its judge prompts and judge model are not ours.
+
+    Args:
+        path: A directory with ``data/mt_bench/question.jsonl`` and ``data/mt_bench/model_answer/gpt-4.jsonl``, as in
+            the hub's space of this id, or that id. FastChat's own reference answers are those of questions 101-130,
+            and do not do.
+        revision: Of the space.
+    """
+
+    version: ClassVar[str] = "1"
+
+    def __init__(self, path: str = "lmsys/mt-bench", revision: str | None = None) -> None:
+        self.path = path
+        self.revision = revision
+        self.data_version = ""
+        self._turns: dict[str, tuple[list[str], list[str]]] = {}
+
+    def examples(self, task: str, split: Split) -> list[Example]:
+        """The first turn of every question.
+
+        Raises:
+            BadInput: If a file cannot be had, or a question has not two turns and two baseline answers.
+        """
+        if split == "train":
+            return []
+        questions, baseline = space_files("MTBench", self.path, self.revision, (QUESTIONS, BASELINE))
+        self.data_version = hashlib.sha256(questions.read_bytes() + baseline.read_bytes()).hexdigest()[:16]
+        answers = {row["question_id"]: row for row in _rows(baseline, ("question_id", "choices"))}
+        asked = [r for r in _rows(questions, ("question_id", "category", "turns")) if r["category"] in CATEGORIES]
+        self._turns = {str(row["question_id"]): _both_turns(row, answers, baseline) for row in asked}
+        categories = {str(row["question_id"]): row["category"] for row in asked}
+        return [
+            Example(task, uid, turns[0], replies[0], category=categories[uid])
+            for uid, (turns, replies) in self._turns.items()
+        ]
+
+    def follow_up(self, group: Group) -> list[Example]:
+        """The second turn behind each first answer."""
+        first = group.example
+        turns, replies = self._turns[first.uid]
+        said: tuple[Message, ...] = (
+            {"role": "user", "content": turns[0]},
+            {"role": "assistant", "content": replies[0]},
+            {"role": "user", "content": turns[1]},
+        )
+        return [
+            Example(
+                first.task,
+                first.uid,
+                "\n".join(f"{number}. {turn}" for number, turn in enumerate(turns, 1)),
+                transcript(said, replies[1]),
+                (*first.messages, {"role": "assistant", "content": completion.text}, said[2]),
+                first.category,
+            )
+            for completion in group.completions
+        ]
+
+
+def _rows(file: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [dict(row) for row in find_files(f"MTBench({file})", str(file)).read("train", columns)]
+
+
+def _both_turns(row: Mapping[str, Any], answers: Mapping[Any, Any], baseline: Path) -> tuple[list[str], list[str]]:
+    where, uid = f"MTBench: question {row['question_id']}", row["question_id"]
+    if len(row["turns"]) != 2:
+        raise BadInput(f"{where} has {len(row['turns'])} turns, not 2; take FastChat's question.jsonl")
+    if uid not in answers:
+        raise BadInput(
+            f"{where} has no answer in {baseline}; take model_answer/gpt-4.jsonl (FastChat's reference_answer covers "
+            f"questions 101-130 only)"
+        )
+    replies = answers[uid]["choices"][0]["turns"]
+    if len(replies) != 2 or not all(reply.strip() for reply in replies):
+        raise BadInput(f"{where}: its answer in {baseline} has not two turns; take model_answer/gpt-4.jsonl")
+    return list(row["turns"]), list(replies)

@@ -1,0 +1,1 @@
+"""Multi-Task GRPO: advantages, objective, KL control, collection of rollouts, update, metrics."""

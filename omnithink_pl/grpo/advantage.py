@@ -1,0 +1,109 @@
+"""Group-normalised advantages: how much better a completion is than its siblings.
+
+A_i = (R_i - mean(R)) / std(R) over the G completions of one prompt: equation 5 of the paper,
+after Shao et al. 2024 (DeepSeekMath, arXiv 2402.03300, section 4.1.2).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from omnithink_pl.types import State
+
+if TYPE_CHECKING:
+    from omnithink_pl.types import Group, Score
+
+
+# Rewards closer than this are the same reward: float noise of sums in float32 stays below it, and
+# the smallest real difference, one tag at weight 0.1, is 0.025.
+SAME = 1e-6
+
+
+@dataclass(frozen=True)
+class GroupAdvantage:
+    """Advantages of one group from its scores.
+
+    Only scored completions take part: a failed or undefined total changes no sibling's advantage.
+
+    Args:
+        scale: ``std`` divides by the sample standard deviation (Bessel-corrected, as TRL and verl
+            do; the paper leaves it open). ``none`` only subtracts the mean, as Dr. GRPO does
+            (Liu et al. 2025, arXiv 2503.20783), which removes the bias towards groups with little spread.
+        phantom_guard: A group whose primary rewards are all equal gets no advantage, so that format
+            and tags alone cannot be blown up to full size. Off: the paper's plain sum.
+    """
+
+    scale: Literal["std", "none"] = "std"
+    phantom_guard: bool = False
+
+    def __call__(self, scores: Sequence[Score]) -> list[float | None]:
+        """The advantage of each completion.
+
+        Args:
+            scores: One score per completion of the group.
+
+        Returns:
+            One number per completion; ``None`` where the total is failed or undefined; exactly 0.0
+            for all where the totals are equal.
+        """
+        totals = [score.total for score in scores]
+        scored = [total for total in totals if total is not None]
+        if all_equal(scored) or (self.phantom_guard and not has_mixed_primary(scores)):
+            return [None if total is None else 0.0 for total in totals]
+        mean = statistics.fmean(scored)
+        scale = statistics.stdev(scored) if self.scale == "std" else 1.0
+        return [None if total is None else (total - mean) / scale for total in totals]
+
+
+def all_equal(rewards: Sequence[float]) -> bool:
+    """Whether rewards are the same but for float noise; true of none or one."""
+    return len(rewards) < 2 or max(rewards) - min(rewards) < SAME
+
+
+def has_mixed_primary(scores: Sequence[Score]) -> bool:
+    """Whether the task's own reward tells the scored completions apart.
+
+    A completion without a primary value, such as one without an answer, adds nothing to the sum
+    and therefore counts as 0 here.
+    """
+    return not all_equal([score.primary.value or 0.0 for score in scores if score.state is State.VALUE])
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredGroup:
+    """A group, one score per completion, and one advantage per completion.
+
+    Args:
+        group: The example with its completions.
+        scores: One score per completion.
+        advantages: One number per completion; ``None`` where it is left out of the loss.
+        stale: Whether an earlier policy sampled all of it than the one that is trained on it.
+    """
+
+    group: Group
+    scores: tuple[Score, ...]
+    advantages: tuple[float | None, ...]
+    stale: bool = False
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return self.group.example.task
+
+    @property
+    def has_signal(self) -> bool:
+        """Whether its advantages say which completion is better than another."""
+        return not all_equal([advantage for advantage in self.advantages if advantage is not None])
+
+    @property
+    def earlier(self) -> list[int]:
+        """How many of each completion's first tokens an earlier policy sampled than the one that is trained on it."""
+        return [len(c.token_ids) if self.stale else c.earlier for c in self.group.completions]
+
+    @property
+    def kept(self) -> list[int]:
+        """Indices of the completions that take part in the loss."""
+        return [i for i, advantage in enumerate(self.advantages) if advantage is not None]

@@ -1,0 +1,190 @@
+"""The frozen policy that the KL penalty pulls towards."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal, final
+
+import torch
+
+from omnithink_pl.model.sharding import assign, gathered, shard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+    from torch.distributed.device_mesh import DeviceMesh
+    from transformers import PreTrainedModel
+
+
+Anchor = Literal["base", "stage"]
+
+
+class ReferencePolicy(ABC):
+    """What the KL penalty pulls towards, kept out of the module's parameters."""
+
+    @abstractmethod
+    def active(self) -> AbstractContextManager[PreTrainedModel]:
+        """The reference, ready to be computed with; the policy must not be used inside."""
+
+    @abstractmethod
+    def begin_stage(self, model: PreTrainedModel) -> None:
+        """Take over the policy's weights if the anchor is the stage's start."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> None:
+        """Say where it is computed."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold: nothing for ``base``, which is loaded from its origin."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+
+
+@final
+class FrozenCopy(ReferencePolicy):
+    """A second model with the weights that the policy had.
+
+    Args:
+        model: The policy as loaded, before any training and before it is sharded.
+        anchor: ``base`` keeps the base model for the whole run; ``stage`` takes the policy anew when
+            a stage begins, so that a later stage is free to move as far again.
+        offload: Keep it in the host's memory but while it is used, which is once a batch of rollouts.
+    """
+
+    def __init__(self, model: PreTrainedModel, anchor: Anchor, offload: bool = False) -> None:
+        self.anchor = anchor
+        self.offload = offload
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self._device = torch.device("cpu")
+
+    @contextmanager
+    def active(self) -> Iterator[PreTrainedModel]:
+        """The copy, on the policy's device for the while."""
+        self.model.to(self._device)
+        try:
+            yield self.model
+        finally:
+            if self.offload:
+                self.model.to("cpu")
+
+    @torch.no_grad()
+    def begin_stage(self, model: PreTrainedModel) -> None:
+        """Take over the policy's weights if the anchor is the stage's start."""
+        if self.anchor == "stage":
+            for own, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
+                own.copy_(theirs.to(own.device))
+
+    def to(self, device: torch.device) -> None:
+        """Move to the policy's device, now or whenever it is used."""
+        self._device = device
+        if not self.offload:
+            self.model.to(device)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All weights where the anchor is a stage's start."""
+        return gathered(dict(self.model.named_parameters())) if self.anchor == "stage" else {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore them."""
+        if self.anchor == "stage" and state:
+            assign(dict(self.model.named_parameters()), state)
+
+
+@final
+class AdaptedReference(ReferencePolicy):
+    """The policy's own model with its LoRA adapters out of the way: no second model.
+
+    For ``base`` the adapters' share is multiplied by 0, which leaves exactly the frozen weights. For ``stage`` the
+    adapters of the stage's start, a small copy, change places with the present ones for the while.
+
+    Args:
+        model: The policy, wrapped by PEFT.
+        anchor: ``base`` or ``stage``, as above.
+    """
+
+    def __init__(self, model: PreTrainedModel, anchor: Anchor) -> None:
+        self.anchor = anchor
+        self.model = model
+        self._start: dict[str, Tensor] = {}
+
+    @contextmanager
+    def active(self) -> Iterator[PreTrainedModel]:
+        """The policy as it was, for the while."""
+        # Not model.disable_adapter(): it makes the adapters untrainable for the while, and a sharded model keeps that
+        # for ever if it gathers them for the first time inside.
+        from peft.helpers import rescale_adapter_scale
+
+        if not self._start:  # nothing has been trained, or the anchor is the base
+            with rescale_adapter_scale(self.model, 0.0):
+                yield self.model
+            return
+        present = self._adapters(copied=True)
+        self._put(self._start)
+        try:
+            yield self.model
+        finally:
+            self._put(present)
+
+    def begin_stage(self, model: PreTrainedModel) -> None:
+        """Copy the adapters if the anchor is the stage's start."""
+        if self.anchor == "stage":
+            self._start = self._adapters(copied=True)
+
+    def to(self, device: torch.device) -> None:
+        """The policy is there already; what a checkpoint held may not be."""
+        self._start = {name: value.to(device) for name, value in self._start.items()}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The adapters of the stage's start."""
+        return gathered(self._start)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore them."""
+        if self.anchor == "stage" and state:
+            self._start = self._adapters(copied=True)
+            assign(self._start, state)
+
+    def _adapters(self, copied: bool = False) -> dict[str, Tensor]:
+        trained = {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
+        return {name: value.clone() for name, value in trained.items()} if copied else trained
+
+    @torch.no_grad()
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        for name, parameter in self._adapters().items():
+            parameter.copy_(values[name])
+
+
+def reference_policy(
+    model: PreTrainedModel,
+    anchor: Anchor,
+    beta: Mapping[str, float],
+    offload: bool = False,
+    mesh: DeviceMesh | None = None,
+) -> ReferencePolicy | None:
+    """The cheapest reference that serves.
+
+    Args:
+        model: The policy as loaded, before any training.
+        anchor: What the penalty pulls towards.
+        beta: KL coefficient of each task.
+        offload: Keep a second model, where one is needed, in the host's memory between uses.
+        mesh: Processes that divide a second model among them.
+
+    Returns:
+        ``None`` where every coefficient is 0: then none is held or computed.
+    """
+    if not any(beta.values()):
+        return None
+    if hasattr(model, "peft_config"):
+        return AdaptedReference(model, anchor)
+    frozen = FrozenCopy(model, anchor, offload)
+    if mesh is not None:
+        shard(frozen.model, mesh)
+    return frozen

@@ -1,0 +1,1 @@
+"""The policy: loading, adapters, packing, attention, log-probabilities, sharding, offload, memory budget."""

@@ -1,0 +1,162 @@
+"""Training a few low-rank matrices beside frozen weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from omnithink_pl.errors import BadInput
+from omnithink_pl.model.policy import Policy, load_policy
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """Low-rank adapters: W + alpha / rank * B A, of which A and B are trained (Hu et al. 2021, arXiv 2106.09685).
+
+    There is no dropout: a ratio of probabilities must not be a matter of luck. Adapters are float32 whatever the
+    weights are, and start with B = 0, as the base model.
+
+    Args:
+        rank: Rows of A.
+        alpha: Divided by ``rank`` it scales the adapters' share.
+        target_modules: Names of the layers that are adapted, or ``all-linear`` for all but the output embedding.
+        weights: Of the frozen model: ``float32``; ``bfloat16``, half of the memory; or ``nf4``, four bits a weight
+            (QLoRA, Dettmers et al. 2023, arXiv 2305.14314), which needs bitsandbytes: ``pip install
+            'omnithink-pl[bitsandbytes]'``.
+    """
+
+    rank: int = 32
+    alpha: int = 32
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    weights: Literal["float32", "bfloat16", "nf4"] = "float32"
+
+    def check(self) -> None:
+        """Refuse what cannot be built; not at construction, where the parser would bury the message.
+
+        Raises:
+            BadInput: Names the key and the cure.
+        """
+        for key in ("rank", "alpha"):
+            if getattr(self, key) < 1:
+                raise BadInput(f"model.adapter.{key} is {getattr(self, key)}; use 1 or more")
+        if not self.target_modules:
+            raise BadInput("model.adapter.target_modules is empty; name layers, such as q_proj, or use all-linear")
+
+    def peft_config(self) -> LoraConfig:
+        """The same in PEFT's words."""
+        from peft import LoraConfig
+
+        return LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            target_modules=self.target_modules,
+            lora_dropout=0.0,
+            bias="none",
+            task_type="CAUSAL_LM",
+        )
+
+
+def build_policy(name: str, adapter: LoRA | None, seed: int, weights: bool = True) -> Policy:
+    """Load a policy, with adapters if it is to be trained by them.
+
+    Args:
+        name: ``embedded``, a local directory, or a hub id.
+        adapter: How it is adapted; all weights are trained if not given.
+        seed: The adapters' first values follow from it, in all processes alike.
+        weights: Read them; as of ``load_policy``.
+
+    Raises:
+        BadInput: If the policy has no such layers, cannot be loaded, or would be trained in too few digits.
+    """
+    stored = torch.get_default_dtype()  # which trainer.precision sets for the while
+    if stored == torch.float16:
+        raise BadInput("trainer.precision: 16-true has no loss scaling, so gradients vanish; use bf16-mixed")
+    if adapter is None:
+        return load_policy(name, stored, weights=weights)
+    if stored == torch.bfloat16:
+        raise BadInput(
+            "trainer.precision: bf16-true would store adapters in bfloat16 too; use bf16-mixed or 32-true, and "
+            "model.adapter.weights=bfloat16 for what is frozen"
+        )
+    adapter.check()
+    from peft import get_peft_model
+
+    if adapter.weights == "nf4":
+        policy = load_policy(name, torch.bfloat16, four_bits=True)
+    else:
+        policy = load_policy(name, getattr(torch, adapter.weights), weights=weights)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            policy.model = get_peft_model(policy.model, adapter.peft_config())
+        except ValueError as error:
+            raise BadInput(f"model.adapter.target_modules: {error}; name layers that {name!r} has") from error
+    return policy
+
+
+def without_frozen(state: Mapping[str, Tensor], module: torch.nn.Module) -> dict[str, Tensor]:
+    """The part of a module's state that is trained; the rest comes from where the policy was loaded."""
+    trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    return {name: value for name, value in state.items() if name in trained}
+
+
+def check_adapter(checkpoint: Mapping[str, Any], module: torch.nn.Module) -> None:
+    """Refuse a checkpoint that would leave adapters at their first values, or has some that nothing would take.
+
+    Raises:
+        BadInput: Names the first difference.
+    """
+    saved = {name: tuple(value.shape) for name, value in checkpoint.get("state_dict", {}).items()}
+    own = {name: tuple(p.shape) for name, p in module.named_parameters() if p.requires_grad}
+    if saved and saved != own:
+        name = min({name for name in saved.keys() | own.keys() if saved.get(name) != own.get(name)})
+        raise BadInput(
+            f"--ckpt_path: the checkpoint was written with another model.adapter: {name} is {saved.get(name)} there "
+            f"and {own.get(name)} here; use the same adapter, or start anew without --ckpt_path"
+        )
+
+
+def save_adapters(checkpoint: MutableMapping[str, Any], module: torch.nn.Module, sharded: bool) -> None:
+    """Take out what is not trained, and name the optimiser's state by its parameters.
+
+    An optimiser numbers the parameters that it was given. Lightning numbers all parameters of a sharded model, frozen
+    ones too, and finds a name for each number when it loads them: names alone mean the same to both.
+
+    Args:
+        checkpoint: As Lightning made it.
+        module: What is trained.
+        sharded: Whether it is divided among processes.
+    """
+    checkpoint["state_dict"] = without_frozen(checkpoint["state_dict"], module)
+    names = dict(enumerate(_names(module, frozen_too=sharded)))
+    checkpoint["optimizer_states"] = [_renamed(state, names) for state in checkpoint.get("optimizer_states", [])]
+
+
+def load_adapters(checkpoint: MutableMapping[str, Any], module: torch.nn.Module) -> None:
+    """Number the optimiser's state again, as the optimiser of a model that is not sharded has it.
+
+    Args:
+        checkpoint: As :func:`save_adapters` left it.
+        module: What is trained.
+    """
+    numbers = {name: number for number, name in enumerate(_names(module, frozen_too=False))}
+    checkpoint["optimizer_states"] = [_renamed(state, numbers) for state in checkpoint.get("optimizer_states", [])]
+
+
+def _names(module: torch.nn.Module, frozen_too: bool) -> list[str]:
+    return [name for name, parameter in module.named_parameters() if parameter.requires_grad or frozen_too]
+
+
+def _renamed(state: Mapping[str, Any], names: Mapping[Any, Any]) -> dict[str, Any]:
+    """An optimiser's state under other names; processes but the first have none of a sharded model."""
+    if not state:
+        return {}
+    groups = [{**group, "params": [names.get(one, one) for one in group["params"]]} for group in state["param_groups"]]
+    return {"state": {names.get(one, one): values for one, values in state["state"].items()}, "param_groups": groups}

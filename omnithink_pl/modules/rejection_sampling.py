@@ -1,0 +1,104 @@
+"""Sampling completions of the training prompts and scoring them, without training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, final
+
+import torch
+
+from omnithink_pl.distributed.collectives import check_processes
+from omnithink_pl.distributed.shard_work import Division, check_divisible
+from omnithink_pl.errors import BadInput
+from omnithink_pl.grpo.advantage import ScoredGroup
+from omnithink_pl.grpo.failures import FailurePolicy
+from omnithink_pl.modules.base import PolicyModule
+from omnithink_pl.rewards.scoring import score_batch
+from omnithink_pl.rollout.base import RolloutEngine, Sampling
+from omnithink_pl.seeds import keyed_seeds
+from omnithink_pl.tasks.base import Task
+from omnithink_pl.types import Example, Group, Score
+
+if TYPE_CHECKING:
+    from omnithink_pl.data.batches import PromptBatch
+
+
+@final
+class RejectionSampling(PolicyModule):
+    """Draws completions from a policy and scores them with the rewards of training, for rejection sampling.
+
+    Processes divide the prompts of each batch among them, and all have what came of it.
+
+    Which completions are kept, and where, is a matter of the ``demonstrations`` callback.
+
+    Args:
+        engine: Samples the completions.
+        tasks: The tasks by name; comes from ``data.tasks``.
+        policy: ``embedded``, a directory, or a hub id, in Hugging Face format.
+        samples: Completions per prompt; the paper has 128.
+        temperature: Of sampling.
+        top_p: Of sampling.
+        max_tokens: Longest completion.
+        failures: What happens when rewards cannot be computed; a task cannot be paused here.
+        seed: Of the sampling; comes from ``seed_everything``.
+    """
+
+    def __init__(
+        self,
+        engine: RolloutEngine,
+        tasks: dict[str, Task],
+        policy: str = "embedded",
+        samples: int = 16,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        max_tokens: int = 56,
+        failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
+        seed: int = 0,
+    ) -> None:
+        sampling = Sampling(samples, temperature, top_p, max_tokens)
+        super().__init__(engine, tasks, torch.optim.SGD, policy, None, sampling, failures, seed)  # nothing is trained
+        if samples < 1:
+            raise BadInput(f"model.samples is {samples}; draw at least one completion per prompt")
+        if failures.on_outage == "pause":
+            raise BadInput("model.failures.on_outage is pause, but sampling has no stage to go on with; use stop")
+
+    def configure_model(self) -> None:
+        """Load the policy."""
+        if not hasattr(self, "model"):
+            self.load()
+
+    def on_predict_start(self) -> None:
+        """Check every prompt against the context, and hand the policy to the engine."""
+        check_divisible(self.trainer.strategy, "predict")
+        check_processes(self.trainer.world_size)
+        self.peers.open(self)
+        self.check_prompts(self.trainer.datamodule.train)  # type: ignore[attr-defined]
+        self.attach()
+        self.engine.sync()
+
+    def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[ScoredGroup]:
+        """Sample and score a batch, as a function of the seed and its prompts alone.
+
+        Returns:
+            The groups of the whole batch, in every process.
+
+        Raises:
+            RewardFailure: If a task's rewards fail too often.
+        """
+        division = Division(self.peers)
+        scored = division.each(lambda: self._sample(division.own(batch.examples)))
+        self.monitor.observe([one.group for one in scored], [one.scores for one in scored], batch.number)
+        return scored
+
+    def _sample(self, examples: Sequence[Example]) -> list[ScoredGroup]:
+        prompts = [tuple(self.policy.encode(example.messages)) for example in examples]
+        seeds = keyed_seeds((example.key for example in examples), self.seed, "predict")
+        sampled = self.engine.generate(prompts, self.sampling, seeds)
+        groups = [Group(*parts) for parts in zip(examples, prompts, sampled, strict=True)]
+        rubrics = {name: task.rubric for name, task in self.tasks.items()}
+        scores = score_batch(groups, rubrics, self.monitor.policy.reward_timeout)
+        return [_without_advantages(*pair) for pair in zip(groups, scores, strict=True)]
+
+
+def _without_advantages(group: Group, scores: Sequence[Score]) -> ScoredGroup:
+    return ScoredGroup(group, tuple(scores), (None,) * len(scores))

@@ -1,1 +1,0 @@
-"""What ``main.py`` can do with a trainer beside training, one verb a file."""
