@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 
+from callbacks.checkpoints import Checkpoints
 from callbacks.curriculum import Curriculum
 from callbacks.tracking import Tracking
 from omnithink_pl.curriculum.stages import Stage, boundaries, total_steps
+from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput
+from omnithink_pl.tracking import TrackingLogger
+
+log = logging.getLogger(__name__)
 
 LAST = "last"
 
@@ -98,3 +105,19 @@ def read_checkpoint(path: Path, stages: Sequence[Stage]) -> Resumed:
 
 def _boundaries(stages: Sequence[Mapping[str, Any]]) -> list[int]:
     return boundaries([Stage(**stage) for stage in stages])
+
+
+def prepare_resume(trainer: L.Trainer, datamodule: MultiTaskData, ckpt_path: str | None, name: str) -> Path | None:
+    """Find the checkpoint to resume from, check it, and tell the callbacks and the logger."""
+    found = find_checkpoint(ckpt_path, Path(trainer.default_root_dir) / name)
+    if found is None:
+        return None
+    resumed = read_checkpoint(found, datamodule.stages)
+    log.info("Continuing %s after step %d", found, resumed.steps_done)
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Checkpoints):
+            callback.resume(found)
+    for logger in trainer.loggers:
+        if isinstance(logger, TrackingLogger) and resumed.run_id:
+            logger.resume(resumed.run_id)
+    return found

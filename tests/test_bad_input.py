@@ -12,8 +12,8 @@ import lightning as L
 import pytest
 
 from callbacks.checkpoints import CheckpointError
-from main import EXPECTED, main
-from omnithink_pl.errors import BadInput
+from main import main
+from omnithink_pl.errors import BadInput, OmniThinkError
 from omnithink_pl.model.policy import load_tokenizer
 
 KINDS = {"question_type": "math-word-problem", "problem_type": "Algebra"}
@@ -99,7 +99,9 @@ def test_a_row_without_a_reference_is_named_with_the_cure(tmp_path: Path) -> Non
 def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     # A directory stands where the database should be: unwritable for an ordinary user and for root alike.
     (tmp_path / "mlflow.db").mkdir()
-    with pytest.raises(EXPECTED, match=r"trainer\.logger\.init_args\.tracking_uri: cannot open .*choose another store"):
+    with pytest.raises(
+        OmniThinkError, match=r"trainer\.logger\.init_args\.tracking_uri: cannot open .*choose another store"
+    ):
         fit(tmp_path)
 
 

@@ -10,7 +10,8 @@ import pytest
 import yaml
 from datasets import Dataset
 
-from main import CONFIGS, TOOLS, main, run_tool
+from main import CONFIGS, main
+from omnithink_pl.cli import TOOLS
 from omnithink_pl.errors import BadInput
 from omnithink_pl.rollout.vllm import loading as build
 from tests.judge.scripted import scripted_server
@@ -91,7 +92,7 @@ def test_a_config_of_vllm_parses_without_it_and_says_when_used_how_it_is_install
 def test_every_config_of_a_verb_without_a_trainer_parses(tool: str, capsys: pytest.CaptureFixture[str]) -> None:
     for config in CONFIGS.rglob(f"{tool}.yaml"):
         with pytest.raises(SystemExit) as ended:
-            run_tool(tool, [f"--config={config}", "--print_config"])
+            main([tool, f"--config={config}", "--print_config"])
         assert ended.value.code == 0
         assert yaml.safe_load(capsys.readouterr().out).items() >= yaml.safe_load(config.read_text()).items()
 

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from omnithink_pl.distributed.collectives import process_count
-from omnithink_pl.errors import PeerFailure
+from omnithink_pl.errors import RankFailure
 
 log = logging.getLogger(__name__)
 PATIENCE = timedelta(minutes=5)
@@ -67,7 +67,7 @@ class Peers:
         """Work that this process does by itself; afterwards all meet.
 
         Raises:
-            PeerFailure: If another process failed; its own failure is raised as it is.
+            RankFailure: If another process failed; its own failure is raised as it is.
         """
         try:
             yield
@@ -86,7 +86,7 @@ class Peers:
             Whether any process has the wish.
 
         Raises:
-            PeerFailure: If another process failed or is gone.
+            RankFailure: If another process failed or is gone.
         """
         if self._group is None:
             return wish
@@ -94,11 +94,11 @@ class Peers:
             answers = self._answers(_WISHES if wish else _FINE)
         except RuntimeError as error:
             self._last = _ALONE
-            raise PeerFailure(f"another process of this run is gone; see its message ({error})") from error
+            raise RankFailure(f"another process of this run is gone; see its message ({error})") from error
         failed = [rank for rank, (condition, _) in enumerate(answers) if condition == _FAILED]
         if failed:
             self._last = answers
-            raise PeerFailure(f"process {failed[0]} of {len(answers)} failed; see its message")
+            raise RankFailure(f"process {failed[0]} of {len(answers)} failed; see its message")
         return any(condition == _WISHES for condition, _ in answers)
 
     def agree(self) -> bool:

@@ -37,7 +37,7 @@ class Division:
 
         Raises:
             BadInput: In all of them where one raised it.
-            PeerFailure: Where another process failed otherwise.
+            RankFailure: Where another process failed otherwise.
         """
         return gather_rows(self.agreed(work))
 
@@ -46,7 +46,7 @@ class Division:
 
         Raises:
             BadInput: In all of them.
-            PeerFailure: In the others, where it failed otherwise.
+            RankFailure: In the others, where it failed otherwise.
         """
         (found,) = self.each(lambda: [work()] if process_rank() == 0 else [])
         return found
@@ -56,7 +56,7 @@ class Division:
 
         Raises:
             BadInput: In all of them where one raised it: all can go on with something else.
-            PeerFailure: Where another process failed otherwise.
+            RankFailure: Where another process failed otherwise.
         """
         found: list[T] = []
         refused: list[BadInput] = []

@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     from omnithink_pl.types import Example
 
 
-class TrainingDiverged(RuntimeError):
-    """The loss or its gradient is no longer a number."""
-
-
 class PolicyModule(L.LightningModule, ABC):
     """A policy, its tasks and its engine; what callbacks, data and verbs ask of a module.
 

@@ -16,7 +16,7 @@ from omnithink_pl.distributed.collectives import (
     own_gradients,
     sum_gradients,
 )
-from omnithink_pl.errors import BadInput
+from omnithink_pl.errors import BadInput, TrainingDiverged
 from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
 from omnithink_pl.grpo.collection import Collector
 from omnithink_pl.grpo.failures import FailurePolicy
@@ -28,7 +28,7 @@ from omnithink_pl.grpo.reference import Anchor, reference_policy
 from omnithink_pl.grpo.update import TokenStats, UpdatePlan
 from omnithink_pl.model.adapter import LoRA
 from omnithink_pl.model.sharding import shard
-from omnithink_pl.modules.base import PolicyModule, TrainingDiverged
+from omnithink_pl.modules.base import PolicyModule
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example

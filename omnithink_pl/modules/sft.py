@@ -15,14 +15,14 @@ from omnithink_pl.distributed.collectives import (
     sum_gradients,
     sum_over_processes,
 )
-from omnithink_pl.errors import BadInput
+from omnithink_pl.errors import BadInput, TrainingDiverged
 from omnithink_pl.grpo.failures import FailurePolicy
 from omnithink_pl.grpo.update import split
 from omnithink_pl.model.adapter import LoRA
 from omnithink_pl.model.logprobs import token_logprobs
 from omnithink_pl.model.padding_passes import in_company
 from omnithink_pl.model.sharding import shard
-from omnithink_pl.modules.base import PolicyModule, TrainingDiverged
+from omnithink_pl.modules.base import PolicyModule
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example

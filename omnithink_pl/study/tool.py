@@ -16,6 +16,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from omnithink_pl.errors import OmniThinkError
 from omnithink_pl.report.live import clock
 from omnithink_pl.study.definition import Definition, Run, check, chosen
 from omnithink_pl.study.job import Job, Result, Status, last_line
@@ -120,7 +121,7 @@ def summary(results: Sequence[Result], repeat: Callable[[Job], str]) -> Group:
     return Group(*lines)
 
 
-class StudyIncomplete(RuntimeError):
+class StudyIncomplete(OmniThinkError):
     """Some runs of a study are not done; the command line exits with an error."""
 
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omnithink_pl.errors import OmniThinkError
+
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
@@ -24,7 +26,7 @@ _SQLITE = "sqlite:///"
 _CURE = "make it writable, free space on its disk, or choose another store such as sqlite:///mlflow.db"
 
 
-class TrackingError(RuntimeError):
+class TrackingError(OmniThinkError):
     """The tracking store cannot be used; the message names the setting and the cure."""
 
 

@@ -12,7 +12,7 @@ from peft.utils.merge_utils import ties
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from main import run_tool
+from main import main
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.policy import policy_path
 
@@ -36,7 +36,7 @@ def logits(path: Path) -> torch.Tensor:
 
 def test_factors_are_merged_as_tensors_of_the_base_zero(tmp_path: Path) -> None:
     one, two = adapter(tmp_path / "one", 1), adapter(tmp_path / "two", 2)
-    run_tool("merge", [f"--models=[{one}, {two}]", f"--output={tmp_path}/out", "--density=0.5"])
+    main(["merge", f"--models=[{one}, {two}]", f"--output={tmp_path}/out", "--density=0.5"])
     parts = [load_file(path / "adapter_model.safetensors") for path in (one, two, tmp_path / "out")]
     assert parts[0].keys() == parts[2].keys()
     for name, merged in parts[2].items():
@@ -51,7 +51,7 @@ def test_factors_are_merged_as_tensors_of_the_base_zero(tmp_path: Path) -> None:
 def test_updates_of_adapters_that_are_the_same_merge_to_the_same(tmp_path: Path) -> None:
     one = adapter(tmp_path / "one", 1)
     out = tmp_path / "out"
-    run_tool("merge", [f"--models=[{one}, {one}]", f"--output={out}", "--density=0.9999999", "--lora=ties_svd"])
+    main(["merge", f"--models=[{one}, {one}]", f"--output={out}", "--density=0.9999999", "--lora=ties_svd"])
     torch.testing.assert_close(logits(out), logits(one), atol=0.05, rtol=0.01)
 
 
@@ -62,4 +62,4 @@ def test_adapters_that_do_not_fit_are_named(tmp_path: Path) -> None:
         (f"[{one}, embedded]", "models holds full models and adapters"),
     ]:
         with pytest.raises(BadInput, match=message):
-            run_tool("merge", [f"--models={models}", f"--output={tmp_path}/out"])
+            main(["merge", f"--models={models}", f"--output={tmp_path}/out"])

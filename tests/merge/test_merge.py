@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from main import run_tool
+from main import main
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.policy import load_policy, policy_path
 from tests.merge.test_ties import plain_threshold
@@ -31,7 +31,7 @@ def tuned(directory: Path, seed: int, **saving: object) -> Path:
 
 
 def merge(*arguments: object) -> None:
-    run_tool("merge", [str(argument) for argument in arguments])
+    main(["merge", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")

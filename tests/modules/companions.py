@@ -12,7 +12,7 @@ from datetime import timedelta
 import torch.distributed as dist
 
 from omnithink_pl.distributed.failure_barrier import Peers
-from omnithink_pl.errors import PeerFailure
+from omnithink_pl.errors import RankFailure
 
 SHORT = timedelta(seconds=0.2)
 
@@ -28,7 +28,7 @@ def ending(peers: Peers, work: Callable[[], None]) -> list[object]:
     try:
         with peers.watching():
             work()
-    except (PeerFailure, ZeroDivisionError) as error:
+    except (RankFailure, ZeroDivisionError) as error:
         return [type(error).__name__, peers.agree()]
     return ["went on", None]
 

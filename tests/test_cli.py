@@ -8,8 +8,8 @@ from typing import Literal
 import pytest
 from jsonargparse import ArgumentError
 
-from main import ModuleParser, main
-from omnithink_pl.cli import readable
+from main import main
+from omnithink_pl.cli import OmniThinkParser, readable
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Wall:
 
 
 def complaint(*arguments: str) -> str:
-    parser = ModuleParser(exit_on_error=False)
+    parser = OmniThinkParser(exit_on_error=False)
     parser.add_subclass_arguments(Wall, "wall", default={"class_path": f"{__name__}.Wall"})
     with pytest.raises(ArgumentError) as raised:
         parser.parse_args(list(arguments))
