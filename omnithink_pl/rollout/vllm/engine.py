@@ -19,11 +19,13 @@ from omnithink_pl.rollout.vllm.weights import named_weights
 from omnithink_pl.seeds import derive_seed
 from omnithink_pl.types import Completion
 
+# jsonargparse reads these to compare with the protocol; a block that fails, as vLLM's does where it is missing, counts
+# as empty. So vLLM has a block of its own.
 if TYPE_CHECKING:
-    from vllm import LLM, RequestOutput, SamplingParams
-
     from omnithink_pl.model.policy import Policy
     from omnithink_pl.rollout.decoding import Stem
+if TYPE_CHECKING:
+    from vllm import LLM, RequestOutput, SamplingParams
 
 
 def request_seed(seed: int, stem: Stem) -> int:

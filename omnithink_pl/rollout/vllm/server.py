@@ -25,10 +25,10 @@ from omnithink_pl.rollout.vllm.plugin import MARK
 from omnithink_pl.rollout.vllm.weights import named_weights
 from omnithink_pl.types import Completion
 
+if TYPE_CHECKING:  # two blocks, as in engine.py
+    from omnithink_pl.model.policy import Policy
 if TYPE_CHECKING:
     from vllm.distributed.utils import StatelessProcessGroup
-
-    from omnithink_pl.model.policy import Policy
 
 
 # A tensor is kept for the server this long; by then it has been taken or the sync has failed.
