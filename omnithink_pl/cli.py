@@ -88,6 +88,13 @@ class OmniThinkParser(LightningArgumentParser):
         """Add a class that can be replaced by a subclass, by default ``MODULE``."""
         return super().add_subclass_arguments(*args, **({"default": {"class_path": MODULE}} | kwargs))
 
+    def _apply_actions(  # private, but jsonargparse is pinned; its own `key+` is for lists alone
+        self, cfg: Any, parent_key: str = "", prev_cfg: Namespace | None = None, *args: Any, **kwargs: Any
+    ) -> Namespace:
+        if isinstance(cfg, dict) and not parent_key:
+            cfg = add_entries(cfg, prev_cfg)
+        return super()._apply_actions(cfg, parent_key, prev_cfg, *args, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exit with the causes of an error, without the usage."""
         if not self.exit_on_error:  # a nested parser, whose message becomes part of the outer one's
@@ -95,6 +102,29 @@ class OmniThinkParser(LightningArgumentParser):
         self.exit(
             2, f"error: {readable(message)}\n{self.prog.replace(' [options]', '')} --help lists what can be set\n"
         )
+
+
+def add_entries(config: dict[str, Any], previous: Any) -> dict[str, Any]:
+    """Merge each dictionary ``key+`` of a config into the ``key`` of the configs before it.
+
+    Entries that are not named are kept. Without the plus sign a dictionary replaces the previous one.
+
+    Args:
+        config: What a file holds.
+        previous: What the files before it come to: a namespace or a dictionary.
+    """
+    if "class_path" in (previous or {}) and "init_args" not in config:
+        previous = previous.get("init_args")  # which need not be written
+    merged: dict[str, Any] = {}
+    for key, value in config.items():
+        name = key.removesuffix("+")
+        before = (previous or {}).get(name) if isinstance(previous, dict | Namespace) else None
+        if isinstance(value, dict):
+            value = add_entries(value, before)
+            if name != key:
+                key, value = name, {**(before if isinstance(before, dict) else {}), **value}
+        merged[key] = value
+    return merged
 
 
 class OmniThinkCLI(LightningCLI):
@@ -268,7 +298,7 @@ def _flatten(where: str, key: str, value: object) -> Iterator[tuple[str, str, ob
     yield where, key, value
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, part in parts:
-        yield from _flatten(where, key if name == "init_args" else f"{key}.{name}".lstrip("."), part)
+        yield from _flatten(where, key if name == "init_args" else f"{key}.{name}".strip(".+"), part)
 
 
 _KEY = re.compile(r'Parser key "(?P<key>[^"]+)"(?P<element>[^:]*):(?P<rest>.*)')
