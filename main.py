@@ -18,7 +18,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from callbacks import CALLBACKS, SaveResolvedConfig, find_checkpoint, prepare_resume
+from callbacks import CALLBACKS, SaveResolvedConfig, prepare_resume
+from callbacks.resume import find_checkpoint
 from omnithink_pl.cli import OmniThinkCLI, quiet_libraries, run
 from omnithink_pl.errors import BadInput, OmniThinkError
 
@@ -34,7 +35,7 @@ class CommandLine(OmniThinkCLI):
 
     def before_fit(self) -> None:
         """Resolve ``--ckpt_path``, and continue the run that wrote the checkpoint."""
-        found = prepare_resume(self.trainer, self.datamodule, self.settings.get("ckpt_path"), self.settings["name"])
+        found = prepare_resume(self.trainer, self.settings.get("ckpt_path"), self.settings["name"])
         self.settings["ckpt_path"] = None if found is None else str(found)
         if found is not None:
             self.settings["weights_only"] = True  # our checkpoints hold plain values; refuse to unpickle anything else

@@ -23,6 +23,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from omnithink_pl import modules
+from omnithink_pl.curriculum.stages import trained_tasks
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput
 from omnithink_pl.merge import Merge
@@ -59,15 +60,15 @@ TOOLS: dict[str, type[Tool]] = {verb: tool for verb, tool in VERBS.items() if is
 # The module of a run whose config names none.
 MODULE = "omnithink_pl.modules.MultiTaskGRPO"
 
-# Values that are set in one place and used in two: target and source.
-LINKS = {
-    "tracking.name": "name",
-    "checkpoints.name": "name",
-    "data.seed": "seed_everything",
-    "model.init_args.seed": "seed_everything",
-    "data.stages": "curriculum.stages",
+# Keys that follow from others, each with its source and the options of the link.
+LINKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "tracking.name": ("name", {}),
+    "checkpoints.name": ("name", {}),
+    "data.seed": ("seed_everything", {}),
+    "model.init_args.seed": ("seed_everything", {}),
+    "data.trained_tasks": ("curriculum.stages", {"compute_fn": trained_tasks}),
+    "model.init_args.tasks": ("data.tasks", {"apply_on": "instantiate"}),
 }
-TASKS = "model.init_args.tasks"  # from `data.tasks`, once these are instantiated
 
 # Modules of earlier versions whose classes are named in configs.
 MOVED_MODULES = {
@@ -161,9 +162,8 @@ class OmniThinkCLI(LightningCLI):
         parser.add_argument("--torch_threads", type=int | None, default=None, help="CPU threads; null: torch's choice.")
         for key, callback in self.callbacks.items():
             parser.add_lightning_class_args(callback, key)
-        for target, source in LINKS.items():
-            parser.link_arguments(source, target)
-        parser.link_arguments("data.tasks", TASKS, apply_on="instantiate")
+        for target, (source, options) in LINKS.items():
+            parser.link_arguments(source, target, **options)
 
     @property
     def settings(self) -> Namespace:
@@ -248,7 +248,7 @@ def check_keys(args: Sequence[str]) -> None:
         BadInput: Names the file or argument, the keys and those to set instead.
     """
     given = list(_settings(args))
-    follows = {target.replace(".init_args", ""): source for target, source in (LINKS | {TASKS: "data.tasks"}).items()}
+    follows = {target.replace(".init_args", ""): source for target, (source, _) in LINKS.items()}
     renamed = _renamed_keys(given)
     found: dict[str, list[str]] = {}  # complaints by file or argument
     for where, key, value in given:
