@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
+
+from omnithink_pl.errors import BadInput
 
 if TYPE_CHECKING:
     from omnithink_pl.model.policy import Policy
@@ -18,24 +20,44 @@ if TYPE_CHECKING:
 Finished: TypeAlias = "Callable[[int, tuple[Completion, ...]], None]"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn.
+    """How completions are sampled.
 
     Args:
-        n: Completions per prompt.
-        temperature: Logits are divided by it; 0 is greedy.
-        top_p: Smallest set of tokens with at least this probability is sampled from.
-        max_tokens: A completion without EOS is cut off here.
-        segment: Tokens that one call adds to a completion at most; what has not ended by then can be continued by
-            another call. Not given: a call ends every completion.
+        group_size: Completions per prompt, G.
+        temperature: Logits are divided by it; 0 is greedy. Log-probabilities are those at this temperature.
+        top_p: Smallest set of tokens with at least this probability is sampled from; below 1, the policy that is
+            trained is the one renormalised over its nucleus.
+        max_tokens: Longest completion; one without EOS is truncated here.
+
+    Raises:
+        BadInput: If a value is out of range.
     """
 
-    n: int = 1
+    group_size: int = 1
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 64
-    segment: int | None = None
+    # Tokens that one call adds to a completion at most; an unfinished completion can be continued by another call.
+    # None: a call finishes every completion. Not a setting of users: see `in_segments`.
+    segment: int | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if self.group_size < 1:
+            raise BadInput(f"model.sampling.group_size is {self.group_size}; use 1 or more completions per prompt")
+        if self.temperature < 0.0:
+            raise BadInput(f"model.sampling.temperature is {self.temperature}; use 0 (greedy) or more")
+        if not 0.0 < self.top_p <= 1.0:
+            raise BadInput(f"model.sampling.top_p is {self.top_p}; it is a probability: above 0, and at most 1")
+        if self.max_tokens < 1:
+            raise BadInput(f"model.sampling.max_tokens is {self.max_tokens}; use 1 or more")
+
+    def in_segments(self, tokens: int | None) -> Sampling:
+        """Return the same sampling, of which one call adds at most ``tokens`` tokens to a completion."""
+        segmented = replace(self)
+        object.__setattr__(segmented, "segment", tokens)
+        return segmented
 
     def room(self, drawn: int = 0) -> int:
         """Tokens that one call may add to a completion that has so many."""
@@ -70,7 +92,7 @@ class RolloutEngine(Protocol):
         finished: Finished | None = None,
         begun: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
-        """Draw ``sampling.n`` completions for each prompt.
+        """Draw ``sampling.group_size`` completions for each prompt.
 
         A prompt's completions are a function of (weights, prompt, sampling, its seed, what was begun): but for
         rounding they depend neither on the prompts beside it, nor on its place, nor on the process. The global random
@@ -87,7 +109,7 @@ class RolloutEngine(Protocol):
                 theirs; the others are returned as they are.
 
         Returns:
-            One tuple of ``sampling.n`` completions per prompt, in order.
+            One tuple of ``sampling.group_size`` completions per prompt, in order.
         """
         ...
 

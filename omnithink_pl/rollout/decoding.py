@@ -70,9 +70,9 @@ class Harvest:
         self._policy = policy
         self._sampling = sampling
         self._finished = finished
-        self._most = most or sampling.n
+        self._most = most or sampling.group_size
         begun = begun or [()] * len(prompts)
-        self._groups = [[*own] or [Completion((), (), "", "length")] * sampling.n for own in begun]
+        self._groups = [[*own] or [Completion((), (), "", "length")] * sampling.group_size for own in begun]
         self.stems = [stem for place, prompt in enumerate(prompts) for stem in self._divide(place, tuple(prompt))]
         self._left = [0] * len(prompts)
         for stem in self.stems:

@@ -51,7 +51,7 @@ class TransformersEngine:
         finished: Finished | None = None,
         begun: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
-        """Draw ``sampling.n`` completions for each prompt, as ``RolloutEngine.generate`` has it.
+        """Draw ``sampling.group_size`` completions for each prompt, as ``RolloutEngine.generate`` has it.
 
         Raises:
             RuntimeError: Before ``attach``.
@@ -97,7 +97,7 @@ def draw_noise(seeds: Sequence[int], sampling: Sampling) -> Tensor:
     Returns:
         Uniform in [0, 1), float64, of shape [seeds, n, max_tokens].
     """
-    shape = (sampling.n, sampling.max_tokens)
+    shape = (sampling.group_size, sampling.max_tokens)
     own = (torch.Generator().manual_seed(seed) for seed in seeds)
     return torch.stack([torch.rand(shape, generator=generator, dtype=torch.float64) for generator in own])
 

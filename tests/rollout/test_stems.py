@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 import torch
@@ -29,7 +28,7 @@ def engine(batch_rows: int = 64) -> TransformersEngine:
 
 def continued(made: TransformersEngine, segment: int, begun: Groups | None = None) -> Groups:
     """Called again and again until nothing is open."""
-    sampling, calls = replace(WHOLE, segment=segment), 0
+    sampling, calls = WHOLE.in_segments(segment), 0
     while begun is None or any(sampling.is_open(one) for group in begun for one in group):
         begun, calls = made.generate(PROMPTS, sampling, SEEDS, begun=begun), calls + 1
     assert calls <= -(-WHOLE.max_tokens // segment)
@@ -58,7 +57,7 @@ def test_segments_make_the_completion_that_one_call_makes(segment: int, batch_ro
 
 
 def test_one_call_draws_at_most_a_segment_and_never_more_than_max_tokens() -> None:
-    made, sampling = engine(), replace(WHOLE, segment=6)
+    made, sampling = engine(), WHOLE.in_segments(6)
     begun, length = None, 0
     for _ in range(4):
         begun = made.generate(PROMPTS, sampling, SEEDS, begun=begun)
@@ -68,7 +67,7 @@ def test_one_call_draws_at_most_a_segment_and_never_more_than_max_tokens() -> No
 
 
 def test_new_prompts_and_others_that_go_on_are_drawn_in_one_call(uncut: Groups) -> None:
-    made, segment = engine(), replace(WHOLE, segment=6)
+    made, segment = engine(), WHOLE.in_segments(6)
     first = made.generate(PROMPTS[:2], segment, SEEDS[:2])
     handed: dict[int, tuple[Completion, ...]] = {}
     found = made.generate(PROMPTS, WHOLE, SEEDS, lambda place, group: handed.update({place: group}), [*first, (), ()])
@@ -80,7 +79,7 @@ def test_new_prompts_and_others_that_go_on_are_drawn_in_one_call(uncut: Groups) 
 
 
 def test_what_was_drawn_stays_and_the_rest_is_the_present_policys() -> None:
-    made, segment = engine(), replace(WHOLE, segment=6)
+    made, segment = engine(), WHOLE.in_segments(6)
     model = made._policy.model  # type: ignore[union-attr]
     begun = made.generate(PROMPTS, segment, SEEDS)
     with torch.no_grad():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -17,7 +15,7 @@ WHOLE = Sampling(4, max_tokens=20)
 
 def test_what_was_drawn_stays_and_the_rest_is_the_present_policys() -> None:
     engine, policy = attached(tiny_qwen())
-    segment = replace(WHOLE, segment=7)
+    segment = WHOLE.in_segments(7)
     begun = engine.generate(PROMPTS[:3], segment, SEEDS[:3])
     assert {len(row) for group in tokens(begun) for row in group} >= {7}
     with torch.no_grad():

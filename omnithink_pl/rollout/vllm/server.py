@@ -113,7 +113,7 @@ class VLLMServer:
         finished: Finished | None = None,
         begun: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
-        """Draw ``sampling.n`` completions for each prompt, as ``RolloutEngine.generate`` has it.
+        """Draw ``sampling.group_size`` completions for each prompt, as ``RolloutEngine.generate`` has it.
 
         Raises:
             RuntimeError: Before ``attach``.
