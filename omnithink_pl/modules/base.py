@@ -24,6 +24,7 @@ from omnithink_pl.model.sharding import shard
 if TYPE_CHECKING:
     import torch
 
+    from omnithink_pl.curriculum.stages import StageRun
     from omnithink_pl.grpo.advantage import ScoredGroup
     from omnithink_pl.model.policy import Policy
     from omnithink_pl.rollout.base import RolloutEngine, Sampling
@@ -75,8 +76,11 @@ class PolicyModule(L.LightningModule, ABC):
         self.last_rollouts: list[ScoredGroup] = []
         self.last_metrics: dict[str, float] = {}
 
-    def begin_stage(self) -> None:
-        """Called before the first step of a stage."""
+    def on_stage_start(self, run: StageRun) -> None:
+        """Called before the first step of a stage, and with ``begins`` false on resuming or when its length changed."""
+
+    def on_stage_end(self, run: StageRun) -> None:
+        """Called when all tasks have been evaluated after a stage."""
 
     def load(self, gradient_checkpointing: bool = False, sharded: bool = False) -> None:
         """Load the policy, ready to be trained.

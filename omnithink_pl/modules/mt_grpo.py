@@ -9,6 +9,7 @@ from typing import Any, final
 
 from lightning.pytorch.cli import OptimizerCallable
 
+from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.distributed.collectives import gather_rows, own_gradients
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
@@ -100,10 +101,11 @@ class MultiTaskGRPO(TrainingModule):
         self.attach()
         self.collector.attach(self.policy, data)
 
-    def begin_stage(self) -> None:
-        """Called before the first step of a stage."""
-        if self.reference is not None:
+    def on_stage_start(self, run: StageRun) -> None:
+        """Anchor the reference anew, and tell the collector where rollouts must end."""
+        if self.reference is not None and run.begins:
             self.reference.begin_stage(self.model)
+        self.collector.stage = run
 
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
         """Collect a batch of rollouts, update on it, and log."""
