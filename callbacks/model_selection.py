@@ -144,7 +144,7 @@ class ModelSelection(StageCallback):
         module, data = module_of(trainer), data_of(trainer)
         tasks = {name: data.tasks[name] for name, weight in self._run.stage.tasks.items() if weight > 0}
         examples = {name: self._examples(trainer, name) for name in tasks}
-        with module.peers.watching():
+        with module.barrier.guard():
             own = self.evaluator.measure(module.policy, module.engine, tasks, examples, module.seed)
         results = self.evaluator.conclude(own, module.monitor.policy.max_rate)
         for name, result in results.items():
