@@ -130,3 +130,6 @@ def padding_passes(
         loss = 0.0 * token_logprobs(model, [(0,)], [[(0,)]], share_prompt=False).logprobs.sum()
         if backward is not None:
             backward(loss)
+    if backward is None:
+        for module in sharded_modules(model):
+            module.reshard()  # the root stays gathered after a forward pass, until a backward pass

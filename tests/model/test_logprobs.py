@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
-from omnithink_pl.grpo.update import split
 from omnithink_pl.model.logprobs import TokenLogprobs, token_logprobs
+from omnithink_pl.model.micro_batches import split
 from omnithink_pl.model.packing import Padding
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from tests.tiny import TinyPolicy, random_tokens, shape, teacher_forced, tiny_llama, tiny_qwen

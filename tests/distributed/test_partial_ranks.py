@@ -19,11 +19,11 @@ def test_one_process_in_one_go_or_two_and_two_processes_for_the_rest(tmp_path: P
     one, resumed, joined = (tmp_path / name for name in ("one", "resumed", "joined"))
     assert run(one, *SEGMENTS, KEPT) == [0]
     from_the_middle(one, resumed)
-    carried = checkpoint(resumed)["carried"]
+    carried = checkpoint(resumed)["rollouts"]["partial"]
     assert [entry["step"] for entry in carried] == [2], "there is something to go on with"
     assert run(resumed, *SEGMENTS, "--ckpt_path=last") == [0]
     assert largest_difference(resumed, one) == 0
     from_the_middle(one, joined)
     assert run(joined, *SEGMENTS, *DDP, "--ckpt_path=last", ranks=2) == [0, 0]
     assert largest_difference(joined, one) < EQUAL
-    assert checkpoint(joined)["carried"] == [], "a stage ends what it has begun"
+    assert checkpoint(joined)["rollouts"]["partial"] == [], "a stage ends what it has begun"
