@@ -81,8 +81,9 @@ def vllm_for_trl(settings: ExitStack) -> None:
     Args:
         settings: Keeps them until it is closed.
     """
-    from omnithink_pl.rollout.vllm.engine import VARIABLES
     from omnithink_pl.rollout.vllm.loading import without_packed_weights
+
+    from omnithink_pl.rollout.vllm.engine import VARIABLES
 
     os.environ.update(VARIABLES)
     settings.enter_context(torch.compiler.set_stance("force_eager"))
