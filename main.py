@@ -40,9 +40,9 @@ from callbacks.stage_evaluation import StageEvaluation
 from callbacks.tracking import Tracking
 from omnithink_pl.cli import readable
 from omnithink_pl.data import MultiTaskData
-from omnithink_pl.errors import BadInput, EngineFailure, PeerFailure, RewardFailure
+from omnithink_pl.errors import BadInput, EngineFailure, PeerFailure, RewardFailure, TrainingDiverged
 from omnithink_pl.merge import Merge
-from omnithink_pl.modules import PolicyModule, RejectionSampling, TrainingDiverged
+from omnithink_pl.modules import PolicyModule, RejectionSampling
 from omnithink_pl.report.plan import PlanCurriculum
 from omnithink_pl.report.study_report import Report
 from omnithink_pl.study.tool import Study, StudyIncomplete

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from benchmarks.turns import Lap
     from omnithink_pl.model.policy import Policy
 
-MICRO_BATCH = 8192  # model.micro_batch_tokens
+MICRO_BATCH = 8192  # model.memory.micro_batch_tokens
 
 
 def step(shape: Shape, kind: Kind, plans: Plans, lap: Lap) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -14,11 +14,11 @@ import torch
 from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.grpo.objective import ImportanceCorrection
-from omnithink_pl.grpo.partial_rollouts import RolloutPolicy
+from omnithink_pl.grpo.settings import KLSettings, RolloutSettings
 from omnithink_pl.model.policy import Policy, load_policy
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.rewards.base import Reward
-from omnithink_pl.rollout import RolloutEngine, TransformersEngine
+from omnithink_pl.rollout import RolloutEngine, Sampling, TransformersEngine
 from omnithink_pl.sources import OpenR1Math
 from omnithink_pl.sources.base import Source, Split
 from omnithink_pl.tasks.base import Task
@@ -128,7 +128,7 @@ def train(
     prepare: Callable[[Policy], object],
     lap: Callable[[], None],
     engine: RolloutEngine | None = None,
-    rollouts: RolloutPolicy = RolloutPolicy(),  # noqa: B008  (frozen)
+    rollouts: RolloutSettings = RolloutSettings(),  # noqa: B008  (frozen)
     ranks: int = 1,
 ) -> None:
     """Run the whole training loop, without a KL penalty.
@@ -146,12 +146,11 @@ def train(
         engine=engine or TransformersEngine(),
         tasks=data.tasks,
         optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-6, fused=True),
-        beta={"math": 0.0},
         policy=shape.policy,
-        group_size=shape.group,
-        max_tokens=shape.max_tokens,
-        rollouts=rollouts,
-        correction=ImportanceCorrection(alarm=1e6),  # forced lengths are not what the policy says
+        sampling=Sampling(shape.group, max_tokens=shape.max_tokens),
+        kl=KLSettings({"math": 0.0}),
+        # Forced lengths are not what the policy says.
+        rollouts=replace(rollouts, correction=ImportanceCorrection(alarm=1e6)),
     )
     module.configure_model()
     prepare(module.policy)

@@ -29,7 +29,7 @@ from benchmarks.lengths import SHORTEST, PlannedLengths
 from benchmarks.ours import Shape
 from benchmarks.quiet import quiet
 from benchmarks.turns import Lap, take_turns
-from omnithink_pl.grpo.partial_rollouts import RolloutPolicy
+from omnithink_pl.grpo.settings import RolloutSettings
 from omnithink_pl.model.policy import Policy
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from omnithink_pl.rollout.base import Finished
@@ -99,7 +99,7 @@ def by_length(stems: Sequence[Stem], new: bool) -> list[Stem]:
 
 
 def side(
-    shape: Shape, median: float, sigma: float, segment: int, rollouts: RolloutPolicy, lap: Lap
+    shape: Shape, median: float, sigma: float, segment: int, rollouts: RolloutSettings, lap: Lap
 ) -> tuple[list[int], list[int]]:
     """Train the stage one way; depth and tokens of each step."""
     engine = PlannedEngine(median, sigma, segment)
@@ -132,7 +132,7 @@ def benchmark(
         threads: CPU threads of torch.
     """
     quiet(threads)
-    rollouts = {"whole": RolloutPolicy(), "segments": RolloutPolicy(segment_tokens=segment)}
+    rollouts = {"whole": RolloutSettings(), "segments": RolloutSettings(segment_tokens=segment)}
     with tempfile.TemporaryDirectory() as folder:
         shape = Shape(
             ours.save_with_context(policy, 2 * max_tokens + 1024, Path(folder)), prompts, group, max_tokens, steps

@@ -131,6 +131,7 @@ class Validation(L.Callback):
         best, self._best = self._best, {}
         for name, own in _trained(trainer) if best else ():
             own.data.copy_(best[name])
+        module_of(trainer).policy.weights_changed()
 
     def _measure(self, trainer: L.Trainer, at: Position) -> float | None:
         """The score; ``None`` where we could not score a task, which says nothing about the policy."""

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.reference import AdaptedReference, FrozenCopy, reference_policy
+from omnithink_pl.grpo.settings import KLSettings
 from omnithink_pl.model.adapter import LoRA, build_policy, check_adapter, without_frozen
 from omnithink_pl.model.logprobs import token_logprobs
 from omnithink_pl.model.policy import ADAPTER, Policy, save_policy
@@ -99,9 +100,9 @@ def test_the_reference_of_a_stage_comes_back_from_a_checkpoint() -> None:
 
 def test_no_reference_is_held_where_no_task_has_a_penalty() -> None:
     full, small = tiny_qwen(), adapted().model
-    assert reference_policy(full, "base", {"math": 0.0, "qa": 0.0}) is None
-    assert isinstance(reference_policy(full, "base", {"math": 0.0, "qa": 0.1}), FrozenCopy)
-    assert isinstance(reference_policy(small, "base", {"qa": 0.1}), AdaptedReference)
+    assert reference_policy(full, KLSettings({"math": 0.0, "qa": 0.0})) is None
+    assert isinstance(reference_policy(full, KLSettings({"math": 0.0, "qa": 0.1})), FrozenCopy)
+    assert isinstance(reference_policy(small, KLSettings({"qa": 0.1})), AdaptedReference)
 
 
 def test_a_checkpoint_holds_adapters_only_and_other_adapters_refuse_it() -> None:
@@ -121,7 +122,7 @@ def test_law_6_the_engine_samples_from_the_adapted_policy() -> None:
     engine.attach(policy)
     for _ in range(2):
         engine.sync()
-        found = engine.generate(PROMPTS, Sampling(n=3, max_tokens=8), [1, 2])
+        found = engine.generate(PROMPTS, Sampling(group_size=3, max_tokens=8), [1, 2])
         for prompt, group in zip(PROMPTS, found, strict=True):
             for completion in group:
                 right = teacher_forced(policy.model, prompt, completion.token_ids)

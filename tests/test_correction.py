@@ -69,10 +69,10 @@ def test_the_alarm_names_the_difference_and_the_cure() -> None:
     correction = ImportanceCorrection(alarm=0.01)
     assert correction.warning(0.01, 5.0) == ""
     assert "0.02 nats on average, 0.5 at most" in correction.warning(0.02, 0.5)
-    assert "model.correction.level" in correction.warning(0.02, 0.5)
+    assert "model.rollouts.correction.level" in correction.warning(0.02, 0.5)
 
 
 @pytest.mark.parametrize("wrong", [{"cap": 0.9}, {"alarm": 0.0}])
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(BadInput, match=f"model.correction.{next(iter(wrong))}"):
+    with pytest.raises(BadInput, match=f"model.rollouts.correction.{next(iter(wrong))}"):
         ImportanceCorrection(**wrong)

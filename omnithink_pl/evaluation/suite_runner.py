@@ -134,7 +134,7 @@ class BenchmarkRunner:
 
         def complete(asks: Sequence[Ask], turn: int) -> list[Group]:
             seed = derive_seed(self.seed, name, start, turn)
-            sampling = replace(self._sampling(benchmark), n=benchmark.samples if turn == 1 else 1)
+            sampling = replace(self._sampling(benchmark), group_size=benchmark.samples if turn == 1 else 1)
             drawn = from_records(asks, known) if there else self.completer.complete(asks, sampling, seed)
             return [Group(ask.example, (), completions) for ask, completions in zip(asks, drawn, strict=True)]
 
@@ -160,7 +160,9 @@ class BenchmarkRunner:
             **self.completer.identity(),
             "version": benchmark.version,
             "prompts": f"{len(examples)} {derive_seed(json.dumps([[e.uid, e.messages] for e in examples])):x}",
-            "sampling": f"{sampling.n} at {sampling.temperature:g}, {sampling.top_p:g}, {sampling.max_tokens} tokens",
+            "sampling": (
+                f"{sampling.group_size} at {sampling.temperature:g}, {sampling.top_p:g}, {sampling.max_tokens} tokens"
+            ),
             "seed": self.seed,
             "chunk": self.chunk,
         }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
 
 from omnithink_pl.curriculum.stages import position, total_steps
@@ -11,7 +10,7 @@ from omnithink_pl.distributed.collectives import gather_rows, process_count, pro
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.metrics import staleness
-from omnithink_pl.grpo.partial_rollouts import Begun, Carried, RolloutPolicy, Rollouts, pack, unpack
+from omnithink_pl.grpo.partial_rollouts import Begun, Carried, Rollouts, pack, unpack
 from omnithink_pl.rewards.scoring import BatchScoring
 from omnithink_pl.seeds import keyed_seeds
 from omnithink_pl.types import Completion, Example, Group, State
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from omnithink_pl.grpo.advantage import GroupAdvantage
     from omnithink_pl.grpo.failures import FailureMonitor
     from omnithink_pl.grpo.metrics import Stopwatch
+    from omnithink_pl.grpo.settings import RolloutSettings
     from omnithink_pl.model.policy import Policy
     from omnithink_pl.rollout.base import RolloutEngine, Sampling
     from omnithink_pl.tasks.base import Task
@@ -56,7 +56,7 @@ class Collector:
         seed: int,
         peers: Peers,
         watch: Stopwatch,
-        options: RolloutPolicy,
+        options: RolloutSettings,
     ) -> None:
         self.engine = engine
         self.tasks = tasks
@@ -133,7 +133,7 @@ class Collector:
             asked.append(Begun(Group(example, tuple(self.policy.encode(example.messages)), ()), seed))
         # What replaces other groups is sampled to its end: it is asked for in order to be trained on at once.
         segment = None if part or not self._goes_on(step) else self.options.segment_tokens
-        sampling, scoring = replace(self.sampling, segment=segment), self._scoring()
+        sampling, scoring = self.sampling.in_segments(segment), self._scoring()
         while True:
             with self.watch.timed("rollout"), self.peers.watching():
                 asked = self._sample(asked, sampling, scoring)

@@ -19,32 +19,6 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RolloutPolicy:
-    """When rollouts are sampled, beside once for each example of a step.
-
-    Args:
-        refill_rounds: How often, in one step, groups without a signal are replaced by groups of other prompts of
-            their task. A group whose rewards are all equal teaches nothing but to stay near the reference.
-        async_rewards: Sample the next step's rollouts before this step's rewards are awaited, so that slow rewards
-            cost no time. They are then one step off-policy, never more, and their ratio is taken to the sampler's
-            log-probabilities. The first rollouts of a stage are not, and none outlives its stage.
-        segment_tokens: Sample at most so many tokens of a completion in one step, so that no step waits for the
-            longest; a group with completions that have not ended goes on in the next step, by the policy of then, and
-            is trained when all of them have ended. Not given: every completion is sampled to its end at once.
-    """
-
-    refill_rounds: int = 0
-    async_rewards: bool = False
-    segment_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.refill_rounds < 0:
-            raise BadInput(f"model.rollouts.refill_rounds is {self.refill_rounds}; use 0 or more")
-        if self.segment_tokens is not None and self.segment_tokens < 1:
-            raise BadInput(f"model.rollouts.segment_tokens is {self.segment_tokens}; use 1 or more, or null")
-
-
-@dataclass(frozen=True)
 class Rollouts:
     """Groups that have been sampled, and whose rewards are on their way.
 

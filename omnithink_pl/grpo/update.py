@@ -286,7 +286,7 @@ def split(
         BadInput: If ``token_budget`` is below 1.
     """
     if token_budget < 1:
-        raise BadInput(f"model.micro_batch_tokens is {token_budget}; it is at least 1")
+        raise BadInput(f"model.memory.micro_batch_tokens is {token_budget}; it is at least 1")
     pieces = [
         piece
         for index, (prompt, completions) in enumerate(groups)

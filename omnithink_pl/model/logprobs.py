@@ -329,7 +329,7 @@ def _run(model: PreTrainedModel, layout: Layout) -> Tensor:
     if tiles is not None and tiles.calls < (layers := model.config.get_text_config().num_hidden_layers):
         raise BadInput(
             f"{type(model).__name__} cannot share prompts: only {tiles.calls} of its {layers} layers let their "
-            f"attention be replaced; set model.share_prompt to false"
+            f"attention be replaced; set model.memory.share_prompt to false"
         )
     return logits
 
@@ -373,4 +373,4 @@ def _check_shareable(model: PreTrainedModel, longest: int) -> None:
     elif window is not None and longest > window:
         reason = f"sequences of {longest} tokens exceed its sliding window of {window}"
     if reason:
-        raise BadInput(f"{type(model).__name__} cannot share prompts: {reason}; set model.share_prompt to false")
+        raise BadInput(f"{type(model).__name__} cannot share prompts: {reason}; set model.memory.share_prompt to false")

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.sharding import gathered
-from omnithink_pl.model.weights import named_weights
+from omnithink_pl.rollout.vllm.weights import named_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,7 +34,7 @@ class Policy:
     Args:
         model: A causal language model.
         tokenizer: Its tokenizer, with a chat template and an EOS token.
-        version: Of the weights: counts how often they have changed. Engines load them anew when it differs.
+        version: Number of the present weights: engines that hold this version need not take them over again.
     """
 
     model: PreTrainedModel
@@ -42,7 +42,7 @@ class Policy:
     version: int = 0
 
     def weights_changed(self) -> None:
-        """Note that the weights have changed. Whatever writes weights must call it."""
+        """Count a new version; to be called by whatever writes weights."""
         self.version += 1
 
     def encode(self, messages: Sequence[Message]) -> list[int]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias, final
 
+from omnithink_pl.errors import BadInput
 from omnithink_pl.types import Completion
 
 if TYPE_CHECKING:
@@ -17,32 +18,52 @@ if TYPE_CHECKING:
 Finished: TypeAlias = "Callable[[int, tuple[Completion, ...]], None]"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn.
+    """How completions are sampled.
 
     Args:
-        n: Completions per prompt.
-        temperature: Logits are divided by it; 0 is greedy.
-        top_p: Smallest set of tokens with at least this probability is sampled from.
-        max_tokens: A completion without EOS is cut off here.
-        segment: Tokens that one call adds to a completion at most; what has not ended by then can be continued by
-            another call. Not given: a call ends every completion.
+        group_size: Completions per prompt, G.
+        temperature: Logits are divided by it; 0 is greedy. Log-probabilities are those at this temperature.
+        top_p: Smallest set of tokens with at least this probability is sampled from; below 1, the policy that is
+            trained is the one renormalised over its nucleus.
+        max_tokens: Longest completion; one without EOS is truncated here.
+
+    Raises:
+        BadInput: If a value is out of range.
     """
 
-    n: int = 1
+    group_size: int = 1
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 64
-    segment: int | None = None
+    # Tokens that one call adds to a completion at most; an unfinished completion can be continued by another call.
+    # None: a call finishes every completion. Not a setting of users: see `in_segments`.
+    segment: int | None = field(default=None, init=False)
 
-    def room(self, drawn: int = 0) -> int:
-        """Tokens that one call may add to a completion that has so many."""
-        left = self.max_tokens - drawn
-        return left if self.segment is None else min(left, self.segment)
+    def __post_init__(self) -> None:
+        if self.group_size < 1:
+            raise BadInput(f"model.sampling.group_size is {self.group_size}; use 1 or more completions per prompt")
+        if self.temperature < 0.0:
+            raise BadInput(f"model.sampling.temperature is {self.temperature}; use 0 (greedy) or more")
+        if not 0.0 < self.top_p <= 1.0:
+            raise BadInput(f"model.sampling.top_p is {self.top_p}; it is a probability: above 0, and at most 1")
+        if self.max_tokens < 1:
+            raise BadInput(f"model.sampling.max_tokens is {self.max_tokens}; use 1 or more")
+
+    def in_segments(self, tokens: int | None) -> Sampling:
+        """Return the same sampling, of which one call adds at most ``tokens`` tokens to a completion."""
+        segmented = replace(self)
+        object.__setattr__(segmented, "segment", tokens)
+        return segmented
+
+    def max_new_tokens(self, generated: int = 0) -> int:
+        """Return how many tokens one call may add to a completion that has ``generated`` ones."""
+        remaining = self.max_tokens - generated
+        return remaining if self.segment is None else min(remaining, self.segment)
 
     def is_open(self, completion: Completion) -> bool:
-        """Whether a completion has not ended and can be continued."""
+        """Return whether a completion has not ended and can be continued."""
         return completion.finish_reason == "length" and len(completion.token_ids) < self.max_tokens
 
 
@@ -72,7 +93,7 @@ class RolloutEngine(Protocol):
         finished: Finished | None = None,
         partial: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
-        """Sample ``sampling.n`` completions for each prompt.
+        """Sample ``sampling.group_size`` completions for each prompt.
 
         A prompt's completions are a function of (weights, prompt, sampling, seed, partial completions). Up to
         rounding they depend neither on the other prompts, nor on their order, nor on the process. The global random
@@ -89,7 +110,7 @@ class RolloutEngine(Protocol):
                 unchanged.
 
         Returns:
-            One tuple of ``sampling.n`` completions per prompt, in order.
+            One tuple of ``sampling.group_size`` completions per prompt, in order.
         """
         ...
 
@@ -162,11 +183,11 @@ class RequestBatch:
     ) -> None:
         self._policy, self._sampling, self._finished = policy, sampling, finished
         partial = partial or [()] * len(prompts)
-        self._groups = [[*group] or [Completion((), (), "", "length")] * sampling.n for group in partial]
+        self._groups = [[*group] or [Completion((), (), "", "length")] * sampling.group_size for group in partial]
         self.requests = [
             request
             for index, prompt in enumerate(prompts)
-            for request in self._split(index, tuple(prompt), max_copies or sampling.n)
+            for request in self._split(index, tuple(prompt), max_copies or sampling.group_size)
         ]
         self._waiting = Counter(request.prompt for request in self.requests)
         for index in range(len(prompts)):
@@ -185,15 +206,15 @@ class RequestBatch:
         return [tuple(group) for group in self._groups]
 
     def _split(self, index: int, prompt: tuple[int, ...], max_copies: int) -> Iterator[DecodingRequest]:
-        group, room = self._groups[index], self._sampling.room
+        group, max_new = self._groups[index], self._sampling.max_new_tokens
         if not any(completion.token_ids for completion in group):
             for first in range(0, len(group), max_copies):
-                yield DecodingRequest(index, first, min(max_copies, len(group) - first), prompt, 0, room())
+                yield DecodingRequest(index, first, min(max_copies, len(group) - first), prompt, 0, max_new())
             return
         for i, completion in enumerate(group):
             if self._sampling.is_open(completion):
                 generated = len(completion.token_ids)
-                yield DecodingRequest(index, i, 1, prompt + completion.token_ids, generated, room(generated))
+                yield DecodingRequest(index, i, 1, prompt + completion.token_ids, generated, max_new(generated))
 
     def _notify(self, index: int) -> None:
         if self._finished is not None and not self._waiting[index]:

@@ -51,7 +51,7 @@ class TransformersEngine:
         finished: Finished | None = None,
         partial: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
-        """Sample ``sampling.n`` completions for each prompt; see ``RolloutEngine.generate``.
+        """Sample ``sampling.group_size`` completions for each prompt; see ``RolloutEngine.generate``.
 
         Raises:
             RuntimeError: Before ``attach``.
@@ -92,9 +92,9 @@ def _request_noise(request: DecodingRequest, seed: int, sampling: Sampling) -> T
 
 
 def uniform_noise(seed: int, sampling: Sampling) -> Tensor:
-    """Return the numbers in [0, 1) that a prompt's tokens are sampled with, float64 of shape [n, max_tokens]."""
+    """Return the noise of a prompt's completions: uniform in [0, 1), float64 of shape [group_size, max_tokens]."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand((sampling.n, sampling.max_tokens), generator=generator, dtype=torch.float64)
+    return torch.rand((sampling.group_size, sampling.max_tokens), generator=generator, dtype=torch.float64)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from tests.distributed.test_ranks import EQUAL, from_the_middle, largest_differe
 
 SEGMENTS = [
     "--data.batch_size=8",
-    "--model.temperature=1.2",
+    "--model.sampling.temperature=1.2",
     "--model.rollouts.segment_tokens=15",  # some groups have ended by then, others have not
     "--evaluation.evaluator.prompts=1",
 ]

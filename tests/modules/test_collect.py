@@ -18,7 +18,7 @@ from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
 from omnithink_pl.grpo.collection import Collector
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
-from omnithink_pl.grpo.partial_rollouts import RolloutPolicy
+from omnithink_pl.grpo.settings import RolloutSettings
 from omnithink_pl.judge import Comparison, Preference
 from omnithink_pl.judge.model import ModelJudge
 from omnithink_pl.rewards import FormatReward, QAReward, Reward, Rubric, WritingReward
@@ -116,7 +116,7 @@ def collector(engine: HandsOver, qa: Reward, writing: Reward, steps: int = 1, **
         "writing": SimpleNamespace(rubric=Rubric(((writing, 1.0), (FormatReward(), 0.1)))),
     }
     parts: Any = (engine, tasks, Sampling(2), GroupAdvantage(), FailureMonitor(FailurePolicy(max_rate=1.0)), 3)
-    made = Collector(*parts, Peers(), Stopwatch(), RolloutPolicy(**settings))
+    made = Collector(*parts, Peers(), Stopwatch(), RolloutSettings(**settings))
     made.attach(POLICY, Batches(steps))  # type: ignore[arg-type]
     return made
 

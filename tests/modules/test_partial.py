@@ -19,7 +19,7 @@ from omnithink_pl.grpo.collection import Collector
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
 from omnithink_pl.grpo.objective import ImportanceCorrection, Objective
-from omnithink_pl.grpo.partial_rollouts import RolloutPolicy
+from omnithink_pl.grpo.settings import RolloutSettings
 from omnithink_pl.grpo.update import UpdatePlan
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.rewards import Reward, Rubric
@@ -77,7 +77,7 @@ def collector(policy: TinyPolicy, **settings: Any) -> Collector:
     engine = TransformersEngine()
     engine.attach(policy)  # type: ignore[arg-type]
     parts: Any = (engine, tasks, SAMPLING, GroupAdvantage(), FailureMonitor(FailurePolicy()), 3)
-    made = Collector(*parts, Peers(), Stopwatch(), RolloutPolicy(**settings))
+    made = Collector(*parts, Peers(), Stopwatch(), RolloutSettings(**settings))
     made.attach(policy, Prompts())  # type: ignore[arg-type]
     return made
 
@@ -204,11 +204,11 @@ def test_replacements_are_trained_in_the_step_that_asked_for_them() -> None:
 
 
 def test_a_module_that_carries_groups_says_so() -> None:
-    module = partial(MultiTaskGRPO, TransformersEngine(), {}, torch.optim.SGD, {})  # type: ignore[arg-type]
+    module = partial(MultiTaskGRPO, TransformersEngine(), {}, torch.optim.SGD)  # type: ignore[arg-type]
     assert not module().samples_ahead
-    assert module(rollouts=RolloutPolicy(segment_tokens=3)).samples_ahead
+    assert module(rollouts=RolloutSettings(segment_tokens=3)).samples_ahead
 
 
 def test_a_segment_of_nothing_is_refused() -> None:
     with pytest.raises(BadInput, match=r"model\.rollouts\.segment_tokens is 0"):
-        RolloutPolicy(segment_tokens=0)
+        RolloutSettings(segment_tokens=0)

@@ -13,10 +13,11 @@ from benchmarks.ours import Arithmetic
 from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput
+from omnithink_pl.grpo.settings import KLSettings, MemorySettings
 from omnithink_pl.model.adapter import LoRA, build_policy
 from omnithink_pl.model.logprobs import TokenLogprobs, token_logprobs
 from omnithink_pl.modules import MultiTaskGRPO
-from omnithink_pl.rollout import TransformersEngine
+from omnithink_pl.rollout import Sampling, TransformersEngine
 
 
 class Watched(L.Callback):
@@ -37,9 +38,8 @@ def fit(precision: str = "32-true", steps: int = 1, **settings: Any) -> tuple[Mu
         engine=TransformersEngine(),
         tasks=data.tasks,
         optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1e-3),
-        beta={"math": 0.05},
-        group_size=4,
-        max_tokens=12,
+        sampling=Sampling(4, max_tokens=12),
+        kl=KLSettings({"math": 0.05}),
         max_grad_norm=1e9,
         **settings,
     )
@@ -132,7 +132,7 @@ def test_precisions_with_too_few_digits_are_refused(
 
 
 def test_gradient_checkpointing_keeps_less_and_changes_no_gradient(plain) -> None:
-    module, watched = fit(gradient_checkpointing=True)
+    module, watched = fit(memory=MemorySettings(gradient_checkpointing=True))
     torch.testing.assert_close(watched.gradients, plain[1].gradients, atol=1e-5, rtol=1e-5)
     assert kept(module) < 0.5 * kept(plain[0])
 

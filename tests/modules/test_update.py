@@ -41,7 +41,7 @@ def groups(policy: TinyPolicy) -> list[Group]:
     engine = TransformersEngine()
     engine.attach(policy)
     prompts = random_tokens(5, 9, 3)
-    drawn = engine.generate(prompts, Sampling(n=4, max_tokens=12), seeds=[0, 1, 2])
+    drawn = engine.generate(prompts, Sampling(group_size=4, max_tokens=12), seeds=[0, 1, 2])
     examples = [Example(task, str(i), "?", "!") for i, task in enumerate(["math", "qa", "math"])]
     return [Group(*parts) for parts in zip(examples, map(tuple, prompts), drawn, strict=True)]
 

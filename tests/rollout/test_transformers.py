@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import permutations
 
 import pytest
@@ -177,7 +176,7 @@ def test_a_group_is_handed_over_while_others_are_still_decoded(monkeypatch: pyte
 
 def continued(made: TransformersEngine, segment: int) -> Groups:
     """Call again and again until no completion is open."""
-    sampling, calls = replace(SAMPLING, segment=segment), 0
+    sampling, calls = SAMPLING.in_segments(segment), 0
     groups: Groups | None = None
     while groups is None or any(map(sampling.is_open, sum(groups, ()))):
         before = sum(groups or [], ())
@@ -198,7 +197,7 @@ def test_segments_make_the_completion_that_one_call_makes(segment: int, batch_ro
 
 
 def test_new_prompts_and_partial_completions_are_sampled_in_one_call(alone: Groups) -> None:
-    made, segment = engine(), replace(SAMPLING, segment=6)
+    made, segment = engine(), SAMPLING.in_segments(6)
     first = made.generate(PROMPTS[:2], segment, SEEDS[:2])
     finished: dict[int, tuple[Completion, ...]] = {}
     groups = made.generate(PROMPTS, SAMPLING, SEEDS, lambda i, group: finished.update({i: group}), [*first, (), (), ()])
@@ -210,7 +209,7 @@ def test_new_prompts_and_partial_completions_are_sampled_in_one_call(alone: Grou
 
 
 def test_a_prefix_keeps_its_logprobs_and_the_rest_has_those_of_the_current_weights() -> None:
-    made, segment = engine(), replace(SAMPLING, segment=6)
+    made, segment = engine(), SAMPLING.in_segments(6)
     model = made._policy.model
     partial = made.generate(PROMPTS, segment, SEEDS)
     with torch.no_grad():

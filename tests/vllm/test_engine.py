@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 
@@ -93,15 +92,13 @@ def test_completions_end_at_a_stop_token_and_groups_are_handed_over_as_soon_as_t
 
 
 def test_a_partial_completion_is_continued_by_the_current_weights(qwen_engine: ColocatedVLLM) -> None:
-    policy, segment = follow(qwen_engine, tiny_qwen()), replace(SAMPLING, segment=7)
+    policy, segment = follow(qwen_engine, tiny_qwen()), SAMPLING.in_segments(7)
     partial = qwen_engine.generate(PROMPTS[:3], segment, SEEDS[:3])
     assert {len(ids) for group in tokens(partial) for ids in group} >= {7}
     perturb(policy)
     qwen_engine.sync()
     finished = {}
-    groups = qwen_engine.generate(
-        PROMPTS, segment, SEEDS, lambda i, group: finished.update({i: group}), [*partial, ()]
-    )
+    groups = qwen_engine.generate(PROMPTS, segment, SEEDS, lambda i, group: finished.update({i: group}), [*partial, ()])
     assert [finished[index] for index in range(4)] == groups
     for prompt, before, after in zip(PROMPTS, partial, groups, strict=False):
         for head, whole in zip(before, after, strict=True):

@@ -47,7 +47,7 @@ class ColocatedVLLM:
 
     Args:
         dtype: Of the engine's weights and cache. ``float32`` agrees with a float32 trainer to 1e-4, ``bfloat16`` is
-            faster on GPUs and differs by a few 1e-2 nats: keep ``model.correction`` on.
+            faster on GPUs and differs by a few 1e-2 nats: keep ``model.rollouts.correction`` on.
         max_rows: Completions that are decoded at the same time.
         max_context: Longest prompt with its completion, in tokens; the policy's own context if not given.
         kv_cache_gib: Memory of the key-value cache. If not given, on a GPU what ``gpu_memory_utilization`` leaves.
@@ -134,7 +134,7 @@ class ColocatedVLLM:
         finished: Finished | None = None,
         partial: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
-        """Sample ``sampling.n`` completions for each prompt; see ``RolloutEngine.generate``.
+        """Sample ``sampling.group_size`` completions for each prompt; see ``RolloutEngine.generate``.
 
         Raises:
             RuntimeError: Before ``attach``.
@@ -180,7 +180,7 @@ class ColocatedVLLM:
         except torch.OutOfMemoryError as error:
             raise EngineFailure(
                 f"vLLM could not {action}: out of GPU memory. Lower model.engine.init_args.gpu_memory_utilization or "
-                f"max_rows, or model.micro_batch_tokens; continue with --ckpt_path last. ({error})"
+                f"max_rows, or model.memory.micro_batch_tokens; continue with --ckpt_path last. ({error})"
             ) from error
         except (RuntimeError, ValueError, OSError, AssertionError) as error:
             raise EngineFailure(f"vLLM could not {action}: {advice(str(error))} ({error})") from error
@@ -314,7 +314,9 @@ def advice(message: str) -> str:
     if "kv cache" in text or "cache blocks" in text:
         return "its key-value cache is too small; raise model.engine.init_args.kv_cache_gib or lower max_context"
     if "free memory" in text or "out of memory" in text:
-        return "too little memory; lower model.engine.init_args.gpu_memory_utilization or model.micro_batch_tokens"
+        return (
+            "too little memory; lower model.engine.init_args.gpu_memory_utilization or model.memory.micro_batch_tokens"
+        )
     if "max_model_len" in text:
         return "its context exceeds the policy's; lower model.engine.init_args.max_context"
     return "continue with --ckpt_path last, or use configs/base.yaml's engine."

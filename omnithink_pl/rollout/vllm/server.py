@@ -116,7 +116,7 @@ class VLLMServer:
         finished: Finished | None = None,
         partial: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
-        """Sample ``sampling.n`` completions for each prompt; see ``RolloutEngine.generate``.
+        """Sample ``sampling.group_size`` completions for each prompt; see ``RolloutEngine.generate``.
 
         Raises:
             RuntimeError: Before ``attach``.
