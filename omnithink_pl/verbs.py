@@ -17,7 +17,7 @@ from rich.progress import track
 
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.distributed.collectives import check_processes
-from omnithink_pl.distributed.shard_work import Division, check_divisible
+from omnithink_pl.distributed.shard_work import ShardedWork, check_divisible
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.completers import Completer, PolicyCompleter, SavedCompletions, score_completions
 from omnithink_pl.evaluation.suite_runner import (
@@ -242,8 +242,8 @@ def _validate(
     """The same, in each process."""
     trainer.strategy.setup_environment()
     check_processes(trainer.world_size)
-    model.peers.open(model)
-    division = Division(model.peers)
+    model.barrier.setup(model)
+    sharded = ShardedWork(model.barrier)
     chosen = choose_benchmarks(datamodule, benchmarks)
     completer = SavedCompletions(Path(completions)) if completions else _completer(trainer, model, ckpt_path)
     if isinstance(completer, PolicyCompleter):
@@ -257,7 +257,7 @@ def _validate(
     try:
         with benchmark_progress(console) as tell:
             longest = model.sampling.max_tokens
-            runner = BenchmarkRunner(directory, completer, datamodule.seed, longest, chunk, tell, division)
+            runner = BenchmarkRunner(directory, completer, datamodule.seed, longest, chunk, tell, sharded)
             scores = run_benchmarks(runner, chosen)
     finally:
         datamodule.teardown("validate")

@@ -18,7 +18,7 @@ from omnithink_pl.distributed.collectives import clip_gradients
 from omnithink_pl.grpo.reference import AdaptedReference, FrozenCopy
 from omnithink_pl.model.adapter import LoRA, build_policy
 from omnithink_pl.model.logprobs import token_logprobs
-from omnithink_pl.model.padding_passes import in_company
+from omnithink_pl.model.micro_batches import padding_passes
 from omnithink_pl.model.sharding import full, shard, sharded_modules, whole
 from omnithink_pl.model.weights import named_weights
 from tests.distributed.ranks import free_port
@@ -73,7 +73,7 @@ def test_gradients_norm_and_weights_are_those_of_the_whole_batch(
         alone, model = make(), make()
         sum(logprobs(alone, group).sum() for group in range(3)).backward()
         shard(model, mesh())
-        with in_company(model, len(MINE[rank]), lambda loss: loss.backward()):
+        with padding_passes(model, len(MINE[rank]), lambda loss: loss.backward()):
             for group in MINE[rank]:
                 logprobs(model, group).sum().backward()
         for ours, right in zip(model.parameters(), alone.parameters(), strict=True):
@@ -99,7 +99,7 @@ def test_sampling_needs_no_other_process_and_leaves_the_model_divided() -> None:
             for group in MINE[rank]:
                 torch.testing.assert_close(logprobs(model, group), logprobs(alone, group))
         assert sum(p.to_local().numel() for p in model.parameters()) == held < 0.6 * alone.num_parameters()
-        with torch.no_grad(), in_company(model, len(MINE[rank])):
+        with torch.no_grad(), padding_passes(model, len(MINE[rank])):
             for group in MINE[rank]:
                 torch.testing.assert_close(logprobs(model, group), logprobs(alone, group))
         assert sharded_modules(model)

@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING, Any
 import lightning as L
 from lightning.pytorch.cli import OptimizerCallable
 
-from omnithink_pl.distributed.collectives import check_processes, clip_gradients, process_rank, sum_gradients
-from omnithink_pl.distributed.failure_barrier import Peers
+from omnithink_pl.distributed.collectives import (
+    check_processes,
+    clip_gradients,
+    gather_rows,
+    process_rank,
+    sum_gradients,
+)
+from omnithink_pl.distributed.failure_barrier import FailureBarrier
 from omnithink_pl.errors import BadInput, TrainingDiverged
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
@@ -24,6 +30,7 @@ from omnithink_pl.model.sharding import shard
 if TYPE_CHECKING:
     import torch
 
+    from omnithink_pl.curriculum.stages import StageRun
     from omnithink_pl.grpo.advantage import ScoredGroup
     from omnithink_pl.model.policy import Policy
     from omnithink_pl.rollout.base import RolloutEngine, Sampling
@@ -69,14 +76,30 @@ class PolicyModule(L.LightningModule, ABC):
         self.monitor = FailureMonitor(failures)
         self.watch = Stopwatch()
         self.seed = seed
-        self.peers = Peers()
+        self.barrier = FailureBarrier()
         self.steps_done = 0
         self.updating = False  # True while the weights belong to no finished step
-        self.last_rollouts: list[ScoredGroup] = []
+        self.last_rollouts: list[ScoredGroup] = []  # of this process; see gather_rollouts
         self.last_metrics: dict[str, float] = {}
 
-    def begin_stage(self) -> None:
-        """Called before the first step of a stage."""
+    def on_stage_start(self, run: StageRun) -> None:
+        """Called before the first step of a stage, and with ``begins`` false on resuming or when its length changed."""
+
+    def on_stage_end(self, run: StageRun) -> None:
+        """Called when all tasks have been evaluated after a stage."""
+
+    def send(self, metrics: dict[str, float]) -> None:
+        """Send the metrics of a step to the loggers, at the number of steps done."""
+        self.last_metrics = metrics
+        # Not self.log_dict: Lightning would repeat a task's last values in every later step, rounded to
+        # float32, and its own steps count optimiser steps.
+        with self.barrier.guard():
+            for logger in self.loggers:
+                logger.log_metrics(metrics, step=self.steps_done)
+
+    def gather_rollouts(self) -> list[ScoredGroup]:
+        """Gather the rollouts of the last step, with their texts, from all processes; all of them must call it."""
+        return gather_rows(self.last_rollouts)
 
     def load(self, gradient_checkpointing: bool = False, sharded: bool = False) -> None:
         """Load the policy, ready to be trained.
@@ -92,7 +115,7 @@ class PolicyModule(L.LightningModule, ABC):
     def attach(self) -> None:
         """Set up the failure barrier, and hand the policy to the engine and to the rewards that ask for it."""
         check_processes(self.trainer.world_size)
-        self.peers.open(self)
+        self.barrier.setup(self)
         self.engine.attach(self.policy)
         for task in self.tasks.values():
             task.rubric.attach(self.policy, self.engine)

@@ -9,7 +9,8 @@ from typing import Any, final
 
 from lightning.pytorch.cli import OptimizerCallable
 
-from omnithink_pl.distributed.collectives import gather_rows, own_gradients
+from omnithink_pl.curriculum.stages import StageRun
+from omnithink_pl.distributed.collectives import gather_rows, no_gradient_sync
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
 from omnithink_pl.grpo.collection import Collector
@@ -19,7 +20,7 @@ from omnithink_pl.grpo.metrics import rollout_metrics, update_metrics
 from omnithink_pl.grpo.objective import Objective
 from omnithink_pl.grpo.reference import ReferencePolicy, reference_policy
 from omnithink_pl.grpo.settings import KLSettings, MemorySettings, RolloutSettings
-from omnithink_pl.grpo.update import TokenStats, UpdatePlan
+from omnithink_pl.grpo.update import TokenStats, UpdatePlan, sum_by_task
 from omnithink_pl.model.adapter import LoRA
 from omnithink_pl.modules.base import TrainingModule
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
@@ -79,7 +80,7 @@ class MultiTaskGRPO(TrainingModule):
         self.rollouts = rollouts
         self.samples_ahead = rollouts.async_rewards or rollouts.segment_tokens is not None
         self.collector = Collector(
-            engine, tasks, sampling, advantage, self.monitor, seed, self.peers, self.watch, rollouts
+            engine, tasks, sampling, advantage, self.monitor, seed, self.barrier, self.watch, rollouts
         )
 
     def load_reference(self) -> None:
@@ -100,70 +101,56 @@ class MultiTaskGRPO(TrainingModule):
         self.attach()
         self.collector.attach(self.policy, data)
 
-    def begin_stage(self) -> None:
-        """Called before the first step of a stage."""
-        if self.reference is not None:
+    def on_stage_start(self, run: StageRun) -> None:
+        """Anchor the reference anew if the stage begins, and tell the collector where rollouts must end."""
+        if self.reference is not None and run.begins:
             self.reference.begin_stage(self.model)
+        self.collector.stage = run
 
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
         """Collect a batch of rollouts, update on it, and log."""
         self.watch.begin()
         rollouts = self.collector.collect(batch, self.steps_done)
-        loss, norm, stats = self.update(rollouts)
-        self.report(rollouts, loss, norm, stats)
+        with self.watch.timed("update"):
+            loss, norm, stats = self.update(rollouts)
+        self.last_rollouts = rollouts
+        self.log_step({"train/loss": loss, "train/grad_norm": norm}, stats)
 
     def update(self, rollouts: list[ScoredGroup]) -> tuple[float, float, list[TokenStats]]:
         """Take ``updates_per_batch`` optimiser steps; return the last one's loss, gradient norm and statistics."""
-        with self.watch.timed("update"):
-            plan = UpdatePlan(
-                rollouts,
-                self.objective,
-                self.kl.beta,
-                self.sampling,
-                self.memory.micro_batch_tokens,
-                self.memory.share_prompt,
-                self.device,
-                self.rollouts.correction,
-            )
-            for _ in range(self.rollouts.updates_per_batch):
-                self.optimizers().zero_grad()  # type: ignore[union-attr]
-                with self.peers.watching(), own_gradients(self.trainer.model):
-                    loss, stats = plan.accumulate(self.model, self.reference, self.manual_backward)
-                norm = self.apply_gradients(loss, cure=" or raise model.kl.beta,")
-            self.finish_step()
-            return loss, norm, stats
+        plan = UpdatePlan(
+            rollouts, self.objective, self.rollouts.correction, self.kl.beta, self.sampling, self.memory, self.device
+        )
+        for _ in range(self.rollouts.updates_per_batch):
+            self.optimizers().zero_grad()  # type: ignore[union-attr]
+            with self.barrier.guard(), no_gradient_sync(self.trainer.model):
+                loss, stats = plan.accumulate(self.model, self.reference, self.manual_backward)
+            norm = self.apply_gradients(loss, cure=" or raise model.kl.beta,")
+        self.finish_step()
+        return loss, norm, stats
 
-    def report(self, rollouts: list[ScoredGroup], loss: float, norm: float, stats: list[TokenStats]) -> None:
-        """Log everything about the step, at the number of steps done."""
-        rollouts, stats = gather_rows(rollouts), gather_rows(stats)
-        tokens = sum(len(c.token_ids) for rollout in rollouts for c in rollout.group.completions)
-        metrics = rollout_metrics(rollouts) | update_metrics(stats)
-        self.collector.learned(rollouts)
+    def log_step(self, metrics: dict[str, float], stats: list[TokenStats]) -> None:
+        """Log the step, and let the KL coefficients and the task sampler follow what it measured."""
+        groups = self.collector.trained
+        metrics = rollout_metrics(groups) | update_metrics(gather_rows(sum_by_task(stats))) | metrics
+        self.collector.observe_step()
         self.kl.observe(metrics)
-        metrics |= self.collector.metrics() | self.kl.metrics() | {"train/loss": loss, "train/grad_norm": norm}
+        metrics |= self.collector.metrics() | self.kl.metrics()
         metrics |= {f"train/seconds/{phase}": seconds for phase, seconds in self.watch.seconds.items()}
+        tokens = sum(sum(group.lengths) for group in groups)
         metrics["train/tokens_per_second"] = tokens / sum(self.watch.seconds.values())
-        self.last_rollouts, self.last_metrics = rollouts, metrics
-        if stats and (
-            warning := self.rollouts.correction.warning(
-                metrics["train/logprob_diff_mean"], metrics["train/logprob_diff_max"]
-            )
-        ):
+        differences = metrics.get("train/logprob_diff_mean", 0.0), metrics.get("train/logprob_diff_max", 0.0)
+        if warning := self.rollouts.correction.warning(*differences):
             log.warning("step %d: %s", self.steps_done, warning)
-        # Not self.log_dict: Lightning would repeat a task's last values in every later step, rounded to
-        # float32, and its own steps count optimiser steps.
-        with self.peers.watching():
-            for logger in self.loggers:
-                logger.log_metrics(metrics, step=self.steps_done)
+        self.send(metrics)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the step, the reference policy where it is not the base model, and what has been learned on the way."""
+        """Save the step, a reference that is not the base model, failures, KL coefficients and pending rollouts."""
         self.save_progress(checkpoint)
         checkpoint["reference"] = {} if self.reference is None else self.reference.state_dict()
         checkpoint["failures"] = self.monitor.state_dict()
         checkpoint["kl"] = self.kl.state_dict()
         checkpoint["rollouts"] = self.collector.state_dict(self.steps_done)
-        checkpoint["carried"] = self.collector.carried.state_dict(self.steps_done)
 
     def on_load_checkpoint(self, checkpoint: MutableMapping[str, Any]) -> None:
         """Restore the same."""
@@ -173,7 +160,6 @@ class MultiTaskGRPO(TrainingModule):
         self.monitor.load_state_dict(checkpoint["failures"])
         self.kl.load_state_dict(checkpoint["kl"])
         self.collector.load_state_dict(checkpoint["rollouts"])
-        self.collector.carried.load_state_dict(checkpoint["carried"])
 
 
 def check_settings(sampling: Sampling, kl: KLSettings, tasks: Mapping[str, Task]) -> None:

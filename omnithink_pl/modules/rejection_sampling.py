@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, final
 
-from omnithink_pl.distributed.shard_work import Division, check_divisible
+from omnithink_pl.distributed.shard_work import ShardedWork, check_divisible
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailurePolicy
@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 
 @final
 class RejectionSampling(PolicyModule):
-    """Draws completions from a policy and scores them with the rewards of training, for rejection sampling.
+    """Samples completions from a policy and scores them with the rewards of training, for rejection sampling.
 
-    Processes divide the prompts of each batch among them, and all have what came of it.
-
-    Which completions are kept, and where, is a matter of the ``demonstrations`` callback.
+    The prompts of each batch are sharded among processes, and all of them get the results. Which completions are kept,
+    and where, is decided by the ``demonstrations`` callback.
 
     Args:
         engine: Samples the completions.
@@ -71,9 +70,9 @@ class RejectionSampling(PolicyModule):
         Raises:
             RewardFailure: If a task's rewards fail too often.
         """
-        division = Division(self.peers)
-        scored = division.each(lambda: self._sample(division.own(batch.examples)))
-        self.monitor.observe([one.group for one in scored], [one.scores for one in scored], batch.number)
+        sharded = ShardedWork(self.barrier)
+        scored = sharded.gather(lambda: self._sample(sharded.shard(batch.examples)))
+        self.monitor.observe(scored, batch.number)
         return scored
 
     def _sample(self, examples: Sequence[Example]) -> list[ScoredGroup]:

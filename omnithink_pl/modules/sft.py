@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any, final
 
 from lightning.pytorch.cli import OptimizerCallable
 
-from omnithink_pl.distributed.collectives import own_gradients, sum_over_processes
+from omnithink_pl.distributed.collectives import no_gradient_sync, sum_over_processes
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.failures import FailurePolicy
 from omnithink_pl.grpo.settings import MemorySettings
-from omnithink_pl.grpo.update import split
 from omnithink_pl.model.adapter import LoRA
 from omnithink_pl.model.logprobs import token_logprobs
-from omnithink_pl.model.padding_passes import in_company
+from omnithink_pl.model.micro_batches import padding_passes, split
 from omnithink_pl.modules.base import TrainingModule
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.tasks.base import Task
@@ -98,25 +97,33 @@ class SupervisedFineTuning(TrainingModule):
         return self.policy.encode(example.messages), [*completion, self.policy.eos_id]
 
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
-        """One update on a batch of demonstrations."""
+        """Update on a batch of demonstrations, and log."""
         self.watch.begin()
         with self.watch.timed("update"):
             loss, tokens, norm = self.update([self.tokens(example) for example in batch])
-        self.report(loss, tokens, norm)
+        seconds = self.watch.seconds["update"]
+        self.send(
+            {
+                "train/loss": loss,
+                "train/grad_norm": norm,
+                "train/seconds/update": seconds,
+                "train/tokens_per_second": tokens / seconds,
+            }
+        )
 
     def update(self, pairs: Sequence[Pair]) -> tuple[float, int, float]:
-        """Take one optimiser step; the loss, the completion tokens of all processes, and the gradient's norm."""
+        """Take one optimiser step; return the loss, the completion tokens of all processes, and the gradient norm."""
         self.optimizers().zero_grad()  # type: ignore[union-attr]
         (total,) = sum_over_processes([sum(len(completion) for _, completion in pairs)], self.device)
-        parts = split([(len(x), [len(y)]) for x, y in pairs], self.memory.micro_batch_tokens, share_prompt=False)
+        batches = split([(len(x), [len(y)]) for x, y in pairs], self.memory.micro_batch_tokens, share_prompt=False)
         loss = 0.0
         with (
-            self.peers.watching(),
-            own_gradients(self.trainer.model),
-            in_company(self.model, len(parts), self.manual_backward),
+            self.barrier.guard(),
+            no_gradient_sync(self.trainer.model),
+            padding_passes(self.model, len(batches), self.manual_backward),
         ):
-            for part in parts:
-                own = [pairs[piece.group] for piece in part]
+            for parts in batches:
+                own = [pairs[part.group] for part in parts]
                 share = completion_loss(self.model, own) * (sum(len(y) for _, y in own) / total)
                 self.manual_backward(share)
                 loss += float(share.detach())
@@ -124,18 +131,6 @@ class SupervisedFineTuning(TrainingModule):
         self.finish_step()
         (whole,) = sum_over_processes([loss], self.device)
         return whole, total, norm
-
-    def report(self, loss: float, tokens: int, norm: float) -> None:
-        """Log the step, at the number of steps done."""
-        seconds = self.watch.seconds["update"]
-        self.last_metrics = {
-            "train/loss": loss,
-            "train/grad_norm": norm,
-            "train/seconds/update": seconds,
-            "train/tokens_per_second": tokens / seconds,
-        }
-        for logger in self.loggers:
-            logger.log_metrics(self.last_metrics, step=self.steps_done)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the step."""

@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import torch.distributed as dist
 
-from omnithink_pl.distributed.failure_barrier import Peers
+from omnithink_pl.distributed.failure_barrier import FailureBarrier
 from omnithink_pl.errors import PeerFailure
 
 SHORT = timedelta(seconds=0.2)
@@ -23,13 +23,13 @@ class Model:
     updating: bool = False
 
 
-def ending(peers: Peers, work: Callable[[], None]) -> list[object]:
+def ending(barrier: FailureBarrier, work: Callable[[], None]) -> list[object]:
     """What a process does by itself, how it ends, and whether it may save."""
     try:
-        with peers.watching():
+        with barrier.guard():
             work()
     except (PeerFailure, ZeroDivisionError) as error:
-        return [type(error).__name__, peers.agree()]
+        return [type(error).__name__, barrier.all_at_same_step()]
     return ["went on", None]
 
 
@@ -41,25 +41,25 @@ def broken() -> None:
     raise ZeroDivisionError
 
 
-def opened(model: Model = Model(5), patience: timedelta = timedelta(seconds=60)) -> Peers:  # noqa: B008  (not changed)
-    peers = Peers(patience)
-    peers.open(model)
-    return peers
+def opened(model: Model = Model(5), patience: timedelta = timedelta(seconds=60)) -> FailureBarrier:  # noqa: B008  (not changed)
+    barrier = FailureBarrier(patience)
+    barrier.setup(model)
+    return barrier
 
 
-def outside(peers: Peers, rank: int) -> list[object]:
+def outside(barrier: FailureBarrier, rank: int) -> list[object]:
     """One process fails where nobody watches; the other is told at its next meeting."""
     if rank:
-        return ["failed by itself", peers.agree()]
-    return ending(peers, fine)
+        return ["failed by itself", barrier.all_at_same_step()]
+    return ending(barrier, fine)
 
 
-def absent(peers: Peers, rank: int) -> list[object]:
+def absent(barrier: FailureBarrier, rank: int) -> list[object]:
     """One process fails, and the other does not come to a meeting before it is gone."""
     if rank == 0:
         dist.barrier()
-        return ending(peers, fine)
-    seen = ending(peers, broken)
+        return ending(barrier, fine)
+    seen = ending(barrier, broken)
     dist.barrier()
     return seen
 
@@ -70,7 +70,7 @@ def main(rank: int, store: str) -> None:
     second = fine if rank == 0 else broken
     seen = {
         "all is well": ending(opened(), fine),
-        "a wish": [opened().meet(wish=rank == 1), opened().meet()],
+        "a wish": [opened().any_rank(flag=rank == 1), opened().any_rank()],
         "one fails": ending(opened(), second),
         "both fail": ending(opened(), broken),
         "one fails in an update": ending(opened(Model(5, updating=rank == 1)), second),

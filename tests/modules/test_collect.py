@@ -13,7 +13,7 @@ import pytest
 
 from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.data.samplers import StratifiedTaskSampler
-from omnithink_pl.distributed.failure_barrier import Peers
+from omnithink_pl.distributed.failure_barrier import FailureBarrier
 from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
 from omnithink_pl.grpo.collection import Collector
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
@@ -116,7 +116,7 @@ def collector(engine: HandsOver, qa: Reward, writing: Reward, steps: int = 1, **
         "writing": SimpleNamespace(rubric=Rubric(((writing, 1.0), (FormatReward(), 0.1)))),
     }
     parts: Any = (engine, tasks, Sampling(2), GroupAdvantage(), FailureMonitor(FailurePolicy(max_rate=1.0)), 3)
-    made = Collector(*parts, Peers(), Stopwatch(), RolloutSettings(**settings))
+    made = Collector(*parts, FailureBarrier(), Stopwatch(), RolloutSettings(**settings))
     made.attach(POLICY, Batches(steps))  # type: ignore[arg-type]
     return made
 

@@ -12,7 +12,7 @@ import torch
 
 from omnithink_pl.curriculum.stages import Stage, position
 from omnithink_pl.data.samplers import StratifiedTaskSampler
-from omnithink_pl.distributed.failure_barrier import Peers
+from omnithink_pl.distributed.failure_barrier import FailureBarrier
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
 from omnithink_pl.grpo.collection import Collector
@@ -77,7 +77,7 @@ def collector(policy: TinyPolicy, **settings: Any) -> Collector:
     engine = TransformersEngine()
     engine.attach(policy)  # type: ignore[arg-type]
     parts: Any = (engine, tasks, SAMPLING, GroupAdvantage(), FailureMonitor(FailurePolicy()), 3)
-    made = Collector(*parts, Peers(), Stopwatch(), RolloutSettings(**settings))
+    made = Collector(*parts, FailureBarrier(), Stopwatch(), RolloutSettings(**settings))
     made.attach(policy, Prompts())  # type: ignore[arg-type]
     return made
 
@@ -87,7 +87,7 @@ def trained(made: Collector, steps: range = range(7)) -> list[list[ScoredGroup]]
     found = []
     for step in steps:
         found.append(made.collect(made.data.batch(step), step))
-        made.learned(found[-1])
+        made.observe_step(found[-1])
     return found
 
 
@@ -147,7 +147,7 @@ def test_the_ratio_of_each_token_is_to_the_policy_that_sampled_it(monkeypatch: p
         groups = made.collect(made.data.batch(step), step)
         for one in groups:
             check_ratio(policy, one, calls, step)
-        made.learned(groups)
+        made.observe_step(groups)
         with torch.no_grad():
             for parameter in policy.model.parameters():
                 parameter.add_(0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(step)))

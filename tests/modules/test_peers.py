@@ -59,9 +59,9 @@ def test_a_process_that_was_killed_is_not_waited_for(seen: tuple[Seen, Seen]) ->
 
 def test_one_process_alone_answers_for_itself() -> None:
     model = Model(5)
-    peers = opened(model)
-    assert ending(peers, fine) == ["went on", None]
-    assert (peers.meet(wish=True), peers.meet()) == (True, False)
-    assert peers.agree()
+    barrier = opened(model)
+    assert ending(barrier, fine) == ["went on", None]
+    assert (barrier.any_rank(flag=True), barrier.any_rank()) == (True, False)
+    assert barrier.all_at_same_step()
     model.updating = True
-    assert not peers.agree()
+    assert not barrier.all_at_same_step()

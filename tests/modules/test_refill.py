@@ -37,7 +37,7 @@ def test_a_group_without_a_signal_is_replaced_by_one_of_its_task_and_the_others_
     assert [one.task for one in found] == ["qa", "writing", "qa", "writing"]
     assert made.data.asked == [(0, 0, ["qa", "writing"])]
     assert all(one.has_signal for one in found)
-    made.learned(found)
+    made.observe_step(found)
     assert made.metrics()["train/replaced_groups"] == 2.0
     assert len({seed for call in engine.calls for seed in call}) == 6, "each example has noise of its own"
     assert found[1].group.completions == COMPLETIONS[1]
@@ -48,7 +48,7 @@ def test_it_ends_after_so_many_rounds_and_keeps_what_it_has() -> None:
     found = made.collect(BATCH, 0)
     assert [one.group.example.uid for one in found if one.task == "qa"] == ["more 3", "more 4"]
     assert [asked[1:] for asked in made.data.asked] == [(0, ["qa", "qa", "writing"]), (3, ["qa", "qa"])]
-    made.learned(found)
+    made.observe_step(found)
     assert made.metrics()["train/replaced_groups"] == 5.0
 
 

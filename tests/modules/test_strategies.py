@@ -6,12 +6,12 @@ import pytest
 import torch
 from lightning import LightningModule
 
-from omnithink_pl.distributed.collectives import own_gradients
+from omnithink_pl.distributed.collectives import no_gradient_sync
 from omnithink_pl.errors import BadInput
 
 
 def test_only_models_whose_gradients_are_ours_to_sum_are_trained() -> None:
-    with own_gradients(LightningModule()):
+    with no_gradient_sync(LightningModule()):
         pass
     with pytest.raises(BadInput, match=r"trainer\.strategy reduces gradients on its own, in Linear"):
-        own_gradients(torch.nn.Linear(1, 1))
+        no_gradient_sync(torch.nn.Linear(1, 1))
