@@ -45,15 +45,20 @@ class Tracking(StageCallback):
         """Find the logger; Lightning has just opened its store."""
         self._logger = tracking_logger(trainer)
 
-    def on_stage_start(self, trainer: L.Trainer, pl_module: L.LightningModule, run: StageRun) -> None:
-        """At the start of training, tag the run and store the environment, which may differ from a resumed run's."""
-        starts, self._run = self._run is None, run
-        if not starts or self._logger is None or not trainer.is_global_zero:
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Tag the run and store the environment, which may differ from the one before a resume."""
+        if self._logger is None or not trainer.is_global_zero:
             return
-        self._logger.set_tags(self._tags(trainer, run))
+        self._logger.set_tags(self._tags(trainer))  # opens the run, before a checkpoint is to name it
         self._logger.artifacts.json(environment(), from_step("environment.json", module_of(trainer).steps_done))
         if reports := data_of(trainer).reports():
             self._logger.artifacts.table(filter_columns(reports), "data.json")
+
+    def on_stage_start(self, trainer: L.Trainer, pl_module: L.LightningModule, run: StageRun) -> None:
+        """Note the stage; at the start of training, tag the run with the plan."""
+        if self._run is None and self._logger is not None and trainer.is_global_zero:
+            self._logger.set_tags({"stages": _order(run.plan)})
+        self._run = run
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: object, batch_idx: int
@@ -95,13 +100,12 @@ class Tracking(StageCallback):
         if self._logger is not None and state_dict["run_id"]:
             self._logger.resume(state_dict["run_id"])
 
-    def _tags(self, trainer: L.Trainer, run: StageRun) -> dict[str, str]:
+    def _tags(self, trainer: L.Trainer) -> dict[str, str]:
         assert self._logger is not None
         module = module_of(trainer)
         commit, changed = git_commit()
         tags = {
             "kind": self.name,
-            "stages": _order(run.plan),
             "policy": module.policy_name,
             "seed": str(module.seed),
             "git_commit": f"{commit} with changes" if commit and changed else commit or "unknown",

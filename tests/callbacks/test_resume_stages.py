@@ -15,6 +15,8 @@ from main import main
 from omnithink_pl.curriculum.stages import Stage
 from tests.callbacks.test_resume import assert_same, histories, last_checkpoint
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = [
     "fit",
     "--name=short",
