@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias, final
 
@@ -131,11 +131,18 @@ def check_prompts(prompts: Sequence[Sequence[int]], sampling: Sampling, context:
             )
 
 
-def stop_ids(policy: Policy) -> list[int]:
+def stop_ids(policy: Policy) -> set[int]:
     """Return the tokens that end a completion: the tokenizer's EOS and those of the model's generation config."""
     configured = policy.model.generation_config.eos_token_id
     listed = configured if isinstance(configured, list) else [configured]
-    return sorted({policy.eos_id, *(token for token in listed if token is not None)})
+    return {policy.eos_id, *(token for token in listed if token is not None)}
+
+
+def make_completion(
+    policy: Policy, ids: Sequence[int], logprobs: Sequence[float], stops: Collection[int]
+) -> Completion:
+    """Return the completion of sampled tokens, which has ended if its last token is a stop token."""
+    return Completion(tuple(ids), tuple(logprobs), policy.decode(ids), "stop" if ids[-1] in stops else "length")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, DynamicCach
 from transformers.masking_utils import causal_mask_function, eager_mask
 
 from omnithink_pl.model.logprobs import nucleus
-from omnithink_pl.rollout.base import stop_ids
-from omnithink_pl.types import Completion
+from omnithink_pl.rollout.base import make_completion, stop_ids
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
     from omnithink_pl.model.policy import Policy
     from omnithink_pl.rollout.base import Sampling
+    from omnithink_pl.types import Completion
 
 # Finished rows are dropped once they are this share of the batch: dropping copies the cache of the others.
 DROP_SHARE = 0.125
@@ -51,18 +51,21 @@ def decode(
     uniform = pad_sequence([row for own in noise for row in own], batch_first=True).to(device)
     tokens = torch.zeros(uniform.shape, dtype=torch.long, device=device)
     logprobs = torch.zeros(uniform.shape, dtype=torch.float32, device=device)
+    ends = [0] * len(owners)  # tokens of each finished row
     stops = stop_ids(policy)
-    stop = torch.tensor(stops, device=device)
+    stop = torch.tensor(sorted(stops), device=device)
     for step in range(uniform.shape[1]):
         rows = running.rows
         token, logprob = sample_tokens(running.logits, uniform[rows, step], sampling.temperature, sampling.top_p)
         tokens[rows, step], logprobs[rows, step] = token, logprob
         for row in running.finish(torch.isin(token, stop) | (limits[rows] == step + 1)):
+            ends[row] = step + 1  # the row can stay in the batch for a while
             index = owners[row]
             unfinished[index] -= 1
             if unfinished[index] == 0:
-                own = slice(firsts[index], firsts[index + 1]), slice(noise[index].shape[1])
-                yield index, _completions(policy, tokens[own].tolist(), logprobs[own].tolist(), set(stops))
+                own = slice(firsts[index], firsts[index + 1])
+                columns = zip(tokens[own].tolist(), logprobs[own].tolist(), ends[own], strict=True)
+                yield index, [make_completion(policy, ids[:end], values[:end], stops) for ids, values, end in columns]
         if running.count == 0:
             break
         running.advance(token)
@@ -163,19 +166,6 @@ def pad_left(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Te
     tokens = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts])
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     return tokens.to(device), mask.to(device)
-
-
-def _completions(
-    policy: Policy, tokens: list[list[int]], logprobs: list[list[float]], stops: set[int]
-) -> list[Completion]:
-    """Cut each row behind its first stop token: rows stay in the batch for a while after they have ended."""
-    completions = []
-    for row, row_logprobs in zip(tokens, logprobs, strict=True):
-        end = next((index + 1 for index, token in enumerate(row) if token in stops), None)
-        ids = tuple(row[:end])
-        reason = "length" if end is None else "stop"
-        completions.append(Completion(ids, tuple(row_logprobs[:end]), policy.decode(ids), reason))
-    return completions
 
 
 @contextmanager

@@ -16,14 +16,22 @@ import torch.distributed as dist
 
 from omnithink_pl.errors import BadInput, EngineFailure
 from omnithink_pl.model.weights import named_weights
-from omnithink_pl.rollout.base import DecodingRequest, Finished, RequestBatch, Sampling, check_prompts, stop_ids
+from omnithink_pl.rollout.base import (
+    DecodingRequest,
+    Finished,
+    RequestBatch,
+    Sampling,
+    check_prompts,
+    make_completion,
+    stop_ids,
+)
 from omnithink_pl.rollout.vllm.process import ProcessState, Sleep, TensorParallelGroup, require_vllm, unpacked_weights
 from omnithink_pl.seeds import derive_seed
 from omnithink_pl.types import Completion
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-    from vllm import LLM, CompletionOutput
+    from vllm import LLM
 
     from omnithink_pl.model.policy import Policy
 
@@ -212,7 +220,7 @@ class ColocatedVLLM:
     def _device_arguments(self, is_cpu: bool) -> dict[str, Any]:
         """Return the arguments that depend on the device. Those for a GPU are untested."""
         if is_cpu:
-            arguments = {
+            arguments: dict[str, Any] = {
                 "enforce_eager": True,
                 # vLLM 0.32 cannot split a prompt that has a seed of its own: it rewinds the seed's generator by an
                 # offset, which generators on a CPU do not have, and dies as soon as the prompts of a batch exceed
@@ -278,7 +286,7 @@ def sampling_arguments(policy: Policy, sampling: Sampling, request: DecodingRequ
         "temperature": sampling.temperature,
         "top_p": 1.0 if sampling.temperature == 0.0 else sampling.top_p,
         "max_tokens": request.max_new_tokens,
-        "stop_token_ids": stop_ids(policy),
+        "stop_token_ids": sorted(stop_ids(policy)),
         "logprobs": 0,  # of the sampled token only
         "seed": derive_seed("request", seed, *suffix),
     }
@@ -291,7 +299,7 @@ def _run(
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
-    engine, stops = llm.llm_engine, set(stop_ids(policy))
+    engine, stops = llm.llm_engine, stop_ids(policy)
     for index, request in enumerate(requests):
         arguments = sampling_arguments(policy, sampling, request, seeds[request.prompt])
         params = SamplingParams(**arguments, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
@@ -299,13 +307,12 @@ def _run(
     while engine.has_unfinished_requests():
         for output in engine.step():
             if output.finished:
-                yield requests[int(output.request_id)], [_completion(policy, stops, one) for one in output.outputs]
-
-
-def _completion(policy: Policy, stops: set[int], output: CompletionOutput) -> Completion:
-    ids = tuple(output.token_ids)
-    logprobs = tuple(chosen[token].logprob for token, chosen in zip(ids, output.logprobs or (), strict=True))
-    return Completion(ids, logprobs, policy.decode(ids), "stop" if ids[-1] in stops else "length")
+                completions = []
+                for sample in output.outputs:
+                    pairs = zip(sample.token_ids, sample.logprobs or (), strict=True)
+                    logprobs = [chosen[token].logprob for token, chosen in pairs]
+                    completions.append(make_completion(policy, sample.token_ids, logprobs, stops))
+                yield requests[int(output.request_id)], completions
 
 
 def advice(message: str) -> str:

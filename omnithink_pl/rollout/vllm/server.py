@@ -15,7 +15,15 @@ import torch.distributed as dist
 
 from omnithink_pl.errors import BadInput, EngineFailure
 from omnithink_pl.model.weights import named_weights
-from omnithink_pl.rollout.base import DecodingRequest, Finished, RequestBatch, Sampling, check_prompts, stop_ids
+from omnithink_pl.rollout.base import (
+    DecodingRequest,
+    Finished,
+    RequestBatch,
+    Sampling,
+    check_prompts,
+    make_completion,
+    stop_ids,
+)
 from omnithink_pl.rollout.vllm.engine import sampling_arguments
 from omnithink_pl.rollout.vllm.process import ProcessState, require_vllm
 from omnithink_pl.types import Completion
@@ -126,17 +134,16 @@ class VLLMServer:
         policy, _ = self._attached()
         check_prompts(prompts, sampling, policy.context)
         batch = RequestBatch(policy, prompts, sampling, partial, finished)
-        stops = set(stop_ids(policy))
+        stops = stop_ids(policy)
 
         def ask(request: DecodingRequest) -> list[Completion]:
             body = sampling_arguments(policy, sampling, request, seeds[request.prompt])
             body |= {"model": self._model, "return_token_ids": True, "prompt": list(request.tokens)}
-            completions = []
-            for choice in self._call("POST", "/v1/completions", body)["choices"]:
-                ids, logprobs = tuple(choice["token_ids"]), tuple(choice["logprobs"]["token_logprobs"])
-                reason = "stop" if ids[-1] in stops else "length"
-                completions.append(Completion(ids, logprobs, policy.decode(ids), reason))  # type: ignore[arg-type]
-            return completions
+            choices = self._call("POST", "/v1/completions", body)["choices"]
+            return [
+                make_completion(policy, choice["token_ids"], choice["logprobs"]["token_logprobs"], stops)
+                for choice in choices
+            ]
 
         with ThreadPoolExecutor(self.requests) as pool:
             asked = {pool.submit(ask, request): request for request in batch.requests}
