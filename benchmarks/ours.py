@@ -1,4 +1,4 @@
-"""Our trainer on a batch of given shape, without anything that is not the step."""
+"""Our trainer on a batch of given shape, with nothing but the step."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import final
 import lightning as L
 import torch
 
+from benchmarks.harness import Lap
 from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.grpo.objective import ImportanceCorrection
@@ -27,7 +28,7 @@ from omnithink_pl.types import Example, Group, Outcome
 
 @dataclass(frozen=True)
 class Shape:
-    """What a step consists of.
+    """Shape of a step.
 
     Args:
         policy: A directory, or a hub id.
@@ -49,12 +50,12 @@ class Shape:
         return self.prompts * self.group
 
     def examples(self) -> list[Example]:
-        """The prompts, the same in every step."""
+        """Return the prompts, the same in every step."""
         return Arithmetic(self.prompts).examples("train", 0)
 
 
 def save_with_context(policy: str, context: int, folder: Path) -> str:
-    """A copy of a policy that may read more tokens than it was made for; what it then says is of no interest."""
+    """Save a copy of a policy with a longer context than it was made for; what it then says is of no interest."""
     loaded = load_policy(policy)
     loaded.model.config.max_position_embeddings = max(loaded.context, context)
     loaded.model.save_pretrained(folder)
@@ -64,12 +65,12 @@ def save_with_context(policy: str, context: int, folder: Path) -> str:
 
 @final
 class LengthIsOdd(Reward):
-    """Costs nothing, and differs within a group."""
+    """A reward that costs nothing and differs within a group."""
 
     name = "odd"
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
-        """1 where the number of tokens is odd."""
+        """Return 1 where the number of tokens is odd."""
         return [[Outcome.of(len(c.token_ids) % 2) for c in group.completions] for group in groups]
 
 
@@ -85,13 +86,13 @@ class FewProblems(Source):
         self.count = count
 
     def examples(self, task: str, split: Split) -> list[Example]:
-        """The same in every split."""
+        """Return the same in every split."""
         return OpenR1Math("embedded").examples(task, "train")[: self.count]
 
 
 @final
 class Arithmetic(Task):
-    """Math problems, paid by the reward above.
+    """Math problems with the reward above.
 
     Args:
         prompts: How many.
@@ -104,7 +105,7 @@ class Arithmetic(Task):
         super().__init__(FewProblems(prompts), LengthIsOdd())
 
     def ask(self, example: Example, rng: random.Random) -> str:
-        """The question itself."""
+        """Return the question itself."""
         return example.question
 
 
@@ -137,7 +138,7 @@ class OneStage(L.Callback):
 def train(
     shape: Shape,
     prepare: Callable[[Policy], object],
-    lap: Callable[[], None],
+    lap: Lap,
     engine: RolloutEngine | None = None,
     rollouts: RolloutSettings = RolloutSettings(),  # noqa: B008  (frozen)
     ranks: int = 1,
@@ -148,9 +149,9 @@ def train(
         shape: Of each step.
         prepare: Called with the policy before the first step.
         lap: Called after each step.
-        engine: Samples the completions; that over transformers if not given.
+        engine: Samples the completions; transformers if not given.
         rollouts: When they are sampled.
-        ranks: Processes that divide each batch, of which this is one.
+        ranks: Processes that share each batch, of which this is one.
     """
     data = MultiTaskData({"math": Arithmetic(shape.prompts)}, batch_size=shape.prompts)
     module = MultiTaskGRPO(

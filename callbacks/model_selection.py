@@ -138,6 +138,7 @@ class ModelSelection(StageCallback):
         best, self._best = self._best, {}
         for name, own in _trained(trainer) if best else ():
             own.data.copy_(best[name])
+        module_of(trainer).policy.weights_changed()
 
     def _measure(self, trainer: L.Trainer) -> float | None:
         """Return the score; ``None`` where we could not score a task, which says nothing about the policy."""

@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from main import CONFIGS, TOOLS, main, run_tool
 from omnithink_pl.errors import BadInput
-from omnithink_pl.rollout.vllm import loading as build
+from omnithink_pl.rollout.vllm import process as build
 from tests.judge.scripted import scripted_server
 
 # Engines that are installed apart have tests apart: tests/vllm/test_fit.py runs configs/rollout/. What is only for

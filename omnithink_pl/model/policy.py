@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.sharding import gathered
-from omnithink_pl.rollout.vllm.weights import named_weights
+from omnithink_pl.model.weights import named_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 import torch.distributed as dist
 
 from omnithink_pl.rollout.base import Sampling
+from tests.rollout.agreement import PROMPTS, distance, tokens
 from tests.tiny import tiny_qwen
-from tests.vllm.policies import PROMPTS, attached, distance, tokens
+from tests.vllm.engines import attached, perturb
 
 
 def main() -> None:
@@ -20,16 +20,14 @@ def main() -> None:
     mine = PROMPTS[rank::2]
     for _ in range(2):
         assert distance(engine, policy.model, prompts=mine) < 1e-4
-        with torch.no_grad():
-            for parameter in policy.model.parameters():
-                parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        perturb(policy)
         engine.sync()
     seeds, sampling = list(range(len(PROMPTS))), Sampling(4, max_tokens=8)
     both: list[list[list[tuple[int, ...]]]] = [[], []]
     dist.all_gather_object(both, tokens(engine.generate(PROMPTS, sampling, seeds)))
-    assert both[0] == both[1], "where both ask the same they get the same"
-    assert both[0][rank::2] == tokens(engine.generate(mine, sampling, seeds[rank::2])), "whoever asks"
-    print("all of it")
+    assert both[0] == both[1], "equal requests, equal completions"
+    assert both[0][rank::2] == tokens(engine.generate(mine, sampling, seeds[rank::2])), "whichever rank requests"
+    print("all checks passed")
 
 
 if __name__ == "__main__":

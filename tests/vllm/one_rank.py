@@ -8,8 +8,9 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from tests.rollout.agreement import distance
 from tests.tiny import tiny_qwen
-from tests.vllm.policies import attached, distance
+from tests.vllm.engines import attached
 
 
 def main(store: str) -> None:
@@ -19,7 +20,7 @@ def main(store: str) -> None:
     assert dist.group.WORLD is before, "the engine replaced the default group"
     assert distance(engine, policy.model) < 1e-4
     del engine
-    assert dist.group.WORLD is before, "the engine took the default group with it"
+    assert dist.group.WORLD is before, "the engine's end destroyed the default group"
 
     model, right = tiny_qwen(tie_word_embeddings=False), tiny_qwen(tie_word_embeddings=False)
     mesh = init_device_mesh("cpu", (1,))
@@ -28,7 +29,6 @@ def main(store: str) -> None:
     fully_shard(model, mesh=mesh)
     assert all(type(parameter.data).__name__ == "DTensor" for parameter in model.parameters())
     assert distance(attached(model)[0], right) < 1e-4
-    print("all of it")
 
 
 if __name__ == "__main__":
