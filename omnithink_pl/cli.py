@@ -75,7 +75,6 @@ MOVED_MODULES = {
     "omnithink_pl.benchmarks": "omnithink_pl.evaluation.suites",
     "omnithink_pl.scheduling": "omnithink_pl.curriculum.schedulers",
 }
-RENAMED_KEYS: dict[str, str] = getattr(modules, "RENAMED_KEYS", {})
 
 
 class OmniThinkParser(LightningArgumentParser):
@@ -276,7 +275,7 @@ def _renamed_keys(given: Iterable[tuple[str, str, object]]) -> dict[str, str]:
     if module is None:  # a class of the user's own, with keys of its own
         return {}
     accepted = {f"model.{name}" for name in inspect.signature(module).parameters}
-    return {old: new for old, new in RENAMED_KEYS.items() if old not in accepted}
+    return {old: new for old, new in modules.RENAMED_KEYS.items() if old not in accepted}
 
 
 def _settings(args: Sequence[str]) -> Iterator[tuple[str, str, object]]:
@@ -289,7 +288,9 @@ def _settings(args: Sequence[str]) -> Iterator[tuple[str, str, object]]:
             if option in {"-c", "--config"}:
                 yield from _flatten(text, "", yaml.safe_load(Path(text).read_text()))
             elif option.startswith("--"):
-                yield from _flatten(option, option[2:].replace(".init_args", ""), yaml.safe_load(text))
+                key = option[2:].replace(".init_args", "")
+                yield from ((option, key[: dot.start()], None) for dot in re.finditer(r"\.", key))
+                yield from _flatten(option, key, yaml.safe_load(text))
         except (OSError, UnicodeDecodeError, yaml.YAMLError):
             continue  # the parser complains about it
 

@@ -17,7 +17,7 @@ from rich.progress import track
 
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.distributed.collectives import check_processes
-from omnithink_pl.distributed.shard_work import Division, check_divisible
+from omnithink_pl.distributed.shard_work import ShardedWork, check_divisible
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.completers import Completer, PolicyCompleter, SavedCompletions, score_completions
 from omnithink_pl.evaluation.suite_runner import (
@@ -92,14 +92,14 @@ def budget(
         adapted=model.adapter is not None,
         reference=any(model.kl.beta.values()),
         optimizer_bytes=optimizer_bytes(model.optimizer),
-        optimizer_offloaded=model.offload_optimizer,
+        optimizer_offloaded=model.memory.offload_optimizer,
         prompts=datamodule.batch_size,
-        group_size=model.sampling.n,
+        group_size=model.sampling.group_size,
         tokens=prompt_tokens + (completion_tokens or longest // 2),
         longest=prompt_tokens + longest,
-        micro_batch_tokens=model.micro_batch_tokens,
-        updates=model.updates_per_batch,
-        checkpointing=model.gradient_checkpointing,
+        micro_batch_tokens=model.memory.micro_batch_tokens,
+        updates=model.rollouts.updates_per_batch,
+        checkpointing=model.memory.gradient_checkpointing,
         logits=LOGITS,
         engine_weights=getattr(model.engine, "dtype", None),
         rows=int(getattr(model.engine, "max_rows", getattr(model.engine, "batch_rows", 256))),
@@ -242,8 +242,8 @@ def _validate(
     """The same, in each process."""
     trainer.strategy.setup_environment()
     check_processes(trainer.world_size)
-    model.peers.open(model)
-    division = Division(model.peers)
+    model.barrier.setup(model)
+    sharded = ShardedWork(model.barrier)
     chosen = choose_benchmarks(datamodule, benchmarks)
     completer = SavedCompletions(Path(completions)) if completions else _completer(trainer, model, ckpt_path)
     if isinstance(completer, PolicyCompleter):
@@ -257,7 +257,7 @@ def _validate(
     try:
         with benchmark_progress(console) as tell:
             longest = model.sampling.max_tokens
-            runner = BenchmarkRunner(directory, completer, datamodule.seed, longest, chunk, tell, division)
+            runner = BenchmarkRunner(directory, completer, datamodule.seed, longest, chunk, tell, sharded)
             scores = run_benchmarks(runner, chosen)
     finally:
         datamodule.teardown("validate")

@@ -115,7 +115,7 @@ def test_a_plus_sign_keeps_the_other_entries_and_without_it_they_are_replaced(
 
 
 def test_overrides_change_one_key_and_leave_its_neighbours(parsers: dict[str, LightningArgumentParser]) -> None:
-    got = resolved(parsers, "--model.beta.math=0")["model"]["init_args"]
+    got = resolved(parsers, "--model.kl.beta.math=0")["model"]["init_args"]["kl"]
     assert got["beta"] == {"code": 0.01, "math": 0.0, "qa": 0.01, "writing": 0.01}
 
 
@@ -166,7 +166,7 @@ def test_the_papers_benchmarks_are_those_of_its_table(parsers: dict[str, Lightni
 
 @pytest.mark.parametrize("name", [name for name in RUNS if name.startswith("rollout/")])
 def test_a_config_of_vllm_says_when_used_how_it_is_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("omnithink_pl.rollout.vllm.loading.find_spec", lambda name: None)
+    monkeypatch.setattr("omnithink_pl.rollout.vllm.process.find_spec", lambda name: None)
     with pytest.raises(BadInput, match="vLLM is not installed; run `make setup-vllm`"):
         main(["fit", f"--config={FILES[name]}", "--trainer.logger=false"])
 
@@ -184,7 +184,7 @@ def test_law_8_a_printed_config_runs(name: str, parsers: dict[str, LightningArgu
         Dataset.from_list(rows).save_to_disk(tmp_path / "rows")
         needed = [f"--data.demonstrations={tmp_path}/rows"]
     else:
-        needed = ["--model.group_size=2"]
+        needed = ["--model.sampling.group_size=2"]
     small = ["--evaluation.evaluator.prompts=2", "--evaluation.evaluator.samples=1", "--data.batch_size=4", *needed]
     cli = main(
         ["fit", f"--config={printed}", "--trainer.fast_dev_run=1", f"--trainer.default_root_dir={tmp_path}", *small]

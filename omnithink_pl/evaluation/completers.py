@@ -60,7 +60,7 @@ class Completer(Protocol):
         ...
 
     def complete(self, asks: Sequence[Ask], sampling: Sampling, seed: int) -> list[tuple[Completion, ...]]:
-        """The completions of each prompt, in order; ``sampling.n`` of each."""
+        """The completions of each prompt, in order; ``sampling.group_size`` of each."""
         ...
 
 
@@ -98,7 +98,7 @@ class PolicyCompleter:
         fit = [i for i, prompt in enumerate(prompts) if len(prompt) + sampling.max_tokens <= self.policy.context]
         seeds = keyed_seeds((asks[i].example.key for i in fit), seed)
         drawn = self.engine.generate([prompts[i] for i in fit], sampling, seeds)
-        completions = [(NO_ROOM,) * sampling.n for _ in asks]
+        completions = [(NO_ROOM,) * sampling.group_size for _ in asks]
         for i, own in zip(fit, drawn, strict=True):
             completions[i] = own
         return completions

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omnithink_pl.distributed.collectives import process_rank
-from omnithink_pl.distributed.failure_barrier import Peers
-from omnithink_pl.distributed.shard_work import Division
+from omnithink_pl.distributed.failure_barrier import FailureBarrier
+from omnithink_pl.distributed.shard_work import ShardedWork
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.completers import NO_ROOM, Ask, Completer, from_records
 from omnithink_pl.evaluation.journal import Journal, Key, Record
@@ -45,7 +45,7 @@ class BenchmarkRunner:
         max_tokens: Longest completion where a benchmark does not say.
         chunk: Prompts that are sampled, scored and stored at a time.
         on_progress: Called with a benchmark's name, prompts done and prompts in all, and the verdicts so far.
-        division: Among the processes of this run; one does everything if not given.
+        sharded: Among the processes of this run; one does everything if not given.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class BenchmarkRunner:
         max_tokens: int,
         chunk: int = 64,
         on_progress: Callable[[str, int, int, Sequence[Record]], None] | None = None,
-        division: Division | None = None,
+        sharded: ShardedWork | None = None,
     ) -> None:
         if chunk < 1:
             raise BadInput(f"--chunk is {chunk}; use 1 or more")
@@ -66,7 +66,7 @@ class BenchmarkRunner:
         self.max_tokens = max_tokens
         self.chunk = chunk
         self.on_progress = on_progress
-        self.division = division or Division(Peers())
+        self.sharded = sharded or ShardedWork(FailureBarrier())
 
     def run(self, name: str, benchmark: Benchmark) -> BenchmarkScore:
         """Finish a benchmark, and score it.
@@ -75,14 +75,14 @@ class BenchmarkRunner:
             BadInput: If its rows cannot be had, or the files that are there were made otherwise.
         """
         began = time.monotonic()
-        examples = self.division.agreed(lambda: self._open(name, benchmark))
+        examples = self.sharded.run(lambda: self._open(name, benchmark))
         journal = Journal(self.directory / f"{name}.jsonl")
-        known = self.division.first(lambda: self._known(name, benchmark, examples, journal))
+        known = self.sharded.on_rank_zero(lambda: self._known(name, benchmark, examples, journal))
         self._tell(name, 0, len(examples), known)
         for start in range(0, len(examples), self.chunk):
             done = self._chunk(name, benchmark, examples[start : start + self.chunk], start, known)
             news = [record for record in done if _is_news(record, known.get(record.key))]
-            self.division.first(partial(journal.append, news))
+            self.sharded.on_rank_zero(partial(journal.append, news))
             known |= {record.key: record for record in done}
             self._tell(name, min(start + self.chunk, len(examples)), len(examples), known)
         return score_records(
@@ -117,7 +117,7 @@ class BenchmarkRunner:
         there = all(key in known for key in keys)
         if there and all(known[key].state != State.FAILED for key in keys):
             return []
-        done = self.division.each(lambda: self._own(name, benchmark, self.division.own(asks), start, known, there))
+        done = self.sharded.gather(lambda: self._own(name, benchmark, self.sharded.shard(asks), start, known, there))
         place = {example.uid: number for number, example in enumerate(examples)}
         return sorted(done, key=lambda record: (record.turn, place[record.uid], record.sample))
 
@@ -134,7 +134,7 @@ class BenchmarkRunner:
 
         def complete(asks: Sequence[Ask], turn: int) -> list[Group]:
             seed = derive_seed(self.seed, name, start, turn)
-            sampling = replace(self._sampling(benchmark), n=benchmark.samples if turn == 1 else 1)
+            sampling = replace(self._sampling(benchmark), group_size=benchmark.samples if turn == 1 else 1)
             drawn = from_records(asks, known) if there else self.completer.complete(asks, sampling, seed)
             return [Group(ask.example, (), completions) for ask, completions in zip(asks, drawn, strict=True)]
 
@@ -160,7 +160,9 @@ class BenchmarkRunner:
             **self.completer.identity(),
             "version": benchmark.version,
             "prompts": f"{len(examples)} {derive_seed(json.dumps([[e.uid, e.messages] for e in examples])):x}",
-            "sampling": f"{sampling.n} at {sampling.temperature:g}, {sampling.top_p:g}, {sampling.max_tokens} tokens",
+            "sampling": (
+                f"{sampling.group_size} at {sampling.temperature:g}, {sampling.top_p:g}, {sampling.max_tokens} tokens"
+            ),
             "seed": self.seed,
             "chunk": self.chunk,
         }

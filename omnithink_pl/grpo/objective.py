@@ -189,9 +189,11 @@ class ImportanceCorrection:
 
     def __post_init__(self) -> None:
         if self.cap < 1.0:
-            raise BadInput(f"model.correction.cap is {self.cap}; below 1 it would cut agreeing tokens: use 1 or more")
+            raise BadInput(
+                f"model.rollouts.correction.cap is {self.cap}; below 1 it would cut agreeing tokens: use 1 or more"
+            )
         if self.alarm <= 0.0:
-            raise BadInput(f"model.correction.alarm is {self.alarm}; use a positive number of nats")
+            raise BadInput(f"model.rollouts.correction.alarm is {self.alarm}; use a positive number of nats")
 
     def __call__(self, trainer: Tensor, sampler: Tensor, mask: Tensor) -> Tensor:
         """The weight of each token, before the cap.
@@ -221,6 +223,7 @@ class ImportanceCorrection:
             return ""
         return (
             f"the engine's log-probabilities differ from the trainer's by {mean:.2g} nats on average, {largest:.2g} at "
-            f"most (model.correction.alarm is {self.alarm}): weights not synchronised, a stale prefix cache, or too "
-            f"coarse a dtype. Compare with model.engine.init_args.dtype=float32, and set model.correction.level=token"
+            f"most (model.rollouts.correction.alarm is {self.alarm}): weights not synchronised, a stale prefix cache, "
+            f"or too coarse a dtype. Compare with model.engine.init_args.dtype=float32, and set "
+            f"model.rollouts.correction.level=token"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, final
 
 import torch
 
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from transformers import PreTrainedModel
 
-
-Anchor = Literal["base", "stage"]
+    from omnithink_pl.grpo.settings import KLSettings, Reference
 
 
 class ReferencePolicy(ABC):
@@ -58,7 +57,7 @@ class FrozenCopy(ReferencePolicy):
         offload: Keep it in the host's memory but while it is used, which is once a batch of rollouts.
     """
 
-    def __init__(self, model: PreTrainedModel, anchor: Anchor, offload: bool = False) -> None:
+    def __init__(self, model: PreTrainedModel, anchor: Reference, offload: bool = False) -> None:
         self.anchor = anchor
         self.offload = offload
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
@@ -109,7 +108,7 @@ class AdaptedReference(ReferencePolicy):
         anchor: ``base`` or ``stage``, as above.
     """
 
-    def __init__(self, model: PreTrainedModel, anchor: Anchor) -> None:
+    def __init__(self, model: PreTrainedModel, anchor: Reference) -> None:
         self.anchor = anchor
         self.model = model
         self._start: dict[str, Tensor] = {}
@@ -163,8 +162,7 @@ class AdaptedReference(ReferencePolicy):
 
 def reference_policy(
     model: PreTrainedModel,
-    anchor: Anchor,
-    beta: Mapping[str, float],
+    settings: KLSettings,
     offload: bool = False,
     mesh: DeviceMesh | None = None,
 ) -> ReferencePolicy | None:
@@ -172,19 +170,18 @@ def reference_policy(
 
     Args:
         model: The policy as loaded, before any training.
-        anchor: What the penalty pulls towards.
-        beta: KL coefficient of each task.
+        settings: What the penalty pulls towards, and how much.
         offload: Keep a second model, where one is needed, in the host's memory between uses.
         mesh: Processes that divide a second model among them.
 
     Returns:
         ``None`` where every coefficient is 0: then none is held or computed.
     """
-    if not any(beta.values()):
+    if not any(settings.beta.values()):
         return None
     if hasattr(model, "peft_config"):
-        return AdaptedReference(model, anchor)
-    frozen = FrozenCopy(model, anchor, offload)
+        return AdaptedReference(model, settings.reference)
+    frozen = FrozenCopy(model, settings.reference, offload)
     if mesh is not None:
         shard(frozen.model, mesh)
     return frozen

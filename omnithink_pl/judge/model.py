@@ -156,7 +156,11 @@ def without_adapters(policy: Policy, engine: RolloutEngine) -> Iterator[None]:
     """The engine samples from the policy without its adapters (LoRA) for the while, and then from all of it again."""
     from peft.helpers import rescale_adapter_scale
 
-    with rescale_adapter_scale(policy.model, 0.0):
-        engine.sync()
-        yield
+    try:
+        with rescale_adapter_scale(policy.model, 0.0):
+            policy.weights_changed()
+            engine.sync()
+            yield
+    finally:
+        policy.weights_changed()
     engine.sync()

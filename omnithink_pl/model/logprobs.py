@@ -16,7 +16,6 @@ from torch.utils.checkpoint import checkpoint
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.packed_attention import Tiles, understand_packed_rows
 from omnithink_pl.model.packing import Layout, Padding, packed, separate
-from omnithink_pl.rollout.base import nucleus
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -89,6 +88,23 @@ def within_nucleus(logits: Tensor, targets: Tensor, top_p: float) -> Tensor:
     with torch.no_grad():
         kept = nucleus(logits.softmax(-1), top_p).scatter_(-1, targets.unsqueeze(-1), True)
     return logits.masked_fill(~kept, -torch.inf)
+
+
+def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
+    """Return the smallest set of most likely tokens with probability at least ``top_p``.
+
+    Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1.
+
+    Args:
+        probabilities: Of shape [rows, vocabulary].
+        top_p: In (0, 1].
+
+    Returns:
+        True for the tokens inside, of the same shape; never empty.
+    """
+    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    before = ordered.cumsum(-1, dtype=torch.float64) - ordered
+    return torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, before < top_p)
 
 
 def project(head: torch.nn.Module, forward: Callable[[Tensor], Tensor], hidden: Tensor, drawn: Drawn) -> Tensor:
@@ -313,7 +329,7 @@ def _run(model: PreTrainedModel, layout: Layout) -> Tensor:
     if tiles is not None and tiles.calls < (layers := model.config.get_text_config().num_hidden_layers):
         raise BadInput(
             f"{type(model).__name__} cannot share prompts: only {tiles.calls} of its {layers} layers let their "
-            f"attention be replaced; set model.share_prompt to false"
+            f"attention be replaced; set model.memory.share_prompt to false"
         )
     return logits
 
@@ -357,4 +373,4 @@ def _check_shareable(model: PreTrainedModel, longest: int) -> None:
     elif window is not None and longest > window:
         reason = f"sequences of {longest} tokens exceed its sliding window of {window}"
     if reason:
-        raise BadInput(f"{type(model).__name__} cannot share prompts: {reason}; set model.share_prompt to false")
+        raise BadInput(f"{type(model).__name__} cannot share prompts: {reason}; set model.memory.share_prompt to false")

@@ -205,7 +205,7 @@ def tiled_attention(
     for name in ("softcap", "s_aux", "position_bias", "dropout"):
         if kwargs.get(name):
             raise BadInput(
-                f"{type(module).__name__} cannot share prompts: it has {name}; set model.share_prompt to false"
+                f"{type(module).__name__} cannot share prompts: it has {name}; set model.memory.share_prompt to false"
             )
     rows = [part.squeeze(0).transpose(0, 1) for part in (query, key, value)]
     return tiles.attend(rows[0], rows[1], rows[2], scaling).unsqueeze(0), None
@@ -226,7 +226,7 @@ def understand_packed_rows(model: PreTrainedModel) -> None:
     if own not in functions or own not in masks:
         raise BadInput(
             f"{type(model).__name__} cannot share prompts: its attention is {own!r}; load it with sdpa, or set "
-            f"model.share_prompt to false"
+            f"model.memory.share_prompt to false"
         )
 
     def attention(module: nn.Module, *args: Any, tiles: Tiles | None = None, **kwargs: Any) -> Any:

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.sharding import gathered
-from omnithink_pl.rollout.vllm.weights import named_weights
+from omnithink_pl.model.weights import named_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,10 +34,16 @@ class Policy:
     Args:
         model: A causal language model.
         tokenizer: Its tokenizer, with a chat template and an EOS token.
+        version: Number of the present weights: engines that hold this version need not take them over again.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    version: int = 0
+
+    def weights_changed(self) -> None:
+        """Count a new version; to be called by whatever writes weights."""
+        self.version += 1
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """Token ids of a chat prompt, ready for the assistant's turn."""

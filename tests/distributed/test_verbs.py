@@ -72,7 +72,7 @@ STAGES = "--curriculum.stages=[{tasks: {qa: 1}, steps: 1}]"
 
 def predict(output: Path, *more: str, ranks: int) -> list[int | None]:
     # 640 prompts in four batches, the last of which has a single one.
-    small = [STAGES, "--data.batch_size=213", "--model.samples=1", f"--data.tasks={QA}"]
+    small = [STAGES, "--data.batch_size=213", "--model.sampling.group_size=1", f"--data.tasks={QA}"]
     settings = ["predict", f"--config={CONFIGS / 'sft_data.yaml'}", *small, f"--demonstrations.output={output}"]
     return run(output.parent, *more, ranks=ranks, settings=[*settings, ALONE, CPU])
 

@@ -41,7 +41,9 @@ class Scripted:
         self.calls.append((len(prompts), sampling, tuple(seeds)))
         texts = self.greedy if sampling.temperature == 0 else self.sampled
         said = cycle(texts)
-        return [tuple(Completion((5,), (-1.0,), next(said), "stop") for _ in range(sampling.n)) for _ in prompts]
+        return [
+            tuple(Completion((5,), (-1.0,), next(said), "stop") for _ in range(sampling.group_size)) for _ in prompts
+        ]
 
 
 class SaidSo(Reward):
@@ -143,7 +145,7 @@ def test_all_tasks_are_sampled_in_one_call_a_setting_and_told_apart_again() -> N
     tasks = {"math": TASK, "qa": TASK}
     held_out = {name: [replace(example, task=name) for example in EXAMPLES] for name in tasks}
     found = Evaluator(2, 3).evaluate(POLICY, engine, tasks, held_out, seed=11)  # type: ignore[arg-type]
-    assert [(calls, sampling.n) for calls, sampling, _ in engine.calls] == [(4, 1), (4, 3)]
+    assert [(calls, sampling.group_size) for calls, sampling, _ in engine.calls] == [(4, 1), (4, 3)]
     assert engine.synced == 1
     assert {name: result.score.greedy for name, result in found.items()} == {"math": 1.0, "qa": 0.0}
     assert {group.example.task for group in found["qa"].sampled.groups} == {"qa"}
