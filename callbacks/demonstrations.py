@@ -57,14 +57,13 @@ class Demonstrations(L.Callback):
         data = data_of(trainer)
         # The last batch is always sampled: with nothing left to sample Lightning ends at once, and a command that was
         # killed before the data set was written would never write it.
-        data.done_batches = frozenset(done - {-(-len(data.train) // data.batch_size) - 1})
+        data.done_batches = frozenset(done - {data.prompt_batch_count - 1})
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the display."""
         if not trainer.is_global_zero:
             return
         data = data_of(trainer)
-        total = -(-len(data.train) // data.batch_size)
         self._display = Progress(
             TextColumn("sampling"),
             BarColumn(),
@@ -73,7 +72,7 @@ class Demonstrations(L.Callback):
             TimeRemainingColumn(),
             console=self.console,
         )
-        self._display.add_task("", total=total, completed=len(data.done_batches))
+        self._display.add_task("", total=data.prompt_batch_count, completed=len(data.done_batches))
         self._display.start()
 
     def on_predict_batch_end(

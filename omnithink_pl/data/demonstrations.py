@@ -19,17 +19,9 @@ if TYPE_CHECKING:
 
 
 Counts = dict[str, Counter[str]]
-COUNTED = (
-    "prompts",
-    "solved",
-    "completions",
-    "correct",
-    "malformed",
-    "repeated",
-    "surplus",
-    "undefined",
-    "failed",
-    "kept",
+# Outcomes of completions that are counted, in the order of the table.
+COUNTED = tuple(
+    ["prompts", "solved", "completions", "correct", "malformed", "repeated", "surplus", "undefined", "failed", "kept"]
 )
 
 
