@@ -6,13 +6,12 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omnithink_pl.distributed.collectives import process_rank
-from omnithink_pl.distributed.failure_barrier import Peers
 from omnithink_pl.distributed.shard_work import Division
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.completers import NO_ROOM, Completer, CompletionRequest, recorded_completions
@@ -30,6 +29,7 @@ TOO_LONG = Outcome.undefined("prompt leaves no room in the context")
 Progress = Callable[[str, int, int, Sequence[Record]], None]
 
 
+@dataclass(frozen=True)
 class SuiteRunner:
     """Works through suites in chunks of prompts, each divided among the processes. Only the first process writes.
 
@@ -44,28 +44,20 @@ class SuiteRunner:
         max_tokens: Longest completion where a suite does not say.
         chunk: Prompts that are sampled, scored and stored at a time.
         on_progress: Called after each chunk.
-        division: Divides work among the processes of this run; one process does everything if not given.
+        division: Divides work among the processes of this run.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        completer: Completer,
-        seed: int,
-        max_tokens: int,
-        chunk: int = 64,
-        on_progress: Progress | None = None,
-        division: Division | None = None,
-    ) -> None:
-        if chunk < 1:
-            raise BadInput(f"--chunk is {chunk}; use 1 or more")
-        self.directory = directory
-        self.completer = completer
-        self.seed = seed
-        self.max_tokens = max_tokens
-        self.chunk = chunk
-        self.on_progress = on_progress
-        self.division = division or Division(Peers())
+    directory: Path
+    completer: Completer
+    seed: int
+    max_tokens: int
+    chunk: int
+    on_progress: Progress
+    division: Division
+
+    def __post_init__(self) -> None:
+        if self.chunk < 1:
+            raise BadInput(f"--chunk is {self.chunk}; use 1 or more")
 
     def run_all(self, suites: Mapping[str, Suite]) -> dict[str, SuiteScore]:
         """Run suites one after the other. One that cannot be run gets no score but the reason; the others go on."""
@@ -89,7 +81,7 @@ class SuiteRunner:
         examples = self.division.agreed(lambda: self._load(name, suite))
         journal = self.directory / f"{name}.jsonl"
         records = self.division.first(lambda: self._restore(name, suite, examples, journal))
-        self._report(name, 0, len(examples), records)
+        self.on_progress(name, 0, len(examples), list(records.values()))
         for start in range(0, len(examples), self.chunk):
             chunk = examples[start : start + self.chunk]
             done = self._run_chunk(name, suite, chunk, start, records)
@@ -97,13 +89,11 @@ class SuiteRunner:
             new = [one for one in done if (before := records.get(one.key)) is None or before.failed]
             self.division.first(partial(append_records, journal, new))
             records |= {record.key: record for record in done}
-            self._report(name, start + len(chunk), len(examples), records)
+            self.on_progress(name, start + len(chunk), len(examples), list(records.values()))
         return score_records(name, suite, list(records.values()), time.monotonic() - began)
 
     def _load(self, name: str, suite: Suite) -> list[Example]:
         examples = suite.task.examples("test", self.seed)
-        if not examples:
-            raise BadInput(f"{name} has no rows; check the path and the filters of its source")
         self.completer.open(name)
         return examples
 
@@ -159,10 +149,6 @@ class SuiteRunner:
         records = self.division.each(lambda: _complete_and_score(suite, own, complete))
         place = {example.uid: number for number, example in enumerate(examples)}
         return sorted(records, key=lambda record: (record.turn, place[record.uid], record.sample))
-
-    def _report(self, name: str, done: int, total: int, records: Mapping[Key, Record]) -> None:
-        if self.on_progress is not None:
-            self.on_progress(name, done, total, list(records.values()))
 
 
 def _check_same(before: Mapping[str, Any], settings: Mapping[str, Any], directory: Path, name: str) -> None:

@@ -110,18 +110,13 @@ class SuiteSource(Source):
     A subclass states the data set in class variables and turns a row into an example.
     """
 
-    version: ClassVar[str] = "1"
-    """Raised when our prompts or scores change so that earlier scores no longer compare."""
-    hub: ClassVar[str]
-    """Id of the data set on the hub."""
+    version: ClassVar[str] = "1"  # raised when our prompts or scores change so that earlier ones no longer compare
+    hub: ClassVar[str]  # id of the data set
     config: ClassVar[str | None] = None
     hub_split: ClassVar[str] = "test"
-    columns: ClassVar[tuple[str, ...]]
-    """Columns to read; the last has the gold answer, where that is text."""
-    size: ClassVar[int]
-    """Number of rows of the benchmark."""
-    without_gold: ClassVar[int] = 0
-    """Number of rows known to have no usable answer. They stay in, as in published scores, and count 0."""
+    columns: ClassVar[tuple[str, ...]]  # to read; the last has the gold answer, where that is text
+    size: ClassVar[int]  # rows of the benchmark
+    without_gold: ClassVar[int] = 0  # rows known to lack a usable answer: kept as in published scores, counting 0
 
     def __init__(self, path: str | None = None, revision: str | None = None) -> None:
         # Documented here and not on the class, so that `--help` shows it for every subclass.

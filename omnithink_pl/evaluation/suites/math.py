@@ -48,13 +48,10 @@ class MathSuite(SuiteSource):
     """
 
     columns: ClassVar[tuple[str, ...]] = ("question", "answer")
-    uid: ClassVar[str | None] = None
-    """Column with the identity; without one, the row's place is its identity."""
+    uid: ClassVar[str | None] = None  # column with the identity; without one it is the row's place
     question: ClassVar[str] = "question"
-    category: ClassVar[str | None] = None
-    """Column with what scores are reported by."""
-    gold: Callable[[Any, str], str] = staticmethod(_plain)
-    """Reads the gold from the last column, given where it stands for messages."""
+    category: ClassVar[str | None] = None  # column by which scores are reported too
+    gold: Callable[[Any, str], str] = staticmethod(_plain)  # reads the last column; takes the row's name for messages
 
     @final
     def example(self, task: str, index: int, row: Mapping[str, Any]) -> Example:
