@@ -69,10 +69,8 @@ class PolicyCompleter:
         fit = [i for i, prompt in enumerate(prompts) if len(prompt) + sampling.max_tokens <= self.policy.context]
         examples = [requests[i].example for i in fit]
         groups = sample_groups(self.engine, examples, [prompts[i] for i in fit], sampling, seed)
-        completions = [(NO_ROOM,) * sampling.n for _ in requests]
-        for i, group in zip(fit, groups, strict=True):
-            completions[i] = group.completions
-        return completions
+        completions = {i: group.completions for i, group in zip(fit, groups, strict=True)}
+        return [completions.get(i, (NO_ROOM,) * sampling.n) for i in range(len(requests))]
 
 
 @final

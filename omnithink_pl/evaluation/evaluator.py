@@ -135,6 +135,7 @@ class Evaluator:
         for name, examples in chosen.items():
             if not examples:
                 raise BadInput(f"task {name!r} has no held-out examples; check its source's test split")
+        # Every n-th prompt of each task: gather_rows restores the order of the whole.
         own = [example for examples in chosen.values() for example in examples[process_rank() :: process_count()]]
         prompts = [policy.encode(example.messages) for example in own]
         engine.sync()
@@ -146,13 +147,12 @@ class Evaluator:
             PromptOutcomes(group.example.uid, tuple(score.primary for score in row))
             for group, row in zip(groups, scores, strict=True)
         ]
-        result = {}
-        for name in tasks:
-            places = [place for place, example in enumerate(own) if example.task == name]
-            result[name] = TaskOutcomes(
-                tuple(outcomes[place] for place in places), tuple(outcomes[len(own) + place] for place in places)
-            )
-        return result
+        greedy, sampled = outcomes[: len(own)], outcomes[len(own) :]
+        places = {name: [place for place, example in enumerate(own) if example.task == name] for name in tasks}
+        return {
+            name: TaskOutcomes(tuple(greedy[i] for i in places[name]), tuple(sampled[i] for i in places[name]))
+            for name in tasks
+        }
 
     def conclude(self, own: Mapping[str, TaskOutcomes], max_failed: float = 1.0) -> dict[str, EvaluationResult]:
         """Gather the outcomes of all processes and score each task. Every process must call it.

@@ -111,7 +111,7 @@ class SuiteRunner:
         return read_records(journal)
 
     def _settings(self, suite: Suite, examples: Sequence[Example]) -> dict[str, Any]:
-        """Return everything that completions depend on."""
+        """Return everything that completions depend on, in readable form: differences are shown to the user."""
         sampling = self._sampling(suite)
         return {
             **self.completer.identity,
@@ -147,6 +147,7 @@ class SuiteRunner:
 
         own = self.division.own(requests)
         records = self.division.each(lambda: _complete_and_score(suite, own, complete))
+        # In the order of one process, whatever the number of processes.
         place = {example.uid: number for number, example in enumerate(examples)}
         return sorted(records, key=lambda record: (record.turn, place[record.uid], record.sample))
 

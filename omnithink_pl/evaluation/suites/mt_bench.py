@@ -72,6 +72,7 @@ class MTBench(Source):
         """Return the second turn after each first answer."""
         first = group.example
         turns, replies = self._turns[first.uid]
+        # The reference is GPT-4's whole conversation; the policy's is what it was asked and said itself.
         said: tuple[Message, ...] = (
             {"role": "user", "content": turns[0]},
             {"role": "assistant", "content": replies[0]},
