@@ -20,8 +20,17 @@ if TYPE_CHECKING:
 
 Counts = dict[str, Counter[str]]
 # Outcomes of completions that are counted, in the order of the table.
-COUNTED = tuple(
-    ["prompts", "solved", "completions", "correct", "malformed", "repeated", "surplus", "undefined", "failed", "kept"]
+COUNTED = (
+    "prompts",
+    "solved",
+    "completions",
+    "correct",
+    "malformed",
+    "repeated",
+    "surplus",
+    "undefined",
+    "failed",
+    "kept",
 )
 
 
