@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 def budget(
     trainer: L.Trainer,
-    model: MultiTaskGRPO,
+    model: PolicyModule,
     datamodule: MultiTaskData,
     gpus: int | None = None,
     sharded: bool | None = None,
@@ -46,19 +46,26 @@ def budget(
     completion_tokens: int | None = None,
     machine: Machine = Machine(),  # noqa: B008  (frozen)
 ) -> None:
-    """Print what a run needs of each GPU and how fast it is at best, by arithmetic; needs no GPU, loads no weights.
+    """Print memory per GPU and a lower bound of the time per step, by arithmetic; needs no GPU, loads no weights.
 
     Args:
-        trainer: Has the precision; Lightning's command line passes it.
-        model: What is trained; Lightning's command line passes it.
+        trainer: Has the precision.
+        model: The module to be trained.
         datamodule: Has the batch size.
-        gpus: Processes; the trainer's ``devices`` times ``num_nodes`` if not given.
-        sharded: Divide the model among them; if not given, whether the trainer's strategy does.
-        prompt_tokens: Of a prompt, on average.
-        completion_tokens: Of a completion, on average; half of the longest if not given.
+        gpus: Number of processes; by default the trainer's ``devices`` times ``num_nodes``.
+        sharded: Whether the model is divided among them; by default whether the trainer's strategy does.
+        prompt_tokens: Average length of a prompt.
+        completion_tokens: Average length of a completion; by default half of the longest.
         machine: One of the GPUs.
+
+    Raises:
+        BadInput: If the module is not ``MultiTaskGRPO``.
     """
-    sizes = _sizes(model)
+    from transformers import AutoConfig
+
+    if not isinstance(model, MultiTaskGRPO):
+        raise BadInput(f"model.class_path: budget plans MultiTaskGRPO, not {type(model).__name__}")
+    sizes = Sizes.of(AutoConfig.from_pretrained(policy_path(model.policy_name)), model.adapter)
     longest = model.sampling.max_tokens
     settings = Settings(
         gpus=gpus or 1,
@@ -88,25 +95,13 @@ def budget(
 
 
 def optimizer_bytes(optimizer: OptimizerCallable) -> float:
-    """Bytes of an optimiser's state for each parameter, found by one step on a small one."""
+    """Return the bytes of an optimiser's state per parameter, measured by one step on a small tensor."""
     parameter = torch.nn.Parameter(torch.zeros(4096))
     parameter.grad = torch.zeros_like(parameter)
     made = optimizer([parameter])
     made.step()
     state = made.state[parameter].values()
     return sum(value.nbytes for value in state if isinstance(value, torch.Tensor)) / parameter.numel()
-
-
-def _sizes(model: PolicyModule) -> Sizes:
-    from transformers import AutoConfig
-
-    return Sizes.of(AutoConfig.from_pretrained(policy_path(_planned(model).policy_name)), model.adapter)
-
-
-def _planned(model: PolicyModule) -> MultiTaskGRPO:
-    if not isinstance(model, MultiTaskGRPO):
-        raise BadInput(f"model.class_path: budget plans MultiTaskGRPO, not {type(model).__name__}")
-    return model
 
 
 def prepare(trainer: L.Trainer, model: PolicyModule, datamodule: MultiTaskData) -> None:
