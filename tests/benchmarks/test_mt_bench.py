@@ -10,8 +10,7 @@ import pytest
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.suites import MTBench, TwoTurns
 from omnithink_pl.judge import Comparison, Preference
-from omnithink_pl.judge.client import Endpoint
-from omnithink_pl.judge.endpoint import OpenAIJudge
+from omnithink_pl.judge.endpoint import Endpoint, OpenAIJudge
 from omnithink_pl.rewards import WritingReward
 from omnithink_pl.tasks import Writing
 from omnithink_pl.types import Completion, Example, Group

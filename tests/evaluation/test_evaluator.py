@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from omnithink_pl.evaluation.evaluator import Evaluator
-from omnithink_pl.rewards.base import Reward, Rubric
+from omnithink_pl.rewards import Reward, Rubric
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.rollout.transformers import TransformersEngine
 from omnithink_pl.types import Completion, Example, Group, Outcome
