@@ -51,6 +51,7 @@ class JudgeUnavailable(RuntimeError):
         self.cause = cause
 
 
+@runtime_checkable  # or jsonargparse cannot resolve the **kwargs of a class that takes one
 class Judge(Protocol):
     """Compares answers pairwise."""
 

@@ -38,7 +38,7 @@ class Code(Task):
     metric: ClassVar[str] = "pass_at_1"
 
     def __init__(self, source: Source, sandbox: Sandbox, template: str = "code_v1", **common: Any) -> None:
-        super().__init__(source, CodeReward(sandbox), **common)
+        super().__init__(source, reward=CodeReward(sandbox), **common)
         self.template = template
 
     def ask(self, example: Example, rng: random.Random) -> str:
@@ -69,7 +69,7 @@ class Math(Task):
         template: str = "math_v1",
         **common: Any,
     ) -> None:
-        super().__init__(source, MathReward(workers, timeout), **common)
+        super().__init__(source, reward=MathReward(workers, timeout), **common)
         self.template = template
 
     def ask(self, example: Example, rng: random.Random) -> str:
@@ -91,7 +91,7 @@ class QA(Task):
     metric: ClassVar[str] = "exact_match"
 
     def __init__(self, source: Source, answer: Literal["text", "letter"] = "text", **common: Any) -> None:
-        super().__init__(source, LetterReward() if answer == "letter" else QAReward(), **common)
+        super().__init__(source, reward=LetterReward() if answer == "letter" else QAReward(), **common)
         self.answer = answer
 
     def ask(self, example: Example, rng: random.Random) -> str:
@@ -137,7 +137,7 @@ class Writing(Task):
     metric: ClassVar[str] = "win_rate"
 
     def __init__(self, source: Source, judge: Judge, template: str = "writing_v1", **common: Any) -> None:
-        super().__init__(source, WritingReward(judge), **common)
+        super().__init__(source, reward=WritingReward(judge), **common)
         self.template = template
 
     def ask(self, example: Example, rng: random.Random) -> str:

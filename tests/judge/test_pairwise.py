@@ -1,3 +1,5 @@
+"""The prompt of a language model as judge, its verdict, and the position swap."""
+
 from __future__ import annotations
 
 import re
