@@ -215,14 +215,7 @@ class _Fault(Exception):
 
 @final
 class ChatClient:
-    """Asks for chat completions at temperature 0. Belongs to the event loop that it is first used in.
-
-    Args:
-        endpoint: Address and limits.
-        model: Name of the model.
-        max_tokens: Longest reply.
-        statistics: Counts retries, seconds and tokens.
-    """
+    """Asks for chat completions at temperature 0. Belongs to the event loop that it is first used in."""
 
     def __init__(self, endpoint: Endpoint, model: str, max_tokens: int, statistics: JudgeStatistics) -> None:
         self._endpoint, self._model, self._max_tokens, self._statistics = endpoint, model, max_tokens, statistics

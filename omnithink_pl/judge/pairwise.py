@@ -70,15 +70,10 @@ class PairwiseJudge(ABC):
 
 @dataclass(frozen=True)
 class OrderedPair:
-    """A comparison in one order of presentation.
-
-    Args:
-        comparison: The two answers.
-        candidate_first: Whether the candidate is answer A.
-    """
+    """A comparison in one order of presentation."""
 
     comparison: Comparison
-    candidate_first: bool
+    candidate_first: bool  # whether the candidate is answer A
 
     def messages(self, prompt: PairwisePrompt) -> list[Message]:
         """Return the chat in which the judge is asked."""
@@ -98,12 +93,7 @@ class OrderedPair:
 
 @dataclass(frozen=True)
 class Judgment:
-    """A comparison with the result in each order.
-
-    Args:
-        comparison: The two answers.
-        preferences: Candidate first and reference first; each a preference, or why there is none.
-    """
+    """A comparison with its results: candidate first, and reference first."""
 
     comparison: Comparison
     preferences: tuple[Preference | JudgeUnavailable, Preference | JudgeUnavailable]

@@ -148,19 +148,11 @@ class BatchScoring:
 
 @dataclass
 class _Call:
-    """One call of a reward.
+    """One call of a reward; times are those of the monotonic clock."""
 
-    Args:
-        reward: Position of the reward in its rubric.
-        groups: What it scores, by index in the batch.
-        outcomes: One row per group, in order.
-        began: When it was requested, on the monotonic clock.
-        ended: When it returned.
-    """
-
-    reward: int
-    groups: Mapping[int, Group]
-    outcomes: Future[Outcomes]
+    reward: int  # its position in the rubric
+    groups: Mapping[int, Group]  # by index in the batch
+    outcomes: Future[Outcomes]  # one row per group, in order
     began: float
     ended: float | None = None
 
@@ -186,9 +178,6 @@ class RewardThread:
     A reward is only ever used from its own thread, which lives until :meth:`close`: it needs no locks, and worker
     processes that end with the thread that started them stay alive between calls. It is a daemon thread and no
     ``ThreadPoolExecutor``, because the interpreter waits at exit for an executor's threads, even one that hangs.
-
-    Args:
-        reward: The reward.
     """
 
     def __init__(self, reward: Reward) -> None:

@@ -58,11 +58,9 @@ class WritingReward(Reward):
 
 
 def transcript(messages: Sequence[Message], answer: str) -> str:
-    """Return a conversation as a judge reads it: no system prompt, answers without thinking.
+    """Return a conversation, up to its last question, and the last answer as a judge reads them.
 
-    Args:
-        messages: Up to the last question.
-        answer: The last answer.
+    The system prompt and the thinking in answers are left out.
     """
     said = [
         f"{'Question' if message['role'] == 'user' else 'Answer'}: {_without_thinking(message)}"
