@@ -79,7 +79,7 @@ def server() -> Iterator[ScriptedServer]:
 def test_a_judge_has_a_prompt_of_its_own_for_the_second_turn(source: MTBench, server: ScriptedServer) -> None:
     judge = OpenAIJudge("judge", Endpoint(base_url=server.url, api_key_env=None), cache=None)
     assert (judge.prompt.version, judge.conversation_prompt.version) == ("pairwise_v1", "pairwise_turns_v1")
-    asked = judge.prompts.of(2).messages("1. Write 81.", "Answer: mine", "Answer: yours")
+    asked = judge.conversation_prompt.messages("1. Write 81.", "Answer: mine", "Answer: yours")
     assert "last answer" in asked[1]["content"]
     first, second = both_turns(Writing(source, judge), source)
     assert [row[0].value is not None for row in WritingReward(judge).score([first, second])] == [True, True]
