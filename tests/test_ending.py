@@ -13,7 +13,7 @@ import torch
 
 from omnithink_pl.errors import EngineFailure
 from tests.judge.scripted import scripted_server
-from tests.test_judge_outage import KILLED, STEPS, outage, settings
+from tests.judge.test_outage import KILLED, STEPS, outage, settings
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[1]
