@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import lightning as L
 import torch
@@ -66,20 +66,35 @@ def budget(
     if not isinstance(model, MultiTaskGRPO):
         raise BadInput(f"model.class_path: budget plans MultiTaskGRPO, not {type(model).__name__}")
     sizes = Sizes.of(AutoConfig.from_pretrained(policy_path(model.policy_name)), model.adapter)
-    longest = model.sampling.max_tokens
-    settings = Settings(
+    settings = _budget_settings(
+        model,
+        prompts=datamodule.batch_size,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens or model.sampling.max_tokens // 2,
         gpus=gpus or 1,
         sharded=bool(sharded),
-        weights=model.adapter.weights if model.adapter else "float32",
         compute="bfloat16" if str(trainer.precision).startswith("bf16") else "float32",
+    )
+    console = Console()
+    console.print(f"{sizes.parameters:,} parameters, {sizes.trained:,} trained, {settings.gpus} GPUs")
+    console.print(memory_table(memory(sizes, settings), machine))
+    console.print(speed_table(seconds(sizes, settings, machine), settings))
+
+
+def _budget_settings(
+    model: MultiTaskGRPO, prompts: int, prompt_tokens: int, completion_tokens: int, **run: Any
+) -> Settings:
+    return Settings(
+        **run,
+        prompts=prompts,
+        tokens=prompt_tokens + completion_tokens,
+        longest=prompt_tokens + model.sampling.max_tokens,
+        weights=model.adapter.weights if model.adapter else "float32",
         adapted=model.adapter is not None,
         reference=any(model.kl.beta.values()),
         optimizer_bytes=optimizer_bytes(model.optimizer),
         optimizer_offloaded=model.memory.offload_optimizer,
-        prompts=datamodule.batch_size,
         group_size=model.sampling.group_size,
-        tokens=prompt_tokens + (completion_tokens or longest // 2),
-        longest=prompt_tokens + longest,
         micro_batch_tokens=model.memory.micro_batch_tokens,
         updates=model.rollouts.updates_per_batch,
         checkpointing=model.memory.gradient_checkpointing,
@@ -88,10 +103,6 @@ def budget(
         rows=int(getattr(model.engine, "max_rows", getattr(model.engine, "batch_rows", 256))),
         cache_gib=getattr(model.engine, "kv_cache_gib", None),
     )
-    console = Console()
-    console.print(f"{sizes.parameters:,} parameters, {sizes.trained:,} trained, {settings.gpus} GPUs")
-    console.print(memory_table(memory(sizes, settings), machine))
-    console.print(speed_table(seconds(sizes, settings, machine), settings))
 
 
 def optimizer_bytes(optimizer: OptimizerCallable) -> float:
