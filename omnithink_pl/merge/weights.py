@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.policy import policy_path
-from omnithink_pl.tracking.runs import find_directory, run_path
+from omnithink_pl.tracking.reader import find_directory, run_path
 
 if TYPE_CHECKING:
     from torch import Tensor

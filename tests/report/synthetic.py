@@ -14,8 +14,8 @@ from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore
 from omnithink_pl.evaluation.evaluator import evaluation_metrics
 from omnithink_pl.evaluation.metrics import mean_interval
 from omnithink_pl.study.definition import Definition, Run
+from omnithink_pl.study.tracker import StudyTracker
 from omnithink_pl.tracking import TrackingLogger
-from omnithink_pl.tracking.runs import StudyLedger
 
 TASKS = ("code", "math", "qa", "writing")
 BASE = (0.28, 0.38, 0.33, 0.30)
@@ -54,11 +54,11 @@ def write_study(
 ) -> None:  # fmt: skip
     """Carry out a study in which nothing is trained."""
     study = definition(output, seeds, names)
-    ledger = StudyLedger(uri, "omnithink", study.describe())
-    ledger.begin()
+    tracker = StudyTracker(uri, "omnithink", study.describe())
+    tracker.begin()
     before = dict(os.environ)
     for job in study.jobs():
-        os.environ.update(ledger.environment(job))
+        os.environ.update(tracker.environment(job))
         logger = TrackingLogger(tracking_uri=uri)
         generator = np.random.default_rng([job.seed, NAMES.index(job.run)])
         if job.run == "ties":
@@ -68,7 +68,7 @@ def write_study(
         logger.finalize("success")
     os.environ.clear()
     os.environ.update(before)
-    ledger.end("FINISHED")
+    tracker.end("FINISHED")
 
 
 def _fitted(

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from omnithink_pl.report.estimates import difference, mean_score
-from omnithink_pl.report.results import Method, RunResult, gather
-from omnithink_pl.report.study_store import StudyStore
+from omnithink_pl.report.results import Method, RunResult, StudyReader, group_by_method
 from omnithink_pl.study.definition import Definition, Run
+from omnithink_pl.study.tracker import StudyTracker
 from omnithink_pl.tracking import TrackingLogger
-from omnithink_pl.tracking.runs import StudyLedger
 
 SIZES = {"math/aime24": 12, "math/math500": 90, "code/humaneval": 40}
 DOMAINS = ["math/*", "code/*"]
@@ -81,7 +80,7 @@ def test_one_seed_has_an_interval_over_the_prompts_of_a_domain() -> None:
 
 def test_means_of_other_benchmarks_have_no_interval_over_prompts() -> None:
     fewer = Method("fewer", {k: v for k, v in OTHER.scores.items() if k != "math/aime24"}, OTHER.prompts)
-    assert fewer.parts("math/*") == ["math/*"]  # the mean is not that of the benchmarks that are left
+    assert fewer.components("math/*") == ["math/*"]  # the mean is not that of the benchmarks that are left
     found = difference(ONE, fewer, ["math/*"])
     assert (found.prompts.known, found.p) == (False, None)
     assert found.prompts.value == pytest.approx(ONE.scores["math/*"][0] - OTHER.scores["math/*"][0])
@@ -91,10 +90,10 @@ def test_a_domain_follows_where_a_benchmark_is_cut_to_the_prompts_of_the_base() 
     base = {"math/a": {"1": 1.0}, "math/b": {"1": 0.0}}
     ours = {"math/a": {"1": 0.0, "2": 1.0}, "math/b": {"1": 1.0}}
     runs = [
-        RunResult("1", "base", "base", 0, scores={"math/a": 1.0, "math/b": 0.0, "math/*": 0.5}, prompts=base),
-        RunResult("2", "more", "more", 0, scores={"math/a": 0.5, "math/b": 1.0, "math/*": 0.75}, prompts=ours),
+        RunResult("base", 0, scores={"math/a": 1.0, "math/b": 0.0, "math/*": 0.5}, prompts=base),
+        RunResult("more", 0, scores={"math/a": 0.5, "math/b": 1.0, "math/*": 0.75}, prompts=ours),
     ]
-    more = gather("s", runs, [0], []).trained[0]
+    more = group_by_method("s", runs, [0], []).trained[0]
     assert more.scores == {"math/a": {0: 0.0}, "math/b": {0: 1.0}, "math/*": {0: 0.5}}
 
 
@@ -104,9 +103,9 @@ def test_categories_have_the_prompts_of_their_own(
     (tmp_path / "mlflow.db").write_bytes(empty_store.read_bytes())
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     study = Definition("asked", {"base": Run([], "validate", "base")}, [0], {}, tmp_path)
-    ledger = StudyLedger(uri, "omnithink", study.describe())
-    ledger.begin()
-    for key, value in ledger.environment(study.jobs()[0]).items():
+    tracker = StudyTracker(uri, "omnithink", study.describe())
+    tracker.begin()
+    for key, value in tracker.environment(study.jobs()[0]).items():
         monkeypatch.setenv(key, value)
     logger = TrackingLogger(tracking_uri=uri)
     rows = [("1", "law", 1.0), ("2", "law", 0.0), ("3", "physics", 1.0)]
@@ -115,6 +114,6 @@ def test_categories_have_the_prompts_of_their_own(
     names = ("eval/qa", "eval/qa/mmlu_pro", "eval/qa/mmlu_pro/law")
     logger.log_metrics({end: 0.5 for name in names for end in (name, f"{name}/low")}, 0)
     logger.finalize("success")
-    prompts = StudyStore(uri, "asked").read().base.prompts
+    prompts = StudyReader(uri, "asked").read().base.prompts
     assert prompts["qa/mmlu_pro/law"] == {0: {"1": 1.0, "2": 0.0}}
     assert prompts["qa/mmlu_pro"] == {0: {"1": 1.0, "2": 0.0, "3": 1.0}}

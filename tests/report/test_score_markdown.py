@@ -14,14 +14,14 @@ def test_the_description_shows_every_score_and_what_was_forgotten() -> None:
     assert score_markdown(matrix).splitlines()[2:] == [
         "|  | code | qa | mean |",
         "| --- | ---: | ---: | ---: |",
-        "| base | 25.0 (15 to 35) | 50.0 (40 to 60) | 37.5 |",
-        "| after code | 75.0 (65 to 85) | 37.5 (28 to 48) | 56.2 |",
+        "| base | 25.0 (15.0 to 35.0) | 50.0 (40.0 to 60.0) | 37.5 |",
+        "| after code | 75.0 (65.0 to 85.0) | 37.5 (27.5 to 47.5) | 56.2 |",
         "| forgotten (base - last) | -50.0 | +12.5 | -18.8 |",
     ]
 
 
 def test_what_was_not_measured_is_a_dash() -> None:
     assert score_markdown(UNMEASURED).splitlines()[5:] == [
-        "| after code | 70.0 (65 to 75) | - | - |",
+        "| after code | 70.0 (65.0 to 75.0) | - | - |",
         "| forgotten (base - last) | -40.0 | - | - |",
     ]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from omnithink_pl.report.estimates import Estimate
-from omnithink_pl.report.results import Method, StudyResults
+from omnithink_pl.curriculum.score_matrix import Estimate
+from omnithink_pl.report.results import Method, StudyResults, final_scores
 from omnithink_pl.report.study_figures import format_figure, format_scores
-from omnithink_pl.report.study_store import final_scores
-from omnithink_pl.report.study_tables import sample_note, table2
+from omnithink_pl.report.study_tables import sample_note, score_table
 from omnithink_pl.report.style import difference_panels
 
 
@@ -47,7 +46,7 @@ def test_the_figure_has_a_bar_for_each_form_of_each_method() -> None:
 def test_answers_by_letter_are_no_task_and_still_stand_in_table_2() -> None:
     one = study(PAPER)
     assert one.tasks == ["qa"]
-    assert "qa_letter/mmlu_pro_letter" in [row[0] for row in table2(one).rows]
+    assert "qa_letter/mmlu_pro_letter" in [row[0] for row in score_table(one).rows]
 
 
 def test_what_validate_logs_is_told_from_what_a_fit_logs() -> None:

@@ -14,9 +14,8 @@ from mlflow.artifacts import load_text
 from mlflow.tracking import MlflowClient
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.report.plan import PlanCurriculum
-from omnithink_pl.report.study_report import Report, build
-from omnithink_pl.report.study_store import StudyStore
+from omnithink_pl.report.results import StudyReader
+from omnithink_pl.report.verbs import PlanCurriculum, Report, build_report
 from omnithink_pl.tracking import TrackingError
 from tests.report.synthetic import TASKS, write_study
 
@@ -165,10 +164,10 @@ def test_runs_that_are_missing_are_named_and_left_out(studied: tuple[str, Path])
     (gone,) = client.search_runs(["1"], "tags.`study.run` = 'single_qa' and tags.`study.seed` = '1'")
     client.set_terminated(gone.info.run_id, "FAILED")
     try:
-        study = StudyStore(uri, "synthetic").read()
+        study = StudyReader(uri, "synthetic").read()
         assert study.missing == ("single_qa/1",)
         assert list(study.single["qa"].scores["qa"]) == [0]
-        assert any("single_qa/1" in warning for warning in build(study, uri).warnings)
+        assert any("single_qa/1" in warning for warning in build_report(study, uri).warnings)
     finally:
         client.set_terminated(gone.info.run_id, "FINISHED")
 
@@ -176,6 +175,6 @@ def test_runs_that_are_missing_are_named_and_left_out(studied: tuple[str, Path])
 def test_what_is_not_there_is_a_clear_error(studied: tuple[str, Path], tmp_path: Path) -> None:
     uri, _ = studied
     with pytest.raises(TrackingError, match=r"no study 'other' at .*; it has \['synthetic'\]"):
-        StudyStore(uri, "other")
+        StudyReader(uri, "other")
     with pytest.raises(BadInput, match=r"study: .*none\.yaml is no study's file"):
         Report(str(tmp_path / "none.yaml"))

@@ -13,7 +13,7 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from omnithink_pl.tracking import TrackingError, TrackingLogger
-from omnithink_pl.tracking.store import Owner
+from omnithink_pl.tracking.runs import Owner
 
 
 def points(logger: TrackingLogger, name: str) -> list[tuple[int, float]]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from omnithink_pl.tracking.store import Owner
+from omnithink_pl.tracking.runs import Owner
 
 
 def test_tags_name_the_process() -> None:
