@@ -30,17 +30,13 @@ _TOLERANCE = 1e-12  # means closer than this are equal
 
 @dataclass(frozen=True)
 class TransferScores:
-    """Scores of the base model and of the single-task runs, by seed and prompt.
-
-    Args:
-        tasks: Names of the tasks.
-        base: For each target task the base model's scores; a task's score is the plain mean over its benchmarks.
-        after: The same for each source task and each target task. The benchmarks and prompts of a target are the same
-            in all of its entries and in the same order.
-    """
+    """Scores of the base model and of the single-task runs, by seed and prompt."""
 
     tasks: tuple[str, ...]
+    # For each target task the base model's scores; a task's score is the plain mean over its benchmarks
     base: tuple[Scores, ...]
+    # The same for each source task and each target task. The benchmarks and prompts of a target are the same in all
+    # of its entries and in the same order
     after: tuple[tuple[Scores, ...], ...]
 
     def means(self) -> tuple[Array, Array]:
@@ -76,41 +72,26 @@ class TransferScores:
 
 @dataclass(frozen=True)
 class OrderPrediction:
-    """Predicted final scores of one order, with 95 % intervals.
+    """Predicted final scores of one order, with 95 % intervals."""
 
-    Args:
-        order: Names of the tasks, first stage first.
-        finals: Final score of each task, in the order of ``Plan.tasks``.
-        mean: Mean of the final scores.
-        behind: Difference of the mean to that of the best order; negative is behind.
-        best: Share of the bootstrap samples in which no order has a higher mean.
-        within_noise: Whether the order may be the best one, at the 5 % level: multiple comparisons with the best (Hsu
-            1984), which accounts for the best order having been chosen by the same numbers.
-    """
-
-    order: tuple[str, ...]
-    finals: tuple[Estimate, ...]
+    order: tuple[str, ...]  # names of the tasks, first stage first
+    finals: tuple[Estimate, ...]  # final score of each task, in the order of ``Plan.tasks``
     mean: Estimate
-    behind: Estimate
-    best: float
+    behind: Estimate  # difference of the mean to that of the best order; negative is behind
+    best: float  # share of the bootstrap samples in which no order has a higher mean
+    # Whether the order may be the best one, at the 5 % level: multiple comparisons with the best (Hsu 1984), which
+    # accounts for the best order having been chosen by the same numbers
     within_noise: bool
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Predicted final scores of the orders, best first.
-
-    Args:
-        tasks: Names of the tasks.
-        effects: Change of a task (second index) by training on a task (first index).
-        predictions: One for each order.
-        exhaustive: Whether all orders were tried.
-    """
+    """Predicted final scores of the orders, best first."""
 
     tasks: tuple[str, ...]
-    effects: tuple[tuple[Estimate, ...], ...]
-    predictions: tuple[OrderPrediction, ...]
-    exhaustive: bool
+    effects: tuple[tuple[Estimate, ...], ...]  # change of a task (second index) by training on a task (first index)
+    predictions: tuple[OrderPrediction, ...]  # one for each order
+    exhaustive: bool  # whether all orders were tried
 
     def prediction(self, order: Sequence[str]) -> OrderPrediction | None:
         """Return the prediction of an order; ``None`` if it was not tried."""

@@ -33,31 +33,18 @@ class Estimate:
 
 @dataclass(frozen=True)
 class TaskScore:
-    """One task's mean score on held-out prompts, with 95 % intervals.
+    """One task's mean score on held-out prompts, with 95 % intervals."""
 
-    Args:
-        sampled: Mean score of completions sampled at temperature 1.
-        sampled_low: Lower end of its interval.
-        sampled_high: Upper end of its interval.
-        greedy: Mean score of greedy completions.
-        greedy_low: Lower end of its interval.
-        greedy_high: Upper end of its interval.
-        prompts: Prompts evaluated.
-        samples: Sampled completions per prompt.
-        undefined: Share of sampled completions without a score, such as no answer; they count as 0.
-        failed: Share of all completions, sampled and greedy, whose reward failed; they are left out.
-    """
-
-    sampled: float
+    sampled: float  # mean score of completions sampled at temperature 1
     sampled_low: float
     sampled_high: float
-    greedy: float
+    greedy: float  # mean score of greedy completions
     greedy_low: float
     greedy_high: float
     prompts: int
-    samples: int
-    undefined: float = 0.0
-    failed: float = 0.0
+    samples: int  # sampled completions per prompt
+    undefined: float = 0.0  # share of sampled completions without a score, such as no answer; they count as 0
+    failed: float = 0.0  # share of all completions, sampled and greedy, whose reward failed; they are left out
 
     @property
     def measured(self) -> bool:
@@ -75,15 +62,10 @@ Row = Mapping[str, TaskScore]
 
 @dataclass(frozen=True)
 class ScoreMatrix:
-    """Scores of every task, before training and after each stage.
+    """Scores of every task, before training and after each stage."""
 
-    Args:
-        labels: Name of each row: ``base``, then ``1 code`` and so on.
-        rows: The scores of all tasks, one mapping a row.
-    """
-
-    labels: tuple[str, ...] = ()
-    rows: tuple[Row, ...] = ()
+    labels: tuple[str, ...] = ()  # name of each row: ``base``, then ``1 code`` and so on
+    rows: tuple[Row, ...] = ()  # the scores of all tasks, one mapping a row
 
     def add(self, label: str, scores: Row) -> ScoreMatrix:
         """Return the matrix with one row more.

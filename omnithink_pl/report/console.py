@@ -56,9 +56,6 @@ _points = partial(points, minus="-")  # logs are searched: a plain hyphen
 def score_table(matrix: ScoreMatrix) -> Table:
     """Return scores at temperature 1 in percent, each with an arrow for its change since the base.
 
-    Args:
-        matrix: At least row 0.
-
     Returns:
         One row per row of the matrix and one of what was forgotten; a column per task and one for the mean.
     """
@@ -106,11 +103,7 @@ def evaluation_line(matrix: ScoreMatrix) -> str:
 
 
 def score_markdown(matrix: ScoreMatrix) -> str:
-    """Return scores at temperature 1 in percent with their 95 % intervals, and what was forgotten, as Markdown.
-
-    Args:
-        matrix: At least row 0.
-    """
+    """Return scores at temperature 1 in percent with their 95 % intervals, and what was forgotten, as Markdown."""
     rows = [
         [row_name(label), *(with_interval(row[task].estimate) for task in matrix.tasks), percent(average, 1)]
         for label, row, average in zip(matrix.labels, matrix.rows, mean_scores(matrix), strict=True)
@@ -220,12 +213,7 @@ def benchmark_progress(console: Console) -> Iterator[Callable[[str, int, int, Se
 
 
 def memory_table(parts: Mapping[str, float], machine: Machine) -> Table:
-    """Return GiB on each GPU, by part, with their sum.
-
-    Args:
-        parts: Bytes, from ``omnithink_pl.model.budget.memory``.
-        machine: One GPU.
-    """
+    """Return GiB on each GPU, by part, with their sum."""
     table = Table("part", "GiB", "what it is", title="Memory of each GPU", title_justify="left", box=None)
     table.columns[1].justify = "right"
     for name, size in parts.items():
@@ -238,12 +226,7 @@ def memory_table(parts: Mapping[str, float], machine: Machine) -> Table:
 
 
 def speed_table(phases: Mapping[str, float], settings: Settings) -> Table:
-    """Return seconds of a step, and tokens per second on all GPUs together.
-
-    Args:
-        phases: Seconds, from ``omnithink_pl.model.budget.seconds``.
-        settings: Of the run.
-    """
+    """Return seconds of a step, and tokens per second on all GPUs together."""
     table = Table("phase", "seconds", title="A step at best", title_justify="left", box=None)
     table.columns[1].justify = "right"
     for name, duration in phases.items():
@@ -285,11 +268,7 @@ def filter_columns(reports: Mapping[str, Report]) -> dict[str, list[Any]]:
 
 
 def demonstration_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
-    """Return one row per count, one column per task.
-
-    Args:
-        counts: For each task, the counts of ``Selection``.
-    """
+    """Return one row per count, one column per task."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("", min_width=11)
     for task in counts:

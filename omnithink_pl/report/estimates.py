@@ -29,17 +29,11 @@ Stratum = tuple[float, Sequence[float]]  # weight and values of prompts that are
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of two methods.
+    """The difference of two methods."""
 
-    Args:
-        prompts: With an interval over prompts: the paired bootstrap, for these very runs.
-        seeds: With an interval over seeds: Student's t, for these very prompts.
-        p: Two-sided p-value of the bootstrap; ``None`` without prompts.
-    """
-
-    prompts: Estimate
-    seeds: Estimate
-    p: float | None
+    prompts: Estimate  # with an interval over prompts: the paired bootstrap, for these very runs
+    seeds: Estimate  # with an interval over seeds: Student's t, for these very prompts
+    p: float | None  # two-sided p-value of the bootstrap; ``None`` without prompts
 
     @property
     def beyond_seeds(self) -> bool:
@@ -86,12 +80,6 @@ def difference(method: Method, other: Method, scores: Sequence[str], draws: int 
     The bootstrap resamples prompts, the same for both methods, within each score, and within each benchmark where a
     score is the mean of several; a prompt's score is its mean over the seeds. The p-value is twice the smaller share
     of draws on one side of zero (Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 16).
-
-    Args:
-        method: Has the scores.
-        other: Has them too.
-        scores: Their plain mean is compared.
-        draws: Bootstrap samples.
     """
     seeds = _common_seeds([method, other], scores)
     if seeds:
@@ -127,9 +115,6 @@ def holm(values: Sequence[float]) -> list[float]:
 def mean_rows(matrices: Sequence[ScoreMatrix]) -> dict[str, dict[str, Estimate]]:
     """Return the rows of the mean score matrix by name: each task and their ``mean``, over seeds, cut off at 0 and 1.
 
-    Args:
-        matrices: One per seed, of the same rows and tasks.
-
     Raises:
         ValueError: If there is none, or their rows differ.
     """
@@ -150,10 +135,6 @@ def mean_losses(matrices: Sequence[ScoreMatrix], trained: Sequence[Sequence[str]
     The first is forgetting P_base - P_after. The second, R_own - R_last, is backward transfer with the opposite sign,
     and leaves out the tasks of the last stage. The rows are subtracted within each seed, so that what a seed adds to
     both of them is no part of the intervals.
-
-    Args:
-        matrices: One per seed, of the same rows and tasks.
-        trained: The tasks that each stage trained.
 
     Returns:
         Rows by name, without those that have no task.

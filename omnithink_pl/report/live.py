@@ -54,12 +54,7 @@ class Pace:
         return statistics.fmean(self._steps) if self._steps else None
 
     def left(self, steps: int, evaluations: int) -> float | None:
-        """Return the seconds that remain; ``None`` until the pace is known.
-
-        Args:
-            steps: Steps to go.
-            evaluations: Evaluations to go; they count nothing until one has been timed.
-        """
+        """Return the seconds that remain; ``None`` until the pace is known."""
         if self.seconds_per_step is None:
             return None
         each = statistics.fmean(self._evaluations) if self._evaluations else 0.0
@@ -77,50 +72,29 @@ def clock(seconds: float | None) -> str:
 
 @dataclass(frozen=True)
 class TaskView:
-    """One task's line.
+    """One task's line."""
 
-    Args:
-        latest: Mean primary reward of its last batch; ``None`` before one.
-        average: Mean over its last batches.
-        scores: Held-out scores so far, one per row of the score matrix.
-    """
-
-    latest: float | None
-    average: float | None
-    scores: Sequence[float]
+    latest: float | None  # mean primary reward of its last batch; ``None`` before one
+    average: float | None  # mean over its last batches
+    scores: Sequence[float]  # held-out scores so far, one per row of the score matrix
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of a fit.
+    """The state of a fit."""
 
-    Args:
-        name: Kind of run.
-        stage: Number of the stage, from 1.
-        stages: Number of stages.
-        stage_name: Its tasks.
-        steps: Finished steps.
-        total: Steps of all stages.
-        phase: ``training`` or ``evaluating``.
-        elapsed: Seconds since the start of the fit.
-        left: Seconds that remain; ``None`` if unknown.
-        seconds_per_step: Present pace; ``None`` if unknown.
-        tasks: By name, those that the run trains or evaluates.
-        metrics: The last step's metrics.
-    """
-
-    name: str
-    stage: int
-    stages: int
-    stage_name: str
-    steps: int
-    total: int
-    phase: str
-    elapsed: float
-    left: float | None
-    seconds_per_step: float | None
-    tasks: Mapping[str, TaskView]
-    metrics: Mapping[str, float]
+    name: str  # kind of run
+    stage: int  # number of the stage, from 1
+    stages: int  # number of stages
+    stage_name: str  # its tasks
+    steps: int  # finished steps
+    total: int  # steps of all stages
+    phase: str  # ``training`` or ``evaluating``
+    elapsed: float  # seconds since the start of the fit
+    left: float | None  # seconds that remain; ``None`` if unknown
+    seconds_per_step: float | None  # present pace; ``None`` if unknown
+    tasks: Mapping[str, TaskView]  # by name, those that the run trains or evaluates
+    metrics: Mapping[str, float]  # the last step's metrics
 
 
 def live_view(now: Snapshot) -> RenderableType:

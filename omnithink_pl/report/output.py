@@ -25,23 +25,14 @@ _MANY, _VERY_MANY = 7, 12
 
 @dataclass(frozen=True)
 class Table:
-    """A table for reading, and the numbers behind it.
+    """A table for reading, and the numbers behind it."""
 
-    Args:
-        key: Name of its file.
-        title: Heading.
-        columns: Headings of the columns.
-        rows: Cells as text; the first of a row names it.
-        note: What a reader must know to read it right.
-        records: The numbers in full, one record a line of the CSV file.
-    """
-
-    key: str
+    key: str  # name of its file
     title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
-    records: Sequence[Mapping[str, Any]] = ()
+    columns: Sequence[str]  # headings of the columns
+    rows: Sequence[Sequence[str]]  # cells as text; the first of a row names it
+    note: str = ""  # what a reader must know to read it right
+    records: Sequence[Mapping[str, Any]] = ()  # the numbers in full, one record a line of the CSV file
 
     def markdown(self) -> str:
         """Return the table as Markdown."""
@@ -76,14 +67,7 @@ def png(figure: Figure) -> bytes:
 
 
 def html_page(title: str, made: str, warnings: Sequence[str], sections: Sequence[Section]) -> str:
-    """Return a page that needs no other file.
-
-    Args:
-        title: Title of the page.
-        made: What it was made from, and when.
-        warnings: What a reader must see first.
-        sections: Tables and figures in their order.
-    """
+    """Return a page that needs no other file."""
     from jinja2 import Environment
 
     template = (files("omnithink_pl.report") / "study.html.jinja").read_text()

@@ -23,11 +23,8 @@ from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.tracking.artifacts import Artifacts
 from omnithink_pl.tracking.reader import (
     DEFINITION,
-    FINGERPRINT,
-    PARENT,
-    RUN,
-    SEED,
     find_study,
+    job_tags,
     list_files,
     load_text,
     metric_history,
@@ -47,30 +44,19 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class RunResult:
-    """One finished run.
+    """One finished run."""
 
-    Args:
-        method: Name of its method in the report.
-        seed: Its seed.
-        paper: Column of the paper's tables that it reproduces.
-        stages: Stages of training, in order; empty for a run that only evaluates.
-        scores: Final scores by name.
-        base: Scores before training by name; empty for a run that only evaluates.
-        prompts: Final score of each prompt, by name of the score.
-        base_prompts: The same before training.
-        matrix: The score matrix, if the run has one.
-        rewards: Training rewards of each task: points (step, mean primary reward).
-    """
-
-    method: str
+    method: str  # name of its method in the report
     seed: int
-    paper: str | None = None
-    stages: tuple[Stage, ...] = ()
-    scores: Mapping[str, float] = field(default_factory=dict)
+    paper: str | None = None  # column of the paper's tables that it reproduces
+    stages: tuple[Stage, ...] = ()  # stages of training, in order; empty for a run that only evaluates
+    scores: Mapping[str, float] = field(default_factory=dict)  # final scores by name
+    # Scores before training by name; empty for a run that only evaluates
     base: Mapping[str, float] = field(default_factory=dict)
-    prompts: Mapping[str, ByPrompt] = field(default_factory=dict)
-    base_prompts: Mapping[str, ByPrompt] = field(default_factory=dict)
-    matrix: ScoreMatrix | None = None
+    prompts: Mapping[str, ByPrompt] = field(default_factory=dict)  # final score of each prompt, by name of the score
+    base_prompts: Mapping[str, ByPrompt] = field(default_factory=dict)  # the same before training
+    matrix: ScoreMatrix | None = None  # the score matrix, if the run has one
+    # Training rewards of each task: points (step, mean primary reward)
     rewards: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
 
     @property
@@ -82,20 +68,12 @@ class RunResult:
 
 @dataclass(frozen=True)
 class Method:
-    """The runs of one method, over its seeds.
-
-    Args:
-        name: Its name in the report.
-        scores: Of each score, its value by seed.
-        prompts: Of each score, the scores of its prompts by seed.
-        paper: Column of the paper's tables that it reproduces.
-        runs: Its runs.
-    """
+    """The runs of one method, over its seeds."""
 
     name: str
-    scores: Mapping[str, Mapping[int, float]]
-    prompts: Mapping[str, Mapping[int, ByPrompt]]
-    paper: str | None = None
+    scores: Mapping[str, Mapping[int, float]]  # of each score, its value by seed
+    prompts: Mapping[str, Mapping[int, ByPrompt]]  # of each score, the scores of its prompts by seed
+    paper: str | None = None  # column of the paper's tables that it reproduces
     runs: tuple[RunResult, ...] = ()
 
     @property
@@ -119,19 +97,12 @@ class Method:
 
 @dataclass(frozen=True)
 class StudyResults:
-    """The results of a study.
-
-    Args:
-        name: Name of the study.
-        methods: The base model first, then the methods in the order of the study.
-        seeds: The seeds of the study's definition.
-        missing: Runs that have not finished, such as ``joint/1``.
-    """
+    """The results of a study."""
 
     name: str
-    methods: tuple[Method, ...]
-    seeds: tuple[int, ...]
-    missing: tuple[str, ...] = ()
+    methods: tuple[Method, ...]  # the base model first, then the methods in the order of the study
+    seeds: tuple[int, ...]  # the seeds of the study's definition
+    missing: tuple[str, ...] = ()  # runs that have not finished, such as ``joint/1``
 
     @property
     def base(self) -> Method:
@@ -177,14 +148,7 @@ class StudyResults:
 
 
 def group_by_method(name: str, runs: Sequence[RunResult], seeds: Sequence[int], missing: Sequence[str]) -> StudyResults:
-    """Group runs by method; what they measured before training becomes the base model.
-
-    Args:
-        name: Name of the study.
-        runs: Its finished runs, in the order of the study.
-        seeds: The seeds of its definition.
-        missing: Runs that have not finished.
-    """
+    """Group runs by method; what they measured before training becomes the base model."""
     by_method: dict[str, list[RunResult]] = {}
     for run in runs:
         if run.method:
@@ -268,12 +232,11 @@ class StudyReader:
             definition = json.loads(load_text(self._client, self._parent, DEFINITION) or "{}")
             if not definition:
                 raise TrackingError(f"study {self.name!r} at {self.uri} has no {DEFINITION}; run `study` again")
-            finished = self._finished_runs()
             results: list[RunResult] = []
             missing: list[str] = []
             for name, about in definition["runs"].items():
                 for seed in definition["seeds"]:
-                    run = finished.get((name, str(seed), about["fingerprint"]))
+                    run = self._newest_run(name, seed, about["fingerprint"])
                     if run is None:
                         missing.append(f"{name}/{seed}")
                     else:
@@ -282,13 +245,12 @@ class StudyReader:
             raise TrackingError(f"study {self.name!r} at {self.uri}: no run with a score has finished yet")
         return group_by_method(self.name, results, definition["seeds"], missing)
 
-    def _finished_runs(self) -> dict[tuple[str, str, str], Run]:
-        """The newest finished run of each name, seed and fingerprint."""
+    def _newest_run(self, name: str, seed: int, fingerprint: str) -> Run | None:
         parent = self._parent.info
-        runs = search_runs(self._client, [str(parent.experiment_id)], {PARENT: str(parent.run_id)})
-        done = [run for run in runs if run.info.status == "FINISHED" and FINGERPRINT in run.data.tags]
-        done.sort(key=lambda run: run.info.start_time)
-        return {(run.data.tags[RUN], run.data.tags[SEED], run.data.tags[FINGERPRINT]): run for run in done}
+        tags = job_tags(str(parent.run_id), self.name, name, seed, fingerprint)
+        runs = search_runs(self._client, [str(parent.experiment_id)], tags)
+        finished = [run for run in runs if run.info.status == "FINISHED"]
+        return max(finished, key=lambda run: run.info.start_time, default=None)
 
     def _result(self, run: Run, seed: int, about: Mapping[str, Any]) -> RunResult:
         result = RunResult(

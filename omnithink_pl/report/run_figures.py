@@ -18,10 +18,10 @@ from omnithink_pl.report.style import (
     INK,
     LEARNED,
     NEUTRAL,
+    bar_panels,
     cell,
     colours,
     figure,
-    grouped_bars,
     matrix_axes,
     moving_average,
     shade_stages,
@@ -103,22 +103,18 @@ def forgetting_figure(matrix: ScoreMatrix) -> Figure:
 
     The sign is the paper's: a bar above zero is forgotten, one below zero learned.
 
-    Args:
-        matrix: At least row 0 and one row after a stage.
-
     Raises:
         ValueError: If no stage has ended yet.
     """
     if len(matrix.rows) < 2:
         raise ValueError("the score matrix has no row after a stage yet; there is nothing to compare")
     lost = {task: Estimate(-change.value, -change.high, -change.low) for task, change in changes(matrix).items()}
-    lost["mean"] = Estimate(mean({task: found.value for task, found in lost.items()}))
-    return grouped_bars(
-        list(lost),
-        {"forgotten": list(lost.values())},
+    average = Estimate(mean({task: found.value for task, found in lost.items()}))
+    return bar_panels(
+        [""],
+        {name: [found] for name, found in {**lost, "mean": average}.items()},
         title="Forgetting over the whole run, with 95 % intervals",
         unit="$P_{base} - P_{after}$ in points\n← learned      forgotten →",
-        differences=True,
         positive=FORGOTTEN,
         negative=LEARNED,
     )
@@ -126,10 +122,6 @@ def forgetting_figure(matrix: ScoreMatrix) -> Figure:
 
 def score_matrix_figure(matrix: ScoreMatrix, trained: Sequence[Sequence[str]]) -> Figure:
     """Draw the scores of every task before training and after each stage, in percent with 95 % intervals.
-
-    Args:
-        matrix: At least row 0.
-        trained: The tasks of each stage; the cells of the tasks that a row's stage trained are outlined.
 
     Returns:
         One row per row of the matrix; one column per task and one for their mean.

@@ -14,42 +14,14 @@ from matplotlib.ticker import MaxNLocator
 from omnithink_pl.curriculum.planning import Plan
 from omnithink_pl.curriculum.score_matrix import Estimate
 from omnithink_pl.curriculum.stages import total_steps
+from omnithink_pl.report import study_tables as tables
+from omnithink_pl.report import style
 from omnithink_pl.report.estimates import difference, has, mean_losses, mean_rows, mean_score
 from omnithink_pl.report.format import interval, percent, points
 from omnithink_pl.report.paper import answer_formats
 from omnithink_pl.report.results import LETTER, Method, StudyResults
 from omnithink_pl.report.run_figures import matrix_figure
-from omnithink_pl.report.study_tables import (
-    FORGETTING_SIGN,
-    LOSS_SIGN,
-    TRANSFER_SIGN,
-    final_scores_of_orders,
-    interval_note,
-    matrices,
-    matrix_note,
-    measure_note,
-    sample_note,
-    trained_tasks,
-    transfer_to_others,
-)
-from omnithink_pl.report.style import (
-    FORGOTTEN,
-    INK,
-    LEARNED,
-    NEUTRAL,
-    SMALL,
-    cell,
-    colours,
-    difference_panels,
-    dot,
-    figure,
-    grouped_bars,
-    matrix_axes,
-    moving_average,
-    panels,
-    shade_stages,
-    wrap,
-)
+from omnithink_pl.report.style import FORGOTTEN, INK, LEARNED, NEUTRAL, SMALL
 
 _ACROSS = 2  # panels
 _SHOWN = 24  # orders, half of them the best and half the worst where there are more
@@ -64,13 +36,13 @@ def gains_figure(study: StudyResults) -> Figure:
         ]
         for method in study.trained
     }
-    note = f"{measure_note(study)} Lines: 95 % interval over prompts of these runs (paired bootstrap)."
-    return difference_panels(
+    note = f"{tables.measure_note(study)} Lines: 95 % interval over prompts of these runs (paired bootstrap)."
+    return style.bar_panels(
         list(groups),
         bars,
         title="Figure 1: gain over the base model by task and method",
         unit="points above the base model (below 0: forgotten)",
-        note=wrap(note, 130),
+        note=style.wrap(note, 130),
     )
 
 
@@ -94,7 +66,7 @@ def format_figure(study: StudyResults) -> Figure | None:
         return None
     methods = [method for method in study.methods if has(method, [names[0]]) and has(method, [names[1]])]
     prompts = max((len(own) for method in methods for own in method.prompts.get(names[0], {}).values()), default=0)
-    note = f"Lines: {interval_note(study).removeprefix('In brackets: ')}"
+    note = f"Lines: {tables.interval_note(study).removeprefix('In brackets: ')}"
     note = f"The same {prompts} questions in both forms. {note}" if prompts else note
     if names[0] == "qa/mmlu_pro":
         printed = {key: percent(value, 1) for key, value in answer_formats().items()}
@@ -102,32 +74,32 @@ def format_figure(study: StudyResults) -> Figure | None:
             f" The paper prints, trained on full text: {printed['text', 'text']} and {printed['text', 'letters']}; "
             f"trained on letters: {printed['letters', 'text']} and {printed['letters', 'letters']}."
         )
-    return grouped_bars(
+    return style.bar_panels(
         ["answered in full", "answered with a letter"],
         {method.name: [mean_score(method, [name]) for name in names] for method in methods},
         title=f"Figure 2: form of the answer, {names[0]}",
         unit="score in percent",
-        note=wrap(note),
+        note=style.wrap(note),
+        number=percent,
     )
 
 
 def transfer_figure(study: StudyResults) -> Figure | None:
     """Draw Figure 3: mean change on the other tasks by the task trained; ``None`` without single-task runs."""
-    found = transfer_to_others(study)
+    found = tables.transfer_to_others(study)
     if not found:
         return None
     note = (
-        f"{TRANSFER_SIGN} The sign of the paper's Figure 3; its equation BWT = base − after has the opposite one. "
-        f"Lines: 95 % interval over prompts of these runs (paired bootstrap); {sample_note(study)}."
+        f"{tables.TRANSFER_SIGN} The sign of the paper's Figure 3; its equation BWT = base − after has the opposite "
+        f"one. Lines: 95 % interval over prompts of these runs (paired bootstrap); {tables.sample_note(study)}."
     )
-    return grouped_bars(
-        list(found),
-        {"change": [one.best for one in found.values()]},
+    return style.bar_panels(
+        [""],
+        {source: [one.best] for source, one in found.items()},
         title="Figure 3: mean change on the other tasks, by the task trained",
         unit="after − base in points\n← forgotten      gained →",
-        note=wrap(note),
-        differences=True,
-        digits=1,
+        note=style.wrap(note),
+        number=lambda value, _: points(value, 1),
     )
 
 
@@ -135,16 +107,16 @@ def transfer_matrix_figure(plan: Plan) -> Figure:
     """Draw the change of every task (column) by training on a task (row), in points with 95 % intervals."""
     tasks = plan.tasks
     largest = max(abs(found.value) for row in plan.effects for found in row) or 1.0
-    with figure(2.6 + 1.35 * len(tasks), 1.9 + 0.75 * len(tasks)) as (drawn, axes):
+    with style.figure(2.6 + 1.35 * len(tasks), 1.9 + 0.75 * len(tasks)) as (drawn, axes):
         for y, row in enumerate(plan.effects):
             for x, found in enumerate(row):
                 shade = 0.42 * found.value / largest
                 ink = "white" if abs(shade) > 0.3 else INK
                 fill = colormaps["RdBu"](0.5 + shade)
-                cell(axes, x, y, points(found.value), interval(found, points), fill=fill, ink=ink)
+                style.cell(axes, x, y, points(found.value), interval(found, points), fill=fill, ink=ink)
         rows = {y: f"trained {task}" for y, task in enumerate(tasks)}
-        note = f"{TRANSFER_SIGN}\nBelow each value its 95 % interval (seeds and prompts)."
-        matrix_axes(axes, dict(enumerate(tasks)), rows, "Transfer: change of every task, in points", note)
+        note = f"{tables.TRANSFER_SIGN}\nBelow each value its 95 % interval (seeds and prompts)."
+        style.matrix_axes(axes, dict(enumerate(tasks)), rows, "Transfer: change of every task, in points", note)
     return drawn
 
 
@@ -155,13 +127,13 @@ def orders_figure(study: StudyResults, plan: Plan) -> Figure:
     if len(shown) > _SHOWN:
         half = _SHOWN // 2
         shown = [*shown[:half], *(one for one in shown[half:-half] if one.order in actual), *shown[-half:]]
-    with figure(9.2, 1.9 + 0.27 * len(shown)) as (drawn, axes):
+    with style.figure(9.2, 1.9 + 0.27 * len(shown)) as (drawn, axes):
         for y, one in enumerate(shown):
-            dot(axes, one.mean, y, LEARNED if one.within_noise else NEUTRAL, "o")
+            style.dot(axes, one.mean, y, LEARNED if one.within_noise else NEUTRAL, "o")
             if one.order in actual:
                 method = actual[one.order]
                 found = mean_score(method, list(study.task_scores().values()))
-                dot(axes, found, y + 0.28, FORGOTTEN, "D")
+                style.dot(axes, found, y + 0.28, FORGOTTEN, "D")
                 axes.annotate(
                     method.name, (100 * (found.high if found.known else found.value), y + 0.28), (6, 0),
                     textcoords="offset points", va="center", fontsize=SMALL, color=FORGOTTEN, zorder=5,
@@ -175,24 +147,24 @@ def orders_figure(study: StudyResults, plan: Plan) -> Figure:
             "Dots: predicted, with 95 % intervals; blue: within noise of the best, grey: behind it. "
             "Diamonds: actual, where the order was run, with 95 % intervals over its seeds."
         )
-        axes.set_xlabel(f"mean of the final scores in percent\n{wrap(note)}", fontsize=SMALL)
+        axes.set_xlabel(f"mean of the final scores in percent\n{style.wrap(note)}", fontsize=SMALL)
     return drawn
 
 
 def errors_figure(study: StudyResults, plan: Plan) -> Figure | None:
     """Draw predicted and actual final scores of every task, a panel per order that was run; ``None`` if none was."""
-    by_method = final_scores_of_orders(study, plan)
+    by_method = tables.final_scores_of_orders(study, plan)
     if not by_method:
         return None
     tasks = [task for task, _, _ in next(iter(by_method.values()))]
     across, down = min(_ACROSS, len(by_method)), ceil(len(by_method) / _ACROSS)
     size = (1.4 + 4.2 * across, 1.6 + (0.6 + 0.45 * len(tasks)) * down)
     title = "Predicted against actual final scores"
-    with panels(len(by_method), across, size, title=title, sharex=True) as (drawn, grid):
+    with style.panels(len(by_method), across, size, title=title, sharex=True) as (drawn, grid):
         for axes, (name, scores) in zip(grid, by_method.items(), strict=True):
             for y, (_, predicted, actual) in enumerate(scores):
-                dot(axes, predicted, y - 0.14, LEARNED, "o")
-                dot(axes, actual, y + 0.14, FORGOTTEN, "D")
+                style.dot(axes, predicted, y - 0.14, LEARNED, "o")
+                style.dot(axes, actual, y + 0.14, FORGOTTEN, "D")
             axes.set_yticks(range(len(tasks)), tasks)
             axes.set_ylim(len(tasks) - 0.5, -0.5)
             axes.set_title(name, fontsize=10, pad=4)
@@ -212,10 +184,10 @@ def study_curves_figure(study: StudyResults) -> Figure | None:
     methods = [method for method in study.trained if any(run.rewards for run in method.runs)]
     if not methods:
         return None
-    colour = colours(study.tasks)
+    colour = style.colours(study.tasks)
     across = min(_ACROSS, len(methods))
     size = (5.4 * across, 0.9 + 2.5 * ceil(len(methods) / across))
-    with panels(len(methods), across, size, sharey=True) as (drawn, grid):
+    with style.panels(len(methods), across, size, sharey=True) as (drawn, grid):
         for axes, method in zip(grid, methods, strict=True):
             _curves(axes, method, colour)
         seeds = max(len(method.runs) for method in methods)
@@ -230,7 +202,7 @@ def study_curves_figure(study: StudyResults) -> Figure | None:
 
 def _curves(axes: Axes, method: Method, colour: Mapping[str, str]) -> None:
     stages = next((run.stages for run in method.runs if run.stages), ())
-    window = shade_stages(axes, stages)
+    window = style.shade_stages(axes, stages)
     for task, shade in colour.items():
         runs = [run.rewards[task] for run in method.runs if run.rewards.get(task)]
         if runs:
@@ -246,19 +218,19 @@ def _curves(axes: Axes, method: Method, colour: Mapping[str, str]) -> None:
 def _aligned(runs: Sequence[Sequence[tuple[int, float]]], window: int) -> tuple[list[int], np.ndarray]:
     """Smoothed curves at the steps that all runs have: shape (runs, steps)."""
     common = set.intersection(*({step for step, _ in run} for run in runs))
-    curves = [moving_average([value for step, value in sorted(run) if step in common], window) for run in runs]
+    curves = [style.moving_average([value for step, value in sorted(run) if step in common], window) for run in runs]
     return sorted(common), np.array(curves)
 
 
 def matrix_figures(study: StudyResults) -> list[tuple[str, str, Figure]]:
     """Draw each method's mean score matrix: key, title, figure."""
     sections = []
-    for method, own in matrices(study):
+    for method, own in tables.matrices(study):
         note = (
-            f"{matrix_note(study)} Below each value its 95 % interval over the seeds (Student's t).\n"
-            f"Outlined: what the stage trained. {FORGETTING_SIGN}\n{LOSS_SIGN if len(own[0].rows) > 2 else ''}"
-        )
-        trained = trained_tasks(method, own[0])
+            f"{tables.matrix_note(study)} Below each value its 95 % interval over the seeds (Student's t).\n"
+            f"Outlined: what the stage trained. {tables.FORGETTING_SIGN}\n"
+        ) + (tables.LOSS_SIGN if len(own[0].rows) > 2 else "")
+        trained = tables.trained_tasks(method, own[0])
         drawn = matrix_figure(
             list(mean_rows(own).items()),
             trained,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from math import ceil, isfinite, isnan
+from math import ceil, isnan
 from typing import Any, Literal
 
 import matplotlib
@@ -21,15 +21,10 @@ from matplotlib.transforms import blended_transform_factory
 
 from omnithink_pl.curriculum.score_matrix import Estimate
 from omnithink_pl.curriculum.stages import Stage, boundaries
-from omnithink_pl.report.format import percent, points
+from omnithink_pl.report.format import Number, points
 
-# Okabe and Ito 2008, "Color Universal Design", without black and yellow: tasks, which colour-blind readers can tell
-# apart. For up to twelve methods, darker or lighter kin besides.
+# Okabe and Ito 2008, "Color Universal Design", without black and yellow: colour-blind readers can tell them apart.
 _TASKS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_METHODS = (
-    "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#E69F00", "#CC79A7",
-    "#7F7F7F", "#4B3D8F", "#9ACD8F", "#8C510A", "#B8B8B8", "#222222",
-)  # fmt: skip
 FORGOTTEN, LEARNED, NEUTRAL, INK = "#D55E00", "#0072B2", "#7F7F7F", "#222222"
 SMALL = 8  # font size of notes
 
@@ -89,122 +84,60 @@ def figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
         yield drawn, axes[0]
 
 
-def grouped_bars(
-    groups: Sequence[str],
+def bar_panels(
+    panel_names: Sequence[str],
     bars: Mapping[str, Sequence[Estimate | None]],
     *,
     title: str,
     unit: str,
     note: str = "",
-    differences: bool = False,
-    digits: int = 0,
+    number: Number = points,
     positive: str = LEARNED,
     negative: str = FORGOTTEN,
 ) -> Figure:
-    """Draw one group of bars per task, one bar per method, with 95 % intervals.
+    """Draw fractions times 100 as horizontal bars from a line at 0, with 95 % intervals.
 
     Args:
-        groups: Names of the groups.
-        bars: Of each method, a value per group as a fraction; ``None`` where it has none.
+        panel_names: Names of the panels.
+        bars: By name, a value for each panel; ``None`` where there is none.
         title: Above the figure.
-        unit: Of the vertical axis; values are shown times 100.
+        unit: Of the axis that all panels share.
         note: Below the figure.
-        differences: Whether values are differences, numbered with their sign.
-        digits: Decimals of the value beyond each interval.
-        positive: Colour of the positive bars of a single method.
-        negative: Colour of its negative ones. Those without an interval are grey.
+        number: Writes a value.
+        positive: Colour of positive values.
+        negative: Colour of negative values.
     """
-    width = 0.86 / max(1, len(bars))
-    with figure(max(7.5, 2.5 + 0.27 * len(groups) * (len(bars) + 1)), 4.9) as (drawn, axes):
-        for index, (name, estimates) in enumerate(bars.items()):
-            shift = (index - (len(bars) - 1) / 2) * width
-            present = [(x + shift, found) for x, found in enumerate(estimates) if found is not None]
-            measured = [(x, found) for x, found in present if not isnan(found.value)]
-            signs = [NEUTRAL if not e.known else positive if e.value > 0 else negative for _, e in measured]
-            shades = signs if len(bars) == 1 else _METHODS[index % len(_METHODS)]
-            axes.bar(
-                [x for x, _ in measured], [100 * e.value for _, e in measured], width * 0.9, color=shades, label=name
-            )
-            known = [(x, e) for x, e in measured if e.known]
-            axes.vlines(
-                [x for x, _ in known], [100 * e.low for _, e in known], [100 * e.high for _, e in known], INK, lw=1.1
-            )
-            for x, found in present:
-                _number(axes, x, found, points if differences else percent, digits)
-        axes.axhline(0, color=INK, lw=1)
-        axes.set_xticks(range(len(groups)), groups)
-        axes.tick_params(axis="x", length=0)
-        axes.grid(axis="y")
-        axes.margins(y=0.12)
-        axes.spines["bottom"].set_visible(False)
-        axes.set_ylabel(unit)
-        axes.set_title(title)
-        axes.set_xlabel(note, fontsize=SMALL, labelpad=8)
-        if not differences:
-            axes.set_ylim(bottom=0)
-        if len(bars) > 1:
-            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
-    return drawn
-
-
-def _number(axes: Axes, x: float, found: Estimate, number: Any, digits: int) -> None:
-    """The value just beyond the end of its interval."""
-    if isnan(found.value):
-        axes.text(x, 0, "not\nmeasured", ha="center", va="bottom", fontsize=SMALL)
-        return
-    up = found.value >= 0
-    end = found.high if up else found.low
-    axes.annotate(
-        number(found.value, digits), (x, 100 * (end if isfinite(end) else found.value)), xytext=(0, 3 if up else -3),
-        textcoords="offset points", ha="center", va="bottom" if up else "top", fontsize=SMALL,
-    )  # fmt: skip
-
-
-def difference_panels(
-    groups: Sequence[str], bars: Mapping[str, Sequence[Estimate | None]], *, title: str, unit: str, note: str
-) -> Figure:
-    """Draw differences of every method in every group, as bars from a line at 0 with 95 % intervals.
-
-    Args:
-        groups: Names of the panels.
-        bars: Of each method, a difference per group as a fraction; ``None`` where it has none.
-        title: Above the figure.
-        unit: Of the axis that all panels share; values are shown times 100.
-        note: Below the figure.
-    """
-    size = (1.9 + _PANEL * len(groups), 1.7 + 0.3 * len(bars))
-    with panels(len(groups), len(groups), size, title=title, sharex=True, sharey=True) as (drawn, grid):
+    count = len(panel_names)
+    size = (1.9 + _PANEL * max(3, count), 1.7 + 0.3 * len(bars))
+    with panels(count, count, size, title=title, sharex=True, sharey=True) as (drawn, grid):
         layout: Any = drawn.get_layout_engine()
         layout.set(w_pad=0.08, h_pad=0.08)
-        for index, (panel, group) in enumerate(zip(grid, groups, strict=True)):
-            _difference_panel(panel, [own[index] for own in bars.values()])
-            panel.set_title(group, fontsize=10, pad=4)
+        for index, axes in enumerate(grid):
+            for y, own in enumerate(bars.values()):
+                _bar(axes, y, own[index], number, positive, negative)
+            axes.set_title(panel_names[index], fontsize=10, pad=4)
+            axes.axvline(0, color=INK, lw=1)
+            axes.grid(axis="x")
+            axes.tick_params(axis="y", length=0)
+            axes.tick_params(axis="x", labelsize=SMALL)
+            axes.spines["left"].set_visible(False)
         grid[0].set_yticks(range(len(bars)), list(bars))
         grid[0].set_ylim(len(bars) - 0.4, -0.6)
         left, right = grid[0].get_xlim()
         grid[0].set_xlim(left, right + 0.3 * (right - left))  # room for the numbers
         grid[0].xaxis.set_major_locator(MaxNLocator(4))
-        drawn.supxlabel(f"{unit}\n{note}", fontsize=SMALL)
+        drawn.supxlabel(f"{unit}\n{note}".strip(), fontsize=SMALL)
     return drawn
 
 
-def _difference_panel(axes: Axes, values: Sequence[Estimate | None]) -> None:
-    beside: Any = {
-        "transform": blended_transform_factory(axes.transAxes, axes.transData), "ha": "right", "va": "center"
-    }  # fmt: skip
-    for y, found in enumerate(values):
-        if found is None:
-            axes.text(0.99, y, "none", fontsize=SMALL, color=NEUTRAL, **beside)
-            continue
-        axes.barh(y, 100 * found.value, 0.68, color=LEARNED if found.value >= 0 else FORGOTTEN, alpha=0.85)
+def _bar(axes: Axes, y: int, found: Estimate | None, number: Number, positive: str, negative: str) -> None:
+    text = "none" if found is None else "not measured" if isnan(found.value) else number(found.value, 0)
+    beside = blended_transform_factory(axes.transAxes, axes.transData)
+    axes.text(0.99, y, text, transform=beside, ha="right", va="center", fontsize=8.5)
+    if found is not None and not isnan(found.value):
+        axes.barh(y, 100 * found.value, 0.68, color=positive if found.value >= 0 else negative, alpha=0.85)
         if found.known:
             axes.hlines(y, 100 * found.low, 100 * found.high, color=INK, lw=1.3)
-        axes.text(0.99, y, points(found.value), fontsize=8.5, **beside)
-    axes.axvline(0, color=INK, lw=1)
-    axes.grid(axis="x")
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=SMALL)
-    axes.spines["left"].set_visible(False)
 
 
 def cell(

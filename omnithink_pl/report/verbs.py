@@ -158,12 +158,7 @@ class ReportPage:
 
 
 def build_report(study: StudyResults, source: str) -> ReportPage:
-    """Make all tables and figures that the study's runs allow.
-
-    Args:
-        study: Results of the runs.
-        source: Where the runs are stored, for the head of the report.
-    """
+    """Make all tables and figures that the study's runs allow."""
     plan = make_plan(study)
     sections: list[Section | None] = [
         order_table(study),

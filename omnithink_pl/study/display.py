@@ -26,13 +26,7 @@ _STYLES = {
 
 
 class StudyDisplay:
-    """Prints a line for every job that ends; in a terminal also the last line of each running job's log.
-
-    Args:
-        name: The study.
-        total: Number of jobs.
-        console: Where to print.
-    """
+    """Prints a line for every job that ends; in a terminal also the last line of each running job's log."""
 
     def __init__(self, name: str, total: int, console: Console) -> None:
         self.name = name
@@ -93,12 +87,7 @@ class StudyDisplay:
 
 
 def summary(results: Sequence[Result], command: Callable[[Job], str]) -> Group:
-    """Return how many jobs ended how, and for each that failed the reason, its log, and the command that repeats it.
-
-    Args:
-        results: How each job ended.
-        command: Returns the command that runs a job again.
-    """
+    """Return how many jobs ended how, and for each that failed the reason, its log, and the command that repeats it."""
     counts = Counter(result.status for result in results)
     lines = [Text(", ".join(f"{count} {status}" for status, count in counts.items()), style="bold")]
     for result in results:

@@ -15,25 +15,15 @@ _TAIL = 4096  # bytes
 
 @dataclass(frozen=True)
 class Job:
-    """One run with one seed, its arguments filled in.
+    """One run with one seed, its arguments filled in."""
 
-    Args:
-        run: Name of the run in its study.
-        seed: The seed.
-        verb: Verb of ``main.py``.
-        arguments: Arguments of the verb.
-        folder: Folder of its files.
-        fingerprint: Identifies what is run, apart from the seed: arguments, configs, and the runs that it needs.
-        needs: Keys of the jobs that come first.
-    """
-
-    run: str
+    run: str  # name of the run in its study
     seed: int
     verb: str
     arguments: tuple[str, ...]
-    folder: Path
-    fingerprint: str
-    needs: tuple[str, ...] = ()
+    folder: Path  # folder of its files
+    fingerprint: str  # identifies what is run, apart from the seed: arguments, configs, and the runs that it needs
+    needs: tuple[str, ...] = ()  # keys of the jobs that come first
 
     @property
     def key(self) -> str:
@@ -41,12 +31,7 @@ class Job:
         return f"{self.run}/{self.seed}"
 
     def command(self, tracking_uri: str, experiment: str) -> list[str]:
-        """Return verb and arguments of ``main.py``; a fit that left a checkpoint resumes from it.
-
-        Args:
-            tracking_uri: The store that the run is tracked in.
-            experiment: The experiment that it belongs to.
-        """
+        """Return verb and arguments of ``main.py``; a fit that left a checkpoint resumes from it."""
         command = [self.verb, *self.arguments]
         if self.verb in _TRAINER_VERBS:
             command += [
@@ -75,14 +60,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Result:
-    """How a job ended, and why.
-
-    Args:
-        job: The job.
-        status: How it ended.
-        reason: Why it failed or was not started.
-        seconds: Duration.
-    """
+    """How a job ended, and why."""
 
     job: Job
     status: Status

@@ -52,11 +52,9 @@ class Runner:
         self._signals = 0
 
     def run(self, jobs: Sequence[Job], known: Mapping[str, Job]) -> list[Result]:
-        """Run jobs.
+        """Run jobs, each listed after those that it needs.
 
-        Args:
-            jobs: The jobs, each after those that it needs.
-            known: Every job of the study by key, to look up those that are needed but not asked for.
+        ``known`` has every job of the study by key, to look up those that are needed but not listed.
 
         Returns:
             How each job ended, in the same order.
@@ -182,13 +180,10 @@ def visible_gpus() -> list[str]:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[int | None]:
-    """Lock a folder against other processes.
+    """Lock a folder, which is made if it does not exist, against other processes.
 
     The lock belongs to the open file: a child process that inherits the descriptor holds the lock as long as it lives.
     The kernel releases it when the last holder has ended, however it ended.
-
-    Args:
-        folder: The folder; made if it does not exist.
 
     Yields:
         The lock's file descriptor; ``None`` if another process holds it.

@@ -4,26 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omnithink_pl.study.job import Job
 from omnithink_pl.tracking.artifacts import Artifacts
-from omnithink_pl.tracking.reader import (
-    DEFINITION,
-    FINGERPRINT,
-    PARENT,
-    ROLE,
-    RUN,
-    SEED,
-    STUDY,
-    find_parents,
-    search_runs,
-)
+from omnithink_pl.tracking.reader import DEFINITION, find_parents, job_tags, parent_tags, search_runs
 from omnithink_pl.tracking.runs import find_experiment, start_run, take_over
 from omnithink_pl.tracking.store import artifact_location, connect, guard
-
-if TYPE_CHECKING:
-    from mlflow.entities import Run
 
 _CONTEXT = "MLFLOW_RUN_CONTEXT"  # tags, in JSON, of every run that a process creates
 
@@ -70,34 +57,34 @@ class StudyTracker:
 
     def finished(self, job: Job) -> bool:
         """Whether a run of this job has finished."""
-        return any(run.info.status == "FINISHED" for run in self._runs(job))
+        return "FINISHED" in self._statuses(job)
 
     def started(self, job: Job) -> bool:
         """Whether there is any run of this job."""
-        return bool(self._runs(job))
+        return bool(self._statuses(job))
 
     def record(self, job: Job) -> None:
         """Add a finished run for a job whose process tracks nothing itself."""
-        tags = {"kind": job.run, STUDY: self.name, ROLE: "run", **self._tags(job)}
+        tags = {"kind": job.run, **self._tags(job)}
         with guard(self.uri, f"record {job.key}"):
             run_id = start_run(self._client, self._experiment_id, f"{job.run}-{job.seed}", tags)
             self._client.set_terminated(run_id, status="FINISHED")
 
     def environment(self, job: Job) -> dict[str, str]:
         """Return the environment variable by which MLflow tags the runs of a job's process."""
-        return {_CONTEXT: json.dumps({STUDY: self.name, ROLE: "run", **self._tags(job)})}
+        return {_CONTEXT: json.dumps(self._tags(job))}
 
     def _tags(self, job: Job) -> dict[str, str]:
-        return {PARENT: self.parent_id, RUN: job.run, SEED: str(job.seed), FINGERPRINT: job.fingerprint}
+        return job_tags(self.parent_id, self.name, job.run, job.seed, job.fingerprint)
 
-    def _runs(self, job: Job) -> list[Run]:
+    def _statuses(self, job: Job) -> list[str]:
         if not self.parent_id:
             return []
         with guard(self.uri, f"look for {job.key}"):
-            return search_runs(self._client, [self._experiment_id], self._tags(job))
+            return [run.info.status for run in search_runs(self._client, [self._experiment_id], self._tags(job))]
 
     def _create_parent(self) -> str:
-        tags = {"kind": "study", STUDY: self.name, ROLE: "parent"}
+        tags = {"kind": "study", **parent_tags(self.name)}
         own = start_run(self._client, self._experiment_id, f"study {self.name}", tags)
         # Jobs of a cluster may start at the same time: the oldest parent stays, and all see which one that is.
         oldest = str(find_parents(self._client, [self._experiment_id], self.name)[0].info.run_id)

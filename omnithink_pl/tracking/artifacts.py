@@ -59,10 +59,6 @@ class Artifacts:
 
         MLflow's own ``log_table`` appends to a table that exists, so that a stage repeated after a kill would be in it
         twice.
-
-        Args:
-            columns: Values of each column, all of the same length.
-            path: Ends in ``.json``.
         """
         from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
@@ -81,10 +77,6 @@ def rollout_table(groups: Sequence[ScoredGroup], step: int) -> dict[str, list[An
 
     Each reward component has its own column, such as ``reward/format``: the value in [0, 1] where it has one, else its
     state and the reason, such as ``undefined: no answer segment``; ``None`` where the task has no such component.
-
-    Args:
-        groups: Scored groups of one step, of one task or several.
-        step: Finished steps.
     """
     components = {c.name: None for group in groups for score in group.scores for c in score.components}
     rows = [_row(group, index, step, list(components)) for group in groups for index in range(len(group.scores))]

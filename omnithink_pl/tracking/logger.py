@@ -59,13 +59,14 @@ class TrackingLogger(MLFlowLogger):
         # MLFlowLogger's constructor opens the store, in every process and for every verb; `_connect` calls it later.
         Logger.__init__(self)
         self.run_name = run_name
-        self.tracking_uri = tracking_uri
+        self.tracking_uri = self._tracking_uri = tracking_uri
         self._experiment_name = experiment_name
         self._artifact_location = artifact_location
         self.tags = dict(tags or {})
         self._run_id = run_id
         self._mlflow_client: MlflowClient | None = None
         self._initialized = False  # whether the run is open
+        self._log_model = False
         self._history: dict[str, list[tuple[int, float]]] = {}  # every point of the run, as the store has them
         self._pending: dict[str, str] = {}  # texts to store by path, once there is a run
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.tracking.runs import FOLDER, Owner
@@ -15,10 +15,9 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-# Tags and the artifact by which the runs of a study are found.
-PARENT = "mlflow.parentRunId"
-STUDY, ROLE, RUN, SEED, FINGERPRINT = "study", "study.part", "study.run", "study.seed", "study.fingerprint"
 DEFINITION = "study.json"
+"""Artifact of a study's parent run."""
+_PARENT, _STUDY, _PART = "mlflow.parentRunId", "study", "study.part"
 
 _POLICY = "policy"
 _URI = re.compile(r"(?:runs:/)?(?P<run>[0-9a-f]{32})(?:/(?P<path>.+))?")
@@ -37,9 +36,26 @@ def search_runs(client: MlflowClient, experiment_ids: Sequence[str], tags: Mappi
     return runs
 
 
+def parent_tags(study: str) -> dict[str, str]:
+    """Return the tags of a study's parent run."""
+    return {_STUDY: study, _PART: "parent"}
+
+
+def job_tags(parent_id: str, study: str, run: str, seed: int, fingerprint: str) -> dict[str, str]:
+    """Return the tags of a study's run."""
+    return {
+        _PARENT: parent_id,
+        _STUDY: study,
+        _PART: "run",
+        "study.run": run,
+        "study.seed": str(seed),
+        "study.fingerprint": fingerprint,
+    }
+
+
 def find_parents(client: MlflowClient, experiment_ids: Sequence[str], name: str) -> list[Run]:
     """Return the parent runs of a study, oldest first."""
-    runs = search_runs(client, experiment_ids, {STUDY: name, ROLE: "parent"})
+    runs = search_runs(client, experiment_ids, parent_tags(name))
     return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
 
@@ -53,7 +69,7 @@ def find_study(client: MlflowClient, uri: str, name: str) -> Run:
         ids = [str(experiment.experiment_id) for experiment in client.search_experiments()]
         found = find_parents(client, ids, name)
         if not found:
-            known = {run.data.tags[STUDY] for run in search_runs(client, ids, {ROLE: "parent"})}
+            known = {run.data.tags[_STUDY] for run in search_runs(client, ids, {_PART: "parent"})}
             raise TrackingError(f"study: no study {name!r} at {uri}; it has {sorted(known) or 'none'}")
     return found[-1]
 
@@ -77,36 +93,15 @@ def load_text(client: MlflowClient, run: Run, path: str) -> str | None:
     return str(artifacts.load_text(f"{run.info.artifact_uri}/{path}"))
 
 
-class RunPath(NamedTuple):
-    """A file or directory of a run.
-
-    Args:
-        run_id: MLflow's.
-        path: Below the run's folder, or among its artifacts.
-    """
-
-    run_id: str
-    path: str
-
-
-def run_path(name: str) -> RunPath | None:
-    """Parse the id of a run, or MLflow's ``runs:/<id>/<path>``; ``None`` for any other name.
-
-    Args:
-        name: Without a path it means the run's final policy.
-    """
-    match = _URI.fullmatch(name)
-    if match is None or (match["path"] and not name.startswith("runs:/")):
-        return None
-    return RunPath(match["run"], (match["path"] or _POLICY).rstrip("/"))
-
-
-def find_directory(wanted: RunPath, uri: str) -> Path:
+def find_directory(name: str, uri: str) -> Path | None:
     """Return a directory of a run: from its folder, if that is on this machine, else from its artifacts.
 
     Args:
-        wanted: The run and the path.
+        name: MLflow's ``runs:/<id>/<path>``, or the id of a run, whose final policy is meant.
         uri: The tracking store.
+
+    Returns:
+        ``None`` for any other name.
 
     Raises:
         BadInput: If the run is not in the store, or the directory is in neither place.
@@ -114,18 +109,22 @@ def find_directory(wanted: RunPath, uri: str) -> Path:
     """
     from mlflow.exceptions import MlflowException
 
+    match = _URI.fullmatch(name)
+    if match is None or (match["path"] and not name.startswith("runs:/")):
+        return None
+    run_id, path = match["run"], (match["path"] or _POLICY).rstrip("/")
     client = connect(uri)
     try:
-        run = client.get_run(wanted.run_id)
+        run = client.get_run(run_id)
     except MlflowException as error:
-        raise BadInput(f"no run {wanted.run_id} at {uri}; name the store that it is in with --tracking_uri") from error
+        raise BadInput(f"no run {run_id} at {uri}; name the store that it is in with --tracking_uri") from error
     folder = run.data.tags.get(FOLDER)
-    if folder is not None and (Path(folder) / wanted.path).is_dir():
-        return Path(folder) / wanted.path
-    with guard(uri, f"read the artifacts of run {wanted.run_id}"):
-        if client.list_artifacts(wanted.run_id, wanted.path):
-            return Path(client.download_artifacts(wanted.run_id, wanted.path))
-    raise BadInput(f"run {wanted.run_id} has no {wanted.path!r}: {_why_missing(run)}")
+    if folder is not None and (Path(folder) / path).is_dir():
+        return Path(folder) / path
+    with guard(uri, f"read the artifacts of run {run_id}"):
+        if client.list_artifacts(run_id, path):
+            return Path(client.download_artifacts(run_id, path))
+    raise BadInput(f"run {run_id} has no {path!r}: {_why_missing(run)}")
 
 
 def _why_missing(run: Run) -> str:

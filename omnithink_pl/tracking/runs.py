@@ -29,19 +29,14 @@ class Owner:
 
     The start time is read in clock ticks from ``/proc`` because a start time of day, such as psutil's, changes when the
     system clock is corrected.
-
-    Args:
-        host: Name of the machine.
-        boot: Identity of the machine's boot and of the process's PID namespace: the same number in another container or
-            after a restart is another process.
-        pid: Process number.
-        started: When the process started, in clock ticks since the boot; tells a reused number apart.
     """
 
     host: str
+    # Identity of the machine's boot and of the process's PID namespace: the same number in another container or after
+    # a restart is another process
     boot: str
     pid: int
-    started: str
+    started: str  # when the process started, in clock ticks since the boot; tells a reused number apart
 
     @classmethod
     def current(cls) -> Owner:

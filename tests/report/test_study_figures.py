@@ -6,7 +6,7 @@ from omnithink_pl.curriculum.score_matrix import Estimate
 from omnithink_pl.report.results import Method, StudyResults, final_scores
 from omnithink_pl.report.study_figures import format_figure, format_scores
 from omnithink_pl.report.study_tables import sample_note, score_table
-from omnithink_pl.report.style import difference_panels
+from omnithink_pl.report.style import bar_panels
 
 
 def study(*metrics: dict[str, float]) -> StudyResults:
@@ -39,8 +39,7 @@ def test_the_same_questions_answered_in_full_and_with_a_letter_are_found() -> No
 def test_the_figure_has_a_bar_for_each_form_of_each_method() -> None:
     figure = format_figure(study(EMBEDDED, {**EMBEDDED, "eval/qa_letter/qa_letter": 0.7}))
     assert figure is not None
-    heights = sorted(round(bar.get_height()) for bar in figure.axes[0].patches)
-    assert heights == [40, 50, 50, 70]
+    assert [[round(bar.get_width()) for bar in axes.patches] for axes in figure.axes] == [[50, 50], [40, 70]]
 
 
 def test_answers_by_letter_are_no_task_and_still_stand_in_table_2() -> None:
@@ -61,7 +60,7 @@ def test_what_validate_logs_is_told_from_what_a_fit_logs() -> None:
 
 def test_no_label_of_many_methods_covers_another_or_leaves_the_picture() -> None:
     estimates = [Estimate(0.1 * i - 0.3, 0.1 * i - 0.5, 0.1 * i) for i in range(5)]
-    figure = difference_panels(
+    figure = bar_panels(
         ["code", "math", "qa", "writing", "mean"],
         {f"a method of long name {i}": [*estimates[:-1], None if i == 3 else estimates[-1]] for i in range(9)},
         title="title", unit="points", note="a note of some length",

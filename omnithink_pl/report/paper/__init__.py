@@ -17,15 +17,10 @@ MODEL = "Qwen2.5-7B-Instruct"
 
 @dataclass(frozen=True)
 class PaperTable:
-    """Scores as fractions, by name of the score and column.
+    """Scores as fractions, by name of the score and column."""
 
-    Args:
-        scores: Of each row, the score in each column that is printed.
-        notes: How a doubtful row was read.
-    """
-
-    scores: Mapping[str, Mapping[str, float]]
-    notes: Mapping[str, str]
+    scores: Mapping[str, Mapping[str, float]]  # of each row, the score in each column that is printed
+    notes: Mapping[str, str]  # how a doubtful row was read
 
 
 @cache
