@@ -91,7 +91,7 @@ def order_table(study: StudyResults) -> Table:
     return Table("table1", "Table 1: the order of the stages", columns, rows, note, records)
 
 
-def score_table(study: StudyResults) -> Table:
+def method_table(study: StudyResults) -> Table:
     """Every score by every method; the paper's Table 2."""
     names = list(dict.fromkeys(name for method in study.methods for name in method.scores))
     domains = [*study.tasks, *dict.fromkeys(name.partition("/")[0] for name in names)]

@@ -37,7 +37,7 @@ from omnithink_pl.report.study_tables import (
     plan_note,
     plan_table,
     prediction_table,
-    score_table,
+    method_table,
     transfer_table,
 )
 
@@ -164,7 +164,7 @@ def build_report(study: StudyResults, source: str) -> ReportPage:
         order_table(study),
         ("figure1", "Figure 1: gain by task and method", gains_figure(study)),
         difference_table(study),
-        score_table(study),
+        method_table(study),
         _titled("figure2", "Figure 2: form of the answer", format_figure(study)),
         _titled("figure3", "Figure 3: backward transfer", transfer_figure(study)),
         transfer_table(study) if study.single else None,

@@ -8,7 +8,7 @@ import pytest
 
 from omnithink_pl.report.paper import answer_formats, benchmarks, table
 from omnithink_pl.report.results import Method, StudyResults
-from omnithink_pl.report.study_tables import order_table, score_table
+from omnithink_pl.report.study_tables import method_table, order_table
 
 # Questions of each category of MMLU-Pro.
 SIZES = {
@@ -41,13 +41,13 @@ def study(scores: dict[str, float]) -> StudyResults:
 
 def test_without_a_benchmark_in_common_no_number_of_the_paper_appears() -> None:
     own = study({"math": 0.5, "math/greedy": 0.5})
-    for made in (order_table(own), score_table(own)):
+    for made in (order_table(own), method_table(own)):
         assert not any("paper" in column for column in made.columns)
         assert "its numbers do not stand beside ours" in made.note
 
 
 def test_a_benchmark_in_common_has_the_printed_number_beside_it_and_other_rows_have_none() -> None:
-    made = score_table(study({"math": 0.5, "math/math500": 0.4, "math/mine": 0.3}))
+    made = method_table(study({"math": 0.5, "math/math500": 0.4, "math/mine": 0.3}))
     assert list(made.columns) == ["", "base", "paper", "together", "paper"]
     rows = {row[0]: row for row in made.rows}
     assert rows["math/math500"] == ["math/math500", "40.0", "78.2", "40.0", "77.6"]

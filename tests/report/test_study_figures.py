@@ -5,7 +5,7 @@ from __future__ import annotations
 from omnithink_pl.curriculum.score_matrix import Estimate
 from omnithink_pl.report.results import Method, StudyResults, final_scores
 from omnithink_pl.report.study_figures import format_figure, format_scores
-from omnithink_pl.report.study_tables import sample_note, score_table
+from omnithink_pl.report.study_tables import method_table, sample_note
 from omnithink_pl.report.style import bar_panels
 
 
@@ -45,17 +45,7 @@ def test_the_figure_has_a_bar_for_each_form_of_each_method() -> None:
 def test_answers_by_letter_are_no_task_and_still_stand_in_table_2() -> None:
     one = study(PAPER)
     assert one.tasks == ["qa"]
-    assert "qa_letter/mmlu_pro_letter" in [row[0] for row in score_table(one).rows]
-
-
-def test_what_validate_logs_is_told_from_what_a_fit_logs() -> None:
-    fit = {**logged(math=0.5), "eval/math/greedy": 0.6, "eval/math/greedy_low": 0.5, "train/kl": 0.1}
-    fit |= {"eval/mean": 0.5, "eval/unmeasured_tasks": 0.0, "eval/math/failed": 0.0}
-    assert final_scores(fit, False) == {"math": 0.5, "math/greedy": 0.6}
-    held_out = {**logged(math=0.6, math__math=0.6, math__math__raw=0.4), "eval/math/math/failed": 0.0}
-    assert final_scores(held_out, True) == {"math/greedy": 0.6, "math/greedy/raw": 0.4}
-    assert final_scores(logged(math=0.6, math__math_sampled=0.6), True) == {"math": 0.6}
-    assert final_scores(PAPER, True)["qa/*"] == 0.5
+    assert "qa_letter/mmlu_pro_letter" in [row[0] for row in method_table(one).rows]
 
 
 def test_no_label_of_many_methods_covers_another_or_leaves_the_picture() -> None:

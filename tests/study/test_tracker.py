@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,6 @@ from omnithink_pl.study.job import Job
 from omnithink_pl.study.tracker import StudyTracker
 from omnithink_pl.tracking import TrackingError, TrackingLogger
 from omnithink_pl.tracking.reader import find_study, search_runs
-from omnithink_pl.tracking.runs import mark_used
 
 DEFINITION = {"name": "s", "seeds": [0], "runs": {}}
 
@@ -84,22 +81,6 @@ def test_two_that_begin_at_once_agree_on_one_parent(tracking_uri: str) -> None:
     two.begin()
     assert one.parent_id == two.parent_id
     assert len(search_runs(MlflowClient(tracking_uri), ["1"], {"study.part": "parent"})) == 1
-
-
-def test_runs_that_start_at_once_with_a_new_experiment_all_start(tracker: StudyTracker) -> None:
-    """Eight processes' worth of first tags on one experiment, released together."""
-    client = MlflowClient(tracker.uri)
-    experiment = client.create_experiment("new")
-    barrier = threading.Barrier(8)
-
-    def start() -> None:
-        barrier.wait()
-        mark_used(client, experiment)
-
-    with ThreadPoolExecutor(8) as pool:
-        for done in [pool.submit(start) for _ in range(8)]:
-            done.result()
-    assert "last_used" in client.get_experiment(experiment).tags
 
 
 def test_an_unknown_study_is_named_with_those_that_there_are(tracker: StudyTracker) -> None:

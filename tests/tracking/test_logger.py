@@ -13,6 +13,7 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from omnithink_pl.tracking import TrackingError, TrackingLogger
+from omnithink_pl.tracking.logger import check_distinct, metric_name
 from omnithink_pl.tracking.runs import Owner
 
 
@@ -36,6 +37,26 @@ def resumed(logger: TrackingLogger) -> TrackingLogger:
     return again
 
 
+@pytest.mark.parametrize(
+    ("name", "stored"),
+    [("train/math/reward", "train/math/reward"), ("eval/code/pass@1", "eval/code/pass_at_1"), ("eval/a:b", "eval/a_b")],
+)
+def test_a_name_is_stored_so_that_it_stays_distinct(name: str, stored: str) -> None:
+    assert metric_name(name) == stored
+
+
+def test_two_metrics_never_share_a_stored_name() -> None:
+    check_distinct(["pass@1", "pass1"])
+    with pytest.raises(ValueError, match="'a:b' and 'a_b'"):
+        check_distinct(["a:b", "a_b"])
+
+
+def test_making_a_logger_opens_no_store(tmp_path: Path) -> None:
+    """Every process makes one, and every verb."""
+    logger = TrackingLogger(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    assert (logger.save_dir, logger.version, list(tmp_path.iterdir())) == (None, None, [])
+
+
 def test_opening_the_store_creates_no_run(logger: TrackingLogger) -> None:
     client = logger.experiment
     assert logger.version is None
@@ -48,7 +69,6 @@ def test_a_step_is_stored_with_its_step_and_every_value(logger: TrackingLogger) 
     logger.log_metrics({"train/math/reward": 0.75}, step=4)
     assert points(logger, "train/math/reward") == [(3, 0.25), (4, 0.75)]
     assert points(logger, "train/kl") == [(3, 0.5)]
-    assert logger.history("train/math/reward") == [(3, 0.25), (4, 0.75)]
 
 
 def test_values_that_are_not_finite_are_left_out_and_counted(logger: TrackingLogger) -> None:
@@ -67,6 +87,11 @@ def test_a_resumed_run_ends_with_the_history_of_an_uninterrupted_one(logger: Tra
     assert points(again, "train/loss") == [(step, float(step)) for step in range(8)]
     assert points(again, "eval/math") == [(0, 0.5), (8, 0.75)]
     assert again.version == logger.version
+    # What is held in memory is what the store has, points of before the kill included.
+    assert [again.history(name) for name in ("train/loss", "eval/math")] == [
+        points(again, name) for name in ("train/loss", "eval/math")
+    ]
+    assert again.latest() == MlflowClient(again.tracking_uri).get_run(again.version).data.metrics
 
 
 def test_a_metric_that_first_appears_after_a_resume_is_stored(logger: TrackingLogger) -> None:
