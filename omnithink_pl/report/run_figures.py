@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from omnithink_pl.curriculum.score_matrix import Estimate, ScoreMatrix, changes, mean, mean_scores
-from omnithink_pl.curriculum.stages import Stage, boundaries
+from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.report.format import interval, percent, points, row_name
 from omnithink_pl.report.style import (
     FORGOTTEN,
@@ -25,6 +25,7 @@ from omnithink_pl.report.style import (
     matrix_axes,
     moving_average,
     shade_stages,
+    smoothing_window,
     wrap,
 )
 
@@ -45,10 +46,10 @@ def learning_curves_figure(rewards: Mapping[str, Points], stages: Sequence[Stage
         stages: The curriculum.
         matrix: Evaluations; row i was measured at the end of stage i. May be empty.
     """
-    ends = boundaries(stages)
     colour = colours(list(dict.fromkeys([*matrix.tasks, *rewards])))
     with figure(9.5, 4.6) as (drawn, axes):
-        window = shade_stages(axes, stages)
+        ends = shade_stages(axes, stages)
+        window = smoothing_window(ends[-1])
         for index, stage in enumerate(stages):
             axes.annotate(
                 f"{index + 1} {stage.name}", ((ends[index] + ends[index + 1]) / 2, 1.0), (0, 4), ha="center",

@@ -13,7 +13,6 @@ from matplotlib.ticker import MaxNLocator
 
 from omnithink_pl.curriculum.planning import Plan
 from omnithink_pl.curriculum.score_matrix import Estimate
-from omnithink_pl.curriculum.stages import total_steps
 from omnithink_pl.report import study_tables as tables
 from omnithink_pl.report import style
 from omnithink_pl.report.estimates import difference, has, mean_losses, mean_rows, mean_score
@@ -202,16 +201,17 @@ def study_curves_figure(study: StudyResults) -> Figure | None:
 
 def _curves(axes: Axes, method: Method, colour: Mapping[str, str]) -> None:
     stages = next((run.stages for run in method.runs if run.stages), ())
-    window = style.shade_stages(axes, stages)
+    steps = style.shade_stages(axes, stages)[-1]
+    window = style.smoothing_window(steps)
     for task, shade in colour.items():
         runs = [run.rewards[task] for run in method.runs if run.rewards.get(task)]
         if runs:
-            steps, curves = _aligned(runs, window)
-            axes.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=shade, alpha=0.2, lw=0)
-            axes.plot(steps, curves.mean(axis=0), color=shade, lw=1.8)
+            common, curves = _aligned(runs, window)
+            axes.fill_between(common, curves.min(axis=0), curves.max(axis=0), color=shade, alpha=0.2, lw=0)
+            axes.plot(common, curves.mean(axis=0), color=shade, lw=1.8)
     axes.set_title(method.name, fontsize=10, pad=4)
     axes.set_ylim(-0.02, 1.02)
-    axes.set_xlim(0, max(1, total_steps(stages)))
+    axes.set_xlim(0, max(1, steps))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
 
 

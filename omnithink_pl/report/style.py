@@ -8,6 +8,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from math import ceil, isnan
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
 from omnithink_pl.curriculum.score_matrix import Estimate
-from omnithink_pl.curriculum.stages import Stage, boundaries
+from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.report.format import Number, points
 
 # Okabe and Ito 2008, "Color Universal Design", without black and yellow: colour-blind readers can tell them apart.
@@ -166,12 +167,17 @@ def matrix_axes(axes: Axes, columns: Mapping[Any, str], rows: Mapping[Any, str],
     axes.set_xlabel(note, fontsize=SMALL, labelpad=8)
 
 
-def shade_stages(axes: Axes, stages: Sequence[Stage]) -> int:
-    """Shade the steps of each stage, and return the number of steps whose mean smooths a curve over them."""
-    ends = boundaries(stages)
+def shade_stages(axes: Axes, stages: Sequence[Stage]) -> list[int]:
+    """Shade the steps of each stage; return the steps done at the start of each, and at the end of the last."""
+    ends = list(accumulate((stage.steps for stage in stages), initial=0))
     for index in range(len(stages)):
         axes.axvspan(ends[index], ends[index + 1], color="#f2f2f2" if index % 2 == 0 else "#e4e4e4", lw=0, zorder=0)
-    return max(5, ends[-1] // 20) | 1  # odd, so that it has a middle
+    return ends
+
+
+def smoothing_window(steps: int) -> int:
+    """Return the number of steps over which a curve of so many steps is averaged."""
+    return max(5, steps // 20) | 1  # odd, so that it has a middle
 
 
 def moving_average(values: Sequence[float], window: int) -> list[float]:

@@ -33,11 +33,11 @@ from omnithink_pl.report.study_tables import (
     difference_table,
     make_plan,
     matrix_table,
+    method_table,
     order_table,
     plan_note,
     plan_table,
     prediction_table,
-    method_table,
     transfer_table,
 )
 

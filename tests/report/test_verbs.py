@@ -17,9 +17,8 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.report.results import StudyReader
 from omnithink_pl.report.verbs import PlanCurriculum, Report, build_report
 from omnithink_pl.tracking import TrackingError
-from tests.report.synthetic import TASKS, write_study
+from tests.report.synthetic import FINALS, TASKS, write_study
 
-NAMES = ("curriculum", *(f"single_{task}" for task in TASKS), "ties")
 SEEDS = (0, 1)
 
 
@@ -28,7 +27,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> tupl
     directory = tmp_path_factory.mktemp("studied")
     (directory / "mlflow.db").write_bytes(empty_store.read_bytes())
     uri = f"sqlite:///{directory}/mlflow.db"
-    write_study(uri, directory, SEEDS, prompts=40, steps=2, names=NAMES)
+    write_study(uri, directory, SEEDS, prompts=40, steps=2)
     return uri, directory
 
 
@@ -57,7 +56,7 @@ def test_everything_is_written_and_stored_in_the_parent_run(studied: tuple[str, 
     tables = {"table1.csv", "table2.csv", "differences.csv", "transfer.csv", "plan.csv", "predicted_actual.csv"}
     tables |= {"score_matrices.csv"}
     pictures = {"figure1.png", "figure3.png", "transfer_matrix.png", "orders.png", "errors.png", "learning_curves.png"}
-    pictures |= {f"matrix_{name}.png" for name in NAMES if name != "ties"}
+    pictures |= {f"matrix_{name}.png" for name in FINALS if name != "ties"}
     assert names == tables | pictures | {"report.md", "report.html"}
     client = MlflowClient(uri)
     (parent,) = client.search_runs(["1"], "tags.`study.part` = 'parent'")

@@ -49,6 +49,7 @@ def path(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return study_file(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_where_it_was_and_does_nothing_twice(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

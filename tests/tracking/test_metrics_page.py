@@ -3,6 +3,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from main import main
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore
 from omnithink_pl.data.demonstrations import COUNTED
@@ -108,6 +110,7 @@ def test_every_metric_that_is_logged_is_on_the_page() -> None:
     assert logged() - DOCUMENTED == set()
 
 
+@pytest.mark.slow
 def test_every_metric_of_a_run_with_all_options_is_on_the_page(tmp_path: Path, tracking_uri: str) -> None:
     from mlflow.tracking import MlflowClient
 
