@@ -10,6 +10,7 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.demos.boring_classes import BoringModel
 from mlflow.tracking import MlflowClient
 
 from omnithink_pl.tracking import TrackingError, TrackingLogger
@@ -119,24 +120,18 @@ def test_parameters_of_a_resumed_run_stay_and_new_ones_are_added(logger: Trackin
     assert logger.experiment.get_run(logger.run_id).data.params == {"lr": "0.1", "beta": "1"}
 
 
-class _Failing(L.LightningModule):
-    """One step that ends in an exception, or none."""
+class _Failing(BoringModel):
+    """Training that ends in an exception at its first step, or in none."""
 
     def __init__(self, error: BaseException | None) -> None:
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
         self.error = error
 
-    def training_step(self, batch: torch.Tensor, index: int) -> torch.Tensor:
-        self.log_dict({"train/loss": 1.0, "step": 0.0})
+    def on_train_batch_start(self, *args: object) -> None:
         if isinstance(self.error, SystemExit):
             os.kill(os.getpid(), signal.SIGTERM)
         elif self.error is not None:
             raise self.error
-        return self.weight * batch.sum()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 @pytest.mark.parametrize(
@@ -152,20 +147,12 @@ class _Failing(L.LightningModule):
 def test_a_run_shows_as_what_it_is(
     logger: TrackingLogger, tmp_path: Path, error: BaseException | None, expected: str
 ) -> None:
-    trainer = L.Trainer(
-        accelerator="cpu",
-        logger=logger,
-        max_epochs=1,
-        log_every_n_steps=1,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
+    quiet = dict.fromkeys(("enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = L.Trainer(accelerator="cpu", logger=logger, max_steps=2, default_root_dir=tmp_path, **quiet)
     logger.log_metrics({"eval/mean": 0.5}, 0)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        trainer.fit(_Failing(error), torch.utils.data.DataLoader(torch.ones(2, 1), batch_size=1))
+        trainer.fit(_Failing(error))
     except (ValueError, SystemExit):
         assert error is not None
     finally:
