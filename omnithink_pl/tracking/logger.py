@@ -57,6 +57,7 @@ class TrackingLogger(MLFlowLogger):
         run_id: str | None = None,
     ) -> None:
         # MLFlowLogger's constructor opens the store, in every process and for every verb; `_connect` calls it later.
+        # The attributes that it would set are set here as far as they are read before.
         Logger.__init__(self)
         self.run_name = run_name
         self.tracking_uri = self._tracking_uri = tracking_uri
@@ -83,7 +84,10 @@ class TrackingLogger(MLFlowLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> MlflowClient:
-        """MLflow's client, once the store is known to be writable. Creates no run."""
+        """MLflow's client, once the store is known to be writable.
+
+        MLFlowLogger's own property also creates a run, and sets MLflow's global store.
+        """
         if self._mlflow_client is None:
             self._connect()
         return self._mlflow_client
