@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from omnithink_pl.evaluation.journal import Record
-    from omnithink_pl.evaluation.metrics import Interval
-    from omnithink_pl.evaluation.suite_runner import BenchmarkScore, DomainScore
+    from omnithink_pl.evaluation.scorer import Interval
+    from omnithink_pl.evaluation.suite_scores import DomainScore, SuiteScore
     from omnithink_pl.sources.curation import Report
     from omnithink_pl.verbs import Prepared
 
@@ -161,7 +161,7 @@ def _plain(*cells: str) -> list[Text]:
     return [Text(cell) for cell in cells]
 
 
-def benchmark_table(scores: Sequence[BenchmarkScore], domains: Sequence[DomainScore]) -> Table:
+def benchmark_table(scores: Sequence[SuiteScore], domains: Sequence[DomainScore]) -> Table:
     """Return a line per benchmark and per category, then one per domain; scores in percent with 95 % intervals."""
     table = Table(box=SIMPLE_HEAD)
     for column in ("benchmark", "metric", "score", "95 %", "prompts", "no answer", "failed", "s"):
@@ -184,7 +184,7 @@ def _score(interval: Interval | None) -> tuple[str, str]:
     return percent(interval.mean, 2), f"{percent(interval.low, 1)} - {percent(interval.high, 1)}"
 
 
-def problems(scores: Sequence[BenchmarkScore], domains: Sequence[DomainScore]) -> list[str]:
+def problems(scores: Sequence[SuiteScore], domains: Sequence[DomainScore]) -> list[str]:
     """Return why benchmarks and domains have no score, a line each."""
     lines = [f"{one.name} has no score: {one.problem}" for one in scores if one.score is None]
     return lines + [f"{one.name} has no domain score: {one.problem}" for one in domains if one.score is None]

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -10,14 +12,13 @@ from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore
 from omnithink_pl.data.demonstrations import COUNTED
 from omnithink_pl.evaluation.evaluator import evaluation_metrics
 from omnithink_pl.evaluation.journal import Record
-from omnithink_pl.evaluation.suite_runner import benchmark_metrics, score_domains, score_records
+from omnithink_pl.evaluation.suite_scores import score_domains, score_records, suite_metrics
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import rollout_metrics, staleness, update_metrics
 from omnithink_pl.grpo.update import TokenStats
 from omnithink_pl.judge import Comparison, Preference
-from omnithink_pl.judge.base import Judged
-from omnithink_pl.judge.cache import JudgeStatistics, Prices
+from omnithink_pl.judge.pairwise import JudgeStatistics, Judgment, Prices
 from omnithink_pl.sandbox import RunOutcome, Verdict
 from omnithink_pl.sandbox.hardened import Throughput
 from omnithink_pl.tracking.logger import NON_FINITE
@@ -87,15 +88,16 @@ def logged() -> set[str]:
 def benchmark_names() -> set[str]:
     """The names of a benchmark without categories, whose names are its own."""
     record = Record("math", "row-1", 1, 0, "", "2", 1, "stop", "value", 1.0, "")
-    scored = score_records("aime24", "<task>", "accuracy", "1", [record], 0.0)
-    return set(benchmark_metrics([scored], score_domains({"aime24": scored}, {"<task>": ["aime24"]})))
+    suite: Any = SimpleNamespace(score_domain="<task>", task=SimpleNamespace(metric="accuracy"), version="1")
+    scored = score_records("aime24", suite, [record], 0.0)
+    return set(suite_metrics([scored], score_domains({"aime24": scored}, {"<task>": ["aime24"]})))
 
 
 def judge_metrics() -> dict[str, float]:
     statistics = JudgeStatistics(Prices(1.0, 1.0))
     won = (Preference.WIN, Preference.WIN)
-    statistics.judged([Judged(Comparison("q", candidate, "r"), won) for candidate in ("a", "aa")])
-    statistics.count(rounds=4, replies=4)
+    statistics.add([Judgment(Comparison("q", candidate, "r"), won) for candidate in ("a", "aa")])
+    statistics.count(pairs=4, replies=4)
     return statistics.metrics()
 
 

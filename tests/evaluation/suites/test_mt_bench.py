@@ -1,0 +1,106 @@
+"""MT-Bench: two turns, GPT-4's answers, and the judge's own prompt for the second."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from omnithink_pl.errors import BadInput
+from omnithink_pl.evaluation.suites import MTBench, TwoTurns
+from omnithink_pl.judge import Comparison, Preference
+from omnithink_pl.judge.endpoint import Endpoint, OpenAIJudge
+from omnithink_pl.rewards import WritingReward
+from omnithink_pl.tasks import Writing
+from omnithink_pl.types import Completion, Group
+from tests.evaluation.suites.rows import Row, gpt4, mt_bench, question
+from tests.judge.scripted import ScriptedServer, scripted_server
+from tests.rewards.groups import answered
+
+
+class Recording:
+    """A judge that notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Comparison] = []
+
+    def compare(self, comparisons: Sequence[Comparison]) -> list[Preference]:
+        self.asked += comparisons
+        return [Preference.WIN for _ in comparisons]
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> MTBench:
+    questions = [question(81), question(91, "roleplay"), question(101, "reasoning")]
+    return MTBench(str(mt_bench(tmp_path, questions, [gpt4(81), gpt4(91)])))
+
+
+def both_turns(task: Writing, source: MTBench) -> tuple[Group, Group]:
+    first = Group(task.examples("test", 0)[0], (), (Completion((), (), answered("My text."), "stop"),))
+    (example,) = source.follow_up(first)
+    return first, Group(example, (), (Completion((), (), answered("My rhyme."), "stop"),))
+
+
+def test_writing_and_roleplay_are_asked_against_gpt4(source: MTBench) -> None:
+    found = source.examples("writing", "test")
+    assert [(e.uid, e.category, e.question, e.reference) for e in found] == [
+        ("81", "writing", "Write 81.", "Text 81."),
+        ("91", "roleplay", "Write 91.", "Text 91."),
+    ]
+    assert isinstance(source, TwoTurns)
+
+
+def test_the_second_turn_follows_the_policys_own_first_answer(source: MTBench) -> None:
+    judge = Recording()
+    task = Writing(source, judge)
+    first, second = both_turns(task, source)
+    said = [(message["role"], message["content"]) for message in second.example.messages[1:]]
+    assert said == [("user", "Write 81."), ("assistant", answered("My text.")), ("user", "Now in rhyme.")]
+    WritingReward(judge).score([first, second])
+    assert judge.asked[0] == Comparison("Write 81.", "My text.", "Text 81.")
+    assert judge.asked[1] == Comparison(
+        "1. Write 81.\n2. Now in rhyme.",
+        "Question: Write 81.\n\nAnswer: My text.\n\nQuestion: Now in rhyme.\n\nAnswer: My rhyme.",
+        "Question: Write 81.\n\nAnswer: Text 81.\n\nQuestion: Now in rhyme.\n\nAnswer: In rhyme, some time.",
+        turns=2,
+    )
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ScriptedServer]:
+    with scripted_server() as server:
+        yield server
+
+
+def test_a_judge_has_a_prompt_of_its_own_for_the_second_turn(source: MTBench, server: ScriptedServer) -> None:
+    judge = OpenAIJudge("judge", Endpoint(base_url=server.url, api_key_env=None), cache=None)
+    assert (judge.prompt.version, judge.conversation_prompt.version) == ("pairwise_v1", "pairwise_turns_v1")
+    asked = judge.conversation_prompt.messages("1. Write 81.", "Answer: mine", "Answer: yours")
+    assert "last answer" in asked[1]["content"]
+    first, second = both_turns(Writing(source, judge), source)
+    assert [row[0].value is not None for row in WritingReward(judge).score([first, second])] == [True, True]
+    judge.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "answered", "message"),
+    [
+        ({}, 101, r"question 81 has no answer in .*take model_answer/gpt-4\.jsonl"),
+        ({"turns": ["Only one."]}, 81, "question 81 has 1 turns, not 2"),
+    ],
+)
+def test_a_question_needs_two_turns_and_a_baseline(change: Row, answered: int, message: str, tmp_path: Path) -> None:
+    directory = mt_bench(tmp_path, [question(81) | change], [gpt4(answered)])
+    with pytest.raises(BadInput, match=message):
+        MTBench(str(directory)).examples("writing", "test")
+
+
+def test_a_missing_file_and_no_network_are_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"has no file data/mt_bench/question\.jsonl; copy it there"):
+        MTBench(str(tmp_path)).examples("writing", "test")
+    with pytest.raises(BadInput, match=r"space 'lmsys/mt-bench' at main cannot be reached.* give a directory"):
+        MTBench().examples("writing", "test")
