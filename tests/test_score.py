@@ -66,9 +66,9 @@ def test_every_component_of_every_row_is_shown_and_tracked(
 
 @pytest.mark.usefixtures("tracking_uri")
 def test_an_example_of_the_source_is_found_by_its_uid(tmp_path: Path) -> None:
-    from omnithink_pl.sources import OpenR1Math
+    from omnithink_pl.embedded import EmbeddedMath
 
-    example = OpenR1Math().examples("math", "test")[0]
+    example = EmbeddedMath().examples("math", "test")[0]
     right = {"task": "math", "uid": example.uid, "completion": answered(str(example.reference))}
     (found,) = score(tmp_path, json.dumps(right))
     assert (found["reward/math"], found["uid"]) == (1.0, example.uid)

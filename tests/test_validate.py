@@ -18,11 +18,11 @@ import yaml
 from main import main
 from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.data import MultiTaskData
+from omnithink_pl.embedded import EmbeddedQA
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.completers import PolicyCompleter, SavedCompletions
 from omnithink_pl.evaluation.suite_runner import choose_benchmarks
 from omnithink_pl.evaluation.suites import Benchmark
-from omnithink_pl.sources import SuperGPQA
 from omnithink_pl.tasks import QA
 from omnithink_pl.verbs import load_weights
 from tests.suite import write_suite
@@ -158,7 +158,7 @@ def test_what_cannot_be_had_has_no_score_and_what_is_there_is_not_sampled_again(
 
 
 def test_arguments_that_make_no_sense_are_named(tmp_path: Path) -> None:
-    task = QA(SuperGPQA())
+    task = QA(EmbeddedQA())
     data = MultiTaskData({"qa": task}, [Stage({"qa": 1.0}, 1)], benchmarks={"mmlu_pro": Benchmark(task)})
     with pytest.raises(BadInput, match=r"'math501' is unknown; choose from qa, mmlu_pro"):
         choose_benchmarks(data, "qa,math501")
@@ -167,7 +167,7 @@ def test_arguments_that_make_no_sense_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no file .*/aime24\.jsonl; run validate for aime24 without --completions"):
         SavedCompletions(tmp_path).open("aime24")
     with pytest.raises(BadInput, match="3 greedy samples are all the same; set a temperature"):
-        Benchmark(QA(SuperGPQA()), samples=3)
+        Benchmark(QA(EmbeddedQA()), samples=3)
 
 
 def test_by_default_the_held_out_tasks_are_measured_and_tracked(tracking_uri: str, tmp_path: Path, suite: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from itertools import islice
+
 import pytest
 import torch
 
@@ -24,8 +28,13 @@ def test_the_same_seed_makes_the_same_policy_and_another_seed_another(made: dict
     assert not all(torch.equal(state[key], value) for key, value in made["other"].model.state_dict().items())
 
 
+def test_the_demonstrations_are_those_that_the_packaged_policy_was_trained_on() -> None:
+    """Fails when problems or prompts changed: the policy must be made again then."""
+    shown = [(one.prompt, one.completion) for one in islice(demonstrations(seed=0), 4000)]
+    assert hashlib.sha256(json.dumps(shown).encode()).hexdigest().startswith("800ccb0eebe38f1d")
+
+
 def test_the_packaged_tokenizer_is_the_one_that_is_made_now(made: dict[str, Policy]) -> None:
-    """Fails when rows or prompts changed and the policy was not made again."""
     assert made["one"].tokenizer.get_vocab() == load_policy("embedded").tokenizer.get_vocab()
 
 

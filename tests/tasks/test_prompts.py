@@ -6,10 +6,10 @@ import random
 
 import pytest
 
+from omnithink_pl.embedded import EmbeddedCode, EmbeddedMath, EmbeddedQA, EmbeddedWriting
 from omnithink_pl.errors import BadInput
 from omnithink_pl.judge.embedded import EmbeddedJudge
 from omnithink_pl.sandbox.base import Verdict
-from omnithink_pl.sources import CodeR1, CreativeWritingShareGPT, OpenR1Math, SuperGPQA
 from omnithink_pl.tasks import QA, Code, Math, Task, Writing
 from omnithink_pl.types import Example, Options
 
@@ -26,10 +26,10 @@ class NoSandbox:
 
 def tasks() -> list[Task]:
     return [
-        Code(CodeR1(), NoSandbox()),
-        Math(OpenR1Math()),
-        QA(SuperGPQA()),
-        Writing(CreativeWritingShareGPT(), EmbeddedJudge()),
+        Code(EmbeddedCode(), NoSandbox()),
+        Math(EmbeddedMath()),
+        QA(EmbeddedQA()),
+        Writing(EmbeddedWriting(), EmbeddedJudge()),
     ]
 
 
@@ -44,7 +44,7 @@ def test_a_prompt_is_a_system_and_a_user_message_with_the_question_in_full(task:
 
 
 def test_qa_options_bear_no_letters_and_their_order_depends_on_seed_and_example_only() -> None:
-    task = QA(SuperGPQA())
+    task = QA(EmbeddedQA())
     first, again, other = (task.examples("test", seed=seed) for seed in (0, 0, 1))
     assert first == again
     assert first != other
@@ -57,7 +57,7 @@ def test_qa_options_bear_no_letters_and_their_order_depends_on_seed_and_example_
 def test_the_right_option_stands_everywhere_equally_often() -> None:
     positions = [0] * 5
     for seed in range(4):
-        for example in QA(SuperGPQA()).examples("test", seed=seed):
+        for example in QA(EmbeddedQA()).examples("test", seed=seed):
             assert isinstance(example.reference, Options)
             listed = [line[2:] for line in example.messages[1]["content"].split("\n") if line.startswith("- ")]
             positions[listed.index(example.reference.answers[0])] += 1
@@ -67,11 +67,11 @@ def test_the_right_option_stands_everywhere_equally_often() -> None:
 
 def test_qa_refuses_an_example_without_options() -> None:
     with pytest.raises(BadInput, match="has no options"):
-        QA(SuperGPQA()).ask(Example("qa", "u", "Why?", "because"), random.Random(0))
+        QA(EmbeddedQA()).ask(Example("qa", "u", "Why?", "because"), random.Random(0))
 
 
 def test_the_primary_reward_weighs_1_and_format_and_tags_weigh_what_they_are_told() -> None:
-    task = QA(SuperGPQA(), format_weight=0.2, tags_weight=0.3)
+    task = QA(EmbeddedQA(), format_weight=0.2, tags_weight=0.3)
     assert [(reward.name, weight) for reward, weight in task.rubric.rewards] == [
         ("qa", 1.0),
         ("format", 0.2),

@@ -36,8 +36,8 @@ EVERYTHING = [
     "fit",
     "--name=short",
     """--data.tasks={math: {class_path: omnithink_pl.tasks.Math, init_args: {source:
-        {class_path: omnithink_pl.sources.OpenR1Math, init_args: {path: embedded}}}}, qa: {class_path:
-        omnithink_pl.tasks.QA, init_args: {source: {class_path: omnithink_pl.sources.SuperGPQA}}}}""",
+        {class_path: omnithink_pl.embedded.EmbeddedMath}}}, qa: {class_path:
+        omnithink_pl.tasks.QA, init_args: {source: {class_path: omnithink_pl.embedded.EmbeddedQA}}}}""",
     "--curriculum.stages=[{tasks: {math: 1}, steps: 2}, {tasks: {qa: 1}, steps: 2}]",
     "--curriculum.replay=0.25",
     "--data.batch_size=4",
