@@ -28,17 +28,11 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from callbacks.checkpoints import CheckpointError, Checkpoints
-from callbacks.config import SaveResolvedConfig
-from callbacks.curriculum import Curriculum
-from callbacks.demonstrations import Demonstrations
-from callbacks.learning_rate import LearningRate
-from callbacks.model_selection import Validation
-from callbacks.progress import CurriculumProgress
-from callbacks.resume import find_checkpoint, read_checkpoint
-from callbacks.stage_evaluation import StageEvaluation
-from callbacks.tracking import Tracking
+from callbacks import CALLBACKS, SaveResolvedConfig, prepare_resume
+from callbacks.checkpoints import CheckpointError
+from callbacks.resume import find_checkpoint
 from omnithink_pl.cli import readable
+from omnithink_pl.curriculum.stages import trained_tasks
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput, EngineFailure, PeerFailure, RewardFailure
 from omnithink_pl.merge import Merge
@@ -46,7 +40,7 @@ from omnithink_pl.modules import PolicyModule, RejectionSampling, TrainingDiverg
 from omnithink_pl.report.plan import PlanCurriculum
 from omnithink_pl.report.study_report import Report
 from omnithink_pl.study.tool import Study, StudyIncomplete
-from omnithink_pl.tracking import TrackingError, TrackingLogger
+from omnithink_pl.tracking import TrackingError
 from omnithink_pl.verbs import OmniThinkTrainer
 
 CONFIGS = Path(__file__).parent.resolve() / "configs"
@@ -71,7 +65,6 @@ LINKS = {
     "checkpoints.name": "name",
     "data.seed": "seed_everything",
     "model.init_args.seed": "seed_everything",
-    "data.stages": "curriculum.stages",
 }
 
 TASKS = "model.init_args.tasks"
@@ -122,18 +115,11 @@ class OmniThinkCLI(LightningCLI):
         """The callbacks that a run consists of, each under its own key, and the links between the parts."""
         parser.add_argument("--name", type=str, default="run", help="Kind of run; names its runs and its outputs.")
         parser.add_argument("--torch_threads", type=int | None, default=None, help="CPU threads; null: torch's choice.")
-        # Order matters: a stage ends before the next is chosen, which begins before it is evaluated; an evaluation is
-        # saved before training goes on.
-        parser.add_lightning_class_args(Validation, "validation")
-        parser.add_lightning_class_args(Curriculum, "curriculum")
-        parser.add_lightning_class_args(StageEvaluation, "evaluation")
-        parser.add_lightning_class_args(LearningRate, "learning_rate")
-        parser.add_lightning_class_args(Tracking, "tracking")
-        parser.add_lightning_class_args(CurriculumProgress, "progress")
-        parser.add_lightning_class_args(Checkpoints, "checkpoints")
-        parser.add_lightning_class_args(Demonstrations, "demonstrations")
+        for key, callback in CALLBACKS.items():
+            parser.add_lightning_class_args(callback, key)
         for target, source in LINKS.items():
             parser.link_arguments(source, target)
+        parser.link_arguments("curriculum.stages", "data.trained_tasks", compute_fn=trained_tasks)
         parser.link_arguments("data.tasks", TASKS, apply_on="instantiate")
 
     def before_instantiate_classes(self) -> None:
@@ -158,19 +144,10 @@ class OmniThinkCLI(LightningCLI):
     def before_fit(self) -> None:
         """Resolve ``--ckpt_path last``, and continue the run that wrote the checkpoint."""
         config = self.config_init[str(self.subcommand)]
-        found = find_checkpoint(config.get("ckpt_path"), Path(self.trainer.default_root_dir) / config["name"])
+        found = prepare_resume(self.trainer, config.get("ckpt_path"), config["name"])
         config["ckpt_path"] = None if found is None else str(found)
-        if found is None:
-            return
-        resumed = read_checkpoint(found, self.datamodule.stages)
-        log.info("Continuing %s after step %d", found, resumed.steps_done)
-        config["weights_only"] = True  # our checkpoints hold plain values: unpickling anything else is refused
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Checkpoints):
-                callback.resume(found)
-        for logger in self.trainer.loggers:
-            if isinstance(logger, TrackingLogger) and resumed.run_id:
-                logger.resume(resumed.run_id)
+        if found is not None:
+            config["weights_only"] = True  # our checkpoints hold plain values: unpickling anything else is refused
 
     def before_prepare(self) -> None:
         """Have the configuration stored with what is tracked."""
@@ -213,7 +190,7 @@ def refuse_linked_keys(path: Path) -> None:
         BadInput: Names the file, the key and the one to set instead.
     """
     content = yaml.safe_load(path.read_text()) or {}
-    for target, source in (LINKS | {TASKS: "data.tasks"}).items():
+    for target, source in (LINKS | {TASKS: "data.tasks", "data.trained_tasks": "curriculum.stages"}).items():
         part, *_, key = target.split(".")
         given = content.get(part) or {}
         if key in given or key in (given.get("init_args") or {}):

@@ -1,4 +1,4 @@
-"""Keeps one checkpoint that a run can always be continued from, and saves the trained policy."""
+"""Keeps one checkpoint from which a run can always be resumed, and saves the trained policy."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 import lightning as L
 from safetensors import SafetensorError
 
-from callbacks.lookups import data_of, module_of
-from omnithink_pl.curriculum.stages import boundaries
+from callbacks.lookups import StageCallback, module_of
+from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.policy import save_policy
 from omnithink_pl.modules import PolicyModule
@@ -26,13 +26,13 @@ class CheckpointError(RuntimeError):
     """A checkpoint could not be written."""
 
 
-class Checkpoints(L.Callback):
-    """Writes ``last.ckpt`` every few steps, at stage boundaries, and when a run is interrupted.
+class Checkpoints(StageCallback):
+    """Writes ``last.ckpt`` every few steps, before and after each evaluation, and when a run is interrupted.
 
-    Lightning's ModelCheckpoint counts optimiser steps, has no notion of a stage, and would save a
-    half-updated policy when interrupted. Here a checkpoint always lies between two steps: Ctrl-C lets
-    the step in flight finish, unless it waits for rewards, and an error inside an update leaves the
-    previous checkpoint alone. Several processes finish the step, also where only one got the signal.
+    Lightning's ModelCheckpoint counts optimiser steps, has no notion of a stage, and would save a half-updated policy
+    when interrupted. Here a checkpoint always lies between two steps: Ctrl-C lets the step in flight finish, unless it
+    waits for rewards, and an error inside an update leaves the previous checkpoint alone. Several processes finish the
+    step together, also where only one got the signal.
 
     Args:
         name: Kind of run; its checkpoints lie in ``<default_root_dir>/<name>/<folder>/``.
@@ -55,24 +55,25 @@ class Checkpoints(L.Callback):
         self._started = False
         self._in_step = False
         self._interrupted = False
-        self._several = False
+        self._several = False  # processes
+        self._run: StageRun
         self._module: PolicyModule | None = None
         self._previous_handler: Any = None
 
     @property
     def path(self) -> Path:
-        """Where the checkpoint lies."""
+        """Path of the checkpoint."""
         if self.directory is None:
             raise RuntimeError("the run's directory is known only once setup has run")
         return self.directory / "last.ckpt"
 
     @property
     def policy_path(self) -> Path:
-        """Where the trained policy is saved."""
+        """Folder of the trained policy."""
         return self.path.parent / "policy"
 
     def resume(self, checkpoint: Path) -> None:
-        """Go on beside a checkpoint instead of in a new folder."""
+        """Use the folder of a checkpoint instead of a new one."""
         self.directory = checkpoint.parent
         self._resumed = True
 
@@ -93,39 +94,41 @@ class Checkpoints(L.Callback):
             self._previous_handler = signal.signal(signal.SIGINT, self._on_sigint)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save at once, so that a run which ends in its first evaluation is continued, not started anew."""
+        """Save at once, so that a run which is stopped in its first evaluation can be resumed."""
         self._started = True
         if self._several and threading.current_thread() is threading.main_thread():
-            # Lightning's own handler, which it takes away when the run ends, would tell the other processes at once,
-            # in the midst of whatever they all take part in.
+            # Lightning's own handler, which it removes when the run ends, would tell the other processes at once, in
+            # the midst of collective calls.
             signal.signal(signal.SIGTERM, self._on_sigterm)
         if not self._resumed:
             self._save(trainer)
 
+    def on_stage_start(self, trainer: L.Trainer, pl_module: L.LightningModule, run: StageRun) -> None:
+        """Note where the stage ends."""
+        self._run = run
+
+    def on_stage_end(self, trainer: L.Trainer, pl_module: L.LightningModule, run: StageRun) -> None:
+        """Save the evaluation before training goes on."""
+        self._save(trainer)
+
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Save an evaluation that came before a stage, then begin the step."""
-        if module_of(trainer).steps_done in boundaries(data_of(trainer).stages):
-            self._save(trainer)
+        """Begin the step."""
         self._in_step = True
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: object, batch_idx: int
     ) -> None:
-        """Save every few steps and at the end of a stage; give way to a Ctrl-C that came meanwhile."""
+        """Save every few steps and before the evaluation of a stage; stop if Ctrl-C came during the step."""
         self._in_step = False
         module = module_of(trainer)
-        # One process may have heard of it a step before the others.
-        done, self._interrupted = module.steps_done, module.peers.meet(self._interrupted)
-        if self._interrupted or done % self.every_n_steps == 0 or done in boundaries(data_of(trainer).stages):
+        # One process may get the signal a step before the others.
+        self._interrupted = module.peers.meet(self._interrupted)
+        if self._interrupted or module.steps_done % self.every_n_steps == 0 or module.steps_done == self._run.end_step:
             self._save(trainer)
         if self._interrupted:
             raise KeyboardInterrupt
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the last evaluation with the last weights."""
-        self._save(trainer)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the trained policy, ready for ``from_pretrained``; all processes have a part of it."""
@@ -133,10 +136,10 @@ class Checkpoints(L.Callback):
             write_policy(trainer, self.policy_path)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Save what is known, unless an update was cut in two or writing was what failed.
+        """Save the last finished step, unless an update was interrupted or writing was what failed.
 
-        With several processes, where all of them stand between the same two steps: all must take part in saving.
-        Otherwise the last checkpoint is intact, and this process ends, which ends the others.
+        Saving is collective: with several processes, all must stand between the same two steps. Otherwise the last
+        checkpoint is left intact, and the end of this process ends the others.
         """
         module = module_of(trainer)
         if not self._started or isinstance(exception, CheckpointError):
@@ -151,7 +154,7 @@ class Checkpoints(L.Callback):
             )
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Give Ctrl-C back."""
+        """Restore the previous handler of Ctrl-C."""
         if self._previous_handler is not None:
             signal.signal(signal.SIGINT, self._previous_handler)
             self._previous_handler = None
@@ -181,7 +184,7 @@ class Checkpoints(L.Callback):
 
 
 def write_policy(trainer: L.Trainer, path: Path) -> None:
-    """Save the policy as it is, ready for ``from_pretrained``; all processes call it.
+    """Save the present policy, ready for ``from_pretrained``; all processes must call it.
 
     Raises:
         CheckpointError: If it cannot be written.

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
 
-from callbacks.lookups import callback_of, data_of, module_of
+from callbacks.lookups import StageCallback, callback_of, data_of, module_of
 from callbacks.stage_evaluation import StageEvaluation
 from omnithink_pl.curriculum.schedulers import StageScheduler
-from omnithink_pl.curriculum.stages import Stage, boundaries, check_stages, position, total_steps, with_replay
+from omnithink_pl.curriculum.stages import Stage, StageRun, check_stages, total_steps, with_replay
 from omnithink_pl.errors import BadInput
 
 
 class Curriculum(L.Callback):
-    """Trains through a list of stages, as one epoch of Lightning's.
+    """Trains through a list of stages, as one epoch of Lightning's; the only part that knows the plan.
 
-    Curriculum, reverse, joint and single-task training are nothing but other lists. Which stage a
-    step belongs to follows from the step and the list ``data.stages``: the stages as they were so far, then as
-    they are planned. A scheduler changes the order of those to come, a plateau the length of the present one; the list
-    is therefore saved with every checkpoint.
+    Curriculum, reverse, joint and single-task training are nothing but other lists. At a stage's start the data
+    installs the stage's task sampler, and the module and the callbacks are told; at its end all tasks are evaluated,
+    before anything of the next stage happens. It stands last among the callbacks: what they do at the end of a step
+    belongs to the stage that the step belongs to.
 
     Args:
         stages: The stages in order, each with the weight of its tasks and its number of steps.
@@ -38,74 +38,114 @@ class Curriculum(L.Callback):
         self.stages = stages
         self.replay = replay
         self.scheduler = scheduler
-        self._plan: list[Stage] = []
-        self._begun = 0  # stages whose place in the order is settled
-
-    @property
-    def total_steps(self) -> int:
-        """Steps of all stages together, as planned."""
-        return total_steps(self.stages)
+        self.plan = with_replay(stages, replay)
+        self._number = 0  # of the present stage; 0 is the base model, len(plan) + 1 the end
+        self._begun = 0  # stages that have taken a step
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Refuse stages that cannot run, before anything else happens."""
-        data = data_of(trainer)
-        check_stages(self.stages, data.tasks)
-        data.stages[:] = with_replay(self.stages, self.replay)
-        self._plan = data.stages
+        check_stages(self.stages, data_of(trainer).tasks)
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Set the length of the loader, now that a checkpoint has been restored."""
+        data_of(trainer).total_steps = total_steps(self.plan)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Choose a stage that an interruption kept from being chosen; no batch has been drawn yet."""
-        self._choose(trainer)
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
-    ) -> None:
-        """Announce a stage at its first step."""
-        module = module_of(trainer)
-        at = position(self._plan, module.steps_done)
-        if at.step_in_stage == 0:
-            self._begun = at.index + 1
-            module.begin_stage()
+        """Evaluate the base model and enter the first stage, or go on where a checkpoint was written."""
+        self._enter(trainer)
+        self._advance(trainer)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: object, batch_idx: int
     ) -> None:
-        """Choose the next stage when one has ended, before a batch of it is drawn."""
-        self._choose(trainer)
+        """End the stage after its last step and enter the next one, before a batch of it is drawn."""
+        self._begun = self._number
+        self._advance(trainer)
+
+    def shorten(self, trainer: L.Trainer) -> None:
+        """Let the present stage end with the steps that it has taken."""
+        run = self._run(begins=False)
+        steps = module_of(trainer).steps_done - run.first_step
+        self.plan[self._number - 1] = replace(run.stage, steps=steps)
+        self._announce(trainer, begins=False)
+
+    def _advance(self, trainer: L.Trainer) -> None:
+        if not self._ended and module_of(trainer).steps_done == self._run().end_step:
+            self._end(trainer)
+            self._enter(trainer)
+
+    def _end(self, trainer: L.Trainer) -> None:
+        """Evaluate all tasks, then tell that the stage has ended."""
+        run, module = self._run(), module_of(trainer)
+        callback_of(trainer, StageEvaluation).measure(trainer, run)
+        self._number += 1  # only now: an evaluation that is interrupted is made again
+        module.on_stage_end(run)
+        for callback in self._listeners(trainer):
+            callback.on_stage_end(trainer, module, run)
+
+    def _enter(self, trainer: L.Trainer) -> None:
+        """Choose the present stage if it has not begun, and tell the data, the module and the callbacks."""
+        if self._ended:
+            data_of(trainer).leave()
+            return
+        begins = module_of(trainer).steps_done == self._run().first_step
+        if begins:
+            self._choose(trainer)
+        self._announce(trainer, begins)
+
+    def _announce(self, trainer: L.Trainer, begins: bool) -> None:
+        run, module = self._run(begins), module_of(trainer)
+        if run.number:
+            data_of(trainer).enter(run.stage, run.total_steps)
+            module.on_stage_start(run)
+        for callback in self._listeners(trainer):
+            # Not `run`: a callback that is told before may have shortened the stage.
+            callback.on_stage_start(trainer, module, self._run(begins))
 
     def _choose(self, trainer: L.Trainer) -> None:
-        done = module_of(trainer).steps_done
-        if self.scheduler is None or done == 0 or done not in boundaries(self._plan)[:-2]:
-            return  # nothing to choose from behind the last stage but one
-        ended = position(self._plan, done).index
-        if self._begun > ended:
+        """Have the scheduler choose among the remaining stages, where there is a choice."""
+        ended = self._number - 1
+        if self.scheduler is None or ended < 1 or ended > len(self.plan) - 2:
             return
-        evaluation = callback_of(trainer, StageEvaluation)
-        evaluation.catch_up(trainer, ended)
-        behind, left = self._plan[:ended], self._left(ended)
-        left.insert(0, left.pop(self.scheduler.choose(behind, left, evaluation.matrix)))
-        self._plan[ended:] = with_replay([*behind, *left], self.replay)[ended:]
-        self._begun = ended + 1
+        behind, left = self.plan[:ended], self._remaining(ended)
+        matrix = callback_of(trainer, StageEvaluation).matrix
+        left.insert(0, left.pop(self.scheduler.choose(behind, left, matrix)))
+        self.plan[ended:] = with_replay([*behind, *left], self.replay)[ended:]
 
-    def _left(self, ended: int) -> list[Stage]:
-        """The stages to come as configured, without what was mixed into them for their present place."""
+    def _remaining(self, ended: int) -> list[Stage]:
+        """Return the stages to come as configured, without the replay of their present place."""
         left = list(self.stages)
-        for stage in self._plan[:ended]:
+        for stage in self.plan[:ended]:
             left.remove(next(own for own in left if own.tasks == stage.tasks))
         return left
 
+    def _run(self, begins: bool = True) -> StageRun:
+        return StageRun(tuple(self.plan), self._number, begins)
+
+    @property
+    def _ended(self) -> bool:
+        return self._number > len(self.plan)
+
+    def _listeners(self, trainer: L.Trainer) -> list[StageCallback]:
+        return [callback for callback in trainer.callbacks if isinstance(callback, StageCallback)]  # type: ignore[attr-defined]
+
     def state_dict(self) -> dict[str, Any]:
-        """The stages as configured, so that a resumed run can tell whether they are still the same, and as they are."""
+        """Return the stages as configured, so that a resumed run can compare them, and the plan as it is."""
         return {
-            "stages": [asdict(stage) for stage in self.stages],
-            "plan": [asdict(stage) for stage in self._plan or self.stages],
+            "stages": [stage.to_dict() for stage in self.stages],
+            "plan": [stage.to_dict() for stage in self.plan],
+            "number": self._number,
             "begun": self._begun,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on in the same plan; stages that have not begun may be configured anew."""
-        self._begun = state_dict["begun"]
-        settled = [Stage(**stage) for stage in state_dict["plan"]]
-        if self.scheduler is None:
-            settled = [*settled[: self._begun], *self._plan[self._begun :]]
-        self._plan[:] = settled
+        """Restore the plan; stages that have not begun may be configured anew."""
+        self._number, self._begun = state_dict["number"], state_dict["begun"]
+        saved = [self._restored(plain) for plain in state_dict["plan"]]
+        kept = len(saved) if self.scheduler is not None else self._begun
+        self.plan = [*saved[:kept], *self.plan[kept:]]
+
+    def _restored(self, plain: dict[str, Any]) -> Stage:
+        """Build a stage from a checkpoint, with the task sampler of the configured stage of the same tasks."""
+        own = next((stage.sampler for stage in self.stages if stage.tasks == plain["tasks"]), None)
+        return Stage(plain["tasks"], plain["steps"], plain["replay"], own)

@@ -6,11 +6,12 @@ from typing import Any
 
 import lightning as L
 
-from callbacks.lookups import data_of, module_of
+from callbacks.lookups import StageCallback, module_of
 from omnithink_pl.curriculum.schedulers import Decay, LearningRateSchedule
+from omnithink_pl.curriculum.stages import StageRun
 
 
-class LearningRate(L.Callback):
+class LearningRate(StageCallback):
     """Multiplies the optimiser's learning rate by a schedule, anew in every stage.
 
     Args:
@@ -22,6 +23,11 @@ class LearningRate(L.Callback):
 
     def __init__(self, warmup_steps: int = 0, decay: Decay = "none", floor: float = 0.0, restart: bool = True) -> None:
         self.schedule = LearningRateSchedule(warmup_steps, decay, floor, restart)
+        self._run: StageRun
+
+    def on_stage_start(self, trainer: L.Trainer, pl_module: L.LightningModule, run: StageRun) -> None:
+        """Note the stage that the schedule follows."""
+        self._run = run
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
@@ -29,14 +35,14 @@ class LearningRate(L.Callback):
         """Set the rate of the step."""
         if self.schedule.constant:
             return
-        factor = self.schedule.factor(data_of(trainer).stages, module_of(trainer).steps_done)
+        factor = self.schedule.factor(self._run, module_of(trainer).steps_done)
         for group in _groups(trainer):
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: object, batch_idx: int
     ) -> None:
-        """Log it, where it changes."""
+        """Log the rate, where it changes."""
         if not self.schedule.constant:
             rate = {"train/learning_rate": _groups(trainer)[0]["lr"]}
             for logger in trainer.loggers:

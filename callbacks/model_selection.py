@@ -1,10 +1,9 @@
-"""Validates the tasks of a stage while it is trained: keeps its best policy, and ends it when it is done."""
+"""Scores the tasks of a stage while it is trained: keeps its best policy, and ends it on a plateau."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import replace
 from statistics import fmean
 from typing import Any, Literal
 
@@ -12,10 +11,11 @@ import lightning as L
 import torch
 
 from callbacks.checkpoints import Checkpoints, write_policy
-from callbacks.lookups import callback_of, data_of, module_of
+from callbacks.curriculum import Curriculum
+from callbacks.lookups import StageCallback, callback_of, data_of, module_of
 from callbacks.stage_evaluation import StageEvaluation
-from omnithink_pl.curriculum.schedulers import best_place, has_plateaued
-from omnithink_pl.curriculum.stages import Position, position
+from omnithink_pl.curriculum.schedulers import best_index, has_plateaued
+from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.evaluator import Evaluator
 from omnithink_pl.types import Example
@@ -23,15 +23,14 @@ from omnithink_pl.types import Example
 log = logging.getLogger(__name__)
 
 
-class Validation(L.Callback):
+class ModelSelection(StageCallback):
     """Scores the tasks that a stage trains, on held-out prompts that no evaluation uses.
 
-    The score is the mean over the stage's tasks of the primary reward at temperature 1. Stages to come keep their
-    length; the total that is shown follows.
+    The score is the mean over the stage's tasks of the primary reward at temperature 1.
 
     Args:
-        every_n_steps: Steps of a stage between validations; its last step is always one. Not given: none at all.
-        patience: A stage ends when so many validations in a row brought nothing better. Not given: it never ends early.
+        every_n_steps: Steps of a stage between validations; there is always one after its last step. Not given: none.
+        patience: A stage ends after so many validations in a row without a better score. Not given: never early.
         min_delta: What counts as better.
         keep_best: Save the best policy of each stage in ``best/<number>_<stage>`` beside the checkpoint.
         continue_from: The policy that a stage hands on to its evaluation and to the next stage: ``last``, or ``best``,
@@ -61,13 +60,14 @@ class Validation(L.Callback):
         self.keep_best = keep_best
         self.continue_from = continue_from
         self.evaluator = evaluator
-        self._stage = -1  # to which the following belong
+        self._run: StageRun
+        self._number = -1  # stage that the following belong to
         self._steps: list[int] = []
         self._scores: list[float] = []
-        self._best: dict[str, torch.Tensor] = {}  # what is trained, as it was at the best score
+        self._best: dict[str, torch.Tensor] = {}  # trained parameters at the best score
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Catch up with a validation that an interruption cut short, and refuse to be without prompts."""
+        """Refuse settings that contradict each other, and tasks without prompts to validate on."""
         if self.every_n_steps is None:
             return
         module, going_back = module_of(trainer), self.continue_from == "best"
@@ -81,61 +81,68 @@ class Validation(L.Callback):
             raise BadInput("validation.continue_from: best is not there for sharded weights; use last")
         for task in data_of(trainer).trained_tasks:
             self._examples(trainer, task)
-        if module_of(trainer).steps_done:
+
+    def on_stage_start(self, trainer: L.Trainer, pl_module: L.LightningModule, run: StageRun) -> None:
+        """Note the stage; on resuming, make a validation that was interrupted."""
+        self._run = run
+        if run.number and not run.begins:
             self._validate(trainer)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: object, batch_idx: int
     ) -> None:
         """Validate every few steps and at the end of a stage."""
-        if self.every_n_steps is not None:
-            self._validate(trainer)
+        self._validate(trainer)
 
     def _validate(self, trainer: L.Trainer) -> None:
-        stages = data_of(trainer).stages
-        at = position(stages, module_of(trainer).steps_done - 1)
-        passed = at.step_in_stage + 1
-        if at.index != self._stage:
-            self._stage, self._steps, self._scores, self._best = at.index, [], [], {}
-        assert self.every_n_steps is not None
-        due = passed % self.every_n_steps == 0 or passed == at.stage.steps
-        if not due or passed in self._steps:
+        if self.every_n_steps is None:
             return
-        score = self._measure(trainer, at)
-        self._steps.append(passed)  # only now: one that was cut short is made again
+        if self._run.number != self._number:
+            self._number, self._steps, self._scores, self._best = self._run.number, [], [], {}
+        done = module_of(trainer).steps_done
+        steps, is_over = done - self._run.first_step, done == self._run.end_step
+        if steps in self._steps or not (is_over or steps % self.every_n_steps == 0):
+            return
+        score = self._measure(trainer)
+        self._steps.append(steps)  # only now: a validation that is interrupted is made again
         if score is not None:
-            self._note(trainer, at, score)
-        if passed < at.stage.steps and self._has_plateaued():
-            stages[at.index] = replace(at.stage, steps=passed)
+            self._note(trainer, score)
+        if not is_over and self._has_plateaued():
             log.info(
-                "stage %d %s: nothing better in %d validations, so it ends", at.index + 1, at.stage.name, self.patience
+                "stage %d %s: no better score in %d validations, so it ends",
+                self._run.number,
+                self._run.name,
+                self.patience,
             )
-        if passed == stages[at.index].steps:
+            callback_of(trainer, Curriculum).shorten(trainer)
+            is_over = True
+        if is_over:
             self._go_back(trainer)
 
     def _has_plateaued(self) -> bool:
         return self.patience is not None and has_plateaued(self._scores, self.patience, self.min_delta)
 
-    def _note(self, trainer: L.Trainer, at: Position, score: float) -> None:
+    def _note(self, trainer: L.Trainer, score: float) -> None:
         """Keep the policy if it is the best so far."""
         self._scores.append(score)
-        if best_place(self._scores, self.min_delta) < len(self._scores) - 1:
+        if best_index(self._scores, self.min_delta) < len(self._scores) - 1:
             return
         if self.keep_best:
-            self._save(trainer, at)
+            folder = callback_of(trainer, Checkpoints).path.parent / "best"
+            write_policy(trainer, folder / f"{self._run.number}_{self._run.name}")
         if self.continue_from == "best":
             self._best = {name: own.detach().cpu().clone() for name, own in _trained(trainer)}
 
     def _go_back(self, trainer: L.Trainer) -> None:
-        """Take up the best policy; none is kept where all goes on from the last one, or nothing could be scored."""
+        """Restore the best policy; there is none with ``continue_from: last``, or where nothing could be scored."""
         best, self._best = self._best, {}
         for name, own in _trained(trainer) if best else ():
             own.data.copy_(best[name])
 
-    def _measure(self, trainer: L.Trainer, at: Position) -> float | None:
-        """The score; ``None`` where we could not score a task, which says nothing about the policy."""
+    def _measure(self, trainer: L.Trainer) -> float | None:
+        """Return the score; ``None`` where we could not score a task, which says nothing about the policy."""
         module, data = module_of(trainer), data_of(trainer)
-        tasks = {name: data.tasks[name] for name, weight in at.stage.tasks.items() if weight > 0}
+        tasks = {name: data.tasks[name] for name, weight in self._run.stage.tasks.items() if weight > 0}
         examples = {name: self._examples(trainer, name) for name in tasks}
         with module.peers.watching():
             own = self.evaluator.measure(module.policy, module.engine, tasks, examples, module.seed)
@@ -161,19 +168,15 @@ class Validation(L.Callback):
             )
         return left
 
-    def _save(self, trainer: L.Trainer, at: Position) -> None:
-        beside = callback_of(trainer, Checkpoints).path.parent
-        write_policy(trainer, beside / "best" / f"{at.index + 1}_{at.stage.name}")
-
     def state_dict(self) -> dict[str, Any]:
-        """The scores of the present stage, and its best policy if a stage goes on from that."""
-        scores = {"stage": self._stage, "steps": list(self._steps), "scores": list(self._scores)}
+        """Return the scores of the present stage, and its best policy with ``continue_from: best``."""
+        scores = {"number": self._number, "steps": list(self._steps), "scores": list(self._scores)}
         return scores | {"best": dict(self._best)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore them."""
-        self._stage, self._steps = state_dict["stage"], list(state_dict["steps"])
-        self._scores, self._best = list(state_dict["scores"]), dict(state_dict.get("best", {}))
+        """Restore scores and best policy."""
+        self._number, self._steps = state_dict["number"], list(state_dict["steps"])
+        self._scores, self._best = list(state_dict["scores"]), dict(state_dict["best"])
 
 
 def _trained(trainer: L.Trainer) -> Iterator[tuple[str, torch.nn.Parameter]]:

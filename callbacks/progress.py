@@ -1,4 +1,4 @@
-"""One live display of a fit: where it is, what it earns, how long it takes, and how it ended."""
+"""The live display of a fit: stage, step, rewards and time left; at the end the score matrix."""
 
 from __future__ import annotations
 
@@ -12,22 +12,21 @@ from rich.console import Console
 from rich.live import Live
 
 from callbacks.checkpoints import Checkpoints
-from callbacks.lookups import data_of, module_of
+from callbacks.lookups import StageCallback, data_of, find_callback, module_of
 from callbacks.stage_evaluation import StageEvaluation
 from callbacks.tracking import Tracking, score_matrix, tracking_logger
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix
-from omnithink_pl.curriculum.stages import position, total_steps
+from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.errors import BadInput
 from omnithink_pl.report.console import TITLE, evaluation_line, legend, score_table
 from omnithink_pl.report.live import Pace, Snapshot, TaskView, live_view, status_line
 
 
-class CurriculumProgress(ProgressBar):
+class CurriculumProgress(StageCallback, ProgressBar):
     """Shows stage, step, rewards per task, KL and the time left; at the end the score matrix.
 
     In a terminal it is redrawn in place. Elsewhere, as in a log file, it prints a line every few steps
-    and one per evaluation. ``NO_COLOR`` is respected. It stands behind the evaluation in the list of
-    callbacks, so that a step's time holds no evaluation.
+    and one per evaluation. ``NO_COLOR`` is respected.
 
     Args:
         every_n_steps: Steps between lines where there is no terminal.
@@ -46,8 +45,7 @@ class CurriculumProgress(ProgressBar):
         self._pace = Pace()
         # Replaced and never changed in place, because the display reads them from its own thread.
         self._rewards: dict[str, tuple[float, ...]] = {}
-        self._rows = 0
-        self._step = 0
+        self._run: StageRun | None = None
         self._began = self._marked = time.monotonic()
 
     def enable(self) -> None:
@@ -65,12 +63,13 @@ class CurriculumProgress(ProgressBar):
             self.console.print(*args, markup=False, highlight=False, soft_wrap=True)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Open the display."""
+        """Start the clock."""
         self._began = self._marked = time.monotonic()
-        matrix = score_matrix(trainer)
-        self._rows = len(matrix.rows) if matrix else 0
-        self._step = max(0, module_of(trainer).steps_done - 1)
-        if not self._enabled:
+
+    def on_stage_start(self, trainer: L.Trainer, pl_module: L.LightningModule, run: StageRun) -> None:
+        """Note the stage; at the start of training, open the display."""
+        starts, self._run = self._run is None, run
+        if not starts or not self._enabled:
             return
         if self.console.is_terminal and not self.console.is_dumb_terminal:
             self._live = Live(
@@ -81,14 +80,19 @@ class CurriculumProgress(ProgressBar):
             )
             self._live.start()
         else:
-            self.print(self._headline(trainer))
+            self.print(self._headline(trainer, run))
+
+    def on_stage_end(self, trainer: L.Trainer, pl_module: L.LightningModule, run: StageRun) -> None:
+        """Report the evaluation."""
+        self._pace.evaluation_took(time.monotonic() - self._marked)
+        matrix = score_matrix(trainer)
+        if self._live is None and matrix is not None:
+            self.print(evaluation_line(matrix))
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
     ) -> None:
-        """Report an evaluation that came before the step."""
-        self._report_evaluation(trainer)
-        self._step = module_of(trainer).steps_done
+        """Mark the beginning of the step."""
         self._marked = time.monotonic()
 
     def on_train_batch_end(
@@ -105,12 +109,8 @@ class CurriculumProgress(ProgressBar):
         if self._live is None and module.steps_done % self.every_n_steps == 0:
             self.print(status_line(self._snapshot(trainer)))
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Report the last evaluation."""
-        self._report_evaluation(trainer)
-
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Close the display, and say what came out and where it lies, once everything is saved."""
+        """Close the display; print the score matrix and where everything was saved."""
         self._stop()
         if not self._enabled or stage != "fit":
             return
@@ -125,33 +125,24 @@ class CurriculumProgress(ProgressBar):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Close the display, so that the error is readable."""
         self._stop()
-        done, total = module_of(trainer).steps_done, total_steps(data_of(trainer).stages)
-        self.print(f"Stopped at step {done} of {total}: {type(exception).__name__}")
-
-    def _report_evaluation(self, trainer: L.Trainer) -> None:
-        matrix = score_matrix(trainer)
-        if matrix is None or len(matrix.rows) == self._rows:
-            return
-        self._pace.evaluation_took((time.monotonic() - self._marked) / (len(matrix.rows) - self._rows))
-        self._rows = len(matrix.rows)
-        if self._live is None:
-            self.print(evaluation_line(matrix))
+        total = data_of(trainer).total_steps
+        self.print(f"Stopped at step {module_of(trainer).steps_done} of {total}: {type(exception).__name__}")
 
     def _snapshot(self, trainer: L.Trainer) -> Snapshot:
-        stages, module = data_of(trainer).stages, module_of(trainer)
-        at = position(stages, self._step)
+        run, module = self._run, module_of(trainer)
+        assert run is not None
+        evaluation = find_callback(trainer, StageEvaluation)
         matrix = score_matrix(trainer) or ScoreMatrix()
-        total = total_steps(stages)
         return Snapshot(
             name=_name(trainer),
-            stage=at.index + 1,
-            stages=len(stages),
-            stage_name=at.stage.name,
+            stage=max(1, run.number),
+            stages=len(run.plan),
+            stage_name=run.plan[0].name if run.number == 0 else run.name,
             steps=module.steps_done,
-            total=total,
-            phase=_phase(trainer),
+            total=run.total_steps,
+            phase="evaluating" if evaluation is not None and evaluation.evaluating else "training",
             elapsed=time.monotonic() - self._began,
-            left=self._pace.left(total - module.steps_done, len(stages) + 1 - len(matrix.rows)),
+            left=self._pace.left(run.total_steps - module.steps_done, len(run.plan) + 1 - len(matrix.rows)),
             seconds_per_step=self._pace.seconds_per_step,
             tasks={task: self._task(task, matrix) for task in data_of(trainer).tasks},
             metrics=module.last_metrics,
@@ -165,15 +156,14 @@ class CurriculumProgress(ProgressBar):
             scores=[row[task].sampled for row in matrix.rows],
         )
 
-    def _headline(self, trainer: L.Trainer) -> str:
-        stages, done = data_of(trainer).stages, module_of(trainer).steps_done
-        names = " > ".join(stage.name for stage in stages)
+    def _headline(self, trainer: L.Trainer, run: StageRun) -> str:
+        done, names = module_of(trainer).steps_done, " > ".join(stage.name for stage in run.plan)
         resumed = f", resumed at step {done}" if done else ""
-        return f"{_name(trainer)}: {total_steps(stages)} steps, {names}{resumed}"
+        return f"{_name(trainer)}: {run.total_steps} steps, {names}{resumed}"
 
     def _places(self, trainer: L.Trainer) -> dict[str, str]:
         places = {}
-        checkpoints = next((c for c in _callbacks(trainer) if isinstance(c, Checkpoints)), None)
+        checkpoints = find_callback(trainer, Checkpoints)
         if checkpoints is not None:
             if checkpoints.save_policy:
                 places["policy"] = str(checkpoints.policy_path)
@@ -190,14 +180,6 @@ class CurriculumProgress(ProgressBar):
             self._live = None
 
 
-def _phase(trainer: L.Trainer) -> str:
-    evaluating = any(c.evaluating for c in _callbacks(trainer) if isinstance(c, StageEvaluation))
-    return "evaluating" if evaluating else "training"
-
-
 def _name(trainer: L.Trainer) -> str:
-    return next((c.name for c in _callbacks(trainer) if isinstance(c, Tracking)), "run")
-
-
-def _callbacks(trainer: L.Trainer) -> list[L.Callback]:
-    return list(trainer.callbacks)  # type: ignore[attr-defined]
+    tracking = find_callback(trainer, Tracking)
+    return tracking.name if tracking is not None else "run"

@@ -1,25 +1,29 @@
-"""Finds the checkpoint to go on from, and reads from it what must be known before training starts."""
+"""Finds the checkpoint to resume from, and reads from it what must be known before training starts."""
 
 from __future__ import annotations
 
+import logging
 import pickle
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import lightning as L
 import torch
 
+from callbacks.checkpoints import Checkpoints
 from callbacks.curriculum import Curriculum
-from callbacks.tracking import Tracking
-from omnithink_pl.curriculum.stages import Stage, boundaries, total_steps
+from callbacks.lookups import callback_of
+from callbacks.tracking import Tracking, tracking_logger
+from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.errors import BadInput
 
+log = logging.getLogger(__name__)
 LAST = "last"
 
 
 class ResumeError(BadInput):
-    """A checkpoint cannot be continued from."""
+    """A checkpoint cannot be resumed from."""
 
 
 @dataclass(frozen=True)
@@ -28,23 +32,49 @@ class Resumed:
 
     Args:
         run_id: The tracked run that wrote it; empty if none did.
-        steps_done: Steps finished.
+        steps_done: Finished steps.
     """
 
     run_id: str
     steps_done: int
 
 
+def prepare_resume(trainer: L.Trainer, wanted: str | None, name: str) -> Path | None:
+    """Find the checkpoint that ``--ckpt_path`` asks for, and have its folder and its tracked run continued.
+
+    Args:
+        trainer: With the callbacks and loggers of the run.
+        wanted: Value of ``--ckpt_path``.
+        name: Kind of run.
+
+    Returns:
+        Path of the checkpoint; ``None`` to start afresh.
+
+    Raises:
+        ResumeError: If the checkpoint is missing, damaged, or of another curriculum.
+    """
+    found = find_checkpoint(wanted, Path(trainer.default_root_dir) / name)
+    if found is None:
+        return None
+    resumed = read_checkpoint(found, callback_of(trainer, Curriculum).stages)
+    log.info("Continuing %s after step %d", found, resumed.steps_done)
+    callback_of(trainer, Checkpoints).resume(found)
+    logger = tracking_logger(trainer)
+    if logger is not None and resumed.run_id:
+        logger.resume(resumed.run_id)
+    return found
+
+
 def find_checkpoint(wanted: str | None, runs: Path) -> Path | None:
-    """The checkpoint that ``--ckpt_path`` asks for.
+    """Return the checkpoint that ``--ckpt_path`` asks for.
 
     Args:
         wanted: A path; ``last`` for the newest below ``runs``; or nothing.
-        runs: Where the runs of this kind lie, one folder each.
+        runs: Folder of the runs of this kind, which have a folder each.
 
     Returns:
-        Its path; ``None`` if none is wanted, or ``last`` finds none, so that a job which is started
-        again and again need not know whether it is the first time.
+        Its path; ``None`` if none is wanted, or ``last`` finds none, so that a job which is started again and again
+        need not know whether it is the first time.
 
     Raises:
         ResumeError: If the path does not exist.
@@ -73,22 +103,22 @@ def read_checkpoint(path: Path, stages: Sequence[Stage]) -> Resumed:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         steps_done = checkpoint["steps_done"]
         curriculum = checkpoint["callbacks"][Curriculum.__qualname__]
-        written, plan = curriculum["stages"], curriculum["plan"]
+        written, plan, begun = curriculum["stages"], curriculum["plan"], curriculum["begun"]
         run_id = checkpoint["callbacks"][Tracking.__qualname__]["run_id"]
     except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, OSError) as error:
         raise ResumeError(
             f"--ckpt_path: {path} is damaged or not a checkpoint of this project ({error}); "
             f"take another one, or start anew without --ckpt_path"
         ) from error
-    # Stages that were chosen while training went on may be any: then all must be the same.
-    chosen = [stage["tasks"] for stage in plan] != [stage["tasks"] for stage in written]
-    begun = len(written) if chosen else sum(first < steps_done for first in _boundaries(plan)[:-1])
-    if written[:begun] != [asdict(stage) for stage in stages[:begun]]:
+    configured = [stage.to_dict() for stage in stages]
+    if [stage["tasks"] for stage in plan] != [stage["tasks"] for stage in written]:
+        begun = len(written)  # a scheduler may have chosen any of them: all must be the same
+    if written[:begun] != configured[:begun]:
         raise ResumeError(
             f"--ckpt_path: {path} was trained with curriculum.stages {written}, and the config's first {begun} "
             f"differ; use the same config, or start anew without --ckpt_path"
         )
-    if steps_done == _boundaries(plan)[-1] and total_steps(stages) > _boundaries(written)[-1]:
+    if steps_done == _steps(plan) and _steps(configured) > _steps(written):
         raise ResumeError(
             f"--ckpt_path: the run of {path} is finished; to train its policy further, start a new run with "
             f"--model.policy={path.parent / 'policy'}"
@@ -96,5 +126,5 @@ def read_checkpoint(path: Path, stages: Sequence[Stage]) -> Resumed:
     return Resumed(run_id or "", steps_done)
 
 
-def _boundaries(stages: Sequence[Mapping[str, Any]]) -> list[int]:
-    return boundaries([Stage(**stage) for stage in stages])
+def _steps(plain: Sequence[dict[str, int]]) -> int:
+    return sum(stage["steps"] for stage in plain)

@@ -1,4 +1,4 @@
-"""Writes a run's tags, environment, rollouts, final scores and figures to the tracking store."""
+"""Writes a run's configuration, tags, environment, rollouts, final scores and figures to the tracking store."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from math import isnan
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.checkpoints import Checkpoints
-from callbacks.lookups import data_of, module_of
+from callbacks.lookups import StageCallback, data_of, find_callback, module_of
 from callbacks.stage_evaluation import StageEvaluation
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix
-from omnithink_pl.curriculum.stages import Stage, position, total_steps
+from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.evaluation.evaluator import evaluation_metrics
 from omnithink_pl.report.console import filter_columns, score_markdown
 from omnithink_pl.tracking.artifacts import rollout_table
@@ -23,10 +25,10 @@ from omnithink_pl.tracking.runs import FOLDER
 _SCORES = ("eval/", "forgetting/", "backward_transfer/")
 
 
-class Tracking(L.Callback):
-    """Keeps what makes a run worth comparing, beside the metrics that the module logs itself.
+class Tracking(StageCallback):
+    """Stores what makes runs comparable, beside the metrics that the module logs itself.
 
-    Without a ``TrackingLogger`` it does nothing. What it writes, it writes from one process.
+    Without a ``TrackingLogger`` it does nothing. Only rank 0 writes.
 
     Args:
         name: Kind of run, such as ``curriculum`` or ``joint``: a tag, and the run's name.
@@ -37,53 +39,59 @@ class Tracking(L.Callback):
         self.name = name
         self.rollouts = rollouts
         self._logger: TrackingLogger | None = None
+        self._run: StageRun | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Find the logger; Lightning has just opened its store."""
         self._logger = tracking_logger(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Tag the run and store the environment; a resumed run may go on in another one."""
+        """Tag the run and store the environment, which may differ from the one before a resume."""
         if self._logger is None or not trainer.is_global_zero:
             return
-        self._logger.set_tags(self._tags(trainer))
+        self._logger.set_tags(self._tags(trainer))  # opens the run, before a checkpoint is to name it
         self._logger.artifacts.json(environment(), from_step("environment.json", module_of(trainer).steps_done))
         if reports := data_of(trainer).reports():
             self._logger.artifacts.table(filter_columns(reports), "data.json")
+
+    def on_stage_start(self, trainer: L.Trainer, pl_module: L.LightningModule, run: StageRun) -> None:
+        """Note the stage; at the start of training, tag the run with the plan."""
+        if self._run is None and self._logger is not None and trainer.is_global_zero:
+            self._logger.set_tags({"stages": _order(run.plan)})
+        self._run = run
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: object, batch_idx: int
     ) -> None:
         """Store the rollouts of a stage's last step."""
-        if self._logger is None or not trainer.is_global_zero:
+        if self._logger is None or self._run is None or not trainer.is_global_zero:
             return
-        module = module_of(trainer)
-        at = position(data_of(trainer).stages, module.steps_done - 1)
-        if at.step_in_stage + 1 == at.stage.steps and module.last_rollouts:
+        module, run = module_of(trainer), self._run
+        if module.steps_done == run.end_step and module.last_rollouts:
             table = rollout_table(module.last_rollouts, module.steps_done)
             some = {column: values[: self.rollouts] for column, values in table.items()}
-            self._logger.artifacts.table(some, f"rollouts/{at.index + 1}_{at.stage.name}.json")
+            self._logger.artifacts.table(some, f"rollouts/{run.number}_{run.name}.json")
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Store the final scores as ``final/...``, the score matrix, and the figures."""
-        stages, done = data_of(trainer).stages, module_of(trainer).steps_done
-        if self._logger is None or not trainer.is_global_zero or done != total_steps(stages):
+    def on_stage_end(self, trainer: L.Trainer, pl_module: L.LightningModule, run: StageRun) -> None:
+        """After the last stage, store the final scores as ``final/...``, the score matrix, and the figures."""
+        if not run.is_last or self._logger is None or not trainer.is_global_zero:
             return
-        scores = {name: value for name, value in self._logger.latest().items() if name.startswith(_SCORES)}
-        self._logger.set_tags({"stages": _order(stages), "steps": " > ".join(str(stage.steps) for stage in stages)})
+        logger, stages = self._logger, run.plan
+        scores = {name: value for name, value in logger.latest().items() if name.startswith(_SCORES)}
+        logger.set_tags({"stages": _order(stages), "steps": " > ".join(str(stage.steps) for stage in stages)})
         matrix = score_matrix(trainer)
         trained = [list(stage.tasks) for stage in stages]
         last = evaluation_metrics(matrix, trained) if matrix is not None else {}
-        # What the last evaluation could not measure has its value from an earlier one: nothing final.
+        # A score that the last evaluation could not measure stems from an earlier one: it is not final.
         final = {f"final/{name}": value for name, value in scores.items() if not isnan(last.get(name, 0.0))}
-        self._logger.log_metrics(final, step=done)
+        logger.log_metrics(final, step=run.end_step)
         if matrix is not None:
-            self._logger.artifacts.json(matrix.to_dict(), "score_matrix.json")
-            self._logger.set_tags({"mlflow.note.content": score_markdown(matrix)})
-            self._figures(trainer, self._logger, matrix)
+            logger.artifacts.json(matrix.to_dict(), "score_matrix.json")
+            logger.set_tags({"mlflow.note.content": score_markdown(matrix)})
+            self._figures(trainer, logger, matrix, stages)
 
     def state_dict(self) -> dict[str, Any]:
-        """The run that a resumed fit continues; ``None`` if none is tracked."""
+        """Return the id of the tracked run, which a resumed fit continues; ``None`` if none is tracked."""
         return {"run_id": self._logger.version if self._logger else None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -97,20 +105,19 @@ class Tracking(L.Callback):
         commit, changed = git_commit()
         tags = {
             "kind": self.name,
-            "stages": _order(data_of(trainer).stages),
             "policy": module.policy_name,
             "seed": str(module.seed),
             "git_commit": f"{commit} with changes" if commit and changed else commit or "unknown",
         }
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Checkpoints):
-                tags[FOLDER] = str(callback.path.parent.resolve())
+        if checkpoints := find_callback(trainer, Checkpoints):
+            tags[FOLDER] = str(checkpoints.path.parent.resolve())
         return tags if self._logger.run_name else {**tags, "mlflow.runName": f"{self.name}-{module.seed}"}
 
-    def _figures(self, trainer: L.Trainer, logger: TrackingLogger, matrix: ScoreMatrix) -> None:
+    def _figures(
+        self, trainer: L.Trainer, logger: TrackingLogger, matrix: ScoreMatrix, stages: Sequence[Stage]
+    ) -> None:
         from omnithink_pl.report.run_figures import forgetting_figure, learning_curves_figure, score_matrix_figure
 
-        stages = data_of(trainer).stages
         trained: Sequence[Sequence[str]] = [list(stage.tasks) for stage in stages]
         rewards = {task: logger.history(f"train/{task}/reward") for task in data_of(trainer).trained_tasks}
         logger.artifacts.figure(score_matrix_figure(matrix, trained), "figures/score_matrix.png")
@@ -118,22 +125,62 @@ class Tracking(L.Callback):
         logger.artifacts.figure(learning_curves_figure(rewards, stages, matrix), "figures/learning_curves.png")
 
 
+class SaveResolvedConfig(SaveConfigCallback):
+    """Stores ``config.yaml`` in the tracked run, from which the run can be repeated.
+
+    Lightning's own callback writes it to the logger's directory, which a database does not have, and before a
+    checkpoint has said which run it continues. A resumed run stores its configuration beside the first one, because it
+    may differ. Verbs that do not train have no hooks of Lightning's: they call :meth:`hand_over` before they begin.
+
+    Args:
+        parser: Lightning's parser.
+        config: What it parsed.
+        **kwargs: Passed on.
+    """
+
+    def __init__(self, parser: LightningArgumentParser, config: Any, **kwargs: Any) -> None:
+        super().__init__(parser, config, **{**kwargs, "save_to_log_dir": False})
+        self.text = ""
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Serialise the configuration before training can change anything it refers to."""
+        self.text = self._dump()
+        if stage == "predict":
+            self.hand_over(trainer)
+
+    def hand_over(self, trainer: L.Trainer) -> None:
+        """Have it stored with the run, if there will be one."""
+        logger = tracking_logger(trainer)
+        if logger is not None:
+            logger.keep(self.text or self._dump(), "config.yaml")
+
+    def _dump(self) -> str:
+        return str(self.parser.dump(self.config, skip_none=False, skip_validation=True))  # it was parsed just now
+
+    @rank_zero_only
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Store it, now that the run is known."""
+        logger = tracking_logger(trainer)
+        if logger is not None:
+            logger.artifacts.text(self.text, from_step("config.yaml", module_of(trainer).steps_done))
+
+
 def _order(stages: Sequence[Stage]) -> str:
     return " > ".join(stage.name for stage in stages)
 
 
 def tracking_logger(trainer: L.Trainer) -> TrackingLogger | None:
-    """The logger that tracks the run; ``None`` if the user chose others."""
+    """Return the logger that tracks the run; ``None`` if the user chose others."""
     return next((logger for logger in trainer.loggers if isinstance(logger, TrackingLogger)), None)
 
 
 def score_matrix(trainer: L.Trainer) -> ScoreMatrix | None:
-    """The score matrix so far; ``None`` before the first row."""
-    found = next((c.matrix for c in trainer.callbacks if isinstance(c, StageEvaluation)), None)  # type: ignore[attr-defined]
-    return found if found is not None and found.rows else None
+    """Return the score matrix so far; ``None`` before the first row."""
+    evaluation = find_callback(trainer, StageEvaluation)
+    return evaluation.matrix if evaluation is not None and evaluation.matrix.rows else None
 
 
 def from_step(path: str, step: int) -> str:
-    """The name of a file that a resumed run stores again: ``config.yaml``, ``config_from_step_20.yaml``."""
+    """Return the name of a file that a resumed run stores again: ``config.yaml``, ``config_from_step_20.yaml``."""
     stem, _, suffix = path.rpartition(".")
     return path if step == 0 else f"{stem}_from_step_{step}.{suffix}"

@@ -11,16 +11,16 @@ from statistics import fmean
 from typing import Literal, final
 
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix
-from omnithink_pl.curriculum.stages import Stage, position, total_steps
+from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.errors import BadInput
 
 
 class StageScheduler(ABC):
-    """Chooses which of the stages that are left comes next."""
+    """Chooses the next stage among the remaining ones."""
 
     @abstractmethod
     def choose(self, done: Sequence[Stage], left: Sequence[Stage], matrix: ScoreMatrix) -> int:
-        """The place in ``left`` of the stage to train next, as a function of the arguments alone.
+        """Return the index in ``left`` of the stage to train next, as a function of the arguments alone.
 
         Args:
             done: The stages that have ended, at least one.
@@ -31,15 +31,15 @@ class StageScheduler(ABC):
 
 @final
 class LeastForgettable(StageScheduler):
-    """Train next what the stages so far have harmed least; what is easily forgotten comes last.
+    """Train next what the stages so far have harmed least; the most forgettable task comes last.
 
-    The harm to a task is measured while others are trained: the mean change of its score over the stages that
-    did not train it. A task that comes last is harmed by no one, so the place at the end is worth most to the
-    task that suffers most: the order of Omni-Think's curriculum, found in one run instead of one run per task.
+    The harm to a task is the mean change of its score over the stages that did not train it. No later stage can harm
+    the last task, so the last place is worth most to the most forgettable one: the order of Omni-Think's curriculum,
+    found in one run instead of one run per task.
     """
 
     def choose(self, done: Sequence[Stage], left: Sequence[Stage], matrix: ScoreMatrix) -> int:
-        """The stage whose tasks changed by the most, upwards; the first of equals."""
+        """Return the stage whose tasks gained most (or lost least); the first of equals."""
         changes = [fmean(_change(task, done, matrix) for task in stage.tasks) for stage in left]
         return changes.index(max(changes))
 
@@ -52,8 +52,8 @@ def _change(task: str, done: Sequence[Stage], matrix: ScoreMatrix) -> float:
     return fmean(measured) if measured else 0.0
 
 
-def best_place(scores: Sequence[float], min_delta: float = 0.0) -> int:
-    """The place of the best score: the first that no later one exceeds by more than ``min_delta``.
+def best_index(scores: Sequence[float], min_delta: float = 0.0) -> int:
+    """Return the index of the best score: the first that no later one exceeds by more than ``min_delta``.
 
     Args:
         scores: Validation scores of a stage in their order, at least one.
@@ -67,14 +67,14 @@ def best_place(scores: Sequence[float], min_delta: float = 0.0) -> int:
 
 
 def has_plateaued(scores: Sequence[float], patience: int, min_delta: float = 0.0) -> bool:
-    """Whether the last ``patience`` scores brought nothing better.
+    """Return whether none of the last ``patience`` scores was better.
 
     Args:
         scores: As above.
-        patience: Validations without a better score that are waited for.
+        patience: Number of validations without a better score after which the stage has plateaued.
         min_delta: What counts as better.
     """
-    return bool(scores) and len(scores) - 1 - best_place(scores, min_delta) >= patience
+    return bool(scores) and len(scores) - 1 - best_index(scores, min_delta) >= patience
 
 
 Decay = Literal["none", "linear", "cosine"]
@@ -111,10 +111,10 @@ class LearningRateSchedule:
         """Whether the factor is always 1."""
         return self.decay == "none" and self.warmup_steps == 0
 
-    def factor(self, stages: Sequence[Stage], step: int) -> float:
-        """The factor at a zero-based step of the curriculum."""
-        at = position(stages, step)
-        now, steps = (at.step_in_stage, at.stage.steps) if self.restart else (step, total_steps(stages))
+    def factor(self, run: StageRun, step: int) -> float:
+        """Return the factor at a zero-based step of the plan, which lies in the stage ``run``."""
+        first, end = (run.first_step, run.end_step) if self.restart else (0, run.total_steps)
+        now, steps = step - first, end - first
         if now < self.warmup_steps:
             return (now + 1) / self.warmup_steps
         passed = (now - self.warmup_steps) / (steps - self.warmup_steps)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from typing import Any
 
+from omnithink_pl.data.samplers import TaskSampler
 from omnithink_pl.errors import BadInput
 
 
@@ -16,12 +17,14 @@ class Stage:
     Args:
         tasks: Weight of each task in the mixture; weights need not sum to 1.
         steps: Batches of rollouts in this stage.
-        replay: Weights of further tasks that are only kept alive, beside those of ``tasks``.
+        replay: Weights of tasks that are rehearsed beside those of ``tasks``.
+        sampler: Task sampler of this stage; ``data.task_sampler`` if not given.
     """
 
     tasks: dict[str, float]
     steps: int
     replay: dict[str, float] = field(default_factory=dict)
+    sampler: TaskSampler | None = None
 
     @property
     def name(self) -> str:
@@ -30,43 +33,86 @@ class Stage:
 
     @property
     def mixture(self) -> dict[str, float]:
-        """Weight of every task that the stage samples from."""
-        return self.replay | self.tasks
+        """Positive weight of every task that the stage samples from."""
+        return {task: weight for task, weight in (self.replay | self.tasks).items() if weight > 0}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for checkpoints; the sampler is represented by its class."""
+        sampler = None if self.sampler is None else type(self.sampler).__qualname__
+        return {"tasks": dict(self.tasks), "steps": self.steps, "replay": dict(self.replay), "sampler": sampler}
 
 
 @dataclass(frozen=True)
-class Position:
-    """Where in the curriculum a step lies."""
+class StageRun:
+    """A stage as it is run: its place in the plan. This is what stage events carry.
 
-    index: int
-    stage: Stage
-    step_in_stage: int
+    Number 0 is the base model: a stage without steps, whose row of the score matrix is measured before training.
+
+    Args:
+        plan: All stages, in the order and with the lengths that are known now.
+        number: Place of the stage, from 1; 0 for the base model.
+        begins: Whether its first step comes next; false where a run is resumed within the stage or its length changed.
+    """
+
+    plan: tuple[Stage, ...]
+    number: int
+    begins: bool = True
+
+    @property
+    def stage(self) -> Stage:
+        """The stage itself.
+
+        Raises:
+            ValueError: For the base model.
+        """
+        if self.number == 0:
+            raise ValueError("the base model is no stage of the plan")
+        return self.plan[self.number - 1]
+
+    @property
+    def name(self) -> str:
+        """Name of the stage; ``base`` for the base model."""
+        return self.stage.name if self.number else "base"
+
+    @property
+    def first_step(self) -> int:
+        """Zero-based step that the stage begins with."""
+        return total_steps(self.plan[: max(0, self.number - 1)])
+
+    @property
+    def end_step(self) -> int:
+        """Steps done when the stage has ended."""
+        return total_steps(self.plan[: self.number])
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole plan."""
+        return total_steps(self.plan)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether training ends with this stage."""
+        return self.number == len(self.plan)
 
 
 def total_steps(stages: Sequence[Stage]) -> int:
-    """Steps of all stages together."""
+    """Sum the steps of stages."""
     return sum(stage.steps for stage in stages)
 
 
-def boundaries(stages: Sequence[Stage]) -> list[int]:
-    """Steps done at the start of each stage, and at the end of the last."""
-    return list(accumulate((stage.steps for stage in stages), initial=0))
+def trained_tasks(stages: Iterable[Stage | Mapping[str, Any]]) -> list[str]:
+    """Return the tasks that some stage samples from, in the order in which they first appear.
 
-
-def position(stages: Sequence[Stage], step: int) -> Position:
-    """The stage that a zero-based step belongs to.
-
-    Raises:
-        IndexError: If ``step`` lies outside the curriculum.
+    Args:
+        stages: As objects, or as a parser has them before they are built.
     """
-    for index, (first, stage) in enumerate(zip(boundaries(stages), stages, strict=False)):
-        if first <= step < first + stage.steps:
-            return Position(index, stage, step - first)
-    raise IndexError(f"step {step} lies outside a curriculum of {total_steps(stages)} steps")
+    plain = [stage.to_dict() if isinstance(stage, Stage) else dict(stage) for stage in stages]
+    mixtures = ((stage.get("replay") or {}) | dict(stage["tasks"]) for stage in plain)
+    return list(dict.fromkeys(task for mixture in mixtures for task, weight in mixture.items() if weight > 0))
 
 
 def with_replay(stages: Sequence[Stage], share: float) -> list[Stage]:
-    """The stages with the tasks of earlier ones mixed in.
+    """Mix the tasks of earlier stages into later ones.
 
     Args:
         stages: In their order. Those that name a replay of their own keep it.

@@ -1,4 +1,4 @@
-"""The batch of each step, for the whole curriculum, and a DataLoader that resumes exactly."""
+"""The batch of each step, over all stages, and a DataLoader that resumes exactly."""
 
 from __future__ import annotations
 
@@ -10,35 +10,33 @@ from typing import Any, Generic, NamedTuple, TypeVar, final
 import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
-from omnithink_pl.curriculum.stages import Stage, position, total_steps
 from omnithink_pl.data.samplers import TaskSampler
 from omnithink_pl.errors import BadInput
 from omnithink_pl.types import Example
 
+T = TypeVar("T")
 
-class CurriculumBatchSampler(Sampler[list[int]]):
+
+class StageBatchSampler(Sampler[list[int]]):
     """Batches of dataset indices, one per step.
 
-    The stage follows from the step; the list of stages may be changed while it is iterated over, as by a stage that
-    ends early, as long as the steps whose batches were asked for keep theirs. Examples of a task come in shuffled
-    passes over its rows. What is drawn is a function of the seed, the step and the state, which holds how far each pass
-    has come, what has been drawn for steps that are not finished, and what the task sampler has observed. So a resumed
-    run sees exactly the batches that an uninterrupted one would have seen, and a step's batch may be asked for before
-    its turn, and again.
+    The tasks of a batch are drawn by the task sampler of the present stage (:meth:`enter`); iteration ends when there
+    is no stage any more (:meth:`leave`). Examples of a task come in shuffled passes over its rows. A batch is a
+    function of the seed, the step and the state: how far each pass has come, what was drawn for steps that are not
+    finished, and what the task samplers observed. So a resumed run sees the batches that an uninterrupted one would
+    have seen, and a step's batch may be asked for one step ahead, and again.
 
     Args:
-        stages: The curriculum.
         examples: The dataset.
         batch_size: Prompts per step over all ranks.
-        task_sampler: How the stage's mixture becomes the tasks of a batch.
+        task_sampler: Used by stages that name none.
         seed: Of the run.
-        rank: This process among ``world_size``; it gets every ``world_size``-th prompt of a batch.
+        rank: Rank of this process; it gets every ``world_size``-th prompt of a batch.
         world_size: Number of processes.
     """
 
     def __init__(
         self,
-        stages: Sequence[Stage],
         examples: Sequence[Example],
         batch_size: int,
         task_sampler: TaskSampler,
@@ -48,14 +46,16 @@ class CurriculumBatchSampler(Sampler[list[int]]):
     ) -> None:
         if batch_size % world_size:
             raise BadInput(f"data.batch_size {batch_size} must be a multiple of the {world_size} processes")
-        self.stages = stages
         self.examples = examples
         self.batch_size = batch_size
-        self.task_sampler = task_sampler
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.total_steps = 0
         self.start = 0
+        self._default = self._sampler = task_sampler
+        self._mixture: Mapping[str, float] | None = None
+        self._saved_state: Mapping[str, Any] | None = None  # of a stage's own sampler, until the stage is entered
         self._rows: dict[str, list[int]] = {}
         for index, example in enumerate(examples):
             self._rows.setdefault(example.task, []).append(index)
@@ -65,23 +65,45 @@ class CurriculumBatchSampler(Sampler[list[int]]):
         self._batches: dict[int, list[int]] = {}
         self._more: dict[int, list[int]] = {}
 
+    @property
+    def task_sampler(self) -> TaskSampler:
+        """Task sampler of the present stage."""
+        return self._sampler
+
+    def enter(self, mixture: Mapping[str, float], task_sampler: TaskSampler | None = None) -> None:
+        """Draw from a stage from now on.
+
+        Args:
+            mixture: Positive weight of each task.
+            task_sampler: The stage's own, if it has one.
+        """
+        self._mixture, self._sampler = mixture, task_sampler or self._default
+        if self._saved_state is not None and task_sampler is not None:
+            task_sampler.load_state_dict(self._saved_state)
+        self._saved_state = None
+
+    def leave(self) -> None:
+        """End the iteration: the last stage is over."""
+        self._mixture = None
+
     def __len__(self) -> int:
-        """Steps of the whole curriculum, whatever ``start`` is: Lightning counts from the saved step."""
-        return total_steps(self.stages)
+        """Return the steps of the whole plan, whatever ``start`` is: Lightning counts from the saved step."""
+        return self.total_steps
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield this process's part of the batches from step ``start`` on."""
+        """Yield this rank's part of the batches from step ``start`` on, until the last stage is left."""
         step = self.start
-        while step < len(self):
+        while self._mixture is not None:
             yield self.batch(step)[self.rank :: self.world_size]
             step += 1
 
     def batch(self, step: int) -> list[int]:
-        """The batch of a step, over all processes; drawn when it is first asked for."""
+        """Return the batch of a step of the present stage, over all ranks; drawn when it is first asked for."""
         if step not in self._batches:
-            stage = position(self.stages, step).stage
+            if self._mixture is None:
+                raise RuntimeError(f"step {step} is in no stage: enter one first")
             rng = np.random.default_rng((self.seed, step))
-            tasks = self.task_sampler.draw(stage.mixture, self._sizes, self.batch_size, rng)
+            tasks = self._sampler.draw(self._mixture, self._sizes, self.batch_size, rng)
             self._batches[step] = [self._next(task) for task in tasks]
             for kept in (self._batches, self._more):  # a batch is asked for at most one step before its turn
                 for past in [s for s in kept if s < step - 1]:
@@ -89,11 +111,11 @@ class CurriculumBatchSampler(Sampler[list[int]]):
         return self._batches[step]
 
     def more(self, step: int, already: int, tasks: Sequence[str]) -> list[int]:
-        """Further examples for a step, over all processes.
+        """Return further examples for a step, over all ranks.
 
         Args:
             step: The step.
-            already: How many there were before; they are not drawn again when a step is taken anew.
+            already: How many further ones there were before; they are not drawn again when a step is repeated.
             tasks: The task of each.
         """
         drawn = self._more.setdefault(step, [])
@@ -101,50 +123,49 @@ class CurriculumBatchSampler(Sampler[list[int]]):
         return drawn[already : already + len(tasks)]
 
     def state_dict(self, steps_done: int) -> dict[str, Any]:
-        """What a run has to know that goes on after so many steps."""
+        """Return the state of a run that continues after ``steps_done`` steps."""
+        own = None if self._sampler is self._default else self._sampler.state_dict()
         return {
             "drawn": dict(self._drawn),
             "batches": {step: rows for step, rows in self._batches.items() if step >= steps_done},
             "more": {step: rows for step, rows in self._more.items() if step >= steps_done},
-            "task_sampler": self.task_sampler.state_dict(),
+            "task_sampler": self._default.state_dict(),
+            "stage_sampler": own,
         }
 
     def load_state_dict(self, state: Mapping[str, Any], steps_done: int) -> None:
-        """Go on from there."""
+        """Restore the state; that of a stage's own sampler once the stage is entered."""
         self.start = steps_done
         self._drawn = Counter(state["drawn"])
         self._batches, self._more = dict(state["batches"]), dict(state["more"])
-        self.task_sampler.load_state_dict(state["task_sampler"])
+        self._default.load_state_dict(state["task_sampler"])
+        self._saved_state = state["stage_sampler"]
 
     def _next(self, task: str) -> int:
-        """The next example of a task that is not passed over; after a whole pass, whichever it is."""
+        """Return the next example of a task that is not passed over; after a whole pass, the next one anyway."""
         rows = self._rows[task]
         for _ in rows:
             place = self._drawn[task]
             index = rows[int(self._permutation(task, place // len(rows))[place % len(rows)])]
             self._drawn[task] += 1
             rng = np.random.default_rng((self.seed, zlib.crc32(task.encode()), place, 1))
-            if not self.task_sampler.passes_over(self.examples[index], rng):
+            if not self._sampler.passes_over(self.examples[index], rng):
                 break
         return index
 
-    def _permutation(self, task: str, passed: int) -> np.ndarray:
-        # The permutation of a pass is asked for once per row: keep each task's latest.
-        if self._permutations.get(task, (None,))[0] != passed:
-            rng = np.random.default_rng((self.seed, zlib.crc32(task.encode()), passed))
-            self._permutations[task] = (passed, rng.permutation(len(self._rows[task])))
+    def _permutation(self, task: str, epoch: int) -> np.ndarray:
+        # A pass asks for its permutation once per row: cache the latest of each task.
+        if self._permutations.get(task, (None,))[0] != epoch:
+            rng = np.random.default_rng((self.seed, zlib.crc32(task.encode()), epoch))
+            self._permutations[task] = (epoch, rng.permutation(len(self._rows[task])))
         return self._permutations[task][1]
-
-
-T = TypeVar("T")
 
 
 @final
 class Sealed(Generic[T]):
-    """A batch on its way to the module, which opens it again.
+    """A batch that Lightning's precision plugins leave alone.
 
-    Lightning's precision plugins look for tensors in every list and dataclass to convert them, and refuse frozen
-    dataclasses; text has none. They leave alone what they do not know.
+    They look for tensors in every list and dataclass to convert them, and refuse frozen dataclasses; text has none.
 
     Args:
         content: The batch.
@@ -155,39 +176,34 @@ class Sealed(Generic[T]):
 
 
 class ResumableLoader(DataLoader[Example]):
-    """Yields sealed lists of examples; its state is the number of steps that training has finished, and the sampler's.
+    """Yields sealed lists of examples; its state is the number of finished steps, and the sampler's.
 
-    A loader's own count would be one ahead whenever a checkpoint is written while a batch is in
-    flight, so the count comes from whoever trains.
+    A loader's own count is one ahead whenever a checkpoint is written while a batch is in flight, so the count comes
+    from the module.
 
     Args:
-        dataset: Examples of all tasks.
         batch_sampler: Chooses the examples of each step.
-        steps_done: Tells how many steps training has finished.
+        steps_done: Returns the number of steps that training has finished.
     """
 
-    def __init__(
-        self,
-        dataset: Sequence[Example],
-        batch_sampler: CurriculumBatchSampler,
-        steps_done: Callable[[], int],
-    ) -> None:
-        super().__init__(dataset, batch_sampler=batch_sampler, collate_fn=Sealed)  # type: ignore[arg-type]
-        self.curriculum = batch_sampler
+    def __init__(self, batch_sampler: StageBatchSampler, steps_done: Callable[[], int]) -> None:
+        dataset: Any = batch_sampler.examples
+        super().__init__(dataset, batch_sampler=batch_sampler, collate_fn=Sealed)
+        self.stages = batch_sampler
         self.steps_done = steps_done
 
     def state_dict(self) -> dict[str, Any]:
-        """Where to go on from."""
+        """Return the state to resume from."""
         done = self.steps_done()
-        return {"steps_done": done, "sampler": self.curriculum.state_dict(done)}
+        return {"steps_done": done, "sampler": self.stages.state_dict(done)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.curriculum.load_state_dict(state["sampler"], state["steps_done"])
+        """Restore the state."""
+        self.stages.load_state_dict(state["sampler"], state["steps_done"])
 
 
 class PromptBatch(NamedTuple):
-    """Some prompts of the training split.
+    """Some prompts of the training split, to sample from without training.
 
     Args:
         number: Its place among all batches.
@@ -199,7 +215,7 @@ class PromptBatch(NamedTuple):
 
 
 def prompt_batches(examples: Sequence[Example], size: int, done: Collection[int] = ()) -> list[PromptBatch]:
-    """Every example once, in order.
+    """Divide examples into numbered batches, in order.
 
     Args:
         examples: Of all tasks.

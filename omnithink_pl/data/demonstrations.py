@@ -56,7 +56,7 @@ class Selection:
             raise BadInput(f"demonstrations.selection.per_prompt is {self.per_prompt}; use 1 or more, or null for all")
 
     def __call__(self, groups: Sequence[ScoredGroup]) -> tuple[list[dict[str, Any]], Counts]:
-        """The rows of the completions to keep, and what became of all of them, by task.
+        """Return the rows of the completions to keep, and counts of all of them by task.
 
         A completion that we failed to score is counted as such, and is neither correct nor wrong.
         """
@@ -114,7 +114,7 @@ DATASET, COUNTS = "dataset", "counts.json"
 
 
 class DemonstrationStore:
-    """A folder with one file for each batch that was sampled, and, once all are there, the data set.
+    """A folder with one file per sampled batch and, once all are there, the data set.
 
     Args:
         directory: The folder.
@@ -126,17 +126,17 @@ class DemonstrationStore:
 
     @property
     def dataset(self) -> Path:
-        """Where the data set lies."""
+        """Folder of the data set."""
         return self.directory / DATASET
 
     def begin(self, settings: Mapping[str, Any]) -> set[int]:
-        """Open the folder, or go on in it.
+        """Open the folder, or resume in it.
 
         Args:
-            settings: What the rows depend on; a folder that was begun with others is refused.
+            settings: Everything that the rows depend on; a folder with other settings is refused.
 
         Returns:
-            The batches that are there already.
+            Numbers of the batches that are stored already.
 
         Raises:
             BadInput: Names the settings that differ.
@@ -157,14 +157,14 @@ class DemonstrationStore:
         return {int(part.stem) for part in self.parts.glob("*.json")}
 
     def add(self, number: int, rows: list[dict[str, Any]], counts: Counts) -> None:
-        """Store what came of a batch; whole or not at all."""
+        """Store the rows of a batch atomically."""
         _write(self.parts / f"{number:06d}.json", {"rows": rows, "counts": counts})
 
     def finish(self) -> Counts:
         """Write the data set and its counts from all batches.
 
         Returns:
-            Counts by task, of what ``Selection`` counts.
+            Counts by task.
 
         Raises:
             BadInput: If no completion was kept.

@@ -1,4 +1,4 @@
-"""Which task each prompt of a batch comes from, and which prompts are passed over."""
+"""Task samplers: the task of each prompt of a batch, and prompts that are skipped."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 class TaskSampler(ABC):
     """Mixes the tasks of a stage.
 
-    What it draws is a function of its arguments and of what it has observed. It observes the same in every process,
-    and what it keeps of that is saved and restored, so that a resumed run draws what an uninterrupted one would.
+    A draw is a function of the arguments and of the observations. Every process observes the same, and the state is
+    part of checkpoints, so a resumed run draws what an uninterrupted one would.
     """
 
     @abstractmethod
     def mixture(self, weights: Mapping[str, float], sizes: Mapping[str, int]) -> dict[str, float]:
-        """How much each task is drawn now.
+        """Return how much each task is drawn now.
 
         Args:
             weights: Those of the stage's tasks, above 0 and not necessarily summing to 1.
@@ -37,7 +37,7 @@ class TaskSampler(ABC):
         """
 
     def passes_over(self, example: Example, rng: np.random.Generator) -> bool:
-        """Whether an example is left for a later pass over its task's rows.
+        """Return whether an example is left for a later pass over its task's rows.
 
         Args:
             example: The next one of its task.
@@ -46,29 +46,29 @@ class TaskSampler(ABC):
         return False
 
     def observe(self, trained: Sequence[ScoredGroup], replaced: Sequence[ScoredGroup]) -> None:  # noqa: B027
-        """Note what a step was trained on, over all processes.
+        """Observe the groups of a step, over all processes.
 
         Args:
             trained: The batch.
-            replaced: Groups that others were sampled for, because they had nothing to teach.
+            replaced: Groups that were replaced because they had no signal.
         """
 
     def metrics(self) -> dict[str, float]:
-        """What there is to say about the next step's mixture, by name."""
+        """Return metrics of the next step's mixture, by name."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What it has observed, as plain values."""
+        """Return the state as plain values."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027
-        """Go on from there."""
+        """Restore the state."""
 
     @final
     def draw(
         self, weights: Mapping[str, float], sizes: Mapping[str, int], count: int, rng: np.random.Generator
     ) -> list[str]:
-        """The task of each of ``count`` prompts, in shuffled order.
+        """Draw the task of each of ``count`` prompts, in shuffled order.
 
         Args:
             weights: The stage's.
@@ -81,7 +81,7 @@ class TaskSampler(ABC):
 
 
 def systematic(mixture: Mapping[str, float], count: int, rng: np.random.Generator) -> list[str]:
-    """Systematic sampling: every batch holds the mixture as nearly as whole prompts allow.
+    """Draw tasks by systematic sampling: every batch holds the mixture as nearly as whole prompts allow.
 
     One uniform offset is drawn and stepped through the cumulated weights, so each task's count is its
     expectation rounded up or down, and over many batches its share is the intended one.
@@ -103,7 +103,7 @@ class StratifiedTaskSampler(TaskSampler):
     """Every batch holds the stage's mixture as nearly as whole prompts allow: the default."""
 
     def mixture(self, weights: Mapping[str, float], sizes: Mapping[str, int]) -> dict[str, float]:
-        """The stage's weights."""
+        """Return the stage's weights."""
         return dict(weights)
 
 
@@ -112,7 +112,7 @@ class UniformSampler(TaskSampler):
     """Every task of the stage is drawn alike, whatever its weight."""
 
     def mixture(self, weights: Mapping[str, float], sizes: Mapping[str, int]) -> dict[str, float]:
-        """1 for each task of the stage."""
+        """Return 1 for each task of the stage."""
         return dict.fromkeys(weights, 1.0)
 
 
@@ -134,13 +134,13 @@ class ProportionalSampler(TaskSampler):
         self.exponent = exponent
 
     def mixture(self, weights: Mapping[str, float], sizes: Mapping[str, int]) -> dict[str, float]:
-        """Weight times size to the power of ``exponent``."""
+        """Return weight times size to the power of ``exponent``."""
         return {task: weight * sizes[task] ** self.exponent for task, weight in weights.items()}
 
 
 @final
 class AdaptiveSampler(TaskSampler):
-    """Draws tasks and prompts by how much their groups still differ within.
+    """Draws fewer of the tasks and prompts whose groups are all right or all wrong.
 
     A group teaches where its rewards differ. How much they do is its variance, which for a reward of 0 or 1 with
     success rate p is p (1 - p): the *learnability* of Rutherford et al. 2024 (arXiv 2408.15099), used for language
@@ -188,7 +188,7 @@ class AdaptiveSampler(TaskSampler):
         self._acceptance: dict[str, float] = {}
 
     def mixture(self, weights: Mapping[str, float], sizes: Mapping[str, int]) -> dict[str, float]:
-        """Intended share over acceptance."""
+        """Return the intended share divided by the acceptance rate."""
         intended = self.intended(weights)
         return {
             task: share / max(self.least_acceptance, self._acceptance.get(task, 1.0))
@@ -196,16 +196,16 @@ class AdaptiveSampler(TaskSampler):
         }
 
     def intended(self, weights: Mapping[str, float]) -> dict[str, float]:
-        """The share m_k of each task of a stage among the groups with a signal; they sum to 1."""
-        worth = {task: weight * self._worth(self._tasks.get(task, 1.0)) for task, weight in weights.items()}
+        """Return the intended share m_k of each task among the groups with a signal; they sum to 1."""
+        worth = {task: weight * self._weight(self._tasks.get(task, 1.0)) for task, weight in weights.items()}
         return {task: value / sum(worth.values()) for task, value in worth.items()}
 
     def passes_over(self, example: Example, rng: np.random.Generator) -> bool:
-        """Rather where the prompt's last groups were all right or all wrong."""
-        return bool(rng.random() >= self._worth(self._prompts.get(example.key, 1.0)))
+        """Skip rather where the prompt's last groups were all right or all wrong."""
+        return bool(rng.random() >= self._weight(self._prompts.get(example.key, 1.0)))
 
     def observe(self, trained: Sequence[ScoredGroup], replaced: Sequence[ScoredGroup]) -> None:
-        """Take the groups into the running means."""
+        """Update the running means."""
         for group in (*replaced, *trained):
             found = learnability(group)
             if found is not None:
@@ -215,26 +215,26 @@ class AdaptiveSampler(TaskSampler):
             _move(self._acceptance, group.task, float(group.has_signal), self.task_memory)
 
     def metrics(self) -> dict[str, float]:
-        """Both running means of each task."""
+        """Return both running means of each task."""
         return {f"{task}/learnability": value for task, value in self._tasks.items()} | {
             f"{task}/acceptance": value for task, value in self._acceptance.items()
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """The running means."""
+        """Return the running means."""
         return {"tasks": dict(self._tasks), "prompts": dict(self._prompts), "acceptance": dict(self._acceptance)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the state."""
         self._tasks, self._prompts = dict(state["tasks"]), dict(state["prompts"])
         self._acceptance = dict(state["acceptance"])
 
-    def _worth(self, learnability: float) -> float:
+    def _weight(self, learnability: float) -> float:
         return self.floor + (1.0 - self.floor) * learnability
 
 
 def learnability(group: ScoredGroup) -> float | None:
-    """4 Var of the primary reward over the group's scored completions, in [0, 1]; none where fewer than two are.
+    """Return 4 Var of the primary reward over the scored completions, in [0, 1]; ``None`` for fewer than two.
 
     A completion without an answer earns nothing and counts as 0, as it does in the metrics.
     """

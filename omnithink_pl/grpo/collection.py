@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, final
 
-from omnithink_pl.curriculum.stages import position, total_steps
 from omnithink_pl.distributed.collectives import gather_rows, process_count, process_rank
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import ScoredGroup
@@ -17,6 +16,7 @@ from omnithink_pl.seeds import keyed_seeds
 from omnithink_pl.types import Completion, Example, Group, State
 
 if TYPE_CHECKING:
+    from omnithink_pl.curriculum.stages import StageRun
     from omnithink_pl.data import MultiTaskData
     from omnithink_pl.distributed.failure_barrier import Peers
     from omnithink_pl.grpo.advantage import GroupAdvantage
@@ -69,6 +69,7 @@ class Collector:
         self.options = options
         self.policy: Policy
         self.data: MultiTaskData
+        self.stage: StageRun
         self._pending: dict[int, Rollouts] = {}
         self._packed: list[dict[str, Any]] = []
         self._replaced: list[ScoredGroup] = []
@@ -236,13 +237,11 @@ class Collector:
 
     def _admit(self, batch: Sequence[Example], step: int) -> list[Example]:
         """Leave out tasks that are paused because their rewards fail."""
-        stage = position(self.data.stages, step).stage
-        return self.monitor.admit(batch, step, [task for task, weight in stage.mixture.items() if weight > 0])
+        return self.monitor.admit(batch, step, list(self.stage.stage.mixture))
 
     def _goes_on(self, step: int) -> bool:
         """Whether the stage has a step after this one: rollouts do not outlive a stage, nor its evaluation."""
-        stages = self.data.stages
-        return step + 1 < total_steps(stages) and position(stages, step + 1).step_in_stage > 0
+        return step + 1 < self.stage.end_step
 
     def _scoring(self) -> BatchScoring:
         return BatchScoring({name: task.rubric for name, task in self.tasks.items()})

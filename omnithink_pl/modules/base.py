@@ -21,6 +21,7 @@ from omnithink_pl.model.policy import ready_to_train
 from omnithink_pl.rollout.base import Sampling
 
 if TYPE_CHECKING:
+    from omnithink_pl.curriculum.stages import StageRun
     from omnithink_pl.grpo.advantage import ScoredGroup
     from omnithink_pl.model.policy import Policy
     from omnithink_pl.rollout.base import RolloutEngine
@@ -94,8 +95,11 @@ class PolicyModule(L.LightningModule, ABC):
         if self.hosted is not None:
             self.hosted.release()
 
-    def begin_stage(self) -> None:
-        """Called before the first step of a stage."""
+    def on_stage_start(self, run: StageRun) -> None:
+        """Called before the first step of a stage, and with ``begins`` false on resuming or when its length changed."""
+
+    def on_stage_end(self, run: StageRun) -> None:
+        """Called when all tasks have been evaluated after a stage."""
 
     def load(self, gradient_checkpointing: bool = False, sharded: bool = False) -> None:
         """Load the policy, ready to be trained.

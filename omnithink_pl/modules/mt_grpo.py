@@ -9,6 +9,7 @@ from typing import Any, final
 
 from lightning.pytorch.cli import OptimizerCallable
 
+from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.distributed.collectives import (
     check_processes,
     clip_gradients,
@@ -159,10 +160,11 @@ class MultiTaskGRPO(PolicyModule):
         self.attach()
         self.collector.attach(self.policy, self.trainer.datamodule)  # type: ignore[attr-defined]
 
-    def begin_stage(self) -> None:
-        """Called before the first step of a stage."""
-        if self.reference is not None:
+    def on_stage_start(self, run: StageRun) -> None:
+        """Anchor the reference anew, and tell the collector where rollouts must end."""
+        if self.reference is not None and run.begins:
             self.reference.begin_stage(self.model)
+        self.collector.stage = run
 
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
         """Generate and score one batch of rollouts, update on it, and report."""

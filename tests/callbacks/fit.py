@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import lightning as L
 import torch
 
+from callbacks.curriculum import Curriculum
 from callbacks.stage_evaluation import StageEvaluation
 from omnithink_pl.curriculum.score_matrix import TaskScore
-from omnithink_pl.curriculum.stages import Stage
+from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.data.samplers import StratifiedTaskSampler
 from omnithink_pl.distributed.failure_barrier import Peers
@@ -47,7 +47,7 @@ class CountingModule(MultiTaskGRPO):
     def on_fit_start(self) -> None:
         self.peers.open(self)
 
-    def begin_stage(self) -> None:
+    def on_stage_start(self, run: StageRun) -> None:
         pass
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -75,10 +75,10 @@ class CountingModule(MultiTaskGRPO):
 class CountedData(MultiTaskData):
     """One example of each task, nothing to load; the sampler and the loader are the real ones."""
 
-    def __init__(self, stages: Sequence[Stage] = STAGES) -> None:
+    def __init__(self) -> None:
         L.LightningDataModule.__init__(self)
-        self.stages = list(stages)
-        self.batch_size, self.seed, self.task_sampler = 1, 0, StratifiedTaskSampler()
+        self.trained_tasks = ["code", "math"]
+        self.batch_size, self.seed, self.default_sampler = 1, 0, StratifiedTaskSampler()
         self.benchmarks = {}
         self.tasks = dict.fromkeys(["code", "math"], SimpleNamespace(close=lambda: None, source=None))
         self.held_out, self.benchmarks = {"code": [], "math": []}, {}
@@ -108,6 +108,10 @@ class RisingEvaluator:
 
 def evaluation() -> StageEvaluation:
     return StageEvaluation(RisingEvaluator())
+
+
+def curriculum() -> Curriculum:
+    return Curriculum(STAGES)
 
 
 def trainer(directory: Path, callbacks: list[L.Callback], logger: Any = False, **kwargs: Any) -> L.Trainer:

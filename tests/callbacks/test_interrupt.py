@@ -12,8 +12,7 @@ import pytest
 import torch
 
 from callbacks.checkpoints import Checkpoints
-from callbacks.curriculum import Curriculum
-from tests.callbacks.fit import STAGES, CountedData, CountingModule, trainer
+from tests.callbacks.fit import CountedData, CountingModule, curriculum, evaluation, trainer
 
 
 class Pressed(CountingModule):
@@ -37,7 +36,7 @@ def test_a_step_that_only_waits_for_rewards_is_given_up_and_any_other_finished(
     phase: str, finished: int, tmp_path: Path
 ) -> None:
     checkpoints = Checkpoints(every_n_steps=10, save_policy=False)
-    fit = trainer(tmp_path, [Curriculum(STAGES), checkpoints], enable_progress_bar=False)
+    fit = trainer(tmp_path, [evaluation(), checkpoints, curriculum()], enable_progress_bar=False)
     with pytest.raises(SystemExit):
         fit.fit(Pressed(phase), CountedData())
     assert torch.load(checkpoints.path, weights_only=True)["steps_done"] == finished

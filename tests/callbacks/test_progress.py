@@ -11,7 +11,7 @@ from callbacks.checkpoints import Checkpoints
 from callbacks.progress import CurriculumProgress
 from callbacks.tracking import Tracking
 from omnithink_pl.errors import BadInput
-from tests.callbacks.fit import CountedData, CountingModule, evaluation, trainer
+from tests.callbacks.fit import CountedData, CountingModule, curriculum, evaluation, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*transfer_batch_to_device.*")
 
@@ -22,6 +22,7 @@ def shown(directory: Path, module: CountingModule, *, terminal: bool = False, ev
     output = io.StringIO()
     progress.console = Console(file=output, width=80, force_terminal=terminal, no_color=True)
     callbacks = [evaluation(), Tracking("curriculum"), progress, Checkpoints("curriculum", save_policy=False)]
+    callbacks.append(curriculum())
     try:
         trainer(directory, callbacks).fit(module, CountedData())
     except RuntimeError as error:
@@ -69,7 +70,7 @@ def test_no_terminal_means_no_control_codes(tmp_path: Path) -> None:
     progress = CurriculumProgress()
     output = io.StringIO()
     progress.console = Console(file=output, width=80)
-    trainer(tmp_path, [evaluation(), progress]).fit(CountingModule(), CountedData())
+    trainer(tmp_path, [evaluation(), progress, curriculum()]).fit(CountingModule(), CountedData())
     assert "\x1b" not in output.getvalue()
 
 
@@ -78,7 +79,7 @@ def test_a_disabled_display_prints_nothing(tmp_path: Path) -> None:
     output = io.StringIO()
     progress.console = Console(file=output)
     progress.disable()
-    trainer(tmp_path, [evaluation(), progress]).fit(CountingModule(), CountedData())
+    trainer(tmp_path, [evaluation(), progress, curriculum()]).fit(CountingModule(), CountedData())
     assert output.getvalue() == ""
 
 

@@ -18,6 +18,8 @@ from callbacks.resume import ResumeError, find_checkpoint, read_checkpoint
 from main import main
 from omnithink_pl.curriculum.stages import Stage
 
+pytestmark = pytest.mark.slow
+
 # Row 0 asks for completions twice, greedy and sampled; then 3 steps, a row, 3 steps, a row.
 ROW = 2
 FIRST, SECOND = ROW, ROW + 3 + ROW  # calls before the first step of each stage

@@ -13,6 +13,8 @@ import pytest
 from main import main
 from tests.callbacks.test_resume import ROW, assert_same, histories, last_checkpoint, settings
 
+pytestmark = pytest.mark.slow
+
 EVERYTHING = [
     "--curriculum.stages=[{tasks: {code: 1, qa: 1}, steps: 4}, {tasks: {math: 1, qa: 1}, steps: 2}]",
     "--data.task_sampler={class_path: omnithink_pl.data.samplers.AdaptiveSampler, init_args: {task_memory: 4}}",

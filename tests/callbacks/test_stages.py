@@ -12,11 +12,13 @@ import pytest
 from callbacks.checkpoints import Checkpoints
 from callbacks.curriculum import Curriculum
 from callbacks.learning_rate import LearningRate
-from callbacks.model_selection import Validation
+from callbacks.lookups import StageCallback
+from callbacks.model_selection import ModelSelection
 from callbacks.stage_evaluation import StageEvaluation
 from omnithink_pl.curriculum.schedulers import LeastForgettable
 from omnithink_pl.curriculum.score_matrix import TaskScore
-from omnithink_pl.curriculum.stages import Stage
+from omnithink_pl.curriculum.stages import Stage, StageRun
+from omnithink_pl.data.samplers import UniformSampler
 from omnithink_pl.errors import BadInput
 from omnithink_pl.types import Example
 from tests.callbacks.fit import CountedData, CountingModule, trainer
@@ -71,7 +73,8 @@ class ThreeTasks(CountedData):
     """As the counted data, with a third task and two held-out prompts of each."""
 
     def __init__(self) -> None:
-        super().__init__(STAGES)
+        super().__init__()
+        self.trained_tasks = list(TASKS)
         self.tasks = {task: SimpleNamespace(name=task, close=lambda: None, source=None) for task in TASKS}
         self.train = [example(task, "row-1") for task in TASKS]
         self.held_out = {task: [example(task, "evaluated"), example(task, "left")] for task in TASKS}
@@ -81,13 +84,14 @@ class Run:
     """One fit with all parts; keeps what is of interest."""
 
     def __init__(self, directory: Path, resume: Path | None = None, fail_at: int | None = None, **parts: Any) -> None:
+        stages = parts.pop("stages", STAGES)
         self.evaluator = parts.pop("evaluator", Scripted())
-        self.validation = Validation(keep_best=False, **parts.pop("validation", {}))
-        self.curriculum = Curriculum(STAGES, **parts.pop("curriculum", {}))
+        self.validation = ModelSelection(keep_best=False, **parts.pop("validation", {}))
+        self.curriculum = Curriculum(stages, **parts.pop("curriculum", {}))
         self.evaluation, self.watcher, self.data = StageEvaluation(self.evaluator), Watcher(), ThreeTasks()
         checkpoints = Checkpoints("test", every_n_steps=2, save_policy=False)
         rate = LearningRate(**parts.pop("rate", {}))
-        callbacks = [self.validation, self.curriculum, self.evaluation, rate, self.watcher, checkpoints]
+        callbacks = [self.validation, self.evaluation, rate, self.watcher, checkpoints, self.curriculum]
         if resume is not None:
             checkpoints.resume(resume)
         self.module = CountingModule(fail_at, KeyboardInterrupt())
@@ -96,7 +100,7 @@ class Run:
 
     @property
     def lengths(self) -> list[int]:
-        return [stage.steps for stage in self.data.stages]
+        return [stage.steps for stage in self.curriculum.plan]
 
 
 # The scores that validation sees: code stops at its fourth step, math never does, QA at once.
@@ -144,7 +148,7 @@ def test_replay_follows_the_order_that_was_chosen(tmp_path: Path) -> None:
         evaluator=Scripted({"math": {6: 0.1}}),
         curriculum={"scheduler": LeastForgettable(), "replay": 0.5},
     )
-    assert [list(stage.replay) for stage in run.data.stages] == [[], ["code"], ["code", "qa"]]
+    assert [list(stage.replay) for stage in run.curriculum.plan] == [[], ["code"], ["code", "qa"]]
     assert {"code", "qa"} <= set(run.watcher.tasks[6:10])
 
 
@@ -176,6 +180,67 @@ def test_a_run_interrupted_anywhere_goes_on_the_same(fail_at: int, tmp_path: Pat
     assert parts.evaluation.matrix == whole.evaluation.matrix
 
 
+class Events(StageCallback):
+    """Notes what it is told, and how many rows the score matrix has then."""
+
+    def __init__(self, evaluation: StageEvaluation) -> None:
+        self.evaluation, self.told = evaluation, []
+
+    def note(self, event: str, run: StageRun, module: Any) -> None:
+        self.told.append((event, run.name, module.steps_done, len(self.evaluation.matrix.rows)))
+
+    def on_stage_start(self, trainer: L.Trainer, pl_module: Any, run: StageRun) -> None:
+        self.note("start", run, pl_module)
+
+    def on_stage_end(self, trainer: L.Trainer, pl_module: Any, run: StageRun) -> None:
+        self.note("end", run, pl_module)
+
+
+def test_a_stage_is_evaluated_at_its_end_before_the_next_one_starts(tmp_path: Path) -> None:
+    evaluation = StageEvaluation(Scripted())
+    events, module = Events(evaluation), CountingModule()
+    trainer(tmp_path, [events, evaluation, Curriculum(STAGES)]).fit(module, datamodule=ThreeTasks())
+    assert events.told == [
+        *[("start", "base", 0, 0), ("end", "base", 0, 1), ("start", "code", 0, 1), ("end", "code", 6, 2)],
+        *[("start", "math", 6, 2), ("end", "math", 11, 3), ("start", "qa", 11, 3), ("end", "qa", 15, 4)],
+    ]
+
+
+class Backwards(UniformSampler):
+    """Counts the batches that it was asked for, as state."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def mixture(self, weights: Any, sizes: Any) -> dict[str, float]:
+        self.asked += 1
+        return {next(iter(weights)): 0.0, **dict.fromkeys(list(weights)[1:], 1.0)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"asked": self.asked}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.asked = state["asked"]
+
+
+@pytest.mark.parametrize("fail_at", [None, 4, 7, 8])
+def test_a_stage_may_have_a_sampler_of_its_own(fail_at: int | None, tmp_path: Path) -> None:
+    def stages(own: Backwards) -> list[Stage]:
+        return [Stage({"qa": 1.0}, 4), Stage({"code": 1.0, "math": 1.0}, 5, sampler=own), Stage({"code": 1.0}, 2)]
+
+    own = Backwards()
+    if fail_at is None:
+        tasks = Run(tmp_path, stages=stages(own)).watcher.tasks
+    else:
+        with pytest.raises(SystemExit):
+            Run(tmp_path, fail_at=fail_at, stages=stages(Backwards()))
+        (checkpoint,) = (tmp_path / "test").glob("*/last.ckpt")
+        resumed = Run(tmp_path, checkpoint, stages=stages(own))
+        tasks = [*["qa"] * 4, *["math"] * 5][:fail_at] + resumed.watcher.tasks
+    assert tasks == ["qa"] * 4 + ["math"] * 5 + ["code"] * 2
+    assert own.asked == 5, "its state outlives an interruption"
+
+
 def test_an_evaluation_without_prompts_left_for_validation_is_named(tmp_path: Path) -> None:
     class Greedy(Scripted):
         def choose(self, examples: list[Example]) -> list[Example]:
@@ -195,8 +260,8 @@ def test_a_stage_that_may_end_by_surprise_leaves_no_rollouts_behind(
 
 def test_settings_that_mean_nothing_are_named() -> None:
     with pytest.raises(BadInput, match=r"validation\.patience needs validations; set validation\.every_n_steps"):
-        Validation(patience=2)
+        ModelSelection(patience=2)
     with pytest.raises(BadInput, match=r"validation\.continue_from: best needs validations"):
-        Validation(continue_from="best")
+        ModelSelection(continue_from="best")
     with pytest.raises(BadInput, match=r"curriculum\.replay is 1\.0; it is a share of the batch"):
         Curriculum(STAGES, replay=1.0)

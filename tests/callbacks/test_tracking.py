@@ -14,10 +14,9 @@ from mlflow.artifacts import load_text
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from callbacks.config import SaveResolvedConfig
-from callbacks.tracking import Tracking
+from callbacks.tracking import SaveResolvedConfig, Tracking
 from omnithink_pl.tracking import TrackingLogger
-from tests.callbacks.fit import CountedData, CountingModule, evaluation, trainer
+from tests.callbacks.fit import CountedData, CountingModule, curriculum, evaluation, trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*transfer_batch_to_device.*")
 
@@ -48,7 +47,7 @@ def tracked(
     experiment: str = "omnithink",
 ) -> None:
     """Run a tracked fit."""
-    callbacks = [evaluation(), Tracking("curriculum"), config(), *saver]
+    callbacks = [evaluation(), Tracking("curriculum"), config(), *saver, curriculum()]
     fit = trainer(directory, callbacks, TrackingLogger(experiment, tracking_uri=uri), enable_progress_bar=False)
     fit.fit(module or CountingModule(), CountedData(), ckpt_path=ckpt_path)
 
@@ -154,6 +153,6 @@ def test_a_resumed_fit_continues_the_same_run(tmp_path: Path, finished: tuple[st
 def test_without_a_tracking_logger_it_keeps_out_of_the_way(tmp_path: Path) -> None:
     for logger in (False, CSVLogger(tmp_path)):
         tracking = Tracking()
-        fit = trainer(tmp_path, [evaluation(), tracking, config()], logger, enable_progress_bar=False)
+        fit = trainer(tmp_path, [evaluation(), tracking, config(), curriculum()], logger, enable_progress_bar=False)
         fit.fit(CountingModule(), CountedData())
         assert tracking.state_dict() == {"run_id": None}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import accumulate, islice
 
 import numpy as np
 import pytest
 import torch
 
 from omnithink_pl.curriculum.stages import Stage
-from omnithink_pl.data.batches import CurriculumBatchSampler, ResumableLoader
+from omnithink_pl.data.batches import ResumableLoader, StageBatchSampler
 from omnithink_pl.data.samplers import StratifiedTaskSampler, TaskSampler
 from omnithink_pl.types import Example
 
@@ -24,8 +25,29 @@ BATCHES = [
 ]
 
 
-def sampler(seed: int = 0, task_sampler: TaskSampler | None = None, **ranks: int) -> CurriculumBatchSampler:
-    return CurriculumBatchSampler(STAGES, EXAMPLES, 4, task_sampler or StratifiedTaskSampler(), seed, **ranks)
+class Staged(StageBatchSampler):
+    """Enters the stages of a list, as the curriculum does: behind a stage's last batch, before the next is drawn."""
+
+    stages = STAGES
+
+    def __iter__(self) -> Iterator[list[int]]:
+        ends = list(accumulate(stage.steps for stage in self.stages))
+        self.total_steps = ends[-1]
+        for stage, end in zip(self.stages, ends, strict=True):
+            if self.start < end:
+                self.enter(stage.mixture, stage.sampler)
+                yield from islice(super().__iter__(), end - self.start)
+                self.start = end
+
+
+def sampler(seed: int = 0, task_sampler: TaskSampler | None = None, **ranks: int) -> Staged:
+    return Staged(EXAMPLES, 4, task_sampler or StratifiedTaskSampler(), seed, **ranks)
+
+
+def entered(stage: Stage = STAGES[0]) -> Staged:
+    made = sampler()
+    made.enter(stage.mixture)
+    return made
 
 
 class Choosy(TaskSampler):
@@ -53,21 +75,21 @@ def test_a_resumed_loader_sees_what_an_uninterrupted_one_would_have_seen(done: i
     batches = iter(before)
     for _ in range(min(done + ahead, 13)):  # a checkpoint may be written when the next batch is drawn already
         next(batches)
-    torch.save(ResumableLoader(EXAMPLES, before, lambda: done).state_dict(), tmp_path / "state")
+    torch.save(ResumableLoader(before, lambda: done).state_dict(), tmp_path / "state")
     resumed = sampler(task_sampler=Choosy("math"))
-    loader = ResumableLoader(EXAMPLES, resumed, lambda: done)
+    loader = ResumableLoader(resumed, lambda: done)
     loader.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
     assert list(resumed) == expected[done:]
     assert len(resumed) == 13
 
 
 def test_further_examples_go_on_where_the_pass_is_and_are_drawn_once() -> None:
-    drawn = sampler()
+    drawn = entered()
     first = drawn.batch(0)
     more = drawn.more(0, 0, ["code"] * 3)
     again = drawn.more(0, 3, ["code"] * 2)
     assert [*first, *more, *again, *drawn.batch(1)][:13] == [i for batch in BATCHES for i in batch if i in CODE][:13]
-    resumed = sampler()
+    resumed = entered()
     resumed.load_state_dict(drawn.state_dict(0), 0)  # interrupted in step 0, which is then taken anew
     assert resumed.batch(0) == first
     assert resumed.more(0, 0, ["code"] * 3) == more
@@ -76,7 +98,7 @@ def test_further_examples_go_on_where_the_pass_is_and_are_drawn_once() -> None:
 
 
 def test_a_batch_may_be_asked_for_before_its_turn_and_again() -> None:
-    drawn = sampler()
+    drawn = entered()
     assert [drawn.batch(0), drawn.batch(1), drawn.batch(0)] == [BATCHES[0], BATCHES[1], BATCHES[0]]
     assert list(drawn) == BATCHES
 
@@ -124,20 +146,14 @@ def test_a_batch_that_ranks_cannot_share_is_refused() -> None:
         sampler(world_size=3)
 
 
-def test_a_stage_that_is_cut_short_while_it_is_sampled_gives_way_to_the_next() -> None:
-    def sampled(stages: list[Stage]) -> CurriculumBatchSampler:
-        return CurriculumBatchSampler(stages, EXAMPLES, 4, StratifiedTaskSampler(), 0)
-
-    stages = [Stage({"code": 1}, 9), Stage({"math": 1}, 2)]
-    batches = iter(sampled(stages))
-    seen = [next(batches) for _ in range(3)]
-    stages[0] = Stage({"code": 1}, 3)
-    seen += batches
-    assert [EXAMPLES[batch[0]].task for batch in seen] == ["code"] * 3 + ["math"] * 2
-    assert seen == list(sampled(stages))
+def test_the_iteration_ends_when_the_last_stage_is_left() -> None:
+    drawn = entered()
+    batches = StageBatchSampler.__iter__(drawn)
+    assert [next(batches) for _ in range(3)] == BATCHES[:3]
+    drawn.leave()
+    assert list(batches) == []
 
 
 def test_what_a_stage_replays_is_sampled_too() -> None:
-    stages = [Stage({"code": 1}, 4, replay={"math": 1})]
-    drawn = [row for batch in CurriculumBatchSampler(stages, EXAMPLES, 4, StratifiedTaskSampler(), 0) for row in batch]
-    assert sum(row in MATH for row in drawn) == 8
+    drawn = entered(Stage({"code": 1}, 4, replay={"math": 1}))
+    assert sum(row in MATH for step in range(4) for row in drawn.batch(step)) == 8

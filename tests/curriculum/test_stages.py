@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import pytest
 
-from omnithink_pl.curriculum.stages import Stage, boundaries, check_stages, position, total_steps, with_replay
+from omnithink_pl.curriculum.stages import Stage, StageRun, check_stages, trained_tasks, with_replay
 
 STAGES = [Stage({"code": 1}, 2), Stage({"math": 1, "code": 0.1}, 3), Stage({"qa": 1}, 1)]
 
 
-def test_a_steps_stage_follows_from_the_step() -> None:
-    got = [(p.index, p.step_in_stage) for p in (position(STAGES, step) for step in range(total_steps(STAGES)))]
-    assert got == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 0)]
-    assert boundaries(STAGES) == [0, 2, 5, 6]
-    assert position(STAGES, 3).stage.name == "math+code"
+def test_the_place_of_a_stage_follows_from_the_plan() -> None:
+    runs = [StageRun(tuple(STAGES), number) for number in range(4)]
+    assert [(run.name, run.first_step, run.end_step) for run in runs] == [
+        ("base", 0, 0),
+        ("code", 0, 2),
+        ("math+code", 2, 5),
+        ("qa", 5, 6),
+    ]
+    assert [run.is_last for run in runs] == [False, False, False, True]
+    assert {run.total_steps for run in runs} == {6}
 
 
-@pytest.mark.parametrize("step", [-1, 6])
-def test_a_step_outside_the_curriculum_has_no_stage(step: int) -> None:
-    with pytest.raises(IndexError, match=f"step {step} lies outside a curriculum of 6"):
-        position(STAGES, step)
+def test_tasks_that_are_trained_have_a_positive_weight_somewhere() -> None:
+    stages = [Stage({"qa": 1, "code": 0}, 2), Stage({"math": 1}, 1, replay={"code": 0.5})]
+    assert trained_tasks(stages) == trained_tasks([vars(stage) for stage in stages]) == ["qa", "code", "math"]
 
 
 @pytest.mark.parametrize(
