@@ -6,6 +6,7 @@ from pathlib import Path
 from main import main
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore
 from omnithink_pl.data.demonstrations import COUNTED
+from omnithink_pl.data.prepare import Prepared
 from omnithink_pl.evaluation.evaluator import evaluation_metrics
 from omnithink_pl.evaluation.journal import Record
 from omnithink_pl.evaluation.suite_runner import benchmark_metrics, score_domains, score_records
@@ -20,7 +21,6 @@ from omnithink_pl.sandbox import RunOutcome, Verdict
 from omnithink_pl.sandbox.hardened import Throughput
 from omnithink_pl.tracking.logger import NON_FINITE
 from omnithink_pl.types import Completion, Example, Group, Outcome
-from omnithink_pl.verbs import Prepared
 from tests.scores import score
 
 ROWS = [
