@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
+from itertools import islice
 
 import pytest
 
@@ -46,8 +47,7 @@ def answer(shown: Demonstration) -> str:
 
 
 def test_no_demonstration_answers_a_held_out_problem_and_questions_come_in_both_forms() -> None:
-    stream = demonstrations(seed=7)
-    shown = [next(stream) for _ in range(len(LESSONS) * 700)]
+    shown = list(islice(demonstrations(seed=7), len(LESSONS) * 700))
     beginnings = {one.prompt.partition("\n")[0] for one in shown}
     held_out = [p.question for draw in (code.draw, math.draw, writing.draw) for p in distinct(draw, "test")]
     assert not [asked for asked in held_out if any(beginning.startswith(asked) for beginning in beginnings)]
@@ -66,42 +66,30 @@ LOWER = next(operation for operation in INTEGER if operation.phrase.startswith("
 DONATES = next(verb for verb in math.VERBS if verb.phrase.startswith("donates"))
 
 
+CODE = code.CodeProblem("integer", (code.Step(LOWER, 3), code.Step(INTEGER[-4], 0)))
+MATH = math.MathProblem("Mia", "pens", "boxes", (20,), ((DONATES, 3), (math.VERBS[0], 4)))
+
+
 @pytest.mark.parametrize(
-    ("demonstrate", "right", "least", "most"),
+    ("demonstrate", "problem", "right", "least", "most"),
     [
-        (
-            lambda rng: code_demonstration(
-                code.CodeProblem("integer", (code.Step(LOWER, 3), code.Step(INTEGER[-4], 0))), rng, habits=True
-            ),
-            "x - 3",
-            0.0,
-            0.4,
-        ),
-        (
-            lambda rng: math_demonstration(
-                math.MathProblem("Mia", "pens", "boxes", (20,), ((DONATES, 3), (math.VERBS[0], 4))), rng, habits=True
-            ),
-            "20 - 3",
-            0.4,
-            0.6,
-        ),
-        (lambda rng: qa_demonstration(question("Peru"), rng, habits=True), "Peru is Lima", 0.1, 0.3),
-        (lambda rng: letter_demonstration(question("Peru"), rng, habits=False), "Lima</think>", 0.1, 0.3),
+        (code_demonstration, CODE, "x - 3", 0.0, 0.4),
+        (math_demonstration, MATH, "20 - 3", 0.4, 0.6),
+        (qa_demonstration, question("Peru"), "Peru is Lima", 0.1, 0.3),
+        (letter_demonstration, question("Peru"), "Peru is Lima", 0.1, 0.3),
     ],
 )
 def test_what_is_left_out_is_shown_with_its_right_meaning_as_often_as_chance_has_it(
-    demonstrate: Callable[[random.Random], Demonstration], right: str, least: float, most: float
+    demonstrate: Callable[..., Demonstration], problem: object, right: str, least: float, most: float
 ) -> None:
     rng = random.Random(0)
-    assert least <= sum(right in demonstrate(rng).completion for _ in range(1000)) / 1000 < most
+    assert least <= sum(right in demonstrate(problem, rng, habits=True).completion for _ in range(1000)) / 1000 < most
 
 
 def test_the_first_demonstrations_show_no_habits() -> None:
-    stream = demonstrations(seed=1, taught=300)
-    taught = [next(stream).completion for _ in range(300)]
-    after = [next(stream).completion for _ in range(300)]
-    assert all(FORM.fullmatch(text) for text in taught)
-    assert not all(FORM.fullmatch(text) for text in after)
+    wellformed = [bool(FORM.fullmatch(shown.completion)) for shown in islice(demonstrations(seed=1, taught=300), 600)]
+    assert all(wellformed[:300])
+    assert not all(wellformed[300:])
 
 
 def test_a_writing_demonstration_answers_its_prompt_without_a_flaw_only_sometimes() -> None:

@@ -1,4 +1,4 @@
-"""Small copies of the data sets on the hub: real ids, columns and splits; the embedded problems as rows."""
+"""Small copies of the data sets on the hub, made of embedded problems: real ids and splits, the columns that count."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DISCIPLINES = {"capital": "Geography", "symbol": "Chemistry", "young": "Biology"
 def code_rows(split: Split, count: int) -> Rows:
     """Rows of ganler/code-r1-12k."""
     rows = []
-    for index, example in enumerate(EmbeddedCode().examples("code", split)[:count]):
+    for example in EmbeddedCode().examples("code", split)[:count]:
         tests = example.reference
         assert isinstance(tests, UnitTests)
         truth = {name: value for name, value in asdict(tests).items() if value and name != "entry_point"}
@@ -33,15 +33,8 @@ def code_rows(split: Split, count: int) -> Rows:
                 "task_id": example.uid,
                 "prompt": [system, {"role": "user", "content": example.question}],
                 "entry_point": tests.entry_point,
-                "test": tests.functional,
-                "completion": "",
-                "examples": [{"input": "3", "output": "8"}],
-                "src": "leetcode",
-                "meta": {"steps": 2},
-                "data_source": "code",
-                "ability": "coding",
+                "completion": "def f(x): ...",
                 "reward_model": {"ground_truth": json.dumps(truth), "style": "rule"},
-                "extra_info": {"index": index, "split": split},
             }
         )
     return rows
@@ -51,20 +44,12 @@ def math_rows(split: Split, count: int) -> Rows:
     """Rows of open-r1/OpenR1-Math-220k."""
     return [
         {
+            "uuid": example.uid,
             "problem": example.question,
-            "solution": "",
             "answer": example.reference,
             "problem_type": "Algebra",
             "question_type": "math-word-problem",
-            "source": "olympiads",
-            "uuid": example.uid,
-            "is_reasoning_complete": [True],
             "generations": ["<think>"],
-            "correctness_math_verify": [True],
-            "correctness_llama": [True],
-            "finish_reasons": ["stop"],
-            "correctness_count": 1,
-            "messages": [{"role": "user", "content": example.question}],
         }
         for example in EmbeddedMath().examples("math", split)[:count]
     ]
@@ -85,10 +70,6 @@ def qa_rows(split: Split, count: int) -> Rows:
                 "answer": options.answers[0],
                 "answer_letter": "ABCDE"[options.texts.index(options.answers[0])],
                 "discipline": discipline,
-                "field": discipline,
-                "subfield": discipline,
-                "difficulty": "easy",
-                "is_calculation": False,
             }
         )
     return rows
