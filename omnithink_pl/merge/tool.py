@@ -127,7 +127,7 @@ class MergeReport:
     Args:
         parameters: Values of the merged model.
         kept: Share of each task vector that survived trimming, values that did not change left out.
-        thresholds: Smallest magnitude that each kept.
+        thresholds: Smallest magnitude that each model kept.
         contested: Share of the changed values on whose sign the models disagreed.
     """
 
@@ -160,7 +160,7 @@ def merge_models(base: Path, tuned: Sequence[Path], output: Path, settings: Merg
             check_same(start, model)
         floating = [name for name in start if start[name].is_floating_point()]
         thresholds = [_threshold(start, model, floating, settings.density, display) for model in models]
-        kept, contested, changed = [0] * len(models), 0, 0
+        counts: list[tuple[int, ...]] = []  # of each tensor: changed, contested, kept of each model
         plan = _divide_into_files(start, models, round(settings.shard_gb * 1e9))
         bar = display.add_task("merging", total=len(start.shapes))
         for file, names in plan.filename_to_tensors.items():
@@ -168,19 +168,18 @@ def merge_models(base: Path, tuned: Sequence[Path], output: Path, settings: Merg
             for name in names:
                 tensors[name] = start[name]
                 if name in floating:
-                    pieces = _merge_in_pieces(
+                    merged = _merge_in_pieces(
                         start[name], [model[name] for model in models], thresholds, settings.scale
                     )
-                    kept = [sum(column) for column in zip(kept, *(piece.kept for piece in pieces), strict=True)]
-                    contested += sum(piece.contested for piece in pieces)
-                    changed += sum(piece.changed for piece in pieces)
-                    tensors[name] = torch.cat([piece.tensor for piece in pieces]).view(start.shapes[name])
+                    tensors[name] = merged.tensor
+                    counts.append((merged.changed, merged.contested, *merged.kept))
                 display.advance(bar)
             save_file(tensors, output / file, metadata={"format": "pt"})
         if plan.is_sharded:
             index = {"metadata": plan.metadata, "weight_map": plan.tensor_to_filename}
             (output / INDEX).write_text(json.dumps(index, indent=2))
         size = sum(start[name].numel() for name in floating)
+    changed, contested, *kept = (sum(column) for column in zip(*counts, strict=True))
     return MergeReport(size, tuple(count / size for count in kept), tuple(thresholds), contested / max(1, changed))
 
 
@@ -195,9 +194,16 @@ def _divide_into_files(base: Weights, models: Sequence[Weights], shard_bytes: in
     return split_torch_state_dict_into_shards(empty, max_shard_size=shard_bytes)
 
 
-def _merge_in_pieces(base: Tensor, tuned: Sequence[Tensor], thresholds: Sequence[float], scale: float) -> list[Merged]:
+def _merge_in_pieces(base: Tensor, tuned: Sequence[Tensor], thresholds: Sequence[float], scale: float) -> Merged:
+    """Merge a tensor of any size with little memory; each element is merged by itself."""
     columns = (torch.split(one.flatten(), _PIECE) for one in (base, *tuned))
-    return [merge_tensor(first, rest, thresholds, scale) for first, *rest in zip(*columns, strict=True)]
+    pieces = [merge_tensor(first, rest, thresholds, scale) for first, *rest in zip(*columns, strict=True)]
+    return Merged(
+        tensor=torch.cat([piece.tensor for piece in pieces]).view(base.shape),
+        kept=tuple(sum(column) for column in zip(*(piece.kept for piece in pieces), strict=True)),
+        contested=sum(piece.contested for piece in pieces),
+        changed=sum(piece.changed for piece in pieces),
+    )
 
 
 def _threshold(base: Weights, model: Weights, names: Sequence[str], density: float, display: Progress) -> float:
