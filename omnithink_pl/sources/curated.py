@@ -36,8 +36,7 @@ from omnithink_pl.sources.files import DataFiles, Unreachable, find_files, is_co
 from omnithink_pl.types import Example
 
 VERSION = 1
-"""Version of the filters that all sources share. Raise it when they keep other rows: older caches then no longer count.
-"""
+"""Version of the filters that all sources share; raise it when they keep other rows, so that old caches are ignored."""
 
 _REPORT = "report.json"
 
@@ -94,8 +93,12 @@ class CuratedSource(Source):
             BadInput: If the data cannot be loaded, or a row has no usable reference and ``bad_rows`` is ``raise``.
         """
         self.prepare()
-        parsed = [self.parse(row) for row in self.cache.rows(split)]
-        return [Example(task, row.uid, row.question, row.reference) for row in parsed if isinstance(row, ParsedRow)]
+        found = []
+        for row in self.cache.rows(split):
+            parsed = self.parse(row)
+            assert isinstance(parsed, ParsedRow)  # no other row is cached
+            found.append(Example(task, parsed.uid, parsed.question, parsed.reference))
+        return found
 
     @property
     def cache(self) -> CuratedCache:
