@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from datasets import Dataset
 
-from tests.benchmarks.rows import gpt4, mt_bench, question
+from tests.evaluation.suites.rows import gpt4, mt_bench, question
 from tests.sources.copies import math_rows, qa_rows
 
 ROOM = "omnithink_pl.evaluation.suites"
