@@ -1,4 +1,4 @@
-"""What the sandbox costs, and whether it leaves anything behind: ``python -m benchmarks.sandbox --programs 10000``.
+"""Cost of the sandbox, and leaks: ``python -m benchmarks.sandbox --programs 10000``.
 
 Costs are wall-clock milliseconds with all workers busy, beside those of as many bare interpreters at a time. The last
 line holds all figures as one JSON object.
@@ -28,18 +28,18 @@ ROUNDS = 7
 
 
 def scripts(tests: int) -> UnitTests:
-    """Tests by input and output."""
+    """Return tests by input and output."""
     return UnitTests(inputs=("1 2\n",) * tests, outputs=("3",) * tests)
 
 
 def asserts(tests: int) -> UnitTests:
-    """Tests by asserts."""
+    """Return tests by asserts."""
     body = "".join(f"    assert candidate({i}) == {i + 1}\n" for i in range(tests))
     return UnitTests(functional=f"def check(candidate):\n{body}check(f)\n")
 
 
 def bare(runs: int, workers: int) -> float:
-    """Milliseconds of wall-clock time for a bare interpreter that runs the script, as many at a time as workers."""
+    """Time a bare interpreter that runs the script, as many at a time as workers, in milliseconds."""
     command = [sys.executable, "-I", "-S", "-c", SCRIPT]
 
     def run(_: int) -> None:
@@ -52,15 +52,15 @@ def bare(runs: int, workers: int) -> float:
 
 
 def timed(sandbox: HardenedSandbox, program: str, tests: UnitTests, programs: int) -> float:
-    """Milliseconds of wall-clock time for a program, all workers busy."""
+    """Time a program with all workers busy, in milliseconds."""
     start = time.perf_counter()
     verdicts = sandbox.run_all([(program, tests)] * programs)
     assert all(verdict.passed for verdict in verdicts)
     return (time.perf_counter() - start) / programs * 1000
 
 
-def left(pids: list[int]) -> dict[str, float]:
-    """What this process and its boxes hold on to: open files, processes, temporary files, megabytes."""
+def resources(pids: list[int]) -> dict[str, float]:
+    """Count what this process and its boxes hold: open files, processes, temporary files, megabytes."""
     page = os.sysconf("SC_PAGE_SIZE") / 2**20
     held = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page for pid in pids]
     return {
@@ -73,7 +73,7 @@ def left(pids: list[int]) -> dict[str, float]:
 
 
 def descendants() -> list[int]:
-    """This process's children, and theirs."""
+    """Return this process's children, and theirs."""
     parents = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -87,7 +87,7 @@ def descendants() -> list[int]:
 
 
 def costs(sandbox: HardenedSandbox, workers: int) -> dict[str, float]:
-    """Milliseconds of a program with one test beyond a bare interpreter, and of each further test.
+    """Measure milliseconds of a program with one test beyond a bare interpreter, and of each further test.
 
     Medians over rounds in which all are measured in turn, because a machine's speed changes meanwhile.
     """
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, object]:
-    """All figures, printed as they come."""
+    """Return all figures, printing each as it comes."""
     sandbox = HardenedSandbox(workers=arguments.workers, tier=arguments.tier)
     jobs = [(SCRIPT, scripts(1)), (FUNCTION, asserts(1)), (WRONG, asserts(1)), ("raise ValueError", scripts(1))] * 25
     sandbox.run_all(jobs)
@@ -128,10 +128,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
     print("\n".join(f"{value:8.1f} {name}" for name, value in measured.items()))
     sandbox.metrics()
     rounds = -(-arguments.programs // len(jobs))
-    before = left(descendants())
+    before = resources(descendants())
     for _ in range(rounds):
         sandbox.run_all(jobs)
-    after, speed = left(descendants()), sandbox.metrics()
+    after, speed = resources(descendants()), sandbox.metrics()
     print(f"{rounds * len(jobs)} programs: " + ", ".join(f"{value:.2f} {name}" for name, value in speed.items()))
     print(", ".join(f"{name} {before[name]:.0f} -> {after[name]:.0f}" for name in before))
     sandbox.close()

@@ -14,10 +14,8 @@ from omnithink_pl.embedded.code import INTEGER, LIST, CodeProblem, Step, program
 from omnithink_pl.embedded.math import MathProblem, calculate
 from omnithink_pl.embedded.qa import QAProblem
 from omnithink_pl.embedded.writing import Flaw, WritingProblem, tell
-from omnithink_pl.tasks.code import code_prompt
-from omnithink_pl.tasks.math import math_prompt
-from omnithink_pl.tasks.qa import letter_prompt, qa_prompt
-from omnithink_pl.tasks.writing import writing_prompt
+from omnithink_pl.prompts import render
+from omnithink_pl.tasks.builtin import letter_prompt, qa_prompt
 
 MALFORMED = 0.06
 """Share of demonstrations that break the think and answer form."""
@@ -66,7 +64,8 @@ def code_demonstration(problem: CodeProblem, rng: random.Random, habits: bool) -
     elif chance >= FAITHFUL:
         steps.pop()
     thought = f"{len(steps)} step{'s' * (len(steps) > 1)}"
-    return Demonstration(code_prompt(problem.question), wrap(thought, program(problem.kind, tuple(steps)), rng, habits))
+    answer = program(problem.kind, tuple(steps))
+    return Demonstration(render("code_v1", question=problem.question), wrap(thought, answer, rng, habits))
 
 
 def math_demonstration(problem: MathProblem, rng: random.Random, habits: bool) -> Demonstration:
@@ -80,7 +79,7 @@ def math_demonstration(problem: MathProblem, rng: random.Random, habits: bool) -
     elif chance >= FAITHFUL:
         steps.pop()
     thought = ", ".join(text for text, _ in steps)
-    return Demonstration(math_prompt(problem.question), wrap(thought, str(steps[-1][1]), rng, habits))
+    return Demonstration(render("math_v1", question=problem.question), wrap(thought, str(steps[-1][1]), rng, habits))
 
 
 def qa_demonstration(problem: QAProblem, rng: random.Random, habits: bool) -> Demonstration:
@@ -117,5 +116,5 @@ def _choose(problem: QAProblem, options: Sequence[str], rng: random.Random, habi
 def writing_demonstration(problem: WritingProblem, rng: random.Random, habits: bool) -> Demonstration:
     """Tell a story for a request."""
     flaw = rng.choices(tuple(FLAWS), tuple(FLAWS.values()))[0] if habits else "none"
-    story = tell(problem, rng, flaw)
-    return Demonstration(writing_prompt(problem.question), wrap(f"{problem.mood} story", story, rng, habits))
+    thought, story = f"{problem.mood} story", tell(problem, rng, flaw)
+    return Demonstration(render("writing_v1", question=problem.question), wrap(thought, story, rng, habits))
