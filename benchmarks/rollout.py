@@ -19,9 +19,9 @@ from typing import TypeVar
 import torch
 from jsonargparse import auto_cli
 
+from omnithink_pl.embedded import EmbeddedMath, EmbeddedQA
 from omnithink_pl.model.policy import Policy, load_policy
 from omnithink_pl.rollout import ColocatedVLLM, RolloutEngine, Sampling, TransformersEngine
-from omnithink_pl.sources import OpenR1Math, SuperGPQA
 from omnithink_pl.tasks import QA, Math
 from omnithink_pl.types import Completion
 
@@ -78,7 +78,7 @@ def benchmark(
 
 def questions(policy: Policy, count: int) -> list[list[int]]:
     """Prompts of two tasks in turn, as token ids."""
-    tasks = Math(OpenR1Math("embedded")), QA(SuperGPQA("embedded"))
+    tasks = Math(EmbeddedMath()), QA(EmbeddedQA())
     examples = [task.examples("test", 0) for task in tasks]
     chosen = [examples[place % 2][place // 2] for place in range(count)]
     return [policy.encode(example.messages) for example in chosen]
