@@ -279,7 +279,7 @@ def head_logprobs(
         ``[n, 2]`` float32: log-probability, with gradient, and entropy, without.
     """
     if type(head) is torch.nn.Linear:
-        weight, bias = (None if part is None else _full(part) for part in (head.weight, head.bias))
+        weight, bias = (None if part is None else _full(part) for part in (head.weight, getattr(head, "bias", None)))
         return torch.stack(_FusedHead.apply(hidden, weight, bias, sampled), -1)  # type: ignore[no-untyped-call]
 
     def chunk(hidden: Tensor, rows: slice) -> Tensor:
