@@ -117,7 +117,9 @@ class Collector:
                 self._pending[step + 1] = self.generate(self._admit(following, step + 1), step + 1, step)
         scored, replaced = self._refill(self.score(rollouts, step), step)
         self.trained = gather_rows([group.record() for group in scored])
-        self._replaced = gather_rows([group.record() for group in replaced])
+        self._replaced = [group.record() for group in replaced]
+        if self.settings.refill_rounds:
+            self._replaced = gather_rows(self._replaced)
         self.monitor.observe([*self._replaced, *self.trained], step)
         return scored
 

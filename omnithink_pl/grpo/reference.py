@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from transformers import PreTrainedModel
 
-    from omnithink_pl.grpo.settings import KLSettings, Reference
+    from omnithink_pl.grpo.kl_control import KLSettings, Reference
 
 
 class ReferencePolicy(ABC):
