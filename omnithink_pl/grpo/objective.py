@@ -19,17 +19,11 @@ from omnithink_pl.errors import BadInput
 
 
 class Totals(NamedTuple):
-    """Counts of a batch over all processes, which its means divide by.
+    """Counts of a batch over all processes, which its means divide by."""
 
-    Args:
-        groups: Groups with at least one scored completion.
-        completions: Scored completions.
-        tokens: Their tokens.
-    """
-
-    groups: int
-    completions: int
-    tokens: int
+    groups: int  # groups with at least one scored completion
+    completions: int  # scored completions
+    tokens: int  # their tokens
 
     @classmethod
     def of(cls, lengths: Sequence[Sequence[int]]) -> Totals:
@@ -38,17 +32,11 @@ class Totals(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """The loss of a micro-batch and its diagnostics.
+    """The loss of a micro-batch and its diagnostics."""
 
-    Args:
-        loss: Scalar to be minimised, with gradient; -J up to a constant.
-        kl: ``[N, T]`` estimate of D_KL(pi || pi_ref) per token, in nats, without gradient.
-        clipped: ``[N, T]`` whether the token's ratio is clipped.
-    """
-
-    loss: Tensor
-    kl: Tensor
-    clipped: Tensor
+    loss: Tensor  # scalar to be minimised, with gradient; -J up to a constant
+    kl: Tensor  # ``[N, T]`` estimate of D_KL(pi || pi_ref) per token, in nats, without gradient
+    clipped: Tensor  # ``[N, T]`` whether the token's ratio is clipped
 
 
 @dataclass(frozen=True)

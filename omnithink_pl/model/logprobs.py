@@ -40,18 +40,13 @@ REWRITES = (
 
 @dataclass(frozen=True)
 class TokenLogprobs:
-    """Log-probability and entropy of each token of N completions, the longest of which has T.
+    """Log-probability and entropy of each token of N completions, the longest of which has T."""
 
-    Args:
-        logprobs: Natural log pi(o_t | x, o_<t), float32 of shape [N, T]; 0 behind a completion's end.
-        entropy: Entropy in nats of the distribution that each token was sampled from, of shape [N, T],
-            without gradient; 0 behind the end.
-        mask: True where there is a token, of shape [N, T].
-    """
-
-    logprobs: Tensor
+    logprobs: Tensor  # natural log pi(o_t | x, o_<t), float32 of shape [N, T]; 0 behind a completion's end
+    # entropy in nats of the distribution that each token was sampled from, of shape [N, T], without gradient; 0
+    # behind the end
     entropy: Tensor
-    mask: Tensor
+    mask: Tensor  # true where there is a token, of shape [N, T]
 
 
 def token_logprobs(
@@ -189,19 +184,12 @@ def _replaced_forward(module: torch.nn.Module, forward: object) -> Iterator[None
 
 @dataclass(frozen=True)
 class SampledTokens:
-    """The sampled tokens whose log-probabilities are computed, and how they were sampled.
+    """The sampled tokens whose log-probabilities are computed, and how they were sampled."""
 
-    Args:
-        targets: ``[n]`` token ids.
-        temperature: Logits are divided by it; above 0.
-        top_p: Below 1, the distribution is renormalised over its nucleus and the target.
-        logits: Most logits to hold at a time; at least one token's.
-    """
-
-    targets: Tensor
-    temperature: float = 1.0
-    top_p: float = 1.0
-    logits: int = LOGITS
+    targets: Tensor  # ``[n]`` token ids
+    temperature: float = 1.0  # logits are divided by it; above 0
+    top_p: float = 1.0  # below 1, the distribution is renormalised over its nucleus and the target
+    logits: int = LOGITS  # most logits to hold at a time; at least one token's
 
     def chunks(self, vocabulary: int) -> Iterator[slice]:
         """Yield chunks of tokens whose logits fit."""

@@ -84,32 +84,20 @@ def _attention_layer(
 
 
 class Tile(NamedTuple):
-    """Blocks of similar size, side by side.
+    """Blocks of similar size, side by side."""
 
-    Args:
-        queries: ``[n, q]`` index of each query in the row; short blocks repeat their last one.
-        keys: ``[n, k]`` index of each key, likewise.
-        mask: ``[n, 1, q, k]`` true where a query attends to a key; ``None`` where that is causal.
-    """
-
-    queries: Tensor
-    keys: Tensor
-    mask: Tensor | None
+    queries: Tensor  # ``[n, q]`` index of each query in the row; short blocks repeat their last one
+    keys: Tensor  # ``[n, k]`` index of each key, likewise
+    mask: Tensor | None  # ``[n, 1, q, k]`` true where a query attends to a key; ``None`` where that is causal
 
 
 @dataclass
 class PackedAttention:
-    """The attention of one packed row, in few rectangles of scores that need little memory.
+    """The attention of one packed row, in few rectangles of scores that need little memory."""
 
-    Args:
-        tiles: The rectangles.
-        place: ``[tokens]`` where each token's result lies among those of all tiles.
-        calls: Attention layers that have used it: 0 if the model has attention of its own.
-    """
-
-    tiles: list[Tile]
-    place: Tensor
-    calls: int = field(default=0)
+    tiles: list[Tile]  # the rectangles
+    place: Tensor  # ``[tokens]`` where each token's result lies among those of all tiles
+    calls: int = field(default=0)  # attention layers that have used it: 0 if the model has attention of its own
 
     @classmethod
     def of(cls, spans: Sequence[Span], device: torch.device) -> PackedAttention:

@@ -14,41 +14,25 @@ Padding = Literal["left", "right"]
 
 
 class Span(NamedTuple):
-    """Consecutive tokens of a packed row that attend to each other causally.
+    """Consecutive tokens of a packed row that attend to each other causally."""
 
-    Args:
-        start: Index of the first.
-        length: How many.
-        prefix: Index of the first token of the prompt that all of them attend to.
-        prefix_length: Tokens of that prompt; 0 for a prompt's own span.
-    """
-
-    start: int
-    length: int
-    prefix: int = 0
-    prefix_length: int = 0
+    start: int  # index of the first
+    length: int  # how many
+    prefix: int = 0  # index of the first token of the prompt that all of them attend to
+    prefix_length: int = 0  # tokens of that prompt; 0 for a prompt's own span
 
 
 @dataclass(frozen=True)
 class Packing:
-    """A batch for a causal language model, and where each completion token is predicted.
+    """A batch for a causal language model, and where each completion token is predicted."""
 
-    Args:
-        tokens: Token ids of shape [rows, width]; padding is token 0.
-        positions: Position of each token in its own sequence, of the same shape.
-        mask: 1 for a token, 0 for padding, of the same shape.
-        source: Index into the flattened [rows * width] of the token that predicts each completion token.
-        targets: The completion tokens, in the same order.
-        lengths: Tokens of each completion, in group order.
-        spans: Which tokens of a packed row attend to which, ascending; empty where every row is one sequence.
-    """
-
-    tokens: Tensor
-    positions: Tensor
-    mask: Tensor
-    source: Tensor
-    targets: Tensor
-    lengths: tuple[int, ...]
+    tokens: Tensor  # token ids of shape [rows, width]; padding is token 0
+    positions: Tensor  # position of each token in its own sequence, of the same shape
+    mask: Tensor  # 1 for a token, 0 for padding, of the same shape
+    source: Tensor  # index into the flattened [rows * width] of the token that predicts each completion token
+    targets: Tensor  # the completion tokens, in the same order
+    lengths: tuple[int, ...]  # tokens of each completion, in group order
+    # which tokens of a packed row attend to which, ascending; empty where every row is one sequence
     spans: tuple[Span, ...] = ()
 
     @property
