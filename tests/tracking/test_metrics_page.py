@@ -8,6 +8,7 @@ from typing import Any
 from main import main
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore
 from omnithink_pl.data.demonstrations import COUNTED
+from omnithink_pl.data.prepare import Prepared
 from omnithink_pl.evaluation.evaluator import evaluation_metrics
 from omnithink_pl.evaluation.journal import Record
 from omnithink_pl.evaluation.suite_scores import score_domains, score_records, suite_metrics
@@ -16,13 +17,11 @@ from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import rollout_metrics, staleness, update_metrics
 from omnithink_pl.grpo.update import TokenStats
 from omnithink_pl.judge import Comparison, Preference
-from omnithink_pl.judge.base import Judged
-from omnithink_pl.judge.cache import JudgeStatistics, Prices
+from omnithink_pl.judge.pairwise import JudgeStatistics, Judgment, Prices
 from omnithink_pl.sandbox import RunOutcome, Verdict
 from omnithink_pl.sandbox.hardened import Throughput
 from omnithink_pl.tracking.logger import NON_FINITE
 from omnithink_pl.types import Completion, Example, Group, Outcome
-from omnithink_pl.verbs import Prepared
 from tests.scores import score
 
 ROWS = [
@@ -38,8 +37,8 @@ EVERYTHING = [
     "fit",
     "--name=short",
     """--data.tasks={math: {class_path: omnithink_pl.tasks.Math, init_args: {source:
-        {class_path: omnithink_pl.sources.OpenR1Math, init_args: {path: embedded}}}}, qa: {class_path:
-        omnithink_pl.tasks.QA, init_args: {source: {class_path: omnithink_pl.sources.SuperGPQA}}}}""",
+        {class_path: omnithink_pl.embedded.EmbeddedMath}}}, qa: {class_path:
+        omnithink_pl.tasks.QA, init_args: {source: {class_path: omnithink_pl.embedded.EmbeddedQA}}}}""",
     "--curriculum.stages=[{tasks: {math: 1}, steps: 2}, {tasks: {qa: 1}, steps: 2}]",
     "--curriculum.replay=0.25",
     "--data.batch_size=4",
@@ -95,8 +94,8 @@ def benchmark_names() -> set[str]:
 def judge_metrics() -> dict[str, float]:
     statistics = JudgeStatistics(Prices(1.0, 1.0))
     won = (Preference.WIN, Preference.WIN)
-    statistics.judged([Judged(Comparison("q", candidate, "r"), won) for candidate in ("a", "aa")])
-    statistics.count(rounds=4, replies=4)
+    statistics.add([Judgment(Comparison("q", candidate, "r"), won) for candidate in ("a", "aa")])
+    statistics.count(pairs=4, replies=4)
     return statistics.metrics()
 
 
