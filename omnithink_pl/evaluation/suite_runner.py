@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from omnithink_pl.distributed.collectives import process_rank
-from omnithink_pl.distributed.shard_work import Division
+from omnithink_pl.distributed.shard_work import ShardedWork
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.completers import NO_ROOM, Completer, CompletionRequest, recorded_completions
 from omnithink_pl.evaluation.journal import Key, Record, append_records, read_records
@@ -44,7 +44,7 @@ class SuiteRunner:
         max_tokens: Longest completion where a suite does not say.
         chunk: Prompts that are sampled, scored and stored at a time.
         on_progress: Called after each chunk.
-        division: Divides work among the processes of this run.
+        sharded: Divides work among the processes of this run.
     """
 
     directory: Path
@@ -53,7 +53,7 @@ class SuiteRunner:
     max_tokens: int
     chunk: int
     on_progress: Progress
-    division: Division
+    sharded: ShardedWork
 
     def __post_init__(self) -> None:
         if self.chunk < 1:
@@ -78,16 +78,16 @@ class SuiteRunner:
             BadInput: If its rows cannot be loaded, or existing files were made with other settings.
         """
         began = time.monotonic()
-        examples = self.division.agreed(lambda: self._load(name, suite))
+        examples = self.sharded.run(lambda: self._load(name, suite))
         journal = self.directory / f"{name}.jsonl"
-        records = self.division.first(lambda: self._restore(name, suite, examples, journal))
+        records = self.sharded.on_rank_zero(lambda: self._restore(name, suite, examples, journal))
         self.on_progress(name, 0, len(examples), list(records.values()))
         for start in range(0, len(examples), self.chunk):
             chunk = examples[start : start + self.chunk]
             done = self._run_chunk(name, suite, chunk, start, records)
             # A resumed chunk is made again as a whole; what the journal has a verdict for is not written twice.
             new = [one for one in done if (before := records.get(one.key)) is None or before.failed]
-            self.division.first(partial(append_records, journal, new))
+            self.sharded.on_rank_zero(partial(append_records, journal, new))
             records |= {record.key: record for record in done}
             self.on_progress(name, start + len(chunk), len(examples), list(records.values()))
         return score_records(name, suite, list(records.values()), time.monotonic() - began)
@@ -117,7 +117,9 @@ class SuiteRunner:
             **self.completer.identity,
             "version": suite.version,
             "prompts": f"{len(examples)} {derive_seed(json.dumps([[e.uid, e.messages] for e in examples])):x}",
-            "sampling": f"{sampling.n} at {sampling.temperature:g}, {sampling.top_p:g}, {sampling.max_tokens} tokens",
+            "sampling": (
+                f"{sampling.group_size} at {sampling.temperature:g}, {sampling.top_p:g}, {sampling.max_tokens} tokens"
+            ),
             "seed": self.seed,
             "chunk": self.chunk,
         }
@@ -137,7 +139,7 @@ class SuiteRunner:
             return []
 
         def complete(requests: Sequence[CompletionRequest], turn: int) -> list[Group]:
-            sampling = replace(self._sampling(suite), n=suite.samples if turn == 1 else 1)
+            sampling = replace(self._sampling(suite), group_size=suite.samples if turn == 1 else 1)
             if sampled:  # only scoring had failed
                 completions = recorded_completions(requests, known)
             else:
@@ -145,8 +147,8 @@ class SuiteRunner:
                 completions = self.completer.complete(requests, sampling, seed)
             return [Group(one.example, (), own) for one, own in zip(requests, completions, strict=True)]
 
-        own = self.division.own(requests)
-        records = self.division.each(lambda: _complete_and_score(suite, own, complete))
+        own = self.sharded.shard(requests)
+        records = self.sharded.gather(lambda: _complete_and_score(suite, own, complete))
         # In the order of one process, whatever the number of processes.
         place = {example.uid: number for number, example in enumerate(examples)}
         return sorted(records, key=lambda record: (record.turn, place[record.uid], record.sample))

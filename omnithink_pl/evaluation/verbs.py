@@ -13,7 +13,7 @@ from rich.console import Console
 
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.distributed.collectives import check_processes
-from omnithink_pl.distributed.shard_work import Division, check_divisible
+from omnithink_pl.distributed.shard_work import ShardedWork, check_divisible
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.completers import PolicyCompleter, SavedCompletions
 from omnithink_pl.evaluation.completion_file import score_completions
@@ -104,7 +104,7 @@ def _validate(
     """Do the work of ``validate`` in each process."""
     trainer.strategy.setup_environment()
     check_processes(trainer.world_size)
-    model.peers.open(model)
+    model.barrier.setup(model)
     suites = choose_suites(data.tasks, data.benchmarks, benchmarks)
     if completions:
         completer: PolicyCompleter | SavedCompletions = SavedCompletions(Path(completions))
@@ -119,8 +119,8 @@ def _validate(
     console.print(f"Completions and results: {directory}", highlight=False)
     try:
         with benchmark_progress(console) as on_progress:
-            division, longest = Division(model.peers), model.sampling.max_tokens
-            scores = SuiteRunner(directory, completer, data.seed, longest, chunk, on_progress, division).run_all(suites)
+            sharded, longest = ShardedWork(model.barrier), model.sampling.max_tokens
+            scores = SuiteRunner(directory, completer, data.seed, longest, chunk, on_progress, sharded).run_all(suites)
     finally:
         data.teardown("validate")
     domains = score_domains(scores, domain_members(data.tasks, data.benchmarks, suites))

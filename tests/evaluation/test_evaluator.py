@@ -39,7 +39,9 @@ class Scripted:
     ) -> list[tuple[Completion, ...]]:
         self.calls.append((len(prompts), sampling, tuple(seeds)))
         said = cycle(self.greedy if sampling.temperature == 0 else self.sampled)
-        return [tuple(Completion((5,), (-1.0,), next(said), "stop") for _ in range(sampling.n)) for _ in prompts]
+        return [
+            tuple(Completion((5,), (-1.0,), next(said), "stop") for _ in range(sampling.group_size)) for _ in prompts
+        ]
 
 
 class SaidSo(Reward):

@@ -52,8 +52,8 @@ def settings(directory: Path, server: ScriptedServer, *more: str) -> list[str]:
         "--name=short",
         f"--curriculum.stages=[{{tasks: {{qa: 1, writing: 1}}, steps: {STEPS}}}, {{tasks: {{math: 1}}, steps: 1}}]",
         "--data.batch_size=2",
-        "--model.group_size=4",
-        "--model.temperature=0.3",  # nearly greedy: every completion has an answer for the judge
+        "--model.sampling.group_size=4",
+        "--model.sampling.temperature=0.3",  # nearly greedy: every completion has an answer for the judge
         "--model.failures.max_rate=0.5",
         "--model.failures.window=1",
         "--evaluation.evaluator.prompts=2",

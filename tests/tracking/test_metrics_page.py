@@ -45,13 +45,13 @@ EVERYTHING = [
     "--curriculum.replay=0.25",
     "--data.batch_size=4",
     "--data.task_sampler=omnithink_pl.data.samplers.AdaptiveSampler",
-    "--model.group_size=4",
-    "--model.max_tokens=24",
-    "--model.beta={math: 0.1, qa: 0.1}",
+    "--model.sampling.group_size=4",
+    "--model.sampling.max_tokens=24",
+    "--model.kl.beta={math: 0.1, qa: 0.1}",
     "--model.kl.targets={math: 0.1, qa: 0.1}",
     "--model.rollouts={refill_rounds: 1, async_rewards: true}",
     "--model.failures.on_outage=pause",
-    "--model.correction.level=token",
+    "--model.rollouts.correction.level=token",
     "--learning_rate={warmup_steps: 1, decay: linear}",
     "--validation.every_n_steps=1",
     "--validation.evaluator={prompts: 2, samples: 1, max_tokens: 24}",
@@ -64,7 +64,7 @@ def logged() -> set[str]:
     completion = Completion((1, 2), (-0.1, -0.2), "an answer", "stop")
     group = Group(Example("math", "row-1", "q", "r"), (3,), (completion, completion))
     failed = score(Outcome.failed("cause: details"))
-    rollouts = [ScoredGroup(group, (score(1.0), failed), (1.0, None))]
+    rollouts = [ScoredGroup(group, (score(1.0), failed), (1.0, None)).record()]
     value = TaskScore(0.5, 0.4, 0.6, 0.5, 0.4, 0.6, 10, 2)
     matrix = ScoreMatrix()
     for label in ("base", "1 math", "2 code"):
