@@ -155,7 +155,9 @@ class ColocatedVLLM:
         check_prompts([prompt for prompt, _, _ in everyone], sampling, self.context)
         if not everyone:
             return []
-        rows = {index: [row for row, other in enumerate(mine) if other == index] for index in set(mine)}
+        rows: dict[int, list[int]] = {}  # of this rank, by index of the distinct request
+        for row, index in enumerate(mine):
+            rows.setdefault(index, []).append(row)
 
         def own_finished(index: int, completions: tuple[Completion, ...]) -> None:
             if finished is not None:
