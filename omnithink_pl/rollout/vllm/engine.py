@@ -142,13 +142,7 @@ class ColocatedVLLM:
         finished: Finished | None = None,
         partial: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
-        """Sample ``sampling.group_size`` completions for each prompt; see ``RolloutEngine.generate``.
-
-        Raises:
-            RuntimeError: Before ``attach``.
-            ValueError: If a prompt is empty or leaves no room for ``max_tokens`` in the context.
-            EngineFailure: If the engine dies.
-        """
+        """Sample completions; see ``RolloutEngine.generate``."""
         policy, llm = self._attached()
         own = zip(map(tuple, prompts), seeds, map(tuple, partial or [()] * len(prompts)), strict=True)
         everyone, mine = self._tensor_parallel.gather(list(own))
