@@ -10,13 +10,13 @@ from typing import final
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import LambdaCallback
 
 from benchmarks.harness import Lap
-from omnithink_pl.curriculum.stages import Stage
+from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.data import MultiTaskData
+from omnithink_pl.grpo.kl_control import KLSettings
 from omnithink_pl.grpo.objective import ImportanceCorrection
-from omnithink_pl.grpo.settings import KLSettings, RolloutSettings
+from omnithink_pl.grpo.settings import RolloutSettings
 from omnithink_pl.model.policy import Policy, load_policy
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.rewards.base import Reward
@@ -110,6 +110,32 @@ class Arithmetic(Task):
         return example.question
 
 
+class OneStage(L.Callback):
+    """Trains one stage, without any evaluation.
+
+    Args:
+        stage: The stage.
+        lap: Called at the end of each step.
+    """
+
+    def __init__(self, stage: Stage, lap: Callable[[], None] = lambda: None) -> None:
+        self.stage = stage
+        self.lap = lap
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Set the length of the loader."""
+        trainer.datamodule.total_steps = self.stage.steps  # type: ignore[attr-defined]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Enter the stage."""
+        trainer.datamodule.enter(self.stage, self.stage.steps)  # type: ignore[attr-defined]
+        pl_module.on_stage_start(StageRun((self.stage,), 1))  # type: ignore[operator]
+
+    def on_train_batch_end(self, *args: object, **kwargs: object) -> None:
+        """The end of a step."""
+        self.lap()
+
+
 def train(
     shape: Shape,
     prepare: Callable[[Policy], object],
@@ -128,7 +154,7 @@ def train(
         rollouts: When they are sampled.
         ranks: Processes that share each batch, of which this is one.
     """
-    data = MultiTaskData({"math": Arithmetic(shape.prompts)}, [Stage({"math": 1.0}, shape.steps)], shape.prompts)
+    data = MultiTaskData({"math": Arithmetic(shape.prompts)}, batch_size=shape.prompts)
     module = MultiTaskGRPO(
         engine=engine or TransformersEngine(),
         tasks=data.tasks,
@@ -146,7 +172,7 @@ def train(
         strategy="ddp" if ranks > 1 else "auto",
         max_epochs=1,
         logger=False,
-        callbacks=[LambdaCallback(on_train_batch_end=lambda *_: lap())],
+        callbacks=[OneStage(Stage({"math": 1.0}, shape.steps), lap)],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

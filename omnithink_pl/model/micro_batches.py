@@ -17,15 +17,10 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """Some completions of one group.
+    """Some completions of one group."""
 
-    Args:
-        group: Index of the group in the batch.
-        completions: Indices of the completions in the group, ascending.
-    """
-
-    group: int
-    completions: tuple[int, ...]
+    group: int  # index of the group in the batch
+    completions: tuple[int, ...]  # indices of the completions in the group, ascending
 
 
 @dataclass(frozen=True)
@@ -130,3 +125,6 @@ def padding_passes(
         loss = 0.0 * token_logprobs(model, [(0,)], [[(0,)]], share_prompt=False).logprobs.sum()
         if backward is not None:
             backward(loss)
+    if backward is None:
+        for module in sharded_modules(model):
+            module.reshard()  # the root stays gathered after a forward pass, until a backward pass

@@ -116,7 +116,7 @@ def trained(examples: list[Example], steps: int, budget: int = 8192) -> tuple[Su
         TransformersEngine(), {}, partial(torch.optim.AdamW, lr=1e-3), memory=MemorySettings(micro_batch_tokens=budget)
     )
     losses: list[float] = []
-    module.report = lambda loss, tokens, norm: losses.append(loss)  # type: ignore[method-assign]
+    module.send = lambda metrics: losses.append(metrics["train/loss"])  # type: ignore[method-assign]
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=1,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from omnithink_pl.errors import BadInput, RewardFailure
+from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy, cause, causes
-from omnithink_pl.types import Completion, Example, Group, Outcome
+from omnithink_pl.types import Example, Group, Outcome
 from tests.scores import score
 
 GOOD, BAD = score(1.0), score(Outcome.failed("judge timed out: no reply within 60 s"))
@@ -15,10 +16,9 @@ BOTH = ["qa", "writing"]
 
 def batch(monitor: FailureMonitor, step: int, **failed: int) -> None:
     """Four completions of each task, of which so many failed."""
-    completions = (Completion((), (), "", "stop"),) * 4
-    groups = [Group(Example(task, "row-1", "q", "r"), (), completions) for task in failed]
-    scores = [[BAD] * count + [GOOD] * (4 - count) for count in failed.values()]
-    monitor.observe(groups, scores, step)
+    scores = {task: (BAD,) * count + (GOOD,) * (4 - count) for task, count in failed.items()}
+    groups = [ScoredGroup(Group(Example(task, "row-1", "q", "r"), (), ()), row, ()) for task, row in scores.items()]
+    monitor.observe(groups, step)
 
 
 def admitted(monitor: FailureMonitor, step: int, stage: list[str] = BOTH) -> list[str]:

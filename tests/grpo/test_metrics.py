@@ -6,19 +6,19 @@ from dataclasses import fields
 
 import pytest
 
-from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
+from omnithink_pl.grpo.advantage import GroupAdvantage, GroupRecord, ScoredGroup
 from omnithink_pl.grpo.metrics import rollout_metrics, update_metrics
 from omnithink_pl.grpo.update import TokenStats
 from omnithink_pl.types import Completion, Example, Group, Score
 from tests.scores import FAILED, UNDEFINED, score
 
 
-def scored(task: str, scores: list[Score], lengths: list[int], cut: int = 0) -> ScoredGroup:
+def scored(task: str, scores: list[Score], lengths: list[int], cut: int = 0) -> GroupRecord:
     completions = tuple(
         Completion((1,) * n, (-1.0,) * n, "", "length" if i < cut else "stop") for i, n in enumerate(lengths)
     )
     group = Group(Example(task, "row", "?", "!"), (1, 2), completions)
-    return ScoredGroup(group, tuple(scores), tuple(GroupAdvantage()(scores)))
+    return ScoredGroup(group, tuple(scores), tuple(GroupAdvantage()(scores))).record()
 
 
 def test_rewards_are_reported_apart_from_format_and_tags_and_by_task() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from omnithink_pl.model.offload import HostedState
 from omnithink_pl.model.sharding import full, shard
-from tests.test_sharding import in_two_processes, mesh
+from tests.model.test_sharding import in_two_processes, mesh
 from tests.tiny import random_tokens, tiny_qwen
 
 ELSEWHERE = "lazy"  # a second device that every build of PyTorch has

@@ -9,11 +9,12 @@ import lightning as L
 import pytest
 import torch
 
-from benchmarks.ours import Arithmetic
+from benchmarks.ours import Arithmetic, OneStage
 from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput
-from omnithink_pl.grpo.settings import KLSettings, MemorySettings
+from omnithink_pl.grpo.kl_control import KLSettings
+from omnithink_pl.grpo.settings import MemorySettings
 from omnithink_pl.model.adapter import LoRA, build_policy
 from omnithink_pl.model.logprobs import TokenLogprobs, token_logprobs
 from omnithink_pl.modules import MultiTaskGRPO
@@ -33,7 +34,7 @@ class Watched(L.Callback):
 
 
 def fit(precision: str = "32-true", steps: int = 1, **settings: Any) -> tuple[MultiTaskGRPO, Watched]:
-    data = MultiTaskData({"math": Arithmetic(2)}, [Stage({"math": 1.0}, steps)], batch_size=2)
+    data = MultiTaskData({"math": Arithmetic(2)}, batch_size=2)
     module = MultiTaskGRPO(
         engine=TransformersEngine(),
         tasks=data.tasks,
@@ -50,7 +51,7 @@ def fit(precision: str = "32-true", steps: int = 1, **settings: Any) -> tuple[Mu
         precision=precision,
         max_epochs=1,
         logger=False,
-        callbacks=[watched],
+        callbacks=[OneStage(Stage({"math": 1.0}, steps)), watched],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

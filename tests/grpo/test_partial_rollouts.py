@@ -10,7 +10,7 @@ from typing import Any, final
 import pytest
 import torch
 
-from omnithink_pl.curriculum.stages import Stage, position
+from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.data.samplers import StratifiedTaskSampler
 from omnithink_pl.distributed.failure_barrier import FailureBarrier
 from omnithink_pl.errors import BadInput
@@ -19,13 +19,13 @@ from omnithink_pl.grpo.collection import Collector
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
 from omnithink_pl.grpo.objective import ImportanceCorrection, Objective
-from omnithink_pl.grpo.settings import RolloutSettings
+from omnithink_pl.grpo.settings import MemorySettings, RolloutSettings
 from omnithink_pl.grpo.update import UpdatePlan
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.rewards import Reward, Rubric
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from omnithink_pl.types import Example, Group, Outcome
-from tests.modules.test_collect import closed
+from tests.grpo.test_collection import closed
 from tests.tiny import TinyPolicy, teacher_forced, tiny_qwen
 
 __all__ = ["closed"]
@@ -52,7 +52,6 @@ class Prompts:
     task_sampler = StratifiedTaskSampler()
 
     def __init__(self) -> None:
-        self.stages = STAGES
         steps = sum(stage.steps for stage in STAGES)
         self.train = [self.example(f"{step}-{i}") for step in range(steps) for i in range(BATCH)]
 
@@ -82,12 +81,17 @@ def collector(policy: TinyPolicy, **settings: Any) -> Collector:
     return made
 
 
+def stage_of(step: int) -> StageRun:
+    return StageRun(tuple(STAGES), 1 if step <= LAST else 2)
+
+
 def trained(made: Collector, steps: range = range(7)) -> list[list[ScoredGroup]]:
     """What each step is trained on, while the weights stay as they are."""
     found = []
     for step in steps:
+        made.stage = stage_of(step)
         found.append(made.collect(made.data.batch(step), step))
-        made.observe_step(found[-1])
+        made.observe_step()
     return found
 
 
@@ -143,11 +147,12 @@ def test_the_ratio_of_each_token_is_to_the_policy_that_sampled_it(monkeypatch: p
         return generate(*asked)
 
     monkeypatch.setattr(made.engine, "generate", noted)
+    made.stage = stage_of(0)
     for step in range(LAST + 1):
         groups = made.collect(made.data.batch(step), step)
         for one in groups:
             check_ratio(policy, one, calls, step)
-        made.observe_step(groups)
+        made.observe_step()
         with torch.no_grad():
             for parameter in policy.model.parameters():
                 parameter.add_(0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(step)))
@@ -157,8 +162,8 @@ def test_the_ratio_of_each_token_is_to_the_policy_that_sampled_it(monkeypatch: p
 
 def check_ratio(policy: TinyPolicy, one: ScoredGroup, calls: list[tuple[int, Any]], step: int) -> None:
     """Segment by segment against the weights of each call since the group's first."""
-    parts: Any = ([one], Objective(), {"math": 0.0}, SAMPLING, 10_000, True, torch.device("cpu"))
-    plan = UpdatePlan(*parts, ImportanceCorrection())
+    parts: Any = ([one], Objective(), ImportanceCorrection(), {"math": 0.1}, SAMPLING, MemorySettings())
+    plan = UpdatePlan(*parts, torch.device("cpu"))
     plan.accumulate(policy.model, None, lambda loss: loss.backward())
     own = [call for call in calls if call[0] >= int(one.group.example.uid.split("-")[0])]
     for row, i in enumerate(one.kept):
@@ -170,7 +175,7 @@ def check_ratio(policy: TinyPolicy, one: ScoredGroup, calls: list[tuple[int, Any
             expected += whole[drawn : None if when == LAST else drawn + 5]
         before = sum(5 for when, _ in own if when < step)
         assert completion.earlier == min(before, len(completion.token_ids))
-        old = plan.portions[0].old[row, : len(completion.token_ids)]  # type: ignore[index]
+        old = plan.trained[0].old[row, : len(completion.token_ids)]  # type: ignore[index]
         assert old.tolist() == pytest.approx(expected, abs=1e-4)
 
 
@@ -180,16 +185,15 @@ def test_what_is_carried_survives_a_checkpoint(settings: dict[str, Any], interru
     made = collector(tiny(), segment_tokens=5, **settings)
     first = trained(made, range(3))
     if interrupted:  # the update of the last of these steps did not come to its end
-        torch.save((made.state_dict(2), made.carried.state_dict(2)), tmp_path / "state")
+        torch.save(made.state_dict(2), tmp_path / "state")
     else:
-        torch.save((made.state_dict(3), made.carried.state_dict(3)), tmp_path / "state")
+        torch.save(made.state_dict(3), tmp_path / "state")
     expected = trained(made, range(3, 7))
     resumed = collector(tiny(), segment_tokens=5, **settings)
-    pending, carried = torch.load(tmp_path / "state", weights_only=True)
-    assert carried
-    resumed.load_state_dict(pending)
-    resumed.carried.load_state_dict(carried)
-    assert resumed.carried.state_dict(3) == carried, "saved again before anything was asked of it"
+    state = torch.load(tmp_path / "state", weights_only=True)
+    assert state["partial"]
+    resumed.load_state_dict(state)
+    assert resumed.state_dict(3) == state, "saved again before anything was asked of it"
     found = trained(resumed, range(2 if interrupted else 3, 7))
     assert found == (first[2:] if interrupted else []) + expected
 
@@ -198,8 +202,7 @@ def test_replacements_are_trained_in_the_step_that_asked_for_them() -> None:
     for step, groups in enumerate(trained(collector(tiny(), segment_tokens=5, refill_rounds=2))):
         more = [one.group.example.uid for one in groups if one.group.example.uid.startswith("more")]
         assert all(uid.startswith(f"more {step}-") for uid in more)
-        last = position(STAGES, step)
-        if last.step_in_stage == last.stage.steps - 1:
+        if step in {LAST, LAST + 2}:
             assert all(not SAMPLING.is_open(c) for one in groups for c in one.group.completions)
 
 

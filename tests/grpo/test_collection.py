@@ -1,4 +1,4 @@
-"""Rewards begin while others still sample, and it makes no difference to what is learned when they begin."""
+"""Collecting rollouts: rewards overlap with sampling, rollouts sampled ahead, groups that are replaced."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from omnithink_pl.curriculum.stages import Stage
+from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.data.samplers import StratifiedTaskSampler
 from omnithink_pl.distributed.failure_barrier import FailureBarrier
+from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
 from omnithink_pl.grpo.collection import Collector
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
+from omnithink_pl.grpo.partial_rollouts import pack, unpack
 from omnithink_pl.grpo.settings import RolloutSettings
 from omnithink_pl.judge import Comparison, Preference
 from omnithink_pl.judge.model import ModelJudge
@@ -97,8 +100,7 @@ class Batches:
 
     task_sampler = StratifiedTaskSampler()
 
-    def __init__(self, steps: int = 1) -> None:
-        self.stages = [Stage({"qa": 1.0, "writing": 1.0}, steps)]
+    def __init__(self) -> None:
         self.train = BATCH
         self.asked: list[tuple[int, int, list[str]]] = []
 
@@ -117,7 +119,8 @@ def collector(engine: HandsOver, qa: Reward, writing: Reward, steps: int = 1, **
     }
     parts: Any = (engine, tasks, Sampling(2), GroupAdvantage(), FailureMonitor(FailurePolicy(max_rate=1.0)), 3)
     made = Collector(*parts, FailureBarrier(), Stopwatch(), RolloutSettings(**settings))
-    made.attach(POLICY, Batches(steps))  # type: ignore[arg-type]
+    made.attach(POLICY, Batches())  # type: ignore[arg-type]
+    made.stage = StageRun((Stage({"qa": 1.0, "writing": 1.0}, steps),), 1)
     return made
 
 
@@ -197,3 +200,137 @@ def test_a_reward_that_loses_groups_is_named() -> None:
 
     with pytest.raises(ValueError, match=r"'noted': \d rows of outcomes for \d groups"):
         collected(collector(HandsOver([0, 1, 2, 3]), Losing(lambda groups: None, "group"), WritingReward(Longest())))
+
+
+def test_the_next_rollouts_are_sampled_while_a_reward_of_this_step_is_held_back() -> None:
+    go = threading.Event()
+    engine = HandsOver([0, 1, 2, 3], before_last=lambda: len(engine.calls) == 2 and go.set())
+    in_time: list[bool] = []
+    slow = Noted(lambda groups: in_time.append(go.wait(60)), "batch")
+    made = collector(engine, slow, WritingReward(Longest()), steps=3, async_rewards=True)
+    made.collect(BATCH, 0)
+    assert in_time[0]
+    assert len(engine.calls) == 2
+
+
+def test_rollouts_are_one_step_late_at_most_and_none_outlives_its_stage() -> None:
+    engine = HandsOver([0, 1, 2, 3])
+    made = collector(engine, QAReward(), WritingReward(Longest()), steps=3, async_rewards=True)
+    late, calls = [], []
+    for step in range(3):
+        late.append({one.stale for one in made.collect(BATCH, step)})
+        calls.append(len(engine.calls))
+    assert late == [{False}, {True}, {True}]
+    assert calls == [2, 3, 3]
+    assert made.state_dict(3) == {"pending": [], "partial": []}
+
+
+def test_each_step_gets_what_it_would_have_got_without() -> None:
+    """The same examples with the same noise; what the engine makes of it is then the earlier policy's."""
+    one, other = HandsOver([0, 1, 2, 3]), HandsOver([0, 1, 2, 3])
+    ahead = collector(one, QAReward(), WritingReward(Longest()), steps=3, async_rewards=True)
+    plain = collector(other, QAReward(), WritingReward(Longest()), steps=3)
+    for step in range(3):
+        found, expected = ahead.collect(BATCH, step), plain.collect(BATCH, step)
+        assert [group.advantages for group in found] == [group.advantages for group in expected]
+    assert one.calls == other.calls
+
+
+def test_pending_rollouts_survive_a_checkpoint_and_are_not_sampled_again(tmp_path) -> None:
+    engine = HandsOver([3, 2, 1, 0])
+    made = collector(engine, QAReward(), WritingReward(Longest()), steps=4, async_rewards=True)
+    made.collect(BATCH, 0)
+    torch.save(made.state_dict(1), tmp_path / "state")
+    expected = made.collect(BATCH, 1)
+    again = HandsOver([3, 2, 1, 0])
+    resumed = collector(again, QAReward(), WritingReward(Longest()), steps=4, async_rewards=True)
+    resumed.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    assert resumed.collect(BATCH, 1) == expected
+    assert again.calls == engine.calls[2:], "only the step after it"
+
+
+def test_an_interrupted_step_is_taken_again_with_the_rollouts_it_had(tmp_path) -> None:
+    made = collector(HandsOver([0, 1, 2, 3]), QAReward(), WritingReward(Longest()), steps=4, async_rewards=True)
+    made.collect(BATCH, 0)
+    expected = made.collect(BATCH, 1)
+    state = made.state_dict(1)  # its update did not come to an end
+    assert [(one["step"], one["sampled_at"]) for one in state["pending"]] == [(1, 0), (2, 1)]
+    again = HandsOver([0, 1, 2, 3])
+    resumed = collector(again, QAReward(), WritingReward(Longest()), steps=4, async_rewards=True)
+    resumed.load_state_dict(state)
+    assert resumed.collect(BATCH, 1) == expected
+    assert again.calls == []
+
+
+def test_what_is_packed_is_what_is_unpacked() -> None:
+    odd = Completion((7,), (-0.1234567890123456789,), "é\n", "length")
+    groups = [Group(BATCH[0], (5, 6), COMPLETIONS[0]), Group(BATCH[3], (9,), (odd, *COMPLETIONS[1]))]
+    assert unpack(pack(groups), {example.key: example for example in BATCH}) == groups
+    assert unpack(pack([]), {}) == []
+    with pytest.raises(BadInput, match=r"answer writing/2, which data\.tasks no longer has"):
+        unpack(pack(groups), {example.key: example for example in BATCH[:3]})
+
+
+def test_a_judge_that_asks_the_policy_is_refused() -> None:
+    with pytest.raises(
+        BadInput, match=r"model\.rollouts\.async_rewards: the reward 'writing' of data\.tasks\.writing asks"
+    ):
+        collector(HandsOver([0]), QAReward(), WritingReward(ModelJudge()), async_rewards=True)
+
+
+def test_rewards_of_two_steps_are_not_scored_as_one_batch() -> None:
+    asked: list[Sequence[str]] = []
+    reward = Noted(lambda groups: asked.append([group.example.uid for group in groups]), "batch")
+    made = collector(HandsOver([0, 1, 2, 3]), QAReward(), reward, steps=3, async_rewards=True)
+    for step in range(3):
+        made.collect(BATCH, step)
+    assert asked == [["1", "2"]] * 3
+
+
+class Differs(Reward):
+    """Tells the completions of some examples apart, and of no other."""
+
+    name = "differs"
+    awaits = "group"
+
+    def __init__(self, *uids: str, failed: Sequence[str] = ()) -> None:
+        self.uids, self.failed = uids, failed
+
+    def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
+        return [[self._outcome(group.example.uid, i) for i in range(2)] for group in groups]
+
+    def _outcome(self, uid: str, place: int) -> Outcome:
+        if uid in self.failed:
+            return Outcome.failed("verifier died")
+        return Outcome.of(float(place == 0 and uid in self.uids))
+
+
+def test_a_group_without_a_signal_is_replaced_by_one_of_its_task_and_the_others_stay() -> None:
+    engine = HandsOver([0, 1, 2, 3])
+    made = collector(engine, Differs("2", "more 0"), WritingReward(Longest()), refill_rounds=3)
+    found = made.collect(BATCH, 0)
+    assert [one.group.example.uid for one in found] == ["more 0", "1", "2", "more 1"]
+    assert [one.task for one in found] == ["qa", "writing", "qa", "writing"]
+    assert made.data.asked == [(0, 0, ["qa", "writing"])]
+    assert all(one.has_signal for one in found)
+    made.observe_step()
+    assert made.metrics()["train/replaced_groups"] == 2.0
+    assert len({seed for call in engine.calls for seed in call}) == 6, "each example has noise of its own"
+    assert found[1].group.completions == COMPLETIONS[1]
+
+
+def test_it_ends_after_so_many_rounds_and_keeps_what_it_has() -> None:
+    made = collector(HandsOver([0, 1, 2, 3]), Differs(), WritingReward(Longest()), refill_rounds=2)
+    found = made.collect(BATCH, 0)
+    assert [one.group.example.uid for one in found if one.task == "qa"] == ["more 3", "more 4"]
+    assert [asked[1:] for asked in made.data.asked] == [(0, ["qa", "qa", "writing"]), (3, ["qa", "qa"])]
+    made.observe_step()
+    assert made.metrics()["train/replaced_groups"] == 5.0
+
+
+def test_nothing_is_replaced_where_it_is_not_asked_for_or_rewards_failed() -> None:
+    for settings in ({}, {"refill_rounds": 2}):
+        made = collector(HandsOver([0, 1, 2, 3]), Differs(failed=["1", "2"]), WritingReward(Longest()), **settings)
+        found = made.collect(BATCH, 0)
+        assert [one.group.example for one in found if one.task == "qa"] == [BATCH[0], BATCH[2]]
+        assert [tasks for _, _, tasks in made.data.asked] == ([["writing"]] if settings else [])

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from omnithink_pl.grpo.update import MicroBatch, split
+from omnithink_pl.model.micro_batches import Part, split
 
 Groups = list[tuple[int, list[int]]]
 SHARING = pytest.mark.parametrize("share_prompt", [True, False])
@@ -26,7 +26,7 @@ def batches() -> list[tuple[Groups, int]]:
     ]
 
 
-def tokens(micro_batch: MicroBatch, groups: Groups, share_prompt: bool) -> int:
+def tokens(micro_batch: tuple[Part, ...], groups: Groups, share_prompt: bool) -> int:
     """Rows times longest row, or the sum where nothing is padded: from the definition of the two layouts."""
     rows = []
     for group, completions in micro_batch:
@@ -80,8 +80,3 @@ def test_sharing_counts_a_prompt_once() -> None:
     groups = [(10, [5, 5])]
     assert len(split(groups, token_budget=20, share_prompt=True)) == 1
     assert len(split(groups, token_budget=20, share_prompt=False)) == 2
-
-
-def test_a_budget_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="micro_batch_tokens is 0"):
-        split([(1, [1])], token_budget=0)

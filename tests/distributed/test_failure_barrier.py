@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.modules.companions import Model, ending, fine, opened
+from tests.distributed.barrier_process import Model, ending, fine, opened
 
 ROOT = Path(__file__).resolve().parents[2]
 Seen = dict[str, Any]
@@ -19,10 +19,10 @@ Seen = dict[str, Any]
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Seen, Seen]:
     """What each process saw; they wait for nothing but each other, so a hang would be the test's."""
-    store = str(tmp_path_factory.mktemp("peers") / "store")
+    store = str(tmp_path_factory.mktemp("barrier") / "store")
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.modules.companions", str(rank), store],
+            [sys.executable, "-m", "tests.distributed.barrier_process", str(rank), store],
             cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 
-from omnithink_pl.grpo.update import split
 from omnithink_pl.model.logprobs import TokenLogprobs, token_logprobs
+from omnithink_pl.model.micro_batches import split
 from omnithink_pl.model.packing import Padding
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from tests.tiny import TinyPolicy, random_tokens, shape, teacher_forced, tiny_llama, tiny_qwen
@@ -150,7 +150,7 @@ def test_a_model_whose_attention_caps_its_scores_is_refused() -> None:
 def test_a_model_that_attends_in_its_own_way_is_refused() -> None:
     model = tiny_qwen()
     own = model.model.layers[1].self_attn.forward
-    model.model.layers[1].self_attn.forward = lambda *args, tiles, **kwargs: own(*args, **kwargs)
+    model.model.layers[1].self_attn.forward = lambda *args, packed, **kwargs: own(*args, **kwargs)
     with pytest.raises(ValueError, match="only 1 of its 2 layers"):
         token_logprobs(model, PROMPTS, COMPLETIONS)
 

@@ -1,4 +1,4 @@
-"""Run as two processes by ``test_peers.py``: each goes through the scenarios and prints what it saw as JSON."""
+"""Run as two processes by ``test_failure_barrier.py``: each goes through the scenarios and prints what it saw."""
 
 from __future__ import annotations
 
