@@ -1,4 +1,4 @@
-"""Keeps what ``predict`` samples that is worth imitating, as a data set."""
+"""Stores the completions that ``predict`` selects as a data set for supervised fine-tuning."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from omnithink_pl.report.console import demonstration_table
 
 
 class Demonstrations(L.Callback):
-    """Writes the data set that ``main.py predict`` makes; ``fit`` takes no notice of it.
+    """Writes the data set of ``main.py predict``; has no effect in ``fit``.
 
-    Every batch is stored when it is scored, so that an interrupted command goes on where it was when it is given
-    again; each prompt has a seed of its own, so the result is that of an uninterrupted one.
+    Every batch is stored when it is scored, so that an interrupted command resumes when it is run again; each prompt
+    has a seed of its own, so the result equals that of an uninterrupted one.
 
     Args:
-        output: Folder of the data set: ``dataset`` in it is what ``data.demonstrations`` takes, ``counts.json`` says
-            what became of the completions.
+        output: Folder of the data set: ``dataset`` in it is what ``data.demonstrations`` takes; ``counts.json`` counts
+            the completions by outcome.
         selection: Which completions are kept.
         every_n_batches: Batches between lines where there is no terminal.
     """
@@ -48,23 +48,22 @@ class Demonstrations(L.Callback):
         self._display: Progress | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Open the folder, and leave out the batches that are in it."""
+        """Open the folder, and skip the batches that are stored in it."""
         if stage != "predict":
             return
         assert isinstance(pl_module, RejectionSampling)
         settings = self._settings(trainer, pl_module)
         done = ShardedWork(pl_module.barrier).on_rank_zero(lambda: self.store.begin(settings))
         data = data_of(trainer)
-        # The last one is sampled again where all are there: Lightning ends at once where nothing is left to sample, and
-        # a command that was killed before the data set was written would never write it.
-        data.done_batches = frozenset(done - {-(-len(data.train) // data.batch_size) - 1})
+        # The last batch is always sampled: with nothing left to sample Lightning ends at once, and a command that was
+        # killed before the data set was written would never write it.
+        data.done_batches = frozenset(done - {data.prompt_batch_count - 1})
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open the display."""
         if not trainer.is_global_zero:
             return
         data = data_of(trainer)
-        total = -(-len(data.train) // data.batch_size)
         self._display = Progress(
             TextColumn("sampling"),
             BarColumn(),
@@ -73,7 +72,7 @@ class Demonstrations(L.Callback):
             TimeRemainingColumn(),
             console=self.console,
         )
-        self._display.add_task("", total=total, completed=len(data.done_batches))
+        self._display.add_task("", total=data.prompt_batch_count, completed=len(data.done_batches))
         self._display.start()
 
     def on_predict_batch_end(
@@ -85,7 +84,7 @@ class Demonstrations(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Store what is kept of a batch."""
+        """Store the selected completions of a batch."""
         with module_of(trainer).barrier.guard():
             if trainer.is_global_zero:
                 rows, counts = self.selection(outputs)
@@ -119,10 +118,10 @@ class Demonstrations(L.Callback):
             logger.artifacts.json({task: dict(count) for task, count in counts.items()}, "counts.json")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Close the display, and say how to go on."""
+        """Close the display, and say how to resume."""
         if self._display is not None:
             self._stop()
-            self.console.print("Stopped; the same command goes on from here.")
+            self.console.print("Stopped; the same command resumes from here.")
 
     def _settings(self, trainer: L.Trainer, module: RejectionSampling) -> dict[str, Any]:
         data = data_of(trainer)

@@ -107,7 +107,7 @@ class ModelSelection(StageCallback):
         self._steps.append(steps)  # only now: a validation that is interrupted is made again
         if score is not None:
             self._note(trainer, score)
-        if not is_over and self._has_plateaued():
+        if not is_over and self.patience is not None and has_plateaued(self._scores, self.patience, self.min_delta):
             log.info(
                 "stage %d %s: no better score in %d validations, so it ends",
                 self._run.number,
@@ -118,9 +118,6 @@ class ModelSelection(StageCallback):
             is_over = True
         if is_over:
             self._go_back(trainer)
-
-    def _has_plateaued(self) -> bool:
-        return self.patience is not None and has_plateaued(self._scores, self.patience, self.min_delta)
 
     def _note(self, trainer: L.Trainer, score: float) -> None:
         """Keep the policy if it is the best so far."""

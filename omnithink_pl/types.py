@@ -1,7 +1,6 @@
-"""The nouns that walk through the house, from a dataset's row to a gradient.
+"""Core data types: ``Example`` -> ``Group`` of ``Completion`` -> one ``Score`` per completion.
 
-``Example`` -> ``Group`` of ``Completion`` -> one ``Score`` per completion. This file imports
-nothing of ours, so every room may import it.
+This file imports nothing of the package, so every module may import it.
 """
 
 from __future__ import annotations
@@ -80,7 +79,7 @@ class Example:
 
     @property
     def key(self) -> str:
-        """Its identity among the examples of all tasks."""
+        """Identity among the examples of all tasks."""
         return f"{self.task}/{self.uid}"
 
 
@@ -93,7 +92,7 @@ class Completion:
         logprobs: Natural log-probability of each token under the distribution sampled from.
         text: The decoded tokens without special tokens.
         finish_reason: ``stop`` at EOS, ``length`` when cut off.
-        earlier: How many of its first tokens an earlier policy sampled than the one that ended it.
+        earlier: Number of leading tokens that an earlier policy sampled (partial rollouts).
     """
 
     token_ids: tuple[int, ...]
@@ -105,7 +104,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One example with its G completions, all from the same policy but for what each has from an ``earlier`` one."""
+    """One example with its G completions, sampled by the same policy but for their ``earlier`` tokens."""
 
     example: Example
     prompt_ids: tuple[int, ...]
@@ -113,7 +112,7 @@ class Group:
 
 
 class State(StrEnum):
-    """What became of a reward component."""
+    """State of a reward component."""
 
     VALUE = "value"
     UNDEFINED = "undefined"
@@ -128,7 +127,7 @@ class Outcome:
         state: ``VALUE``; ``UNDEFINED`` where the task cannot say (no answer segment, unusable
             reference); ``FAILED`` where we could not (judge unreachable, sandbox crashed).
         value: The reward in [0, 1]; ``None`` unless ``state`` is ``VALUE``.
-        reason: Why it is undefined or failed, a short phrase that can be counted.
+        reason: Why it is undefined or failed: a short phrase, counted by the part before a colon.
     """
 
     state: State
@@ -143,17 +142,17 @@ class Outcome:
 
     @classmethod
     def of(cls, value: float) -> Outcome:
-        """A value in [0, 1]."""
+        """Return a value in [0, 1]."""
         return cls(State.VALUE, float(value))
 
     @classmethod
     def undefined(cls, reason: str) -> Outcome:
-        """The task cannot say."""
+        """Return an outcome that the task cannot determine."""
         return cls(State.UNDEFINED, None, reason)
 
     @classmethod
     def failed(cls, reason: str) -> Outcome:
-        """We could not say."""
+        """Return an outcome that we failed to determine."""
         return cls(State.FAILED, None, reason)
 
 

@@ -9,7 +9,7 @@ import yaml
 from datasets import Dataset
 
 from omnithink_pl.embedded import math, qa
-from tests.benchmarks.rows import gpt4, mt_bench, question
+from tests.evaluation.suites.rows import gpt4, mt_bench, question
 
 ROOM = "omnithink_pl.evaluation.suites"
 

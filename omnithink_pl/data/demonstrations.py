@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 Counts = dict[str, Counter[str]]
+# Outcomes of completions that are counted, in the order of the table.
 COUNTED = (
     "prompts",
     "solved",

@@ -14,7 +14,7 @@ from omnithink_pl.data.batches import PromptBatch, ResumableLoader, Sealed, Stag
 from omnithink_pl.data.demonstrations import load_demonstrations
 from omnithink_pl.data.samplers import StratifiedTaskSampler, TaskSampler
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation.suites.base import Benchmark
+from omnithink_pl.evaluation.suites.base import Suite
 from omnithink_pl.sources.curated import CuratedSource
 from omnithink_pl.sources.curation import Report
 from omnithink_pl.tasks.base import Task
@@ -50,7 +50,7 @@ class MultiTaskData(L.LightningDataModule):
         seed: int = 0,
         task_sampler: TaskSampler | None = None,
         demonstrations: str | None = None,
-        benchmarks: dict[str, Benchmark] | None = None,
+        benchmarks: dict[str, Suite] | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -150,7 +150,7 @@ class MultiTaskData(L.LightningDataModule):
 
     def teardown(self, stage: str) -> None:
         """End the processes that rewards hold."""
-        for task in (*self.tasks.values(), *(benchmark.task for benchmark in self.benchmarks.values())):
+        for task in (*self.tasks.values(), *(suite.task for suite in self.benchmarks.values())):
             task.close()
 
     def on_exception(self, exception: BaseException) -> None:

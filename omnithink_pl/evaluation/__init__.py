@@ -1,3 +1,1 @@
-"""Measuring a policy on held-out prompts."""
-
-from __future__ import annotations
+"""Evaluation of a policy: on held-out prompts between stages, and on benchmark suites by ``validate``."""

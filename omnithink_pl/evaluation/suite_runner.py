@@ -1,164 +1,121 @@
-"""Running suites: completions, verdicts, scores of suites and domains, resumable."""
+"""Runs suites: samples completions chunk by chunk, scores them and journals them, so that a killed run resumes."""
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omnithink_pl.distributed.collectives import process_rank
-from omnithink_pl.distributed.failure_barrier import FailureBarrier
 from omnithink_pl.distributed.shard_work import ShardedWork
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation.completers import NO_ROOM, Ask, Completer, from_records
-from omnithink_pl.evaluation.journal import Journal, Key, Record
-from omnithink_pl.evaluation.metrics import Interval
-from omnithink_pl.evaluation.suites.base import Benchmark, TwoTurns
+from omnithink_pl.evaluation.completers import NO_ROOM, Completer, CompletionRequest, recorded_completions
+from omnithink_pl.evaluation.journal import Key, Record, append_records, read_records
+from omnithink_pl.evaluation.suite_scores import SuiteScore, score_records
+from omnithink_pl.evaluation.suites.base import Suite, TwoTurns
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.seeds import derive_seed
 from omnithink_pl.types import Completion, Example, Group, Outcome, Score, State
 
-if TYPE_CHECKING:
-    from omnithink_pl.data import MultiTaskData
-
-
+log = logging.getLogger(__name__)
 TOO_LONG = Outcome.undefined("prompt leaves no room in the context")
 
+# Name of a suite, prompts done, prompts in all, records so far.
+Progress = Callable[[str, int, int, Sequence[Record]], None]
 
-class BenchmarkRunner:
-    """Works through benchmarks in chunks of prompts, which processes divide among them. The first has the files.
 
-    A chunk's completions are a function of the weights, the seed and the chunk: a run that was killed and continued
-    has the same as one that was not. What could not be scored is scored again, without sampling, by the next run.
+@dataclass(frozen=True)
+class SuiteRunner:
+    """Works through suites in chunks of prompts, each divided among the processes. Only the first process writes.
+
+    A chunk's completions are a function of the weights, the seed and the chunk: a run that was killed and resumed
+    has the same ones as an undisturbed run. Completions that failed to be scored are scored again by the next run,
+    without sampling.
 
     Args:
-        directory: Gets ``<benchmark>.jsonl`` and ``<benchmark>.json`` with what they were made with.
+        directory: Gets ``<suite>.jsonl`` with the records and ``<suite>.json`` with the settings they were made with.
         completer: Answers the prompts.
-        seed: Of the sampling, and of what prompts draw.
-        max_tokens: Longest completion where a benchmark does not say.
+        seed: Seed of the sampling, and of random choices in prompts.
+        max_tokens: Longest completion where a suite does not say.
         chunk: Prompts that are sampled, scored and stored at a time.
-        on_progress: Called with a benchmark's name, prompts done and prompts in all, and the verdicts so far.
-        sharded: Among the processes of this run; one does everything if not given.
+        on_progress: Called after each chunk.
+        sharded: Divides work among the processes of this run.
     """
 
-    def __init__(
-        self,
-        directory: Path,
-        completer: Completer,
-        seed: int,
-        max_tokens: int,
-        chunk: int = 64,
-        on_progress: Callable[[str, int, int, Sequence[Record]], None] | None = None,
-        sharded: ShardedWork | None = None,
-    ) -> None:
-        if chunk < 1:
-            raise BadInput(f"--chunk is {chunk}; use 1 or more")
-        self.directory = directory
-        self.completer = completer
-        self.seed = seed
-        self.max_tokens = max_tokens
-        self.chunk = chunk
-        self.on_progress = on_progress
-        self.sharded = sharded or ShardedWork(FailureBarrier())
+    directory: Path
+    completer: Completer
+    seed: int
+    max_tokens: int
+    chunk: int
+    on_progress: Progress
+    sharded: ShardedWork
 
-    def run(self, name: str, benchmark: Benchmark) -> BenchmarkScore:
-        """Finish a benchmark, and score it.
+    def __post_init__(self) -> None:
+        if self.chunk < 1:
+            raise BadInput(f"--chunk is {self.chunk}; use 1 or more")
+
+    def run_all(self, suites: Mapping[str, Suite]) -> dict[str, SuiteScore]:
+        """Run suites one after the other. One that cannot be run gets no score but the reason; the others go on."""
+        scores: dict[str, SuiteScore] = {}
+        for name, suite in suites.items():
+            try:
+                scores[name] = self.run(name, suite)
+            except BadInput as error:
+                if process_rank() == 0:
+                    log.error("%s: %s", name, error)
+                scores[name] = SuiteScore(name, suite.score_domain, suite.task.metric, suite.version, None, str(error))
+        return scores
+
+    def run(self, name: str, suite: Suite) -> SuiteScore:
+        """Complete a suite's records and score them.
 
         Raises:
-            BadInput: If its rows cannot be had, or the files that are there were made otherwise.
+            BadInput: If its rows cannot be loaded, or existing files were made with other settings.
         """
         began = time.monotonic()
-        examples = self.sharded.run(lambda: self._open(name, benchmark))
-        journal = Journal(self.directory / f"{name}.jsonl")
-        known = self.sharded.on_rank_zero(lambda: self._known(name, benchmark, examples, journal))
-        self._tell(name, 0, len(examples), known)
+        examples = self.sharded.run(lambda: self._load(name, suite))
+        journal = self.directory / f"{name}.jsonl"
+        records = self.sharded.on_rank_zero(lambda: self._restore(name, suite, examples, journal))
+        self.on_progress(name, 0, len(examples), list(records.values()))
         for start in range(0, len(examples), self.chunk):
-            done = self._chunk(name, benchmark, examples[start : start + self.chunk], start, known)
-            news = [record for record in done if _is_news(record, known.get(record.key))]
-            self.sharded.on_rank_zero(partial(journal.append, news))
-            known |= {record.key: record for record in done}
-            self._tell(name, min(start + self.chunk, len(examples)), len(examples), known)
-        return score_records(
-            name,
-            benchmark.belongs_to,
-            benchmark.task.metric,
-            benchmark.version,
-            list(known.values()),
-            time.monotonic() - began,
-        )
+            chunk = examples[start : start + self.chunk]
+            done = self._run_chunk(name, suite, chunk, start, records)
+            # A resumed chunk is made again as a whole; what the journal has a verdict for is not written twice.
+            new = [one for one in done if (before := records.get(one.key)) is None or before.failed]
+            self.sharded.on_rank_zero(partial(append_records, journal, new))
+            records |= {record.key: record for record in done}
+            self.on_progress(name, start + len(chunk), len(examples), list(records.values()))
+        return score_records(name, suite, list(records.values()), time.monotonic() - began)
 
-    def _open(self, name: str, benchmark: Benchmark) -> list[Example]:
-        examples = benchmark.task.examples("test", self.seed)
-        if not examples:
-            raise BadInput(f"{name} has no rows; check the path and the filters of its source")
+    def _load(self, name: str, suite: Suite) -> list[Example]:
+        examples = suite.task.examples("test", self.seed)
         self.completer.open(name)
         return examples
 
-    def _known(
-        self, name: str, benchmark: Benchmark, examples: Sequence[Example], journal: Journal
-    ) -> dict[Key, Record]:
-        """What there is already."""
-        self._check_settings(name, self._settings(name, benchmark, examples))
-        return journal.read()
+    def _restore(self, name: str, suite: Suite, examples: Sequence[Example], journal: Path) -> dict[Key, Record]:
+        """Return the records of earlier runs, which must have had the same settings."""
+        path = self.directory / f"{name}.json"
+        settings = self._settings(suite, examples)
+        if path.exists():
+            _check_same(json.loads(path.read_text()), settings, self.directory, name)
+        else:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            unfinished = path.with_suffix(".json.tmp")
+            unfinished.write_text(json.dumps(settings, indent=2))
+            unfinished.replace(path)
+        return read_records(journal)
 
-    def _chunk(
-        self, name: str, benchmark: Benchmark, examples: Sequence[Example], start: int, known: Mapping[Key, Record]
-    ) -> list[Record]:
-        asks = [Ask(example, 1, tuple(range(benchmark.samples))) for example in examples]
-        turns = 2 if isinstance(benchmark.task.source, TwoTurns) else 1
-        keys = [(uid, turn, sample) for ask in asks for uid, _, sample in ask.keys for turn in range(1, turns + 1)]
-        there = all(key in known for key in keys)
-        if there and all(known[key].state != State.FAILED for key in keys):
-            return []
-        done = self.sharded.gather(lambda: self._own(name, benchmark, self.sharded.shard(asks), start, known, there))
-        place = {example.uid: number for number, example in enumerate(examples)}
-        return sorted(done, key=lambda record: (record.turn, place[record.uid], record.sample))
-
-    def _own(
-        self,
-        name: str,
-        benchmark: Benchmark,
-        asks: Sequence[Ask],
-        start: int,
-        known: Mapping[Key, Record],
-        there: bool,
-    ) -> list[Record]:
-        """This process's share of a chunk; the engine is asked also if that is nothing, for it may be shared."""
-
-        def complete(asks: Sequence[Ask], turn: int) -> list[Group]:
-            seed = derive_seed(self.seed, name, start, turn)
-            sampling = replace(self._sampling(benchmark), group_size=benchmark.samples if turn == 1 else 1)
-            drawn = from_records(asks, known) if there else self.completer.complete(asks, sampling, seed)
-            return [Group(ask.example, (), completions) for ask, completions in zip(asks, drawn, strict=True)]
-
-        groups = complete(asks, 1)
-        source = benchmark.task.source
-        if isinstance(source, TwoTurns):
-            second = [Ask(e, 2, (i,)) for group in groups for i, e in enumerate(source.follow_up(group))]
-            asks, groups = [*asks, *second], [*groups, *complete(second, 2)]
-        scores = benchmark.task.rubric.score(groups) if groups else []
-        return [
-            _record(ask, sample, completion, score)
-            for ask, group, row in zip(asks, groups, scores, strict=True)
-            for sample, completion, score in zip(ask.samples, group.completions, row, strict=True)
-        ]
-
-    def _sampling(self, benchmark: Benchmark) -> Sampling:
-        longest = benchmark.max_tokens or self.max_tokens
-        return Sampling(benchmark.samples, benchmark.temperature, benchmark.top_p, longest)
-
-    def _settings(self, name: str, benchmark: Benchmark, examples: Sequence[Example]) -> dict[str, Any]:
-        sampling = self._sampling(benchmark)
+    def _settings(self, suite: Suite, examples: Sequence[Example]) -> dict[str, Any]:
+        """Return everything that completions depend on, in readable form: differences are shown to the user."""
+        sampling = self._sampling(suite)
         return {
-            **self.completer.identity(),
-            "version": benchmark.version,
+            **self.completer.identity,
+            "version": suite.version,
             "prompts": f"{len(examples)} {derive_seed(json.dumps([[e.uid, e.messages] for e in examples])):x}",
             "sampling": (
                 f"{sampling.group_size} at {sampling.temperature:g}, {sampling.top_p:g}, {sampling.max_tokens} tokens"
@@ -167,43 +124,77 @@ class BenchmarkRunner:
             "chunk": self.chunk,
         }
 
-    def _check_settings(self, name: str, settings: Mapping[str, Any]) -> None:
-        path = self.directory / f"{name}.json"
-        if not path.exists():
-            self.directory.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".json.tmp")
-            unfinished.write_text(json.dumps(settings, indent=2))
-            unfinished.replace(path)
-            return
-        made = json.loads(path.read_text())
-        other = [
-            f"{key}: {made.get(key)!r}, now {value!r}" for key, value in settings.items() if made.get(key) != value
-        ]
-        if other:
-            raise BadInput(
-                f"{self.directory} has completions of {name} that were made otherwise ({'; '.join(other)}); name "
-                f"another place with --output, or delete {name}.json and {name}.jsonl there"
-            )
+    def _sampling(self, suite: Suite) -> Sampling:
+        return Sampling(suite.samples, suite.temperature, suite.top_p, suite.max_tokens or self.max_tokens)
 
-    def _tell(self, name: str, done: int, total: int, known: Mapping[Key, Record]) -> None:
-        if self.on_progress is not None:
-            self.on_progress(name, done, total, list(known.values()))
+    def _run_chunk(
+        self, name: str, suite: Suite, examples: Sequence[Example], start: int, known: Mapping[Key, Record]
+    ) -> list[Record]:
+        """Return a chunk's records of all processes; none where all have a verdict already."""
+        requests = [CompletionRequest(example, 1, tuple(range(suite.samples))) for example in examples]
+        turns = 2 if isinstance(suite.task.source, TwoTurns) else 1
+        keys = [(uid, turn, n) for one in requests for uid, _, n in one.keys for turn in range(1, turns + 1)]
+        sampled = all(key in known for key in keys)
+        if sampled and not any(known[key].failed for key in keys):
+            return []
+
+        def complete(requests: Sequence[CompletionRequest], turn: int) -> list[Group]:
+            sampling = replace(self._sampling(suite), group_size=suite.samples if turn == 1 else 1)
+            if sampled:  # only scoring had failed
+                completions = recorded_completions(requests, known)
+            else:
+                seed = derive_seed(self.seed, name, start, turn)
+                completions = self.completer.complete(requests, sampling, seed)
+            return [Group(one.example, (), own) for one, own in zip(requests, completions, strict=True)]
+
+        own = self.sharded.shard(requests)
+        records = self.sharded.gather(lambda: _complete_and_score(suite, own, complete))
+        # In the order of one process, whatever the number of processes.
+        place = {example.uid: number for number, example in enumerate(examples)}
+        return sorted(records, key=lambda record: (record.turn, place[record.uid], record.sample))
 
 
-def _is_news(record: Record, before: Record | None) -> bool:
-    return before is None or before.state == State.FAILED
+def _check_same(before: Mapping[str, Any], settings: Mapping[str, Any], directory: Path, name: str) -> None:
+    other = [
+        f"{key}: {before.get(key)!r}, now {value!r}" for key, value in settings.items() if before.get(key) != value
+    ]
+    if other:
+        raise BadInput(
+            f"{directory} has completions of {name} that were made otherwise ({'; '.join(other)}); name another place "
+            f"with --output, or delete {name}.json and {name}.jsonl there"
+        )
 
 
-def _record(ask: Ask, sample: int, completion: Completion, score: Score) -> Record:
+def _complete_and_score(
+    suite: Suite,
+    requests: Sequence[CompletionRequest],
+    complete: Callable[[Sequence[CompletionRequest], int], list[Group]],
+) -> list[Record]:
+    """Return one process's records of a chunk. It samples even without requests: processes may share the engine."""
+    groups = complete(requests, 1)
+    source = suite.task.source
+    if isinstance(source, TwoTurns):
+        second = [CompletionRequest(e, 2, (n,)) for group in groups for n, e in enumerate(source.follow_up(group))]
+        requests, groups = [*requests, *second], [*groups, *complete(second, 2)]
+    scores = suite.task.rubric.score(groups) if groups else []
+    return [
+        _record(request, sample, completion, score)
+        for request, group, row in zip(requests, groups, scores, strict=True)
+        for sample, completion, score in zip(request.samples, group.completions, row, strict=True)
+    ]
+
+
+def _record(request: CompletionRequest, sample: int, completion: Completion, score: Score) -> Record:
     outcome = score.primary
+    # By text: completions from a file have no token ids.
     if outcome.state is State.UNDEFINED and (completion.text, completion.finish_reason) == ("", NO_ROOM.finish_reason):
         outcome = TOO_LONG
     return Record(
-        task=ask.example.task,
-        uid=ask.example.uid,
-        turn=ask.turn,
+        task=request.example.task,
+        uid=request.example.uid,
+        turn=request.turn,
         sample=sample,
-        category=ask.example.category,
+        category=request.example.category,
         completion=completion.text,
         tokens=len(completion.token_ids),
         finish_reason=completion.finish_reason,
@@ -211,242 +202,3 @@ def _record(ask: Ask, sample: int, completion: Completion, score: Score) -> Reco
         value=outcome.value,
         reason=outcome.reason,
     )
-
-
-@dataclass(frozen=True)
-class BenchmarkScore:
-    """What a policy reached on a benchmark.
-
-    Args:
-        name: Of the benchmark.
-        domain: Whose score it is part of.
-        metric: Name of the metric.
-        version: Of the benchmark.
-        score: With its 95 % interval; ``None`` if it is undefined.
-        problem: Why it is undefined.
-        prompts: Prompts scored.
-        samples: Completions per prompt.
-        undefined: Share of completions without an answer that can be read; they count 0.
-        failed: Share of completions that we could not score.
-        reasons: How often each reason for either occurred.
-        figures: What else the metric has.
-        categories: The score of each category.
-        seconds: What the last session spent on it.
-    """
-
-    name: str
-    domain: str
-    metric: str
-    version: str
-    score: Interval | None
-    problem: str = ""
-    prompts: int = 0
-    samples: int = 0
-    undefined: float = 0.0
-    failed: float = 0.0
-    reasons: Mapping[str, int] = field(default_factory=dict)
-    figures: Mapping[str, Interval] = field(default_factory=dict)
-    categories: Mapping[str, Interval] = field(default_factory=dict)
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class DomainScore:
-    """The plain mean of a domain's benchmarks, as the paper has it.
-
-    Args:
-        name: Of the domain.
-        benchmarks: All that belong to it.
-        score: ``None`` if one of them has no score: a mean of the others would be another quantity.
-        problem: Which one, and why.
-    """
-
-    name: str
-    benchmarks: tuple[str, ...]
-    score: Interval | None
-    problem: str = ""
-
-
-def score_records(
-    name: str, domain: str, metric: str, version: str, records: Sequence[Record], seconds: float
-) -> BenchmarkScore:
-    """Summarise what a benchmark's completions were worth.
-
-    An undefined verdict counts 0. A failed one is left out; a prompt none of whose completions could be scored
-    leaves the benchmark without a score.
-
-    Args:
-        name: Of the benchmark.
-        domain: Whose score it is part of.
-        metric: Name of the task's metric.
-        version: Of the benchmark.
-        records: All of its completions.
-        seconds: Spent in this session.
-    """
-    from omnithink_pl.evaluation.metrics import metric_called, summarise
-
-    verdicts: dict[str, list[float]] = {record.uid: [] for record in records}
-    categories = {record.uid: record.category for record in records}
-    for record in records:
-        if record.outcome.state is not State.FAILED:
-            verdicts[record.uid].append(record.outcome.value or 0.0)
-    unscored = sum(not scores for scores in verdicts.values())
-    found: dict[str, Any] = {}
-    if not unscored:
-        found = summarise(metric_called(metric), list(verdicts.values()), list(categories.values()))
-    failed = [record for record in records if record.state == State.FAILED]
-    problem = f"{unscored} of {len(verdicts)} prompts could not be scored: {failed[0].reason}" if unscored else ""
-    return BenchmarkScore(
-        name=name,
-        domain=domain,
-        metric=metric,
-        version=version,
-        score=found.pop(metric, None),
-        problem=problem,
-        prompts=len(verdicts),
-        samples=max(record.sample for record in records) + 1,
-        undefined=sum(record.state == State.UNDEFINED for record in records) / len(records),
-        failed=len(failed) / len(records),
-        reasons=_counted(records),
-        categories=found.pop("categories", {}),
-        figures=found,
-        seconds=seconds,
-    )
-
-
-def _counted(records: Sequence[Record]) -> dict[str, int]:
-    """Reasons up to their first colon, behind which details stand."""
-    counts: dict[str, int] = {}
-    for record in records:
-        if record.reason:
-            reason = record.reason.partition(":")[0]
-            counts[reason] = counts.get(reason, 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: -item[1]))
-
-
-def score_domains(scores: Mapping[str, BenchmarkScore], members: Mapping[str, Collection[str]]) -> list[DomainScore]:
-    """Each domain's plain mean, where all of its benchmarks have a score.
-
-    Args:
-        scores: By benchmark.
-        members: The benchmarks of each domain, whether they were run or not.
-    """
-    return [_domain(name, tuple(own), scores) for name, own in members.items()]
-
-
-def _domain(name: str, members: tuple[str, ...], scores: Mapping[str, BenchmarkScore]) -> DomainScore:
-    missing = [f"{one} was not asked for" for one in members if one not in scores]
-    missing += [f"{one}: {scores[one].problem}" for one in members if one in scores and scores[one].score is None]
-    if missing:
-        return DomainScore(name, members, None, "; ".join(missing))
-    return DomainScore(name, members, mean_of([s for one in members if (s := scores[one].score) is not None]))
-
-
-def mean_of(intervals: Sequence[Interval]) -> Interval:
-    """Mean of independent scores, with the interval that follows from theirs.
-
-    Each end is as far from the mean as the root of the summed squares of theirs, over their number: the method of
-    variance estimates recovery (Zou and Donner 2008, "Construction of confidence limits about effect measures").
-    """
-    n = len(intervals)
-    mean = sum(interval.mean for interval in intervals) / n
-    low = sqrt(sum((interval.mean - interval.low) ** 2 for interval in intervals)) / n
-    high = sqrt(sum((interval.high - interval.mean) ** 2 for interval in intervals)) / n
-    return Interval(mean, max(0.0, mean - low), min(1.0, mean + high))
-
-
-log = logging.getLogger(__name__)
-RESULTS = "results.json"
-
-
-def choose_benchmarks(data: MultiTaskData, wanted: str | None) -> dict[str, Benchmark]:
-    """The benchmarks to run, by name.
-
-    Args:
-        data: Has ``benchmarks``, and tasks whose held-out examples can be had under the task's name.
-        wanted: Names, with commas between them; all of ``data.benchmarks`` if not given, or of the held-out tasks
-            where there are none.
-
-    Raises:
-        BadInput: If a name is unknown.
-    """
-    known = {**held_out(data), **data.benchmarks}
-    if wanted is None:
-        return dict(data.benchmarks) or known
-    names = [name.strip() for name in wanted.split(",") if name.strip()]
-    for name in names:
-        if name not in known:
-            raise BadInput(
-                f"--benchmarks: {name!r} is unknown; choose from {', '.join(known)}, or give a config that has it, "
-                f"such as configs/benchmarks/paper.yaml"
-            )
-    return {name: known[name] for name in names}
-
-
-def held_out(data: MultiTaskData) -> dict[str, Benchmark]:
-    """Each task's held-out examples as a benchmark, answered greedily."""
-    return {name: Benchmark(task) for name, task in data.tasks.items()}
-
-
-def domain_members(data: MultiTaskData, chosen: Mapping[str, Benchmark]) -> dict[str, list[str]]:
-    """The benchmarks of each domain of which some are run: all that the config has, or else the held-out task."""
-    members: dict[str, list[str]] = {}
-    for name, benchmark in (data.benchmarks or held_out(data)).items():
-        members.setdefault(benchmark.belongs_to, []).append(name)
-    ran = {benchmark.belongs_to for benchmark in chosen.values()}
-    return {domain: own for domain, own in members.items() if domain in ran}
-
-
-def run_benchmarks(runner: BenchmarkRunner, chosen: Mapping[str, Benchmark]) -> dict[str, BenchmarkScore]:
-    """Run one after the other; one that cannot be run has no score, and says why, and the others go on."""
-    scores: dict[str, BenchmarkScore] = {}
-    for name, benchmark in chosen.items():
-        try:
-            scores[name] = runner.run(name, benchmark)
-        except BadInput as error:
-            if process_rank() == 0:
-                log.error("%s: %s", name, error)
-            domain, metric = benchmark.belongs_to, benchmark.task.metric
-            scores[name] = BenchmarkScore(name, domain, metric, benchmark.version, None, str(error))
-    return scores
-
-
-def benchmark_metrics(scores: Sequence[BenchmarkScore], domains: Sequence[DomainScore]) -> dict[str, float]:
-    """What is logged, by metric name: ``eval/<domain>``, ``eval/<domain>/<benchmark>`` and what lies below it."""
-    metrics: dict[str, float] = {}
-    for one in domains:
-        if one.score is not None:
-            metrics |= _interval(f"eval/{one.name}", asdict(one.score))
-    for score in scores:
-        prefix = f"eval/{score.domain}/{score.name}"
-        if score.score is not None:
-            metrics |= _interval(prefix, asdict(score.score))
-        for name, figure in {**score.figures, **score.categories}.items():
-            metrics |= _interval(f"{prefix}/{name}", asdict(figure))
-        if score.prompts:
-            metrics |= {f"{prefix}/undefined": score.undefined, f"{prefix}/failed": score.failed}
-    return metrics
-
-
-def _interval(name: str, interval: Mapping[str, float]) -> dict[str, float]:
-    return {name: interval["mean"], f"{name}/low": interval["low"], f"{name}/high": interval["high"]}
-
-
-def write_results(directory: Path, scores: Sequence[BenchmarkScore], domains: Sequence[DomainScore]) -> Path:
-    """Write all scores to ``results.json``, with those of earlier sessions that ran other benchmarks."""
-    path = directory / RESULTS
-    before = json.loads(path.read_text())["benchmarks"] if path.exists() else {}
-    results = {
-        "benchmarks": {**before, **{score.name: asdict(score) for score in scores}},
-        "domains": {domain.name: asdict(domain) for domain in domains},
-    }
-    directory.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=2, ensure_ascii=False))
-    return path
-
-
-def default_output(root: Path, identity: Mapping[str, str]) -> Path:
-    """Where a policy's completions go: a place of its own, found again when the same weights are evaluated."""
-    named = next(iter(identity.values())).split(" ")[0]
-    slug = re.sub(r"[^A-Za-z0-9.]+", "-", named).strip("-")[-60:]
-    return root / "validate" / f"{slug}-{derive_seed(json.dumps(dict(identity))):016x}"[:-8]

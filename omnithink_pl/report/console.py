@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from omnithink_pl.evaluation.journal import Record
-    from omnithink_pl.evaluation.metrics import Interval
-    from omnithink_pl.evaluation.suite_runner import BenchmarkScore, DomainScore
+    from omnithink_pl.evaluation.scorer import Interval
+    from omnithink_pl.evaluation.suite_scores import DomainScore, SuiteScore
     from omnithink_pl.sources.curation import Report
     from omnithink_pl.verbs import Prepared
 
@@ -174,7 +174,7 @@ def _end(text: str, longest: int) -> str:
     return line if len(line) <= longest else f"…{line[1 - longest :]}"
 
 
-def benchmark_table(scores: Sequence[BenchmarkScore], domains: Sequence[DomainScore]) -> Table:
+def benchmark_table(scores: Sequence[SuiteScore], domains: Sequence[DomainScore]) -> Table:
     """A line per benchmark and per category, then one per domain; scores in percent with 95 % intervals."""
     table = Table(box=SIMPLE_HEAD)
     for column in ("benchmark", "metric", "score", "95 %", "prompts", "no answer", "failed", "s"):
@@ -191,7 +191,7 @@ def benchmark_table(scores: Sequence[BenchmarkScore], domains: Sequence[DomainSc
     return table
 
 
-def problems(scores: Sequence[BenchmarkScore], domains: Sequence[DomainScore]) -> list[str]:
+def problems(scores: Sequence[SuiteScore], domains: Sequence[DomainScore]) -> list[str]:
     """Why benchmarks and domains have no score, a line each."""
     lines = [f"{one.name} has no score: {one.problem}" for one in scores if one.score is None]
     return lines + [f"{one.name} has no domain score: {one.problem}" for one in domains if one.score is None]

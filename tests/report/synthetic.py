@@ -12,7 +12,7 @@ import yaml
 
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore
 from omnithink_pl.evaluation.evaluator import evaluation_metrics
-from omnithink_pl.evaluation.metrics import mean_interval
+from omnithink_pl.evaluation.scorer import mean_interval
 from omnithink_pl.study.definition import Definition, Run
 from omnithink_pl.tracking import TrackingLogger
 from omnithink_pl.tracking.runs import StudyLedger

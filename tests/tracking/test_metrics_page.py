@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from main import main
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore
 from omnithink_pl.data.demonstrations import COUNTED
 from omnithink_pl.evaluation.evaluator import evaluation_metrics
 from omnithink_pl.evaluation.journal import Record
-from omnithink_pl.evaluation.suite_runner import benchmark_metrics, score_domains, score_records
+from omnithink_pl.evaluation.suite_scores import score_domains, score_records, suite_metrics
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import rollout_metrics, staleness, update_metrics
@@ -85,8 +87,9 @@ def logged() -> set[str]:
 def benchmark_names() -> set[str]:
     """The names of a benchmark without categories, whose names are its own."""
     record = Record("math", "row-1", 1, 0, "", "2", 1, "stop", "value", 1.0, "")
-    scored = score_records("aime24", "<task>", "accuracy", "1", [record], 0.0)
-    return set(benchmark_metrics([scored], score_domains({"aime24": scored}, {"<task>": ["aime24"]})))
+    suite: Any = SimpleNamespace(score_domain="<task>", task=SimpleNamespace(metric="accuracy"), version="1")
+    scored = score_records("aime24", suite, [record], 0.0)
+    return set(suite_metrics([scored], score_domains({"aime24": scored}, {"<task>": ["aime24"]})))
 
 
 def judge_metrics() -> dict[str, float]:

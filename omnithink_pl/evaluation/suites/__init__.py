@@ -1,10 +1,9 @@
-"""What a policy is measured on: the paper's benchmarks and a few more, one file each."""
+"""Suites: the paper's benchmarks and a few more, named in ``data.benchmarks`` by ``class_path``."""
 
 from __future__ import annotations
 
-from omnithink_pl.evaluation.suites.base import Benchmark, BenchmarkSource, TwoTurns
-from omnithink_pl.evaluation.suites.bigcodebench import BigCodeBench
-from omnithink_pl.evaluation.suites.humaneval import HumanEval
+from omnithink_pl.evaluation.suites.base import Suite, SuiteSource, TwoTurns
+from omnithink_pl.evaluation.suites.code import BigCodeBench, HumanEval
 from omnithink_pl.evaluation.suites.livecodebench import LiveCodeBench
 from omnithink_pl.evaluation.suites.math import AIME24, AMC23, GSM8K, Gaokao2023EN, Math500, Minerva, OlympiadBench
 from omnithink_pl.evaluation.suites.mmlu_pro import MMLUPro
@@ -14,8 +13,6 @@ __all__ = [
     "AIME24",
     "AMC23",
     "GSM8K",
-    "Benchmark",
-    "BenchmarkSource",
     "BigCodeBench",
     "Gaokao2023EN",
     "HumanEval",
@@ -25,5 +22,7 @@ __all__ = [
     "Math500",
     "Minerva",
     "OlympiadBench",
+    "Suite",
+    "SuiteSource",
     "TwoTurns",
 ]

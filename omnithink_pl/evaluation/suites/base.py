@@ -1,4 +1,4 @@
-"""A benchmark: a task's prompt and reward on rows that everybody is measured on."""
+"""A suite: a task's prompt and reward on the rows of a public benchmark."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ HELD_OUT = "held-out"
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Suite:
     """How a policy is asked and scored on a benchmark.
 
-    Prompt and reward are those of training; what a benchmark's own harness does otherwise is said by its source.
+    Prompt and reward are those of training; each source says where the benchmark's own harness differs.
 
     Args:
         task: Asks and scores; its source has the benchmark's rows.
         samples: Completions per prompt; the score is their mean (avg@k).
-        temperature: Of sampling; 0 is greedy.
+        temperature: Sampling temperature; 0 is greedy.
         top_p: Smallest set of tokens with at least this probability is sampled from.
         max_tokens: Longest completion; that of the policy's training if not given.
-        domain: Whose score it is part of; the task's name if not given.
+        domain: Domain whose score it is part of; the task's name if not given.
     """
 
     task: Task
@@ -53,7 +53,7 @@ class Benchmark:
             raise BadInput(f"data.benchmarks: {self.samples} greedy samples are all the same; set a temperature")
 
     @property
-    def belongs_to(self) -> str:
+    def score_domain(self) -> str:
         """Name of the domain."""
         return self.domain or self.task.name
 
@@ -64,28 +64,68 @@ class Benchmark:
         return f"{source.version}@{source.data_version}" if isinstance(source, Versioned) else HELD_OUT
 
 
-class BenchmarkSource(Source):
-    """The rows of a benchmark, all of them for testing.
+def held_out_suites(tasks: Mapping[str, Task]) -> dict[str, Suite]:
+    """Return each task's held-out examples as a suite, answered greedily."""
+    return {name: Suite(task) for name, task in tasks.items()}
 
-    A subclass states what it is in class variables and turns a row into an example.
+
+def choose_suites(tasks: Mapping[str, Task], suites: Mapping[str, Suite], wanted: str | None) -> dict[str, Suite]:
+    """Return the suites to run, by name.
 
     Args:
-        path: A local file or directory in the shape of the hub's, or a hub id; the benchmark's own if not given.
-        revision: Of a hub id: a commit, tag or branch. Only a commit makes sure that the rows never change.
+        tasks: Tasks whose held-out examples can be named like suites.
+        suites: The config's ``data.benchmarks``.
+        wanted: Names separated by commas; all of ``suites`` if not given, or all held-out tasks where there are none.
+
+    Raises:
+        BadInput: If a name is unknown.
+    """
+    known = held_out_suites(tasks) | dict(suites)
+    if wanted is None:
+        return dict(suites) or known
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            raise BadInput(
+                f"--benchmarks: {name!r} is unknown; choose from {', '.join(known)}, or give a config that has it, "
+                f"such as configs/benchmarks/paper.yaml"
+            )
+    return {name: known[name] for name in names}
+
+
+def domain_members(
+    tasks: Mapping[str, Task], suites: Mapping[str, Suite], chosen: Mapping[str, Suite]
+) -> dict[str, list[str]]:
+    """Return the suites of each domain that ``chosen`` touches: all in the config, else the held-out task."""
+    members: dict[str, list[str]] = {}
+    for name, suite in (suites or held_out_suites(tasks)).items():
+        members.setdefault(suite.score_domain, []).append(name)
+    touched = {suite.score_domain for suite in chosen.values()}
+    return {domain: names for domain, names in members.items() if domain in touched}
+
+
+class SuiteSource(Source):
+    """The rows of a benchmark, all of them for testing.
+
+    A subclass states the data set in class variables and turns a row into an example.
     """
 
-    version: ClassVar[str]
-    """Raised when prompts or scores of ours would no longer compare."""
-    hub: ClassVar[str]
+    version: ClassVar[str] = "1"  # raised when our prompts or scores change so that earlier ones no longer compare
+    hub: ClassVar[str]  # id of the data set
     config: ClassVar[str | None] = None
     hub_split: ClassVar[str] = "test"
-    columns: ClassVar[tuple[str, ...]]
-    size: ClassVar[int]
-    """Rows that the benchmark has."""
-    without_gold: ClassVar[int] = 0
-    """Rows that are known to have no usable answer. They stay in, as in published scores, and count 0."""
+    columns: ClassVar[tuple[str, ...]]  # to read; the last has the gold answer, where that is text
+    size: ClassVar[int]  # rows of the benchmark
+    without_gold: ClassVar[int] = 0  # rows known to lack a usable answer: kept as in published scores, counting 0
 
     def __init__(self, path: str | None = None, revision: str | None = None) -> None:
+        # Documented here and not on the class, so that `--help` shows it for every subclass.
+        """Store where the rows are.
+
+        Args:
+            path: A local file or directory in the shape of the hub's, or a hub id; the benchmark's own if not given.
+            revision: Commit, tag or branch of a hub id. Only a commit guarantees that the rows never change.
+        """
         self.path = path or self.hub
         self.revision = revision
         self.data_version = ""
@@ -96,10 +136,10 @@ class BenchmarkSource(Source):
         return f"{type(self).__name__}({self.path})"
 
     def examples(self, task: str, split: Split) -> list[Example]:
-        """Every row; there are none to train on.
+        """Return every row; there are none to train on.
 
         Raises:
-            BadInput: If the rows cannot be had, lack a column, repeat an identity, or one is unusable.
+            BadInput: If the rows cannot be loaded, lack a column, repeat an identity, or one is unusable.
         """
         if split == "train":
             return []
@@ -114,11 +154,11 @@ class BenchmarkSource(Source):
 
     @abstractmethod
     def example(self, task: str, index: int, row: Mapping[str, Any]) -> Example | None:
-        """The example of a row; ``None`` if the row is not in the benchmark.
+        """Return the example of a row; ``None`` if the row is not in the benchmark.
 
         Args:
             task: Name to put on it.
-            index: Of the row.
+            index: Place of the row.
             row: Has ``columns``.
 
         Raises:
@@ -126,7 +166,7 @@ class BenchmarkSource(Source):
         """
 
     def _place(self) -> tuple[str, str | None, str | None]:
-        """Path, revision and configuration. Without a data card, a directory's folders are its configurations."""
+        """Return path, revision and configuration; a directory without a data card has one folder for each."""
         directory = Path(self.path).expanduser()
         if self.config is None or not directory.is_dir() or (directory / "README.md").is_file():
             return self.path, self.revision, self.config
@@ -151,7 +191,7 @@ class BenchmarkSource(Source):
 
 @runtime_checkable
 class Versioned(Protocol):
-    """A source that says which benchmark it was."""
+    """A source that knows the version of its benchmark and its data."""
 
     version: ClassVar[str]
     data_version: str
@@ -159,8 +199,8 @@ class Versioned(Protocol):
 
 @runtime_checkable
 class TwoTurns(Protocol):
-    """A source whose questions go on after the first answer."""
+    """A source whose conversations have a second question."""
 
     def follow_up(self, group: Group) -> list[Example]:
-        """The second turn, one example for each completion of the first."""
+        """Return the second turn: one example for each completion of the first."""
         ...

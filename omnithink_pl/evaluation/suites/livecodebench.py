@@ -1,4 +1,4 @@
-"""The tests of a LiveCodeBench row: JSON, or JSON in a pickle in zlib in base64."""
+"""LiveCodeBench: contest problems, whose tests are JSON, or JSON in a pickle in zlib in base64."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import pickle
 import zlib
 from collections.abc import Mapping
 from datetime import date, datetime
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation.suites.base import BenchmarkSource
+from omnithink_pl.evaluation.suites.base import SuiteSource
 from omnithink_pl.types import Example, UnitTests
 
-_MOST = 256 << 20  # bytes; the largest row has a tenth of it
-# The program's function against JSON values. As in the official harness a tuple counts as a list.
+_MAX_UNPACKED = 256 << 20  # bytes of a row's tests; the largest row has a tenth of it
+# Calls the program's function with JSON values. As in the official harness a tuple equals a list.
 _FUNCTIONAL = """
 import json
 
@@ -33,72 +33,8 @@ check({entry_point})
 """
 
 
-class PlainUnpickler(pickle.Unpickler):
-    """Reads pickles of text and numbers; whatever would import or call anything is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Refuse."""
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-
-
-def read_tests(row: Mapping[str, Any], where: str) -> UnitTests:
-    """Public and private tests of a row.
-
-    Args:
-        row: With ``public_test_cases``, ``private_test_cases`` and ``metadata``.
-        where: Source and row, for messages.
-
-    Raises:
-        BadInput: If they cannot be decoded, are of both kinds, or there are none.
-    """
-    cases = [*_cases(row, "public_test_cases", where), *_cases(row, "private_test_cases", where)]
-    kinds = {case.get("testtype") for case in cases}
-    if len(kinds) != 1 or not kinds <= {"stdin", "functional"}:
-        raise BadInput(
-            f"{where}: its tests are of the kinds {sorted(map(str, kinds))}; they are all stdin or functional"
-        )
-    if kinds == {"stdin"}:
-        return UnitTests(tuple(case["input"] for case in cases), tuple(case["output"] for case in cases))
-    name = (json.loads(row["metadata"] or "{}")).get("func_name")
-    if not name:
-        raise BadInput(f"{where}: 'metadata' has no func_name; take another revision")
-    entry_point = f"Solution().{name}" if "class Solution" in (row["starter_code"] or "") else name
-    try:
-        values = [(_arguments(case["input"]), json.loads(case["output"])) for case in cases]
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{where}: a functional test is not JSON ({error}); take another revision") from error
-    return UnitTests(
-        functional=_FUNCTIONAL.format(cases=json.dumps(values), entry_point=entry_point), entry_point=entry_point
-    )
-
-
-def _arguments(text: str) -> list[Any]:
-    """One JSON value a line."""
-    return [json.loads(line) for line in text.split("\n") if line.strip()]
-
-
-def _cases(row: Mapping[str, Any], column: str, where: str) -> list[dict[str, Any]]:
-    text = row[column] or "[]"
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        pass  # packed, as private tests usually are
-    try:
-        return json.loads(_unpacked(text))
-    except (binascii.Error, zlib.error, pickle.UnpicklingError, EOFError, ValueError, TypeError) as error:
-        raise BadInput(f"{where}: {column!r} cannot be decoded ({error}); take another revision") from error
-
-
-def _unpacked(text: str) -> str:
-    inflate = zlib.decompressobj()
-    data = inflate.decompress(base64.b64decode(text, validate=True), _MOST)
-    if inflate.unconsumed_tail:
-        raise ValueError(f"more than {_MOST >> 20} MiB")
-    return str(PlainUnpickler(io.BytesIO(data)).load())
-
-
 @final
-class LiveCodeBench(BenchmarkSource):
+class LiveCodeBench(SuiteSource):
     r"""lighteval/code_generation_lite, configuration ``release_v5``, split ``test``, 880 rows (Jain et al. 2024).
 
     A mirror in parquet: the official loader is a script, which ``datasets`` no longer runs. A row:
@@ -107,21 +43,20 @@ class LiveCodeBench(BenchmarkSource):
     "easy", "public_test_cases": "[{...}]", "private_test_cases": "eJx...", "metadata": "{\"func_name\": \"f\"}"}``.
     Difficulties are reported.
 
-    The official harness compares live objects in the interpreter of the tested program, with 6 seconds a test;
-    here expected outputs never meet the program, the time is the sandbox's for all tests together, and where
-    numbers are printed, 1e-6 is tolerated as on contest sites, where the official one compares decimals exactly.
+    The official harness compares live objects in the interpreter of the tested program, with 6 seconds per test and
+    exact decimals. Here expected outputs never reach the program, the sandbox's time limit is for all tests together,
+    and printed numbers may differ by 1e-6, as on contest sites.
 
     Args:
         path: A local file or directory, or a hub id; the benchmark's own if not given.
-        revision: Of a hub id.
+        revision: Commit, tag or branch of a hub id.
         first: First day of contests, such as ``2024-10-01``.
         last: Last day of contests.
     """
 
-    version: ClassVar[str] = "1"
-    hub: ClassVar[str] = "lighteval/code_generation_lite"
-    config: ClassVar[str | None] = "release_v5"
-    columns: ClassVar[tuple[str, ...]] = (
+    hub = "lighteval/code_generation_lite"
+    config = "release_v5"
+    columns = (
         "question_id",
         "question_content",
         "starter_code",
@@ -131,7 +66,7 @@ class LiveCodeBench(BenchmarkSource):
         "private_test_cases",
         "metadata",
     )
-    size: ClassVar[int] = 880
+    size = 880
 
     def __init__(
         self,
@@ -147,11 +82,11 @@ class LiveCodeBench(BenchmarkSource):
             raise BadInput(f"LiveCodeBench: first={first!r} or last={last!r} is no day; write 2024-10-01") from error
 
     def example(self, task: str, index: int, row: Mapping[str, Any]) -> Example | None:
-        """The problem with its tests, if its contest was in time."""
+        """Return the problem with its tests, if its contest was between ``first`` and ``last``."""
         where = f"{self.named}: row {index} ({row['question_id']})"
         if not self.days[0] <= _day(row["contest_date"], where) <= self.days[1]:
             return None
-        tests = read_tests(row, where)
+        tests = _read_tests(row, where)
         starter = row["starter_code"] or ""
         question = row["question_content"] + (
             f"\n\nUse this code:\n{starter}"
@@ -162,10 +97,61 @@ class LiveCodeBench(BenchmarkSource):
 
 
 def _day(value: object, where: str) -> date:
-    """The day of a contest, which arrives as text or as a timestamp."""
-    if isinstance(value, datetime):
-        return value.date()
+    """Return the day of a contest, which comes as text or as a ``datetime``."""
     try:
         return datetime.fromisoformat(str(value)).date()
     except ValueError as error:
         raise BadInput(f"{where}: 'contest_date' is {value!r}, no date; take another revision") from error
+
+
+def _read_tests(row: Mapping[str, Any], where: str) -> UnitTests:
+    """Return the public and private tests of a row; ``where`` names it in messages."""
+    cases = [*_cases(row, "public_test_cases", where), *_cases(row, "private_test_cases", where)]
+    kinds = {case.get("testtype") for case in cases}
+    if len(kinds) != 1 or not kinds <= {"stdin", "functional"}:
+        raise BadInput(
+            f"{where}: its tests are of the kinds {sorted(map(str, kinds))}; they are all stdin or functional"
+        )
+    if kinds == {"stdin"}:
+        return UnitTests(tuple(case["input"] for case in cases), tuple(case["output"] for case in cases))
+    name = json.loads(row["metadata"] or "{}").get("func_name")
+    if not name:
+        raise BadInput(f"{where}: 'metadata' has no func_name; take another revision")
+    entry_point = f"Solution().{name}" if "class Solution" in (row["starter_code"] or "") else name
+    try:
+        # Inputs are the arguments of a call, one JSON value per line.
+        given = [[json.loads(line) for line in case["input"].split("\n") if line.strip()] for case in cases]
+        values = [(own, json.loads(case["output"])) for own, case in zip(given, cases, strict=True)]
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{where}: a functional test is not JSON ({error}); take another revision") from error
+    return UnitTests(
+        functional=_FUNCTIONAL.format(cases=json.dumps(values), entry_point=entry_point), entry_point=entry_point
+    )
+
+
+def _cases(row: Mapping[str, Any], column: str, where: str) -> list[dict[str, Any]]:
+    text = row[column] or "[]"
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        pass  # packed, as private tests usually are
+    try:
+        return json.loads(_unpack(text))
+    except (binascii.Error, zlib.error, pickle.UnpicklingError, EOFError, ValueError, TypeError) as error:
+        raise BadInput(f"{where}: {column!r} cannot be decoded ({error}); take another revision") from error
+
+
+def _unpack(text: str) -> str:
+    inflate = zlib.decompressobj()
+    data = inflate.decompress(base64.b64decode(text, validate=True), _MAX_UNPACKED)
+    if inflate.unconsumed_tail:
+        raise ValueError(f"more than {_MAX_UNPACKED >> 20} MiB")
+    return str(_PlainUnpickler(io.BytesIO(data)).load())
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads pickles of text and numbers; refuses whatever would import or call anything."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Refuse."""
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")

@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation.suites.base import BenchmarkSource
+from omnithink_pl.evaluation.suites.base import SuiteSource
 from omnithink_pl.types import Example, Options
 
-PADDING = "N/A"
+PADDING = "N/A"  # option of a question that has fewer than ten
 
 
 @final
-class MMLUPro(BenchmarkSource):
+class MMLUPro(SuiteSource):
     """TIGER-Lab/MMLU-Pro (MIT), split ``test``, 12,032 rows.
 
     A row: ``{"question_id": 70, "question": "Typical advertising regulatory bodies ...", "options": ["Safe practices,
     ...", ...], "answer": "I", "answer_index": 8, "cot_content": "", "category": "business", "src": "ori_mmlu-..."}``,
-    with up to ten options; as the official harness does, options that are only ``N/A`` are left out. The score is the
-    share of all questions (the micro average), and each of the 14 categories is reported. Asked without examples,
-    where the official harness shows five, and with the options in an order drawn for the question.
+    with up to ten options; as in the official harness, options that are only ``N/A`` are left out. The score is the
+    share of all questions (the micro average), and each of the 14 categories is reported. Asked zero-shot, where the
+    official harness shows five examples, and with the options shuffled per question.
 
-    Whether the answer is an option's full text or its letter is the task's ``answer``.
-
-    Args:
-        path: A local file or directory, or a hub id; the benchmark's own if not given.
-        revision: Of a hub id.
+    The task's ``answer`` says whether the answer is an option's full text or its letter.
     """
 
-    version: ClassVar[str] = "1"
-    hub: ClassVar[str] = "TIGER-Lab/MMLU-Pro"
-    columns: ClassVar[tuple[str, ...]] = ("question_id", "category", "question", "options", "answer", "answer_index")
-    size: ClassVar[int] = 12_032
+    hub = "TIGER-Lab/MMLU-Pro"
+    columns = ("question_id", "category", "question", "options", "answer", "answer_index")
+    size = 12_032
 
     def example(self, task: str, index: int, row: Mapping[str, Any]) -> Example:
-        """The question with its options."""
+        """Return the question with its options."""
         options, right = row["options"], row["answer_index"]
         if not 0 <= right < len(options) or "ABCDEFGHIJKLMNOP"[right] != row["answer"] or options[right] == PADDING:
             raise BadInput(

@@ -1,4 +1,4 @@
-"""Files of a space on the Hugging Face hub, or of a local directory in its shape."""
+"""MT-Bench: two-turn writing and roleplay questions, judged against GPT-4's answers."""
 
 from __future__ import annotations
 
@@ -17,41 +17,6 @@ if TYPE_CHECKING:
     from omnithink_pl.types import Group
 
 
-def space_files(source: str, path: str, revision: str | None, names: Sequence[str]) -> list[Path]:
-    """Find some files, downloading them if need be.
-
-    Args:
-        source: Who asks, for messages.
-        path: A directory, or the id of a space.
-        revision: Of a space: a commit, tag or branch.
-        names: The files, relative to it.
-
-    Raises:
-        BadInput: If one of them cannot be had; says what to do.
-    """
-    local = Path(path).expanduser()
-    if not local.is_dir() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
-        raise BadInput(f"{source}: path {path!r} does not exist; give a directory or the id of a space on the hub")
-    directory = local if local.is_dir() else _download(source, path, revision, names)
-    for name in names:
-        if not (directory / name).is_file():
-            raise BadInput(f"{source}: {directory} has no file {name}; copy it there from the hub's space")
-    return [directory / name for name in names]
-
-
-def _download(source: str, space: str, revision: str | None, names: Sequence[str]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(space, repo_type="space", revision=revision, allow_patterns=list(names)))
-    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
-        raise BadInput(
-            f"{source}: the hub's space {space!r} at {revision or 'main'} cannot be reached, or does not exist "
-            f"({type(error).__name__}); connect to the network, or give a directory with {', '.join(names)} as its path"
-        ) from error
-
-
 CATEGORIES = ("writing", "roleplay")
 QUESTIONS = "data/mt_bench/question.jsonl"
 BASELINE = "data/mt_bench/model_answer/gpt-4.jsonl"
@@ -65,15 +30,15 @@ class MTBench(Source):
     "Rewrite your previous response. Start every sentence with the letter A."]}``. A baseline answer:
     ``{"question_id": 81, "model_id": "gpt-4", "choices": [{"index": 0, "turns": ["...", "..."]}], ...}``.
 
-    Both turns count. The second is asked behind the policy's own first answer, and judged with the prompt for
-    conversations. Each is compared with GPT-4's in both orders: verdicts that disagree are a tie, and the score is the
-    win rate with ties as a half, beside the raw one. As in FastChat; its judge prompts and judge model are not ours.
+    Both turns count. The second follows the policy's own first answer and is judged with the prompt for
+    conversations. Each answer is compared with GPT-4's in both positions; verdicts that disagree are a tie. The score
+    is the win rate with ties as 0.5, beside the raw one. All this is FastChat's; judge model and prompts are ours.
 
     Args:
         path: A directory with ``data/mt_bench/question.jsonl`` and ``data/mt_bench/model_answer/gpt-4.jsonl``, as in
             the hub's space of this id, or that id. FastChat's own reference answers are those of questions 101-130,
-            and do not do.
-        revision: Of the space.
+            and do not serve.
+        revision: Commit, tag or branch of the space.
     """
 
     version: ClassVar[str] = "1"
@@ -85,14 +50,14 @@ class MTBench(Source):
         self._turns: dict[str, tuple[list[str], list[str]]] = {}
 
     def examples(self, task: str, split: Split) -> list[Example]:
-        """The first turn of every question.
+        """Return the first turn of every question.
 
         Raises:
-            BadInput: If a file cannot be had, or a question has not two turns and two baseline answers.
+            BadInput: If a file cannot be loaded, or a question has not two turns and two baseline answers.
         """
         if split == "train":
             return []
-        questions, baseline = space_files("MTBench", self.path, self.revision, (QUESTIONS, BASELINE))
+        questions, baseline = _space_files("MTBench", self.path, self.revision, (QUESTIONS, BASELINE))
         self.data_version = hashlib.sha256(questions.read_bytes() + baseline.read_bytes()).hexdigest()[:16]
         answers = {row["question_id"]: row for row in _rows(baseline, ("question_id", "choices"))}
         asked = [r for r in _rows(questions, ("question_id", "category", "turns")) if r["category"] in CATEGORIES]
@@ -104,9 +69,10 @@ class MTBench(Source):
         ]
 
     def follow_up(self, group: Group) -> list[Example]:
-        """The second turn behind each first answer."""
+        """Return the second turn after each first answer."""
         first = group.example
         turns, replies = self._turns[first.uid]
+        # The reference is GPT-4's whole conversation; the policy's is what it was asked and said itself.
         said: tuple[Message, ...] = (
             {"role": "user", "content": turns[0]},
             {"role": "assistant", "content": replies[0]},
@@ -142,3 +108,28 @@ def _both_turns(row: Mapping[str, Any], answers: Mapping[Any, Any], baseline: Pa
     if len(replies) != 2 or not all(reply.strip() for reply in replies):
         raise BadInput(f"{where}: its answer in {baseline} has not two turns; take model_answer/gpt-4.jsonl")
     return list(row["turns"]), list(replies)
+
+
+def _space_files(source: str, path: str, revision: str | None, names: Sequence[str]) -> list[Path]:
+    """Return files of a local directory or of a space on the hub, downloading them if need be."""
+    local = Path(path).expanduser()
+    if not local.is_dir() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
+        raise BadInput(f"{source}: path {path!r} does not exist; give a directory or the id of a space on the hub")
+    directory = local if local.is_dir() else _download(source, path, revision, names)
+    for name in names:
+        if not (directory / name).is_file():
+            raise BadInput(f"{source}: {directory} has no file {name}; copy it there from the hub's space")
+    return [directory / name for name in names]
+
+
+def _download(source: str, space: str, revision: str | None, names: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(space, repo_type="space", revision=revision, allow_patterns=list(names)))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        raise BadInput(
+            f"{source}: the hub's space {space!r} at {revision or 'main'} cannot be reached, or does not exist "
+            f"({type(error).__name__}); connect to the network, or give a directory with {', '.join(names)} as its path"
+        ) from error

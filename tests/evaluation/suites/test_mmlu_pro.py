@@ -10,7 +10,7 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.suites import MMLUPro
 from omnithink_pl.tasks import QA
 from omnithink_pl.types import Completion, Group, Options
-from tests.benchmarks.rows import MMLU_PRO, Row, write
+from tests.evaluation.suites.rows import MMLU_PRO, Row, write
 from tests.rewards.groups import answered
 
 

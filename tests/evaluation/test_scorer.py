@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from omnithink_pl.evaluation.metrics import mean_interval, wilson
+from omnithink_pl.evaluation.scorer import combine_intervals, mean_interval, wilson
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,16 @@ def test_the_interval_of_clustered_samples_covers_the_truth_about_95_times_in_10
         scores = rng.binomial(1, chances[:, None], size=(prompts, samples)).astype(float)
         found = mean_interval(scores.tolist())
         covered += found.low <= 0.4 <= found.high
+    assert 0.93 <= covered / trials <= 0.97
+
+
+def test_the_interval_of_a_mean_covers_the_truth_about_95_times_in_100() -> None:
+    rng = np.random.default_rng(0)
+    chances, prompts, trials, covered = (0.15, 0.6, 0.8), (30, 40, 300), 1000, 0
+    for _ in range(trials):
+        parts = [
+            mean_interval([[float(won)] for won in rng.random(n) < p]) for p, n in zip(chances, prompts, strict=True)
+        ]
+        found = combine_intervals(parts)
+        covered += found.low <= sum(chances) / 3 <= found.high
     assert 0.93 <= covered / trials <= 0.97

@@ -1,3 +1,5 @@
+"""Plain data arrives as it was, nothing else does, and malformed messages are refused."""
+
 from __future__ import annotations
 
 import json
@@ -8,13 +10,16 @@ from typing import Any
 
 import pytest
 
-from omnithink_pl.sandbox.inside import nodes
 from omnithink_pl.sandbox.inside.codec import Decoder, Encoder
-from omnithink_pl.sandbox.inside.nodes import ListNode, TreeNode, is_same_list, is_same_tree, list_node, tree_node
-
-
-def node_class(name: str) -> type:
-    return getattr(nodes, name)
+from omnithink_pl.sandbox.inside.prelude import (
+    NODES,
+    ListNode,
+    TreeNode,
+    is_same_list,
+    is_same_tree,
+    list_node,
+    tree_node,
+)
 
 
 def encoded(*values: Any) -> tuple[list[Any], list[Any]]:
@@ -24,35 +29,16 @@ def encoded(*values: Any) -> tuple[list[Any], list[Any]]:
 
 
 def crossed(value: Any) -> Any:
-    return Decoder(node_class, lambda number: f"remote {number}").decode(*encoded(value))[0]
+    return Decoder(NODES.__getitem__, lambda number: f"remote {number}").decode(*encoded(value))[0]
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        None,
-        True,
-        -5,
-        10**300,
-        0.1,
-        float("inf"),
-        "ż\x00\ud800",
-        [],
-        [1, [2, "x"], (3, (4,))],
-        {"a": [1], 2: {3, 4}, (5, 6): None},
-        frozenset([1, (2,)]),
-        b"\x00\xff",
-        bytearray(b"x"),
-        range(1, 9, 2),
-        1 + 2j,
-        Decimal("1.10"),
-        Fraction(1, 3),
-        deque([1, [2]]),
-        Counter("aab"),
-        OrderedDict(b=1, a=2),
-        int,
-    ],
-)
+SCALARS = [None, True, -5, 10**300, 0.1, float("inf"), "ż\x00\ud800"]
+CONTAINERS = [[], [1, [2, "x"], (3, (4,))], {"a": [1], 2: {3, 4}, (5, 6): None}, frozenset([1, (2,)]), bytearray(b"x")]
+OTHERS = [b"\x00\xff", range(1, 9, 2), 1 + 2j, Decimal("1.10"), Fraction(1, 3), int]
+COLLECTIONS = [deque([1, [2]]), Counter("aab"), OrderedDict(b=1, a=2)]
+
+
+@pytest.mark.parametrize("value", [*SCALARS, *CONTAINERS, *OTHERS, *COLLECTIONS], ids=repr)
 def test_plain_data_crosses_as_it_is(value: Any) -> None:
     result = crossed(value)
     assert result == value
@@ -106,13 +92,13 @@ def test_what_was_changed_is_written_back_into_the_originals() -> None:
     originals = [row, {"row": row}, head]
     sender = Encoder(lambda value: 0)
     roots, table = sender.encode(*originals)
-    receiver = Decoder(node_class, lambda number: None)
+    receiver = Decoder(NODES.__getitem__, lambda number: None)
     copy_of_row, copy_of_dict, copy_of_head = receiver.decode(roots, table)
     copy_of_row.sort()
     copy_of_dict["new"] = copy_of_head
     copy_of_head.next = copy_of_head.next.next
     value, back = Encoder(lambda value: 0, receiver.objects).encode(None)
-    Decoder(node_class, lambda number: None).decode(value, back, sender.objects)
+    Decoder(NODES.__getitem__, lambda number: None).decode(value, back, sender.objects)
     assert originals == [[1, 2], {"row": [1, 2], "new": head}, head]
     assert originals[1]["row"] is row
     assert is_same_list(head, list_node([1, 3]))
@@ -136,13 +122,13 @@ def test_what_was_changed_is_written_back_into_the_originals() -> None:
     ],
 )
 def test_nonsense_is_refused(roots: list[Any], table: list[Any]) -> None:
-    decoder = Decoder(node_class, lambda number: None)
+    decoder = Decoder(NODES.__getitem__, lambda number: None)
     with pytest.raises((ValueError, TypeError, KeyError, IndexError, ArithmeticError, AttributeError)):
         decoder.decode(roots, table)
 
 
 def test_an_original_does_not_change_its_kind() -> None:
     with pytest.raises(TypeError, match="kind"):
-        Decoder(node_class, lambda number: None).decode([None], [["dict", []]], known=[[1]])
+        Decoder(NODES.__getitem__, lambda number: None).decode([None], [["dict", []]], known=[[1]])
     with pytest.raises(ValueError, match="missing"):
-        Decoder(node_class, lambda number: None).decode([None], [], known=[[1]])
+        Decoder(NODES.__getitem__, lambda number: None).decode([None], [], known=[[1]])

@@ -17,9 +17,10 @@ from omnithink_pl.evaluation.suites import BigCodeBench, HumanEval, LiveCodeBenc
 from omnithink_pl.rewards import CodeReward
 from omnithink_pl.sandbox import HardenedSandbox
 from omnithink_pl.types import State, UnitTests
-from tests.benchmarks.rows import BIGCODEBENCH, FUNCTIONAL, HUMANEVAL, STDIN, Row, case, packed, write
+from tests.evaluation.suites.rows import BIGCODEBENCH, FUNCTIONAL, HUMANEVAL, STDIN, Row, case, packed, write
 from tests.rewards.groups import answered, outcome
 
+LIVE = LiveCodeBench()
 SUMS = "import sys\nfor line in sys.stdin:\n    print(sum(map(int, line.split())))"
 PAIR = "class Solution:\n    def pair(self, a, b):\n        return (a, b)"
 
@@ -41,8 +42,8 @@ def unit_tests(source: HumanEval | BigCodeBench | LiveCodeBench, row: Row) -> Un
 SOLUTIONS = [
     (HumanEval(), HUMANEVAL, HUMANEVAL["prompt"] + HUMANEVAL["canonical_solution"], ("xs))", "xs[1:]))")),
     (BigCodeBench(), BIGCODEBENCH, "def running(xs):\n" + BIGCODEBENCH["canonical_solution"], ("xs))", "xs))[1:]")),
-    (LiveCodeBench(), STDIN, SUMS, ("sum(", "max(")),
-    (LiveCodeBench(), FUNCTIONAL, PAIR, ("(a, b)\n", "(b, a)\n")),
+    (LIVE, STDIN, SUMS, ("sum(", "max(")),
+    (LIVE, FUNCTIONAL, PAIR, ("(a, b)\n", "(b, a)\n")),
 ]
 
 
@@ -77,16 +78,16 @@ def test_only_contests_in_time_count_whether_the_date_is_text_or_a_timestamp(tmp
     assert [example.uid for example in found] == ["q1", "q2"]
     assert found[0].category == "easy"
     stamped = STDIN | {"contest_date": datetime(2024, 12, 1)}
-    assert LiveCodeBench().example("code", 0, stamped) is not None
+    assert LIVE.example("code", 0, stamped) is not None
     assert LiveCodeBench(first="2024-12-02").example("code", 0, stamped) is None
 
 
 def test_public_and_private_tests_count_and_private_ones_may_be_packed() -> None:
-    tests = unit_tests(LiveCodeBench(), STDIN)
+    tests = unit_tests(LIVE, STDIN)
     assert tests.inputs == ("1 2\n", "1 2\n3 4\n")
     assert tests.outputs == ("3\n", "3\n7")
     plain = STDIN | {"private_test_cases": json.dumps([case("5\n", "5")])}
-    assert unit_tests(LiveCodeBench(), plain).inputs == ("1 2\n", "5\n")
+    assert unit_tests(LIVE, plain).inputs == ("1 2\n", "5\n")
 
 
 class Harm:
@@ -102,43 +103,30 @@ def test_a_pickle_that_calls_something_is_refused_and_nothing_is_called(
     monkeypatch.chdir(tmp_path)
     harmful = base64.b64encode(zlib.compress(pickle.dumps(Harm()))).decode()
     with pytest.raises(BadInput, match=r"row 0 \(abc377_a\): 'private_test_cases' cannot be decoded \(it asks for "):
-        LiveCodeBench().example("code", 0, STDIN | {"private_test_cases": harmful})
+        LIVE.example("code", 0, STDIN | {"private_test_cases": harmful})
     assert not (tmp_path / "harm").exists()
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"private_test_cases": "not base64!"}, "'private_test_cases' cannot be decoded"),
-        ({"private_test_cases": packed([case("1", "1", "functional")])}, r"of the kinds \['functional', 'stdin'\]"),
-        ({"public_test_cases": "[]", "private_test_cases": "[]"}, r"of the kinds \[\]"),
-        ({"contest_date": "soon"}, "'contest_date' is 'soon', no date"),
-    ],
-)
-def test_a_row_that_cannot_be_used_is_named(change: Row, message: str) -> None:
-    with pytest.raises(BadInput, match=rf"LiveCodeBench\(.*row 0 \(abc377_a\): .*{message}"):
-        LiveCodeBench().example("code", 0, STDIN | change)
-
-
-def test_a_function_without_a_name_or_values_is_named() -> None:
-    with pytest.raises(BadInput, match=r"row 0 \(3566\): 'metadata' has no func_name"):
-        LiveCodeBench().example("code", 0, FUNCTIONAL | {"metadata": "{}"})
-    broken = FUNCTIONAL | {"private_test_cases": json.dumps([case("1\n[", "1", "functional")])}
-    with pytest.raises(BadInput, match="a functional test is not JSON"):
-        LiveCodeBench().example("code", 0, broken)
+NOT_JSON = json.dumps([case("1\n[", "1", "functional")])
 
 
 @pytest.mark.parametrize(
-    ("source", "row", "message"),
+    ("source", "row", "change", "message"),
     [
-        (HumanEval(), HUMANEVAL | {"test": ""}, r"HumanEval\(.*\(HumanEval/900\): 'test' defines no check"),
-        (BigCodeBench(), BIGCODEBENCH | {"test": None}, r"BigCodeBench\(.*\(BigCodeBench/900\): 'test' has no class"),
-        (BigCodeBench(), BIGCODEBENCH | {"libs": "oops("}, "'libs' is no list of names"),
+        (HumanEval(), HUMANEVAL, {"test": ""}, r"\(HumanEval/900\): 'test' defines no check"),
+        (BigCodeBench(), BIGCODEBENCH, {"test": None}, r"\(BigCodeBench/900\): 'test' has no class"),
+        (BigCodeBench(), BIGCODEBENCH, {"libs": "oops("}, "'libs' is no list of names"),
+        (LIVE, STDIN, {"private_test_cases": "not base64!"}, r"\(abc377_a\): 'private_test_cases' cannot be decoded"),
+        (LIVE, STDIN, {"private_test_cases": packed([case("1", "1", "functional")])}, r"\['functional', 'stdin'\]"),
+        (LIVE, STDIN, {"public_test_cases": "[]", "private_test_cases": "[]"}, r"of the kinds \[\]"),
+        (LIVE, STDIN, {"contest_date": "soon"}, "'contest_date' is 'soon', no date"),
+        (LIVE, FUNCTIONAL, {"metadata": "{}"}, r"\(3566\): 'metadata' has no func_name"),
+        (LIVE, FUNCTIONAL, {"private_test_cases": NOT_JSON}, "a functional test is not JSON"),
     ],
 )
-def test_a_problem_without_tests_is_named(source: HumanEval, row: Row, message: str) -> None:
-    with pytest.raises(BadInput, match=message):
-        source.example("code", 0, row)
+def test_a_row_that_cannot_be_used_is_named(source: HumanEval, row: Row, change: Row, message: str) -> None:
+    with pytest.raises(BadInput, match=rf"{type(source).__name__}\(.*row 0 .*{message}"):
+        source.example("code", 0, row | change)
 
 
 def test_days_that_are_none_are_refused() -> None:

@@ -7,34 +7,34 @@ import logging
 import pytest
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.sandbox import HardenedSandbox, RunOutcome
-from omnithink_pl.sandbox import hardened as module
+from omnithink_pl.sandbox import HardenedSandbox, RunOutcome, hardened, tiers
+from omnithink_pl.sandbox.box import BoxLost
 from omnithink_pl.sandbox.tiers import Plan, Tier
-from tests.sandbox.jobs import ADD, PRINT_SUM, SOLUTION, SUM
+from tests.sandbox.helpers import ADD, PRINT_SUM, SOLUTION, SUM
+
+
+def _dies(*_: object) -> object:
+    raise BoxLost("no luck")
 
 
 def test_a_sandbox_whose_boxes_keep_dying_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     sandbox = HardenedSandbox(workers=1)
     assert sandbox.tier
-    monkeypatch.setattr(module, "Box", _dies)
+    monkeypatch.setattr(tiers, "Box", _dies)
     verdict = sandbox.run(PRINT_SUM, ADD)
     sandbox.close()
     assert verdict.outcome is RunOutcome.REFUSED
     assert "no luck" in verdict.stderr
 
 
-def _dies(*_: object) -> object:
-    raise module.BoxLost("no luck")
-
-
 def test_where_nothing_seals_no_program_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "missing", lambda plan: f"no {plan.tier.value} today")
+    monkeypatch.setattr(hardened, "missing", lambda plan: f"no {plan.tier.value} today")
     with pytest.raises(BadInput, match=r"no bubblewrap today.*no landlock today.*apt-get install bubblewrap"):
         HardenedSandbox().run(PRINT_SUM, ADD)
 
 
 def test_allow_unsafe_is_loud_and_runs(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(module, "missing", lambda plan: "none today")
+    monkeypatch.setattr(hardened, "missing", lambda plan: "none today")
     sandbox = HardenedSandbox(workers=1, allow_unsafe=True)
     passed = [sandbox.run(PRINT_SUM, ADD).passed, sandbox.run(SOLUTION, SUM).passed]
     sandbox.close()
@@ -45,21 +45,19 @@ def test_allow_unsafe_is_loud_and_runs(monkeypatch: pytest.MonkeyPatch, caplog: 
 def test_the_second_choice_is_taken_with_one_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "missing", lambda plan: "none" if plan.tier is Tier.BUBBLEWRAP else "")
+    monkeypatch.setattr(hardened, "missing", lambda plan: "none" if plan.tier is Tier.BUBBLEWRAP else "")
     sandbox = HardenedSandbox(workers=1)
-    tiers = [sandbox.tier, sandbox.tier]
-    sandbox.close()
-    assert tiers == [Tier.LANDLOCK] * 2
+    assert [sandbox.tier, sandbox.tier] == [Tier.LANDLOCK] * 2
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
 
 
 def test_a_tier_that_leaks_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "plans", lambda tier: [Plan(Tier.UNSAFE)])
+    monkeypatch.setattr(hardened, "plans", lambda tier: [Plan(Tier.UNSAFE)])
     with pytest.raises(BadInput, match="reads files of the host"):
         HardenedSandbox(workers=1).run(PRINT_SUM, ADD)
 
 
 def test_a_tier_whose_boxes_do_not_start_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "Box", _dies)
+    monkeypatch.setattr(tiers, "Box", _dies)
     with pytest.raises(BadInput, match="it does not start"):
         HardenedSandbox(workers=1).run(PRINT_SUM, ADD)

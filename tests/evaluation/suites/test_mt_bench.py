@@ -14,8 +14,8 @@ from omnithink_pl.judge.client import Endpoint
 from omnithink_pl.judge.endpoint import OpenAIJudge
 from omnithink_pl.rewards import WritingReward
 from omnithink_pl.tasks import Writing
-from omnithink_pl.types import Completion, Example, Group
-from tests.benchmarks.rows import gpt4, mt_bench, question
+from omnithink_pl.types import Completion, Group
+from tests.evaluation.suites.rows import Row, gpt4, mt_bench, question
 from tests.judge.scripted import ScriptedServer, scripted_server
 from tests.rewards.groups import answered
 
@@ -87,15 +87,16 @@ def test_a_judge_has_a_prompt_of_its_own_for_the_second_turn(source: MTBench, se
     judge.close()
 
 
-def test_a_question_without_a_baseline_is_named_with_the_file_to_take(tmp_path: Path) -> None:
-    directory = mt_bench(tmp_path, [question(81)], [gpt4(101)])
-    with pytest.raises(BadInput, match=r"question 81 has no answer in .*take model_answer/gpt-4\.jsonl"):
-        MTBench(str(directory)).examples("writing", "test")
-
-
-def test_turns_are_two(tmp_path: Path) -> None:
-    directory = mt_bench(tmp_path, [question(81) | {"turns": ["Only one."]}], [gpt4(81)])
-    with pytest.raises(BadInput, match="question 81 has 1 turns, not 2"):
+@pytest.mark.parametrize(
+    ("change", "answered", "message"),
+    [
+        ({}, 101, r"question 81 has no answer in .*take model_answer/gpt-4\.jsonl"),
+        ({"turns": ["Only one."]}, 81, "question 81 has 1 turns, not 2"),
+    ],
+)
+def test_a_question_needs_two_turns_and_a_baseline(change: Row, answered: int, message: str, tmp_path: Path) -> None:
+    directory = mt_bench(tmp_path, [question(81) | change], [gpt4(answered)])
+    with pytest.raises(BadInput, match=message):
         MTBench(str(directory)).examples("writing", "test")
 
 
@@ -104,10 +105,3 @@ def test_a_missing_file_and_no_network_are_named(tmp_path: Path) -> None:
         MTBench(str(tmp_path)).examples("writing", "test")
     with pytest.raises(BadInput, match=r"space 'lmsys/mt-bench' at main cannot be reached.* give a directory"):
         MTBench().examples("writing", "test")
-
-
-def test_an_example_of_one_turn_is_compared_as_before() -> None:
-    judge = Recording()
-    example = Example("writing", "u", "Write.", "Theirs.", ({"role": "user", "content": "Write."},))
-    WritingReward(judge).score([Group(example, (), (Completion((), (), answered("Mine."), "stop"),))])
-    assert judge.asked == [Comparison("Write.", "Mine.", "Theirs.")]

@@ -6,7 +6,7 @@ import ast
 
 import pytest
 
-from omnithink_pl.sandbox.inside.judge import wanted_names
+from omnithink_pl.sandbox.inside.execution import wanted_names
 
 PROVIDED = {"gcd", "Counter", "inf", "math", "count"}
 CHECK = "def check(candidate):\n    assert candidate(1) == 2\n"

@@ -1,4 +1,4 @@
-"""Golds of the math benchmarks, scored by the reward of training."""
+"""Golds of the math suites, scored by the reward of training."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation import suites as benchmarks
-from omnithink_pl.evaluation.suites import BenchmarkSource
+from omnithink_pl.evaluation import suites
+from omnithink_pl.evaluation.suites.math import MathSuite
 from omnithink_pl.rewards import MathReward
 from omnithink_pl.types import Example
-from tests.benchmarks.rows import MATH, Row, write
+from tests.evaluation.suites.rows import MATH, Row, write
 from tests.rewards.groups import answered, outcome
 
 
@@ -24,7 +24,7 @@ def reward() -> Iterator[MathReward]:
 
 
 def loaded(name: str, directory: Path, *rows: Row) -> list[Example]:
-    source: BenchmarkSource = getattr(benchmarks, name)(str(write(directory / "rows.jsonl", *rows)))
+    source: MathSuite = getattr(suites, name)(str(write(directory / "rows.jsonl", *rows)))
     return source.examples("math", "test")
 
 
@@ -47,12 +47,6 @@ def test_a_gold_earns_1_and_a_perturbed_one_0(name: str, tmp_path: Path, reward:
     assert example.question in (MATH[name].get("problem"), MATH[name].get("question"))
     assert outcome(reward, example.reference, answered(str(example.reference))).value == 1.0
     assert outcome(reward, example.reference, answered(WRONG.get(name, "-205"))).value == 0.0
-
-
-@pytest.mark.parametrize("problem", [None, " "])
-def test_a_row_that_asks_nothing_is_named(problem: str | None, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"AIME24\(.*rows 61 ask nothing"):
-        loaded("AIME24", tmp_path, MATH["AIME24"], MATH["AIME24"] | {"id": 61, "problem": problem})
 
 
 @pytest.mark.parametrize("answer", ["7e-8", "7E-08", "7 \\times 10^{-8}", "7 \\cdot 10^{-8}"])
@@ -79,11 +73,6 @@ def test_a_context_stands_before_its_question(tmp_path: Path) -> None:
     assert loaded("OlympiadBench", tmp_path, row)[0].question == "Let $x>0$.\nSolve for $x$."
 
 
-def test_answers_that_are_not_a_list_of_one_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"OlympiadBench\(.*row 0 \(id 1606\): 'final_answer'.*configuration OE_TO"):
-        loaded("OlympiadBench", tmp_path, MATH["OlympiadBench"] | {"final_answer": ["2", "3"]})
-
-
 def test_two_empty_golds_of_gaokao_stay_in_and_a_third_is_refused(tmp_path: Path, reward: MathReward) -> None:
     row = MATH["Gaokao2023EN"]
     examples = loaded("Gaokao2023EN", tmp_path, row, row | {"answer": ""}, row | {"answer": None})
@@ -93,10 +82,24 @@ def test_two_empty_golds_of_gaokao_stay_in_and_a_third_is_refused(tmp_path: Path
         loaded("Gaokao2023EN", tmp_path, row, *[row | {"answer": ""}] * 3)
 
 
-@pytest.mark.parametrize("name", ["AIME24", "AMC23", "Math500", "Minerva"])
-def test_an_empty_gold_is_refused_where_none_is_known(name: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=rf"{name}\(.*have no gold answer"):
-        loaded(name, tmp_path, MATH[name] | {"answer": ""})
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("AIME24", {"problem": None}, "rows 60 ask nothing"),
+        ("AIME24", {"problem": " "}, "rows 60 ask nothing"),
+        *((name, {"answer": ""}, "have no gold answer") for name in ("AIME24", "AMC23", "Math500", "Minerva")),
+        ("OlympiadBench", {"final_answer": ["2", "3"]}, r"row 0 \(id 1606\): 'final_answer'.*configuration OE_TO"),
+        ("GSM8K", {"answer": "70,000"}, "row 0: 'answer' has no '####'"),
+    ],
+)
+def test_an_unusable_row_is_named(name: str, change: Row, message: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=rf"{name}\(.*{message}"):
+        loaded(name, tmp_path, MATH[name] | change)
+
+
+def test_rows_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"AIME24\(.*several rows are called '60'"):
+        loaded("AIME24", tmp_path, MATH["AIME24"], MATH["AIME24"])
 
 
 def test_the_older_copy_of_minerva_is_refused(tmp_path: Path) -> None:
@@ -110,22 +113,12 @@ def test_a_set_of_another_size_is_said(tmp_path: Path, caplog: pytest.LogCapture
     assert "has 1 rows, the benchmark 40" in caplog.text
 
 
-def test_rows_of_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"AIME24\(.*several rows are called '60'"):
-        loaded("AIME24", tmp_path, MATH["AIME24"], MATH["AIME24"])
-
-
 @pytest.mark.parametrize("folder", ["", "main"])
 def test_a_directory_without_a_card_has_its_configurations_in_folders(folder: str, tmp_path: Path) -> None:
     write(tmp_path / folder / "test-00000-of-00001.jsonl", MATH["GSM8K"])
     write(tmp_path / "socratic" / "test-00000-of-00001.jsonl", MATH["GSM8K"]) if folder else None
-    assert len(benchmarks.GSM8K(str(tmp_path)).examples("math", "test")) == 1
+    assert len(suites.GSM8K(str(tmp_path)).examples("math", "test")) == 1
 
 
-def test_a_result_without_its_mark_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"GSM8K\(.*row 0: 'answer' has no '####'"):
-        loaded("GSM8K", tmp_path, MATH["GSM8K"] | {"answer": "70,000"})
-
-
-def test_a_benchmark_has_nothing_to_train_on() -> None:
-    assert benchmarks.AIME24("/nowhere").examples("math", "train") == []
+def test_a_suite_has_nothing_to_train_on() -> None:
+    assert suites.AIME24("/nowhere").examples("math", "train") == []
