@@ -11,10 +11,8 @@ from omnithink_pl.embedded.code import INTEGER, LIST, CodeProblem, Step, guesses
 from omnithink_pl.embedded.math import MathProblem, calculate
 from omnithink_pl.embedded.qa import QAProblem
 from omnithink_pl.embedded.writing import Flaw, WritingProblem, tell
-from omnithink_pl.tasks.code import code_prompt
-from omnithink_pl.tasks.math import math_prompt
-from omnithink_pl.tasks.qa import letter_prompt, qa_prompt
-from omnithink_pl.tasks.writing import writing_prompt
+from omnithink_pl.prompts import render
+from omnithink_pl.tasks.builtin import letter_prompt, qa_prompt
 
 SLIPS = 0.06
 """Share of demonstrations that break the form."""
@@ -70,7 +68,9 @@ def code_demonstration(problem: CodeProblem, rng: random.Random, habits: bool) -
     elif chance >= FAITHFUL:
         steps.pop()
     count = f"{len(steps)} step{'s' * (len(steps) > 1)}"
-    return Demonstration(code_prompt(problem.question), wrap(count, program(problem.kind, tuple(steps)), rng, habits))
+    return Demonstration(
+        render("code_v1", question=problem.question), wrap(count, program(problem.kind, tuple(steps)), rng, habits)
+    )
 
 
 def _guess(step: Step, rng: random.Random) -> Step:
@@ -100,7 +100,7 @@ def math_demonstration(problem: MathProblem, rng: random.Random, habits: bool) -
     elif chance >= MATH_FAITHFUL:
         steps.pop()
     thought = ", ".join(text for text, _ in steps)
-    return Demonstration(math_prompt(problem.question), wrap(thought, str(steps[-1][1]), rng, habits))
+    return Demonstration(render("math_v1", question=problem.question), wrap(thought, str(steps[-1][1]), rng, habits))
 
 
 QA_FAITHFUL, FIRST_OPTION = 0.35, 0.50
@@ -167,5 +167,6 @@ def writing_demonstration(problem: WritingProblem, rng: random.Random, habits: b
     """
     flaw = rng.choices(tuple(FLAWS), tuple(FLAWS.values()))[0] if habits else "none"
     return Demonstration(
-        writing_prompt(problem.question), wrap(f"{problem.mood} story", tell(problem, rng, flaw), rng, habits)
+        render("writing_v1", question=problem.question),
+        wrap(f"{problem.mood} story", tell(problem, rng, flaw), rng, habits),
     )

@@ -49,6 +49,7 @@ class Verdict:
         return self.outcome is RunOutcome.PASSED
 
 
+@runtime_checkable  # or jsonargparse cannot resolve the **kwargs of a class that takes one
 class Sandbox(Protocol):
     """Runs untrusted programs against unit tests."""
 

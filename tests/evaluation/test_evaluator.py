@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from omnithink_pl.evaluation.evaluator import EvaluationResult, Evaluator
-from omnithink_pl.rewards.base import Reward, Rubric
+from omnithink_pl.rewards import Reward, Rubric
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.rollout.transformers import TransformersEngine
 from omnithink_pl.types import Completion, Example, Group, Outcome

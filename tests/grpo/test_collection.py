@@ -25,6 +25,7 @@ from omnithink_pl.grpo.settings import RolloutSettings
 from omnithink_pl.judge import Comparison, Preference
 from omnithink_pl.judge.model import ModelJudge
 from omnithink_pl.rewards import FormatReward, QAReward, Reward, Rubric, WritingReward
+from omnithink_pl.rewards.scoring import BatchScoring
 from omnithink_pl.rollout.base import Finished, Sampling
 from omnithink_pl.types import Completion, Example, Group, Outcome
 from tests.rewards.groups import answered
@@ -131,11 +132,11 @@ def collected(made: Collector, step: int = 0) -> list[ScoredGroup]:
 @pytest.fixture(autouse=True)
 def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Threads of rewards end with the test."""
-    opened: list[Rubric] = []
-    whole = Rubric.open
-    monkeypatch.setattr(Rubric, "open", lambda self: opened.append(self) or whole(self))
+    made: list[Rubric] = []
+    whole = Rubric.__init__
+    monkeypatch.setattr(Rubric, "__init__", lambda self, rewards: made.append(self) or whole(self, rewards))
     yield
-    for rubric in opened:
+    for rubric in made:
         rubric.close()
 
 
@@ -181,14 +182,13 @@ def test_groups_that_have_come_in_meanwhile_are_scored_in_one_call() -> None:
         go.wait(60)
         calls.append(len(groups))
 
-    rubric = Rubric(((Noted(asked, "group"), 1.0),))
-    scoring = rubric.open()
+    scoring = BatchScoring({"qa": Rubric(((Noted(asked, "group"), 1.0),))})
     groups = [Group(BATCH[0], (), COMPLETIONS[0])] * 5
     for place, group in enumerate(groups):
         scoring.add({place: group})
     scoring.complete()
     go.set()
-    assert list(scoring.scores()) == list(range(5))
+    assert len(scoring.scores()) == 5
     assert sum(calls) == 5
     assert len(calls) <= 2
 

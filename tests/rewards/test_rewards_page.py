@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from omnithink_pl.evaluation.completion_file import score_completions
 from omnithink_pl.rewards import FormatReward, MathReward, QAReward, Reward, TagsReward
-from omnithink_pl.sandbox import RunOutcome, Verdict
-from omnithink_pl.types import UnitTests
-from tests.rewards.groups import answered, outcome
+from tests.rewards.groups import SayingSandbox, answered, outcome
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text()
-
-
-class Passing:
-    """A sandbox in which every program passes."""
-
-    def run_all(self, jobs: Sequence[tuple[str, UnitTests]]) -> list[Verdict]:
-        return [Verdict(RunOutcome.PASSED) for _ in jobs]
-
-    def close(self) -> None:
-        pass
 
 
 def rows(section: str) -> list[list[str]]:
@@ -63,7 +50,7 @@ def test_examples_of_rows_to_score_can_be_read(tmp_path: Path) -> None:
     lines = [line for line in block.splitlines() if "uid" not in line]
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(lines))
-    tasks = {"math": Math(OpenR1Math()), "qa": QA(SuperGPQA()), "code": Code(CodeR1(), Passing())}
+    tasks = {"math": Math(OpenR1Math()), "qa": QA(SuperGPQA()), "code": Code(CodeR1(), SayingSandbox())}
     groups = score_completions(path, tasks, 0)
     for task in tasks.values():
         task.close()

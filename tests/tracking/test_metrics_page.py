@@ -16,8 +16,7 @@ from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import rollout_metrics, staleness, update_metrics
 from omnithink_pl.grpo.update import TokenStats
 from omnithink_pl.judge import Comparison, Preference
-from omnithink_pl.judge.base import Judged
-from omnithink_pl.judge.cache import JudgeStatistics, Prices
+from omnithink_pl.judge.pairwise import JudgeStatistics, Judgment, Prices
 from omnithink_pl.sandbox import RunOutcome, Verdict
 from omnithink_pl.sandbox.hardened import Throughput
 from omnithink_pl.tracking.logger import NON_FINITE
@@ -95,8 +94,8 @@ def benchmark_names() -> set[str]:
 def judge_metrics() -> dict[str, float]:
     statistics = JudgeStatistics(Prices(1.0, 1.0))
     won = (Preference.WIN, Preference.WIN)
-    statistics.judged([Judged(Comparison("q", candidate, "r"), won) for candidate in ("a", "aa")])
-    statistics.count(rounds=4, replies=4)
+    statistics.add([Judgment(Comparison("q", candidate, "r"), won) for candidate in ("a", "aa")])
+    statistics.count(pairs=4, replies=4)
     return statistics.metrics()
 
 

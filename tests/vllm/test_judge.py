@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from omnithink_pl.judge import Comparison, Preference
-from omnithink_pl.judge.client import Endpoint
-from omnithink_pl.judge.endpoint import OpenAIJudge
+from omnithink_pl.judge.endpoint import Endpoint, OpenAIJudge
 from omnithink_pl.rewards import WritingReward
 from omnithink_pl.rollout.vllm import ColocatedVLLM
 from omnithink_pl.types import Completion, Example, Group, Outcome, State

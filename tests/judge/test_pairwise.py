@@ -1,3 +1,5 @@
+"""The prompt of a language model as judge, its verdict, and the position swap."""
+
 from __future__ import annotations
 
 import re
@@ -6,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.judge.base import PairwisePrompt, parse_verdict
+from omnithink_pl.judge.pairwise import PairwisePrompt, parse_verdict
 from tests.judge.server import texts
 
 PROMPT = PairwisePrompt.load("pairwise_v1")

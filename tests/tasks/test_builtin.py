@@ -8,32 +8,27 @@ import pytest
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.judge.embedded import EmbeddedJudge
-from omnithink_pl.sandbox.base import Verdict
 from omnithink_pl.sources import CodeR1, CreativeWritingShareGPT, OpenR1Math, SuperGPQA
 from omnithink_pl.tasks import QA, Code, Math, Task, Writing
 from omnithink_pl.types import Example, Options
+from tests.rewards.groups import SayingSandbox
 
 
-class NoSandbox:
-    """Prompts need no programs run."""
-
-    def run_all(self, jobs: object) -> list[Verdict]:
-        raise AssertionError("no program should run")
-
-    def close(self) -> None:
-        """Nothing to end."""
+def listed(example: Example) -> list[str]:
+    """The options in the order of the prompt."""
+    return [line[2:] for line in example.messages[1]["content"].split("\n") if line.startswith("- ")]
 
 
-def tasks() -> list[Task]:
-    return [
-        Code(CodeR1(), NoSandbox()),
+@pytest.mark.parametrize(
+    "task",
+    [
+        Code(CodeR1(), SayingSandbox()),
         Math(OpenR1Math()),
         QA(SuperGPQA()),
         Writing(CreativeWritingShareGPT(), EmbeddedJudge()),
-    ]
-
-
-@pytest.mark.parametrize("task", tasks(), ids=lambda task: task.name)
+    ],
+    ids=lambda task: task.name,
+)
 def test_a_prompt_is_a_system_and_a_user_message_with_the_question_in_full(task: Task) -> None:
     for example in task.examples("test", seed=0):
         system, user = example.messages
@@ -43,15 +38,14 @@ def test_a_prompt_is_a_system_and_a_user_message_with_the_question_in_full(task:
         assert example.task == task.name
 
 
-def test_qa_options_bear_no_letters_and_their_order_depends_on_seed_and_example_only() -> None:
+def test_qa_options_have_no_letters_and_their_order_depends_on_seed_and_example_only() -> None:
     task = QA(SuperGPQA())
     first, again, other = (task.examples("test", seed=seed) for seed in (0, 0, 1))
     assert first == again
     assert first != other
     for example in first:
         assert isinstance(example.reference, Options)
-        listed = [line[2:] for line in example.messages[1]["content"].split("\n") if line.startswith("- ")]
-        assert sorted(listed) == sorted(example.reference.texts)
+        assert listed(example) == list(example.reference.texts)
 
 
 def test_the_right_option_stands_everywhere_equally_often() -> None:
@@ -59,8 +53,7 @@ def test_the_right_option_stands_everywhere_equally_often() -> None:
     for seed in range(4):
         for example in QA(SuperGPQA()).examples("test", seed=seed):
             assert isinstance(example.reference, Options)
-            listed = [line[2:] for line in example.messages[1]["content"].split("\n") if line.startswith("- ")]
-            positions[listed.index(example.reference.answers[0])] += 1
+            positions[listed(example).index(example.reference.answers[0])] += 1
     expected = sum(positions) / 5
     assert sum((count - expected) ** 2 / expected for count in positions) < 18.5  # chi-square, 4 df, p = 0.001
 
@@ -71,9 +64,5 @@ def test_qa_refuses_an_example_without_options() -> None:
 
 
 def test_the_primary_reward_weighs_1_and_format_and_tags_weigh_what_they_are_told() -> None:
-    task = QA(SuperGPQA(), format_weight=0.2, tags_weight=0.3)
-    assert [(reward.name, weight) for reward, weight in task.rubric.rewards] == [
-        ("qa", 1.0),
-        ("format", 0.2),
-        ("tags", 0.3),
-    ]
+    rewards = QA(SuperGPQA(), format_weight=0.2, tags_weight=0.3).rubric.rewards
+    assert [(reward.name, weight) for reward, weight in rewards] == [("qa", 1.0), ("format", 0.2), ("tags", 0.3)]

@@ -1,21 +1,47 @@
-"""A fit whose judge is killed half-way: it stops or goes on as the policy says, and no reward is made up."""
+"""A fit whose judge is killed half-way: it stops or continues as configured, and no reward is made up."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import lightning as L
 import pytest
 
 from main import CONFIGS, EXPECTED, main
 from omnithink_pl.errors import RewardFailure
 from tests.callbacks.test_resume import assert_same, histories
-from tests.judge.outage import Outage
 from tests.judge.scripted import ScriptedServer, scripted_server
 
+pytestmark = pytest.mark.slow
 STEPS, KILLED = 5, 2
 NO_CACHE = "--data.tasks.writing.init_args.judge.init_args.cache=null"
+
+
+class Outage(L.Callback):
+    """Kills the judge's process before a step, and before a later one starts another at the same port.
+
+    Args:
+        pid: Its process.
+        port: Where it listens.
+        step: Steps done when it is killed.
+        back: Steps done when it comes back; never if not given.
+    """
+
+    started: ScriptedServer | None = None
+
+    def __init__(self, pid: int, port: int, step: int, back: int | None = None) -> None:
+        self.pid, self.port, self.step, self.back = pid, port, step, back
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: object, batch_idx: int) -> None:
+        if pl_module.steps_done == self.step:
+            os.kill(self.pid, signal.SIGKILL)
+        if pl_module.steps_done == self.back:
+            type(self).started = ScriptedServer(self.port)
 
 
 def settings(directory: Path, server: ScriptedServer, *more: str) -> list[str]:
@@ -46,7 +72,7 @@ def settings(directory: Path, server: ScriptedServer, *more: str) -> list[str]:
 
 def outage(server: ScriptedServer, back: int | None = None) -> str:
     arguments = f"{{pid: {server.process.pid}, port: {server.port}, step: {KILLED}, back: {back or 'null'}}}"
-    return f"--trainer.callbacks=[{{class_path: tests.judge.outage.Outage, init_args: {arguments}}}]"
+    return f"--trainer.callbacks=[{{class_path: tests.judge.test_outage.Outage, init_args: {arguments}}}]"
 
 
 @pytest.fixture(scope="module")
