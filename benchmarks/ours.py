@@ -14,6 +14,7 @@ import torch
 from benchmarks.harness import Lap
 from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.data import MultiTaskData
+from omnithink_pl.embedded import EmbeddedMath
 from omnithink_pl.grpo.kl_control import KLSettings
 from omnithink_pl.grpo.objective import ImportanceCorrection
 from omnithink_pl.grpo.settings import RolloutSettings
@@ -21,7 +22,6 @@ from omnithink_pl.model.policy import Policy, load_policy
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.rewards.base import Reward
 from omnithink_pl.rollout import RolloutEngine, Sampling, TransformersEngine
-from omnithink_pl.sources import OpenR1Math
 from omnithink_pl.sources.base import Source, Split
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example, Group, Outcome
@@ -88,7 +88,7 @@ class FewProblems(Source):
 
     def examples(self, task: str, split: Split) -> list[Example]:
         """Return the same in every split."""
-        return OpenR1Math("embedded").examples(task, "train")[: self.count]
+        return EmbeddedMath().examples(task, "train")[: self.count]
 
 
 @final

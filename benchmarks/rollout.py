@@ -20,9 +20,9 @@ import torch
 from jsonargparse import auto_cli
 
 from benchmarks.harness import print_table
+from omnithink_pl.embedded import EmbeddedMath, EmbeddedQA
 from omnithink_pl.model.policy import Policy, load_policy
 from omnithink_pl.rollout import ColocatedVLLM, RolloutEngine, Sampling, TransformersEngine
-from omnithink_pl.sources import OpenR1Math, SuperGPQA
 from omnithink_pl.tasks import QA, Math
 
 T = TypeVar("T")
@@ -79,7 +79,7 @@ def benchmark(
 
 def questions(policy: Policy, count: int) -> list[list[int]]:
     """Return prompts of two tasks in turn, as token ids."""
-    tasks = Math(OpenR1Math("embedded")), QA(SuperGPQA("embedded"))
+    tasks = Math(EmbeddedMath()), QA(EmbeddedQA())
     examples = [task.examples("test", 0) for task in tasks]
     chosen = [examples[place % 2][place // 2] for place in range(count)]
     return [policy.encode(example.messages) for example in chosen]

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import final
 
-from omnithink_pl.embedded.lexicon import MOODS, NOUNS
-from omnithink_pl.embedded.writing import WritingProblem, rows
+from omnithink_pl.embedded.writing import MOODS, NOUNS, EmbeddedWriting, WritingProblem
 from omnithink_pl.judge.base import Comparison, JudgeUnavailable, Preference
 
 _WORDS = re.compile(r"[a-z]+|[^\sa-z]")
@@ -44,7 +43,7 @@ class EmbeddedJudge:
     @cached_property
     def model(self) -> TrigramModel:
         """The trigram model, built on first use."""
-        return TrigramModel(row["conversations"][1]["value"] for row in rows("train"))
+        return TrigramModel(str(example.reference) for example in EmbeddedWriting().examples("writing", "train"))
 
     def compare(self, comparisons: Sequence[Comparison]) -> list[Preference | JudgeUnavailable]:
         """Return one preference per comparison; ``JudgeUnavailable`` for a prompt of another task."""

@@ -18,7 +18,7 @@ from main import main
 
 # One task, and nothing that needs workers, a store or figures: what is tested here has no part in them.
 QA = """{qa: {class_path: omnithink_pl.tasks.QA, init_args: {source:
-    {class_path: omnithink_pl.sources.SuperGPQA, init_args: {path: embedded}}}}}"""
+    {class_path: omnithink_pl.embedded.EmbeddedQA}}}}"""
 SETTINGS = [
     "fit",
     "--name=short",

@@ -43,14 +43,14 @@ def test_examples_of_answers(section: str, make: type[Reward]) -> None:
 
 
 def test_examples_of_rows_to_score_can_be_read(tmp_path: Path) -> None:
-    from omnithink_pl.sources import CodeR1, OpenR1Math, SuperGPQA
+    from omnithink_pl.embedded import EmbeddedCode, EmbeddedMath, EmbeddedQA
     from omnithink_pl.tasks import QA, Code, Math
 
     (block,) = re.findall(r"```json\n(.*?)```", PAGE, flags=re.DOTALL)
     lines = [line for line in block.splitlines() if "uid" not in line]
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(lines))
-    tasks = {"math": Math(OpenR1Math()), "qa": QA(SuperGPQA()), "code": Code(CodeR1(), SayingSandbox())}
+    tasks = {"math": Math(EmbeddedMath()), "qa": QA(EmbeddedQA()), "code": Code(EmbeddedCode(), SayingSandbox())}
     groups = score_completions(path, tasks, 0)
     for task in tasks.values():
         task.close()

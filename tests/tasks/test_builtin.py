@@ -6,9 +6,9 @@ import random
 
 import pytest
 
+from omnithink_pl.embedded import EmbeddedCode, EmbeddedMath, EmbeddedQA, EmbeddedWriting
 from omnithink_pl.errors import BadInput
 from omnithink_pl.judge.embedded import EmbeddedJudge
-from omnithink_pl.sources import CodeR1, CreativeWritingShareGPT, OpenR1Math, SuperGPQA
 from omnithink_pl.tasks import QA, Code, Math, Task, Writing
 from omnithink_pl.types import Example, Options
 from tests.rewards.groups import SayingSandbox
@@ -22,10 +22,10 @@ def listed(example: Example) -> list[str]:
 @pytest.mark.parametrize(
     "task",
     [
-        Code(CodeR1(), SayingSandbox()),
-        Math(OpenR1Math()),
-        QA(SuperGPQA()),
-        Writing(CreativeWritingShareGPT(), EmbeddedJudge()),
+        Code(EmbeddedCode(), SayingSandbox()),
+        Math(EmbeddedMath()),
+        QA(EmbeddedQA()),
+        Writing(EmbeddedWriting(), EmbeddedJudge()),
     ],
     ids=lambda task: task.name,
 )
@@ -39,7 +39,7 @@ def test_a_prompt_is_a_system_and_a_user_message_with_the_question_in_full(task:
 
 
 def test_qa_options_have_no_letters_and_their_order_depends_on_seed_and_example_only() -> None:
-    task = QA(SuperGPQA())
+    task = QA(EmbeddedQA())
     first, again, other = (task.examples("test", seed=seed) for seed in (0, 0, 1))
     assert first == again
     assert first != other
@@ -51,7 +51,7 @@ def test_qa_options_have_no_letters_and_their_order_depends_on_seed_and_example_
 def test_the_right_option_stands_everywhere_equally_often() -> None:
     positions = [0] * 5
     for seed in range(4):
-        for example in QA(SuperGPQA()).examples("test", seed=seed):
+        for example in QA(EmbeddedQA()).examples("test", seed=seed):
             assert isinstance(example.reference, Options)
             positions[listed(example).index(example.reference.answers[0])] += 1
     expected = sum(positions) / 5
@@ -60,9 +60,9 @@ def test_the_right_option_stands_everywhere_equally_often() -> None:
 
 def test_qa_refuses_an_example_without_options() -> None:
     with pytest.raises(BadInput, match="has no options"):
-        QA(SuperGPQA()).ask(Example("qa", "u", "Why?", "because"), random.Random(0))
+        QA(EmbeddedQA()).ask(Example("qa", "u", "Why?", "because"), random.Random(0))
 
 
 def test_the_primary_reward_weighs_1_and_format_and_tags_weigh_what_they_are_told() -> None:
-    rewards = QA(SuperGPQA(), format_weight=0.2, tags_weight=0.3).rubric.rewards
+    rewards = QA(EmbeddedQA(), format_weight=0.2, tags_weight=0.3).rubric.rewards
     assert [(reward.name, weight) for reward, weight in rewards] == [("qa", 1.0), ("format", 0.2), ("tags", 0.3)]

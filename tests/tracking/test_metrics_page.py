@@ -5,9 +5,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from main import main
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore
 from omnithink_pl.data.demonstrations import COUNTED
+from omnithink_pl.data.prepare import Prepared
 from omnithink_pl.evaluation.evaluator import evaluation_metrics
 from omnithink_pl.evaluation.journal import Record
 from omnithink_pl.evaluation.suite_scores import score_domains, score_records, suite_metrics
@@ -21,7 +24,6 @@ from omnithink_pl.sandbox import RunOutcome, Verdict
 from omnithink_pl.sandbox.hardened import Throughput
 from omnithink_pl.tracking.logger import NON_FINITE
 from omnithink_pl.types import Completion, Example, Group, Outcome
-from omnithink_pl.verbs import Prepared
 from tests.scores import score
 
 ROWS = [
@@ -37,8 +39,8 @@ EVERYTHING = [
     "fit",
     "--name=short",
     """--data.tasks={math: {class_path: omnithink_pl.tasks.Math, init_args: {source:
-        {class_path: omnithink_pl.sources.OpenR1Math, init_args: {path: embedded}}}}, qa: {class_path:
-        omnithink_pl.tasks.QA, init_args: {source: {class_path: omnithink_pl.sources.SuperGPQA}}}}""",
+        {class_path: omnithink_pl.embedded.EmbeddedMath}}}, qa: {class_path:
+        omnithink_pl.tasks.QA, init_args: {source: {class_path: omnithink_pl.embedded.EmbeddedQA}}}}""",
     "--curriculum.stages=[{tasks: {math: 1}, steps: 2}, {tasks: {qa: 1}, steps: 2}]",
     "--curriculum.replay=0.25",
     "--data.batch_size=4",
@@ -110,6 +112,7 @@ def test_every_metric_that_is_logged_is_on_the_page() -> None:
     assert logged() - DOCUMENTED == set()
 
 
+@pytest.mark.slow
 def test_every_metric_of_a_run_with_all_options_is_on_the_page(tmp_path: Path, tracking_uri: str) -> None:
     from mlflow.tracking import MlflowClient
 

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+from mlflow.tracking import MlflowClient
 
-from omnithink_pl.tracking.store import Owner
+from omnithink_pl.tracking.runs import Owner, mark_used
 
 
 def test_tags_name_the_process() -> None:
@@ -41,3 +44,19 @@ def test_a_process_that_cannot_be_seen_from_here_counts_as_alive(change: dict[st
     unseen = replace(Owner.current(), pid=2**22 + 1, **change)
     assert not unseen.is_gone()
     assert not unseen.is_alive_elsewhere()
+
+
+def test_runs_that_start_at_once_with_a_new_experiment_all_start(tracking_uri: str) -> None:
+    """Eight processes' worth of first tags on one experiment, released together."""
+    client = MlflowClient(tracking_uri)
+    experiment = client.create_experiment("new")
+    barrier = threading.Barrier(8)
+
+    def start() -> None:
+        barrier.wait()
+        mark_used(client, experiment)
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(start) for _ in range(8)]:
+            done.result()
+    assert "last_used" in client.get_experiment(experiment).tags

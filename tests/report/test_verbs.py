@@ -14,13 +14,11 @@ from mlflow.artifacts import load_text
 from mlflow.tracking import MlflowClient
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.report.plan import PlanCurriculum
-from omnithink_pl.report.study_report import Report, build
-from omnithink_pl.report.study_store import StudyStore
+from omnithink_pl.report.results import StudyReader
+from omnithink_pl.report.verbs import PlanCurriculum, Report, build_report
 from omnithink_pl.tracking import TrackingError
-from tests.report.synthetic import TASKS, write_study
+from tests.report.synthetic import FINALS, TASKS, write_study
 
-NAMES = ("curriculum", *(f"single_{task}" for task in TASKS), "ties")
 SEEDS = (0, 1)
 
 
@@ -29,7 +27,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> tupl
     directory = tmp_path_factory.mktemp("studied")
     (directory / "mlflow.db").write_bytes(empty_store.read_bytes())
     uri = f"sqlite:///{directory}/mlflow.db"
-    write_study(uri, directory, SEEDS, prompts=40, steps=2, names=NAMES)
+    write_study(uri, directory, SEEDS, prompts=40, steps=2)
     return uri, directory
 
 
@@ -58,7 +56,7 @@ def test_everything_is_written_and_stored_in_the_parent_run(studied: tuple[str, 
     tables = {"table1.csv", "table2.csv", "differences.csv", "transfer.csv", "plan.csv", "predicted_actual.csv"}
     tables |= {"score_matrices.csv"}
     pictures = {"figure1.png", "figure3.png", "transfer_matrix.png", "orders.png", "errors.png", "learning_curves.png"}
-    pictures |= {f"matrix_{name}.png" for name in NAMES if name != "ties"}
+    pictures |= {f"matrix_{name}.png" for name in FINALS if name != "ties"}
     assert names == tables | pictures | {"report.md", "report.html"}
     client = MlflowClient(uri)
     (parent,) = client.search_runs(["1"], "tags.`study.part` = 'parent'")
@@ -165,10 +163,10 @@ def test_runs_that_are_missing_are_named_and_left_out(studied: tuple[str, Path])
     (gone,) = client.search_runs(["1"], "tags.`study.run` = 'single_qa' and tags.`study.seed` = '1'")
     client.set_terminated(gone.info.run_id, "FAILED")
     try:
-        study = StudyStore(uri, "synthetic").read()
+        study = StudyReader(uri, "synthetic").read()
         assert study.missing == ("single_qa/1",)
         assert list(study.single["qa"].scores["qa"]) == [0]
-        assert any("single_qa/1" in warning for warning in build(study, uri).warnings)
+        assert any("single_qa/1" in warning for warning in build_report(study, uri).warnings)
     finally:
         client.set_terminated(gone.info.run_id, "FINISHED")
 
@@ -176,6 +174,6 @@ def test_runs_that_are_missing_are_named_and_left_out(studied: tuple[str, Path])
 def test_what_is_not_there_is_a_clear_error(studied: tuple[str, Path], tmp_path: Path) -> None:
     uri, _ = studied
     with pytest.raises(TrackingError, match=r"no study 'other' at .*; it has \['synthetic'\]"):
-        StudyStore(uri, "other")
+        StudyReader(uri, "other")
     with pytest.raises(BadInput, match=r"study: .*none\.yaml is no study's file"):
         Report(str(tmp_path / "none.yaml"))

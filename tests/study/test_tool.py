@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 
 from main import CONFIGS, run_tool
 from omnithink_pl.study.tool import StudyIncomplete
-from omnithink_pl.tracking.runs import search
+from omnithink_pl.tracking.reader import search_runs
 
 STEPS = 4
 KILLED_AT = 2
@@ -49,6 +49,7 @@ def path(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return study_file(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on_where_it_was_and_does_nothing_twice(
     path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -58,7 +59,7 @@ def test_a_killed_study_goes_on_where_it_was_and_does_nothing_twice(
     assert process.exitcode == -signal.SIGKILL
     study(path)
     client = MlflowClient(f"sqlite:///{path.parent}/mlflow.db")
-    children = search(client, ["1"], {"study.part": "run"})
+    children = search_runs(client, ["1"], {"study.part": "run"})
     assert {(run.data.tags["study.run"], run.info.status) for run in children} == {
         ("first", "FINISHED"),
         ("second", "FINISHED"),
@@ -68,7 +69,7 @@ def test_a_killed_study_goes_on_where_it_was_and_does_nothing_twice(
         (task,) = {"qa", "math"} & {run.data.tags["stages"]}
         steps = [point.step for point in client.get_metric_history(run.info.run_id, f"train/{task}/reward")]
         assert steps == list(range(1, STEPS + 1))
-    (parent,) = search(client, ["1"], {"study.part": "parent"})
+    (parent,) = search_runs(client, ["1"], {"study.part": "parent"})
     assert parent.info.status == "FINISHED"
     (log,) = path.parent.glob("out/tiny/seed_5/first/*/log.txt")
     assert "resumed at step" in log.read_text()

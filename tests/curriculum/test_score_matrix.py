@@ -8,6 +8,7 @@ from math import isnan, nan
 import pytest
 
 from omnithink_pl.curriculum.score_matrix import (
+    Estimate,
     ScoreMatrix,
     TaskScore,
     backward_transfer,
@@ -20,31 +21,27 @@ from omnithink_pl.curriculum.score_matrix import (
 
 STAGES = [["code"], ["math"], ["qa"]]
 SAMPLED = [(0.2, 0.4, 0.5), (0.6, 0.3, 0.5), (0.5, 0.7, 0.4), (0.3, 0.6, 0.9)]
-GREEDY = [(0.1, 0.5, 0.5), (0.7, 0.5, 0.5), (0.7, 0.8, 0.5), (0.4, 0.9, 1.0)]
 
 
-def score(sampled: float, greedy: float = 0.5, reach: float = 0.1) -> TaskScore:
-    ends = (max(0.0, sampled - reach), min(1.0, sampled + reach))
-    return TaskScore(sampled, *ends, greedy, max(0.0, greedy - reach), min(1.0, greedy + reach), 50, 4)
+def score(sampled: float) -> TaskScore:
+    return TaskScore(sampled, max(0.0, sampled - 0.1), min(1.0, sampled + 0.1), 0.5, 0.4, 0.6, 50, 4)
 
 
 def matrix(rows: int = 4) -> ScoreMatrix:
     built = ScoreMatrix()
-    for label, sampled, greedy in list(zip(["base", "1 code", "2 math", "3 qa"], SAMPLED, GREEDY, strict=True))[:rows]:
-        built = built.add(label, dict(zip(["code", "math", "qa"], map(score, sampled, greedy), strict=True)))
+    for label, sampled in list(zip(["base", "1 code", "2 math", "3 qa"], SAMPLED, strict=True))[:rows]:
+        built = built.add(label, dict(zip(["code", "math", "qa"], map(score, sampled), strict=True)))
     return built
 
 
 def test_forgetting_is_base_minus_after_positive_when_forgotten() -> None:
     assert forgetting(matrix()) == pytest.approx({"code": -0.1, "math": -0.2, "qa": -0.4})
-    assert forgetting(matrix(), "greedy") == pytest.approx({"code": -0.3, "math": -0.4, "qa": -0.5})
     assert forgetting(matrix(2)) == pytest.approx({"code": -0.4, "math": 0.1, "qa": 0.0})
     assert forgetting(matrix(1)) == {}
 
 
 def test_backward_transfer_is_last_minus_own_stage_for_tasks_trained_before_the_last() -> None:
     assert backward_transfer(matrix(), STAGES) == pytest.approx({"code": 0.3 - 0.6, "math": 0.6 - 0.7})
-    assert backward_transfer(matrix(), STAGES, "greedy") == pytest.approx({"code": 0.4 - 0.7, "math": 0.9 - 0.8})
     assert mean(backward_transfer(matrix(), STAGES)) == pytest.approx((-0.3 - 0.1) / 2)
 
 
@@ -68,8 +65,7 @@ def test_backward_transfer_refuses_more_rows_than_stages() -> None:
 
 
 def test_a_difference_adds_the_distances_to_the_ends_in_squares() -> None:
-    before = TaskScore(0.5, 0.46, 0.53, 0, 0, 0, 1, 1)
-    after = TaskScore(0.7, 0.66, 0.73, 0, 0, 0, 1, 1)
+    before, after = Estimate(0.5, 0.46, 0.53), Estimate(0.7, 0.66, 0.73)
     found = difference(before, after)
     assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.2 - 0.05, 0.2 + 0.05))
     assert changes(matrix())["qa"].value == pytest.approx(0.4)
@@ -77,9 +73,7 @@ def test_a_difference_adds_the_distances_to_the_ends_in_squares() -> None:
 
 def test_newcombes_own_example() -> None:
     # Newcombe 1998, table II, row (a), method 10: 56/70 - 48/80 has the interval 0.0524 to 0.3339.
-    before = TaskScore(48 / 80, 0.4904, 0.7000, 0, 0, 0, 80, 1)
-    after = TaskScore(56 / 70, 0.6918, 0.8771, 0, 0, 0, 70, 1)
-    found = difference(before, after)
+    found = difference(Estimate(48 / 80, 0.4904, 0.7000), Estimate(56 / 70, 0.6918, 0.8771))
     assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-4)
 
 
@@ -88,11 +82,9 @@ def test_a_matrix_survives_json() -> None:
     assert ScoreMatrix.from_dict(ScoreMatrix().to_dict()) == ScoreMatrix()
 
 
-def test_values_and_means_follow_the_order_of_row_0() -> None:
+def test_means_follow_the_order_of_row_0() -> None:
     built = matrix().add("4 joint", {"qa": score(0.3), "code": score(0.1), "math": score(0.2)})
     assert built.tasks == ["code", "math", "qa"]
-    assert built.values()[-1] == [0.1, 0.2, 0.3]
-    assert built.values("greedy")[0] == list(GREEDY[0])
     assert mean_scores(built) == pytest.approx([1.1 / 3, 1.4 / 3, 1.6 / 3, 0.6, 0.2])
 
 
@@ -123,4 +115,4 @@ def test_what_was_not_measured_has_no_change_and_survives_json() -> None:
     assert forgetting(made)["a"] == pytest.approx(-0.2)
     assert isnan(forgetting(made)["b"])
     assert isnan(mean_scores(made)[1])
-    assert isnan(difference(score(0.5), unknown).low)
+    assert not changes(made)["b"].known

@@ -14,10 +14,9 @@ from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.report.run_figures import (
     forgetting_figure,
     learning_curves_figure,
-    moving_average,
     score_matrix_figure,
 )
-from omnithink_pl.report.style import FORGOTTEN, colours
+from omnithink_pl.report.style import FORGOTTEN, colours, moving_average
 from omnithink_pl.report.style import LEARNED as LEARNED_COLOUR
 from tests.report.matrices import LEARNED, UNMEASURED, matrix
 
@@ -53,16 +52,15 @@ def test_the_heat_map_outlines_what_each_stage_trained() -> None:
 def test_bars_above_zero_are_forgotten_as_the_axis_says() -> None:
     drawn = axes(forgetting_figure(matrix(base=[0.8, 0.2], s1_math=[0.5, 0.9])))
     code, math, mean = drawn.patches
-    assert [round(bar.get_height()) for bar in (code, math, mean)] == [30, -70, -20]
+    assert [round(bar.get_width()) for bar in (code, math, mean)] == [30, -70, -20]
     assert [to_hex(bar.get_facecolor()).upper() for bar in (code, math)] == [FORGOTTEN, LEARNED_COLOUR]
-    assert "P_{base} - P_{after}" in drawn.get_ylabel()
-    assert texts(drawn) == ["+30", "-70", "-20"]
+    assert "P_{base} - P_{after}" in drawn.figure._supxlabel.get_text()
+    assert texts(drawn) == ["+30", "−70", "−20"]
 
 
 def test_the_interval_of_a_bar_holds_its_value() -> None:
     drawn = axes(forgetting_figure(LEARNED))
-    (lines,) = drawn.collections
-    ends = [segment[:, 1] for segment in lines.get_segments()]
+    ends = [lines.get_segments()[0][:, 0] for lines in drawn.collections]
     half = 100 * (2 * 0.05**2) ** 0.5  # two independent intervals of 5 points
     assert [list(end) for end in ends] == [
         [pytest.approx(-30 - half), pytest.approx(-30 + half)],
@@ -109,5 +107,5 @@ def test_what_was_not_measured_is_drawn_as_such() -> None:
     assert texts(axes(score_matrix_figure(UNMEASURED, [["code"]])))[6:] == [
         *("70", "65 to 75", "-", "not measured", "-", "not measured"),
     ]
-    assert texts(axes(forgetting_figure(UNMEASURED))) == ["-40", "not\nmeasured", "not\nmeasured"]
+    assert texts(axes(forgetting_figure(UNMEASURED))) == ["−40", "not measured", "not measured"]
     axes(learning_curves_figure({}, STAGES, UNMEASURED))

@@ -1,10 +1,12 @@
+"""Scores of a run, on the console and as its description."""
+
 from __future__ import annotations
 
 import io
 
 from rich.console import Console
 
-from omnithink_pl.report.console import GAPS, evaluation_line, legend, score_table
+from omnithink_pl.report.console import GAPS, evaluation_line, legend, score_markdown, score_table
 from tests.report.matrices import LEARNED, UNMEASURED, matrix
 
 
@@ -47,3 +49,18 @@ def test_what_was_not_measured_is_a_dash_and_has_no_mean() -> None:
 def test_the_legend_speaks_of_gaps_only_where_there_are_some() -> None:
     assert GAPS in legend(UNMEASURED)
     assert GAPS not in legend(LEARNED)
+
+
+def test_the_description_shows_every_score_and_what_was_forgotten() -> None:
+    assert score_markdown(LEARNED).splitlines()[2:] == [
+        "|  | code | math | mean |",
+        "| --- | ---: | ---: | ---: |",
+        "| base | 30.0 (25.0 to 35.0) | 40.0 (35.0 to 45.0) | 35.0 |",
+        "| after code | 70.0 (65.0 to 75.0) | 38.0 (33.0 to 43.0) | 54.0 |",
+        "| after math | 60.0 (55.0 to 65.0) | 80.0 (75.0 to 85.0) | 70.0 |",
+        "| forgotten (base - last) | -30.0 | -40.0 | -35.0 |",
+    ]
+    assert score_markdown(UNMEASURED).splitlines()[5:] == [
+        "| after code | 70.0 (65.0 to 75.0) | - | - |",
+        "| forgotten (base - last) | -40.0 | - | - |",
+    ]

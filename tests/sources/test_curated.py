@@ -8,21 +8,13 @@ from typing import Any
 
 import pytest
 
-from omnithink_pl.embedded import math
 from omnithink_pl.errors import BadInput
-from omnithink_pl.sources import Benchmark, Curation, OpenR1Math
+from omnithink_pl.sources import Curation, DecontaminationSet, OpenR1Math
 from omnithink_pl.sources.curated import Pipeline
-from tests.sources.copies import write
+from tests.sources.copies import math_rows, write
 from tests.sources.hub import fake_hub
 
 ID = "open-r1/OpenR1-Math-220k"
-
-
-@pytest.fixture
-def curation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Curation:
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "arrow")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    return Curation(cache=str(tmp_path / "curated"))
 
 
 @pytest.fixture
@@ -39,23 +31,17 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
-def test_rows_are_curated_once_and_equal_when_read_again(tmp_path: Path, curation: Curation, runs: list[str]) -> None:
-    write(tmp_path / "rows.jsonl", math.rows("train", 0, 20))
-    examples = [OpenR1Math(str(tmp_path / "rows.jsonl"), curation=curation).examples("m", "train") for _ in range(2)]
-    assert examples[0] == examples[1]
-    assert len(runs) == 1
-
-
-def test_anything_that_rows_depend_on_makes_them_anew(
+def test_anything_that_rows_depend_on_makes_them_anew_and_nothing_else(
     tmp_path: Path, curation: Curation, runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, benchmark = tmp_path / "rows.jsonl", tmp_path / "bench.jsonl"
-    write(file, math.rows("train", 0, 20))
+    write(file, math_rows("train", 20))
     write(benchmark, [{"problem": "Something else"}])
-    curation = replace(curation, decontaminate=[Benchmark(str(benchmark))])
+    curation = replace(curation, decontaminate=[DecontaminationSet(str(benchmark))])
 
     def curate(**changes: Any) -> int:
-        OpenR1Math(str(file), curation=replace(curation, **changes)).prepare()
+        source = OpenR1Math(str(file), curation=replace(curation, **changes))
+        assert source.examples("m", "train") == source.examples("m", "train")
         return len(runs)
 
     assert curate() == 1
@@ -63,7 +49,7 @@ def test_anything_that_rows_depend_on_makes_them_anew(
     assert curate(rows=3) == 3
     write(benchmark, [{"problem": "Something else again"}])
     assert curate() == 4
-    write(file, math.rows("train", 0, 21))
+    write(file, math_rows("train", 21))
     assert curate() == 5
     monkeypatch.setattr(OpenR1Math, "version", 99)
     assert curate() == 6
@@ -73,9 +59,7 @@ def test_anything_that_rows_depend_on_makes_them_anew(
 def test_a_kill_while_rows_are_curated_leaves_nothing_that_could_be_taken_for_them(
     tmp_path: Path, curation: Curation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "rows.jsonl"
-    write(file, math.rows("train", 0, 20))
-    source = OpenR1Math(str(file), curation=curation)
+    source = OpenR1Math(write(tmp_path / "rows.jsonl", math_rows("train", 20)), curation=curation)
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -85,44 +69,52 @@ def test_a_kill_while_rows_are_curated_leaves_nothing_that_could_be_taken_for_th
         with pytest.raises(KeyboardInterrupt):
             source.prepare()
     assert source.report() is None
-    assert len(source.examples("m", "train")) == 16
+    assert len(source.examples("m", "train")) == 20
 
 
 def test_training_asks_no_hub_and_prepare_sees_that_a_branch_moved(
     tmp_path: Path, curation: Curation, runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = tmp_path / "copy"
-    write(directory / "data/train-00000-of-00001.parquet", math.rows("train", 0, 20))
+    write(directory / "data/train-00000-of-00001.parquet", math_rows("train", 20))
     branch, pinned = (OpenR1Math(ID, revision=name, curation=curation) for name in ("main", "c0ffee" + "0" * 34))
     with fake_hub({ID: directory}, monkeypatch) as hub:
         assert branch.prepare().version == pinned.prepare().version == hub.commit
         assert branch.prepare(refresh=True).version == hub.commit
         assert len(runs) == 2
         hub.requests.clear()
-        assert len(branch.examples("m", "train")) == 16
+        assert len(branch.examples("m", "train")) == 20
         assert hub.requests == []
         hub.commit = "beef" * 10
-        write(directory / "data/train-00000-of-00001.parquet", math.rows("train", 0, 30))
+        write(directory / "data/train-00000-of-00001.parquet", math_rows("train", 30))
         assert pinned.prepare(refresh=True).version != hub.commit
-        assert branch.prepare().version != hub.commit  # training goes on with what was prepared
+        assert branch.prepare().version != hub.commit  # training continues with what was prepared
         assert branch.prepare(refresh=True).version == hub.commit
-    assert len(branch.examples("m", "train")) == 24
-    assert branch.prepare(refresh=True).version == hub.commit  # without a network, what is here
+    assert len(branch.examples("m", "train")) == 30
+    assert branch.prepare(refresh=True).version == hub.commit  # without a network, the cache
     with pytest.raises(BadInput, match=r"OpenR1Math\(open-r1/.*cannot be reached.*run `python main\.py prepare`"):
         OpenR1Math(ID, revision="v2", curation=curation).examples("m", "train")
 
 
-def test_the_draw_is_a_function_of_its_seed_and_held_out_rows_stay_held_out(tmp_path: Path, curation: Curation) -> None:
-    rows = math.rows("train", 0, 100)
-    write(tmp_path / "rows.jsonl", rows)
-    write(tmp_path / "turned.jsonl", rows[::-1])
+def test_held_out_rows_depend_on_the_seed_alone_and_stay_held_out(tmp_path: Path, curation: Curation) -> None:
+    rows = math_rows("train", 100)
+    files = write(tmp_path / "rows.jsonl", rows), write(tmp_path / "reversed.jsonl", rows[::-1])
 
-    def drawn(file: str, split: Any, **changes: Any) -> set[str]:
-        found = replace(curation, held_out=10, rows=40, **changes)
-        return {e.uid for e in OpenR1Math(str(tmp_path / file), curation=found).examples("m", split)}
+    def sampled(file: str, split: Any, **changes: Any) -> set[str]:
+        found = replace(curation, **({"held_out": 10, "rows": 40} | changes))
+        return {example.uid for example in OpenR1Math(file, curation=found).examples("m", split)}
 
-    train, test = drawn("rows.jsonl", "train"), drawn("rows.jsonl", "test")
+    train, test = sampled(files[0], "train"), sampled(files[0], "test")
     assert (len(train), len(test)) == (40, 10)
     assert not train & test
-    assert drawn("turned.jsonl", "train") == train  # whatever the order of the rows
-    assert drawn("rows.jsonl", "train", seed=1) != train
+    assert sampled(files[1], "train") == train  # whatever the order of the rows
+    assert sampled(files[0], "train", seed=1) != train
+    everything = {"held_out": 256, "rows": None}  # of a single file at most a fifth is held out
+    train, test = sampled(files[0], "train", **everything), sampled(files[0], "test", **everything)
+    assert train | test == {row["uuid"] for row in rows}
+    assert len(test) == 20
+
+
+def test_embedded_rows_are_not_a_path(curation: Curation) -> None:
+    with pytest.raises(BadInput, match=r"OpenR1Math\(embedded\).*set class_path to omnithink_pl\.embedded\.Embedded"):
+        OpenR1Math("embedded", curation=curation)
