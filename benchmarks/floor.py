@@ -10,8 +10,8 @@ import torch
 from benchmarks import ours
 from benchmarks.lengths import Kind, PlannedEngine, Plans
 from benchmarks.ours import Shape
-from omnithink_pl.grpo.update import split
 from omnithink_pl.model.logprobs import token_logprobs
+from omnithink_pl.model.micro_batches import split
 from omnithink_pl.model.policy import load_policy, ready_to_train
 from omnithink_pl.rollout import Sampling
 

@@ -26,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks.harness import print_table
-from omnithink_pl.model.logprobs import Drawn, project
+from omnithink_pl.model.logprobs import SampledTokens, head_logprobs
 
 Path = Callable[[Tensor, torch.nn.Linear, Tensor], Tensor]
 
@@ -115,7 +115,7 @@ def peak(path: Path, tokens: int, vocabulary: int, hidden: int, device: str, dty
 
 def ours(hidden: Tensor, head: torch.nn.Linear, targets: Tensor) -> Tensor:
     """Compute them in chunks."""
-    return project(head, head.forward, hidden, Drawn(targets))[:, 0]
+    return head_logprobs(head, head.forward, hidden, SampledTokens(targets))[:, 0]
 
 
 def naive(hidden: Tensor, head: torch.nn.Linear, targets: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from benchmarks.harness import Lap
 from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.embedded import EmbeddedMath
+from omnithink_pl.grpo.kl_control import KLSettings
 from omnithink_pl.grpo.objective import ImportanceCorrection
-from omnithink_pl.grpo.settings import KLSettings, RolloutSettings
+from omnithink_pl.grpo.settings import RolloutSettings
 from omnithink_pl.model.policy import Policy, load_policy
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.rewards.base import Reward
@@ -64,14 +65,14 @@ def save_with_context(policy: str, context: int, folder: Path) -> str:
 
 
 @final
-class LengthIsOdd(Reward):
-    """A reward that costs nothing and differs within a group."""
+class Alternating(Reward):
+    """A reward that costs nothing and differs within every group: a group without a signal is not trained on."""
 
-    name = "odd"
+    name = "alternating"
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
-        """Return 1 where the number of tokens is odd."""
-        return [[Outcome.of(len(c.token_ids) % 2) for c in group.completions] for group in groups]
+        """Return 0 and 1 in turn."""
+        return [[Outcome.of(index % 2) for index in range(len(group.completions))] for group in groups]
 
 
 @final
@@ -99,10 +100,10 @@ class Arithmetic(Task):
     """
 
     name = "math"
-    metric = "odd"
+    metric = "alternating"
 
     def __init__(self, prompts: int) -> None:
-        super().__init__(FewProblems(prompts), LengthIsOdd())
+        super().__init__(FewProblems(prompts), Alternating())
 
     def ask(self, example: Example, rng: random.Random) -> str:
         """Return the question itself."""

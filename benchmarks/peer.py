@@ -46,7 +46,7 @@ def train(shape: Shape, kind: Kind, plans: Plans, lap: Lap) -> None:
         trainer = trl.GRPOTrainer(
             model=policy.model,
             processing_class=policy.tokenizer,
-            reward_funcs=length_is_odd,
+            reward_funcs=alternating,
             train_dataset=datasets.Dataset.from_list([{"prompt": list(e.messages)} for e in shape.examples()]),
             args=trl.GRPOConfig(
                 output_dir=folder,
@@ -72,9 +72,9 @@ def train(shape: Shape, kind: Kind, plans: Plans, lap: Lap) -> None:
         trainer.train()
 
 
-def length_is_odd(completion_ids: list[list[int]], **kwargs: object) -> list[float]:
+def alternating(completion_ids: list[list[int]], **kwargs: object) -> list[float]:
     """The reward of our side."""
-    return [float(len(ids) % 2) for ids in completion_ids]
+    return [float(index % 2) for index in range(len(completion_ids))]
 
 
 def _configure_vllm(settings: ExitStack) -> None:

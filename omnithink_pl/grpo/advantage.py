@@ -60,19 +60,12 @@ class GroupAdvantage:
 
 @dataclass(frozen=True, slots=True)
 class ScoredGroup:
-    """A group with its scores and advantages.
+    """A group with its scores and advantages."""
 
-    Args:
-        group: The example with its completions.
-        scores: One score per completion.
-        advantages: One number per completion; ``None`` where it is left out of the loss.
-        stale: Whether all of it was sampled by an earlier policy than the one that is trained on it.
-    """
-
-    group: Group
-    scores: tuple[Score, ...]
-    advantages: tuple[float | None, ...]
-    stale: bool = False
+    group: Group  # the example with its completions
+    scores: tuple[Score, ...]  # one score per completion
+    advantages: tuple[float | None, ...]  # one number per completion; ``None`` where it is left out of the loss
+    stale: bool = False  # whether all of it was sampled by an earlier policy than the one that is trained on it
 
     @property
     def task(self) -> str:
@@ -116,27 +109,16 @@ class ScoredGroup:
 
 @dataclass(frozen=True, slots=True)
 class GroupRecord:
-    """A scored group without prompt, tokens and texts: what processes exchange in every step.
+    """A scored group without prompt, tokens and texts: what processes exchange in every step."""
 
-    Args:
-        task: Name of the task.
-        key: Identity of the example.
-        scores: One score per completion.
-        lengths: Tokens of each completion.
-        truncated: Completions without EOS.
-        earlier_tokens: Tokens that an earlier policy sampled.
-        stale: Whether an earlier policy sampled all of it.
-        has_signal: Whether its advantages differ.
-    """
-
-    task: str
-    key: str
-    scores: tuple[Score, ...]
-    lengths: tuple[int, ...]
-    truncated: int
-    earlier_tokens: int
-    stale: bool
-    has_signal: bool
+    task: str  # name of the task
+    key: str  # identity of the example
+    scores: tuple[Score, ...]  # one score per completion
+    lengths: tuple[int, ...]  # tokens of each completion
+    truncated: int  # completions without EOS
+    earlier_tokens: int  # tokens that an earlier policy sampled
+    stale: bool  # whether an earlier policy sampled all of it
+    has_signal: bool  # whether its advantages differ
 
 
 def all_equal(rewards: Sequence[float]) -> bool:

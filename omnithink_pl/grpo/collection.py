@@ -33,17 +33,6 @@ class Collector:
 
     A group is scored as soon as it has been sampled, while others are still being sampled, and the rewards of all tasks
     run concurrently. Results do not depend on when rewards arrive.
-
-    Args:
-        engine: Samples the completions.
-        tasks: The tasks by name, with their rewards.
-        sampling: How completions are sampled.
-        advantage: How rewards of a group become advantages.
-        monitor: Counts failed rewards, and decides what follows.
-        seed: Of the run.
-        barrier: Guards the work of this process.
-        watch: Times the phases of a step.
-        settings: When rollouts are sampled.
     """
 
     stage: StageRun  # the present one; set by the module when it starts
@@ -94,11 +83,7 @@ class Collector:
                     )
 
     def collect(self, batch: Sequence[Example], step: int) -> list[ScoredGroup]:
-        """Return the groups that a step is trained on: this process's part of them.
-
-        Args:
-            batch: The step's examples.
-            step: Zero-based.
+        """Return this process's groups that a step, zero-based, is trained on, given the step's examples.
 
         Raises:
             RewardFailure: If a task's rewards fail too often.
@@ -117,7 +102,9 @@ class Collector:
                 self._pending[step + 1] = self.generate(self._admit(following, step + 1), step + 1, step)
         scored, replaced = self._refill(self.score(rollouts, step), step)
         self.trained = gather_rows([group.record() for group in scored])
-        self._replaced = gather_rows([group.record() for group in replaced])
+        self._replaced = [group.record() for group in replaced]
+        if self.settings.refill_rounds:
+            self._replaced = gather_rows(self._replaced)
         self.monitor.observe([*self._replaced, *self.trained], step)
         return scored
 

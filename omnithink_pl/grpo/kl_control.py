@@ -1,12 +1,59 @@
-"""KL coefficients that follow a target, one per task."""
+"""The KL penalty of each task: its settings, and coefficients that follow a target."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, final
+from dataclasses import dataclass, field
+from typing import Any, Literal, final
 
-if TYPE_CHECKING:
-    from omnithink_pl.grpo.settings import KLSettings
+from omnithink_pl.errors import BadInput
+
+Reference = Literal["base", "stage"]
+
+
+@dataclass(frozen=True)
+class KLSettings:
+    """KL penalty: its coefficients, its reference, and targets that coefficients may follow.
+
+    Coefficients of tasks with a target follow the proportional controller in log space of Ziegler et al. 2019,
+    "Fine-Tuning Language Models from Human Preferences" (arXiv 1909.08593, section 2.2), for each task k:
+
+        e_k = clip((KL_k - target_k) / target_k, -clip, clip)
+        beta_k <- beta_k (1 + gain e_k)
+
+    KL_k is ``train/<task>/kl`` of a step: the mean over the tokens of the task's completions, in nats. (They use the
+    sum over a completion; a mean does not depend on its length.) A step without the task leaves its beta unchanged.
+
+    Args:
+        beta: KL coefficient of each task, or its initial value where the task has a target. All 0: no reference is
+            held or computed.
+        reference: What the penalty pulls towards: the ``base`` model, or the policy at the ``stage``'s start. With an
+            adapter neither needs a second model.
+        targets: KL target of a task, in nats per token; the beta of tasks that are not named stays fixed.
+        gain: K_beta: the largest relative change of beta in a step is ``gain`` times ``clip``.
+        clip: Largest relative error that counts.
+
+    Raises:
+        BadInput: If a value is out of range, or a task with a target starts at beta 0, which no factor changes.
+    """
+
+    beta: dict[str, float] = field(default_factory=dict)
+    reference: Reference = "base"
+    targets: dict[str, float] = field(default_factory=dict)
+    gain: float = 0.1
+    clip: float = 0.2
+
+    def __post_init__(self) -> None:
+        for task, target in self.targets.items():
+            if target <= 0.0:
+                raise BadInput(f"model.kl.targets.{task} is {target}; use a positive number of nats per token")
+            if self.beta.get(task, 0.0) <= 0.0:
+                raise BadInput(
+                    f"model.kl.targets.{task}: a target multiplies model.kl.beta.{task}, which is "
+                    f"{self.beta.get(task, 'missing')}; start above 0, such as {task}: 0.01, or drop the target"
+                )
+        if not 0.0 < self.gain * self.clip < 1.0:
+            raise BadInput(f"model.kl: gain {self.gain} times clip {self.clip} must lie between 0 and 1")
 
 
 @final

@@ -20,32 +20,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rollouts:
-    """Complete groups whose rewards are being computed.
+    """Complete groups whose rewards are being computed."""
 
-    Args:
-        step: The step that they are for, zero-based.
-        sampled_at: Training steps of the policy that sampled them.
-        groups: In the order in which they were requested.
-        scoring: Their rewards.
-    """
-
-    step: int
-    sampled_at: int
-    groups: list[Group]
-    scoring: BatchScoring
+    step: int  # the step that they are for, zero-based
+    sampled_at: int  # training steps of the policy that sampled them
+    groups: list[Group]  # in the order in which they were requested
+    scoring: BatchScoring  # their rewards
 
 
 @dataclass(frozen=True)
 class PartialGroup:
-    """A group that is being sampled.
+    """A group that is being sampled."""
 
-    Args:
-        group: With its completions so far; without any where it is new.
-        seed: What it is sampled with, in every step.
-    """
-
-    group: Group
-    seed: int
+    group: Group  # with its completions so far; without any where it is new
+    seed: int  # what it is sampled with, in every step
 
     def with_completions(self, completions: tuple[Completion, ...]) -> PartialGroup:
         """Return the group with further completions."""

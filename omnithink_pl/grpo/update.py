@@ -27,62 +27,37 @@ if TYPE_CHECKING:
 
 @dataclass
 class MicroBatch:
-    """Some completions of a batch, with what the objective needs to know of each.
+    """Some completions of a batch, with what the objective needs to know of each."""
 
-    Args:
-        prompts: Token ids of each prompt.
-        completions: Token ids of the completions of each prompt.
-        tasks: ``[N]`` task of each completion.
-        advantages: ``[N]``.
-        beta: ``[N]`` KL coefficient.
-        weights: ``[N]`` weight of the completion's tokens in the batch's loss.
-        sampled: ``[N, T]`` log-probabilities of the sampler, 0 where padded.
-        earlier: ``[N]`` number of first tokens that an earlier policy sampled.
-        old: ``[N, T]`` log-probabilities of the policy that sampled; set by the first update.
-        reference: ``[N, T]`` log-probabilities of the reference policy, if there is one; set by the first update.
-        importance: ``[N, T]`` importance weight of each token, before its cap; set by the first update.
-    """
-
-    prompts: list[tuple[int, ...]]
-    completions: list[list[tuple[int, ...]]]
-    tasks: list[str]
-    advantages: Tensor
-    beta: Tensor
-    weights: Tensor
-    sampled: Tensor
-    earlier: Tensor
-    old: Tensor | None = None
+    prompts: list[tuple[int, ...]]  # token ids of each prompt
+    completions: list[list[tuple[int, ...]]]  # token ids of the completions of each prompt
+    tasks: list[str]  # ``[N]`` task of each completion
+    advantages: Tensor  # ``[N]``
+    beta: Tensor  # ``[N]`` KL coefficient
+    weights: Tensor  # ``[N]`` weight of the completion's tokens in the batch's loss
+    sampled: Tensor  # ``[N, T]`` log-probabilities of the sampler, 0 where padded
+    earlier: Tensor  # ``[N]`` number of first tokens that an earlier policy sampled
+    old: Tensor | None = None  # ``[N, T]`` log-probabilities of the policy that sampled; set by the first update
+    # ``[N, T]`` log-probabilities of the reference policy, if there is one; set by the first update
     reference: Tensor | None = None
+    # ``[N, T]`` importance weight of each token, before its cap; set by the first update
     importance: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class TokenStats:
-    """Sums over the tokens of one completion, or of all of a task, in one update.
+    """Sums over the tokens of one completion, or of all of a task, in one update."""
 
-    Args:
-        task: Name of the task.
-        tokens: Number of tokens.
-        kl: Sum of the estimate of D_KL(pi || pi_ref), nats; ``None`` without a reference.
-        entropy: Sum of the policy's entropy, nats.
-        clipped: Number of tokens whose ratio was clipped.
-        difference: Sum of the absolute difference between sampler's and trainer's log-probabilities.
-        difference_max: The largest of them.
-        difference_kl: Sum of the estimate of D_KL(sampler || trainer), nats.
-        importance: Sum of the importance weights, before their cap.
-        capped: Number of tokens whose weight was capped.
-    """
-
-    task: str
-    tokens: float
-    kl: float | None
-    entropy: float
-    clipped: float
-    difference: float
-    difference_max: float
-    difference_kl: float = 0.0
-    importance: float = 0.0
-    capped: float = 0.0
+    task: str  # name of the task
+    tokens: float  # number of tokens
+    kl: float | None  # sum of the estimate of D_KL(pi || pi_ref), nats; ``None`` without a reference
+    entropy: float  # sum of the policy's entropy, nats
+    clipped: float  # number of tokens whose ratio was clipped
+    difference: float  # sum of the absolute difference between sampler's and trainer's log-probabilities
+    difference_max: float  # the largest of them
+    difference_kl: float = 0.0  # sum of the estimate of D_KL(sampler || trainer), nats
+    importance: float = 0.0  # sum of the importance weights, before their cap
+    capped: float = 0.0  # number of tokens whose weight was capped
 
 
 def sum_by_task(stats: Iterable[TokenStats]) -> list[TokenStats]:

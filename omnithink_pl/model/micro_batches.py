@@ -17,15 +17,10 @@ if TYPE_CHECKING:
 
 
 class Part(NamedTuple):
-    """Some completions of one group.
+    """Some completions of one group."""
 
-    Args:
-        group: Index of the group in the batch.
-        completions: Indices of the completions in the group, ascending.
-    """
-
-    group: int
-    completions: tuple[int, ...]
+    group: int  # index of the group in the batch
+    completions: tuple[int, ...]  # indices of the completions in the group, ascending
 
 
 @dataclass(frozen=True)

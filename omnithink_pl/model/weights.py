@@ -1,4 +1,4 @@
-"""The policy's present weights under the names of its checkpoint, one tensor at a time."""
+"""The policy's weights under the names of its checkpoint, one tensor at a time."""
 
 from __future__ import annotations
 
@@ -12,43 +12,35 @@ from omnithink_pl.errors import BadInput
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-
-# What PEFT puts into the names of a model that it wraps.
-_WRAPPER, _WRAPPED = "base_model.model.", ".base_layer"
-_SCALES = ".weight."  # what bitsandbytes keeps beside a weight of four bits
+_PEFT_PREFIX, _PEFT_BASE = "base_model.model.", ".base_layer"  # in the names of a model that PEFT wraps
+_SCALES = ".weight."  # in the names of what bitsandbytes keeps beside a 4-bit weight
 
 
 def named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
-    """Each weight as a plain tensor; at no time is there more than one that the model does not hold itself.
+    """Yield each weight as a plain tensor, never more than one that the model does not hold itself.
 
-    Adapters (LoRA) are added to the weights that they adapt, without touching either; within
-    ``model.disable_adapter()`` they are left out. Weights of four bits come in the type that they compute in.
-    Parameters that are sharded over processes (DTensor, FSDP2) are gathered, so every process must iterate. Weights
-    that share their memory come once.
+    Adapters (LoRA) are merged into copies of the weights that they adapt, or left out within
+    ``model.disable_adapter()``. 4-bit weights are dequantised. Sharded parameters (DTensor, FSDP2) are gathered, so
+    every process must iterate. Tied weights come once.
 
     Args:
         model: A causal language model, or one wrapped by PEFT.
 
     Yields:
-        Name, without what PEFT adds to it, and value.
+        Name in the checkpoint of the unwrapped model, and value.
 
     Raises:
-        BadInput: If it carries an adapter of a kind that cannot be merged here.
+        BadInput: If it has an adapter of a kind that cannot be merged here.
     """
-    deltas = _adapted(model)
+    adapted = _lora_layers(model)
     seen: set[int] = set()
     for name, value in model.state_dict(keep_vars=True).items():
         if id(value) in seen or "lora_" in name or _SCALES in name:
             continue
         seen.add(id(value))
-        layer, _, leaf = name.rpartition(".")
-        plain = name.removeprefix(_WRAPPER).replace(_WRAPPED, "")
-        yield (
-            plain,
-            _merged(
-                _dequantised(value).detach(), deltas.get(layer.removesuffix(_WRAPPED)) if leaf == "weight" else None
-            ),
-        )
+        module, _, leaf = name.rpartition(".")
+        layer = adapted.get(module.removesuffix(_PEFT_BASE)) if leaf == "weight" else None
+        yield name.removeprefix(_PEFT_PREFIX).replace(_PEFT_BASE, ""), _merged(_dequantised(value).detach(), layer)
 
 
 def _dequantised(weight: Tensor) -> Tensor:
@@ -59,8 +51,8 @@ def _dequantised(weight: Tensor) -> Tensor:
     return dequantize_bnb_weight(weight)
 
 
-def _adapted(model: PreTrainedModel) -> dict[str, Any]:
-    """The LoRA layers of a model by name; importing PEFT is left to those who use it."""
+def _lora_layers(model: PreTrainedModel) -> dict[str, Any]:
+    """Return the LoRA layers of a model by name; PEFT is imported only if the model uses it."""
     if not hasattr(model, "peft_config"):
         return {}
     from peft.tuners.lora import LoraLayer
@@ -84,7 +76,7 @@ def _adapted(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def _merged(weight: Tensor, layer: Any) -> Tensor:
-    """A weight in full, with the adapters that act on it."""
+    """Return a weight, gathered and with its active adapters."""
     gather = getattr(weight, "full_tensor", None)
     full: Tensor = weight if gather is None else gather()
     if layer is None or layer.disable_adapters or layer.merged:

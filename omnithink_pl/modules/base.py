@@ -39,17 +39,7 @@ if TYPE_CHECKING:
 
 
 class PolicyModule(L.LightningModule, ABC):
-    """A policy, its tasks and its engine; the interface for callbacks, data and verbs.
-
-    Args:
-        engine: Samples the completions.
-        tasks: The tasks by name.
-        policy: ``embedded``, a directory, or a hub id, in Hugging Face format.
-        adapter: Train low-rank adapters beside the frozen policy; all of its weights if not given.
-        sampling: How completions are sampled.
-        failures: What happens when rewards cannot be computed.
-        seed: Of the sampling.
-    """
+    """A policy, its tasks and its engine: what callbacks, data and verbs need of a module."""
 
     policy: Policy
     model: torch.nn.Module
@@ -137,20 +127,7 @@ class PolicyModule(L.LightningModule, ABC):
 
 
 class TrainingModule(PolicyModule):
-    """A policy that is trained, by an optimiser.
-
-    Args:
-        engine: Samples the completions.
-        tasks: The tasks by name.
-        optimizer: Builds the optimiser from the policy's parameters.
-        policy: ``embedded``, a directory, or a hub id, in Hugging Face format.
-        adapter: Train low-rank adapters beside the frozen policy; all of its weights if not given.
-        sampling: How completions are sampled.
-        memory: Memory against speed.
-        max_grad_norm: The gradient is scaled down to this norm.
-        failures: What happens when rewards cannot be computed.
-        seed: Of the sampling.
-    """
+    """A policy that is trained by an optimiser."""
 
     hosted: HostedState | None = None
 

@@ -15,11 +15,11 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
 from omnithink_pl.grpo.collection import Collector
 from omnithink_pl.grpo.failures import FailurePolicy
-from omnithink_pl.grpo.kl_control import KLController
+from omnithink_pl.grpo.kl_control import KLController, KLSettings
 from omnithink_pl.grpo.metrics import rollout_metrics, update_metrics
 from omnithink_pl.grpo.objective import Objective
 from omnithink_pl.grpo.reference import ReferencePolicy, reference_policy
-from omnithink_pl.grpo.settings import KLSettings, MemorySettings, RolloutSettings
+from omnithink_pl.grpo.settings import MemorySettings, RolloutSettings
 from omnithink_pl.grpo.update import TokenStats, UpdatePlan, sum_by_task
 from omnithink_pl.model.adapter import LoRA
 from omnithink_pl.modules.base import TrainingModule
@@ -85,12 +85,8 @@ class MultiTaskGRPO(TrainingModule):
 
     def load_reference(self) -> None:
         """Load the reference from the policy's initial weights."""
-        self.reference = reference_policy(
-            self.model,
-            self.kl.settings,
-            self.memory.offload_reference,
-            self.device_mesh,
-        )
+        offload, mesh = self.memory.offload_reference, self.device_mesh
+        self.reference = reference_policy(self.model, self.kl.settings, offload, mesh)
 
     def on_fit_start(self) -> None:
         """Check every prompt against the context, and hand the policy to the engine."""

@@ -111,6 +111,11 @@ class RolloutEngine(Protocol):
 
         Returns:
             One tuple of ``sampling.group_size`` completions per prompt, in order.
+
+        Raises:
+            RuntimeError: Before ``attach``.
+            ValueError: If a prompt is empty or leaves no room for ``max_tokens`` in the context.
+            EngineFailure: If an engine beside the trainer dies, does not answer, or was restarted.
         """
         ...
 

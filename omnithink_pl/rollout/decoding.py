@@ -113,7 +113,9 @@ class _RunningRows:
     def __init__(self, model: PreTrainedModel, prefixes: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
         self.model = model
         self.cache = DynamicCache(config=model.config)
-        tokens, mask = pad_left(prefixes, model.device)
+        rows = [torch.tensor(prefix, device=model.device) for prefix in prefixes]
+        tokens = pad_sequence(rows, batch_first=True, padding_side="left")
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
         lengths = mask.sum(-1, keepdim=True)
         logits = model(
             input_ids=tokens,
@@ -158,14 +160,6 @@ class _RunningRows:
         self.rows, self.open, self.mask = self.rows[keep], self.open[keep], self.mask[keep]
         self.positions = self.positions[keep]
         return token[keep]
-
-
-def pad_left(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return token ids padded on the left with 0, and the mask (1 for a token); int64 of shape [prompts, longest]."""
-    width = max(len(prompt) for prompt in prompts)
-    tokens = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    return tokens.to(device), mask.to(device)
 
 
 @contextmanager

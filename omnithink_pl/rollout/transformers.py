@@ -51,12 +51,7 @@ class TransformersEngine:
         finished: Finished | None = None,
         partial: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
-        """Sample ``sampling.group_size`` completions for each prompt; see ``RolloutEngine.generate``.
-
-        Raises:
-            RuntimeError: Before ``attach``.
-            ValueError: If a prompt is empty or leaves no room for ``max_tokens`` in the context.
-        """
+        """Sample completions; see ``RolloutEngine.generate``."""
         if self._policy is None:
             raise RuntimeError("TransformersEngine.generate before attach; call attach(policy) once")
         check_prompts(prompts, sampling, self._policy.context)

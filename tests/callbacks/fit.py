@@ -35,7 +35,10 @@ class CountingModule(MultiTaskGRPO):
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.policy_name, self.seed = "embedded", 7
         self.steps_done, self.updating = 0, False
-        self.policy, self.engine = SimpleNamespace(steps_done=lambda: self.steps_done), None
+        self.policy, self.engine = (
+            SimpleNamespace(steps_done=lambda: self.steps_done, weights_changed=lambda: None),
+            None,
+        )
         self.last_rollouts, self.last_metrics = [], {}
         self.fail_at, self.error = fail_at, error
         self.barrier = FailureBarrier()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.grpo.kl_control import KLController
-from omnithink_pl.grpo.settings import KLSettings
+from omnithink_pl.grpo.kl_control import KLController, KLSettings
 
 BETA = {"math": 0.01, "qa": 0.02}
 

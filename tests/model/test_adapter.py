@@ -10,8 +10,8 @@ from peft import PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from omnithink_pl.errors import BadInput
+from omnithink_pl.grpo.kl_control import KLSettings
 from omnithink_pl.grpo.reference import AdaptedReference, FrozenCopy, reference_policy
-from omnithink_pl.grpo.settings import KLSettings
 from omnithink_pl.model.adapter import LoRA, build_policy, check_adapter, without_frozen
 from omnithink_pl.model.logprobs import token_logprobs
 from omnithink_pl.model.policy import ADAPTER, Policy, save_policy

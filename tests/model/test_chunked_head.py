@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.nn.functional import linear
 from transformers import CohereConfig, CohereForCausalLM, PreTrainedModel
 
-from omnithink_pl.model.logprobs import Drawn, project, token_logprobs
+from omnithink_pl.model.logprobs import SampledTokens, head_logprobs, token_logprobs
 from tests.tiny import random_tokens, shape, teacher_forced, tiny_qwen
 
 N, SIZE, VOCABULARY = 23, 16, 301
@@ -32,7 +32,7 @@ def inputs(bias: bool = False) -> tuple[torch.nn.Linear, torch.Tensor, torch.Ten
     return head, hidden, targets, torch.randn(N, generator=generator)
 
 
-def naive(head: torch.nn.Linear, hidden: torch.Tensor, drawn: Drawn) -> tuple[torch.Tensor, torch.Tensor]:
+def naive(head: torch.nn.Linear, hidden: torch.Tensor, drawn: SampledTokens) -> tuple[torch.Tensor, torch.Tensor]:
     """All logits at once, through autograd, in float64."""
     weight, bias = head.weight.double(), None if head.bias is None else head.bias.double()
     distribution = torch.distributions.Categorical(logits=linear(hidden.double(), weight, bias) / drawn.temperature)
@@ -52,11 +52,11 @@ def test_chunks_give_the_plain_paths_numbers_and_gradients(
 ) -> None:
     head, hidden, targets, weights = inputs(bias)
     head.__class__ = kind
-    drawn = Drawn(targets, temperature, logits=tokens * VOCABULARY)
+    drawn = SampledTokens(targets, temperature, logits=tokens * VOCABULARY)
     leaves = [hidden, *head.parameters()]
     logprobs, entropy = naive(head, hidden, drawn)
     expected = torch.autograd.grad((weights * logprobs).sum(), leaves)
-    found = project(head, head.forward, hidden, drawn)
+    found = head_logprobs(head, head.forward, hidden, drawn)
     torch.testing.assert_close(found[:, 0], logprobs.float(), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(found[:, 1].detach(), entropy.float(), atol=1e-5, rtol=1e-5)
     gradients = torch.autograd.grad((weights * found[:, 0]).sum(), leaves)
@@ -68,7 +68,7 @@ def test_the_nucleus_does_not_depend_on_the_chunk(top_p: float) -> None:
     head, hidden, targets, weights = inputs()
     results = []
     for tokens in (3, 1000):
-        found = project(head, head.forward, hidden, Drawn(targets, 0.8, top_p, tokens * VOCABULARY))
+        found = head_logprobs(head, head.forward, hidden, SampledTokens(targets, 0.8, top_p, tokens * VOCABULARY))
         results.append((found, *torch.autograd.grad((weights * found[:, 0]).sum(), [hidden, head.weight])))
     torch.testing.assert_close(*results, atol=1e-5, rtol=1e-5)
     assert all(part.isfinite().all() for part in results[0])
@@ -76,7 +76,7 @@ def test_the_nucleus_does_not_depend_on_the_chunk(top_p: float) -> None:
 
 def test_only_a_chunk_of_logits_is_ever_alive() -> None:
     head, hidden, targets, weights = inputs()
-    drawn = Drawn(targets, logits=4 * VOCABULARY)
+    drawn = SampledTokens(targets, logits=4 * VOCABULARY)
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
@@ -89,7 +89,7 @@ def test_only_a_chunk_of_logits_is_ever_alive() -> None:
             return result
 
     with Watch():
-        (weights * project(head, head.forward, hidden, drawn)[:, 0]).sum().backward()
+        (weights * head_logprobs(head, head.forward, hidden, drawn)[:, 0]).sum().backward()
     assert largest == 4
 
 
@@ -97,9 +97,9 @@ def test_weights_in_bfloat16_have_log_probabilities_in_float32() -> None:
     head, hidden, targets, weights = inputs()
     rounded = hidden.detach().bfloat16().requires_grad_()
     head.bfloat16()
-    drawn = Drawn(targets, logits=4 * VOCABULARY)
+    drawn = SampledTokens(targets, logits=4 * VOCABULARY)
     logits = linear(rounded, head.weight).float()
-    found = project(head, head.forward, rounded, drawn)
+    found = head_logprobs(head, head.forward, rounded, drawn)
     assert found.dtype == torch.float32
     expected = logits.log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     torch.testing.assert_close(found[:, 0], expected, atol=1e-6, rtol=1e-6)
@@ -110,7 +110,7 @@ def test_weights_in_bfloat16_have_log_probabilities_in_float32() -> None:
 def test_under_autocast_master_weights_have_gradients_in_float32() -> None:
     head, hidden, targets, weights = inputs()
     with torch.autocast("cpu", torch.bfloat16):
-        found = project(head, head.forward, hidden, Drawn(targets, logits=4 * VOCABULARY))
+        found = head_logprobs(head, head.forward, hidden, SampledTokens(targets, logits=4 * VOCABULARY))
         plain = torch.log_softmax(head(hidden).float(), -1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     torch.testing.assert_close(found[:, 0], plain, atol=1e-6, rtol=1e-6)
     (ours,) = torch.autograd.grad((weights * found[:, 0]).sum(), head.weight)
@@ -175,9 +175,11 @@ def one_process() -> Iterator[DeviceMesh]:
 
 def test_a_head_divided_among_processes_is_put_together(one_process: DeviceMesh) -> None:
     head, hidden, targets, weights = inputs()
-    drawn = Drawn(targets, logits=4 * VOCABULARY)
-    (expected,) = torch.autograd.grad((weights * project(head, head.forward, hidden, drawn)[:, 0]).sum(), head.weight)
+    drawn = SampledTokens(targets, logits=4 * VOCABULARY)
+    (expected,) = torch.autograd.grad(
+        (weights * head_logprobs(head, head.forward, hidden, drawn)[:, 0]).sum(), head.weight
+    )
     head.weight = torch.nn.Parameter(distribute_tensor(head.weight.detach(), one_process, [Shard(0)]))
-    (weights * project(head, head.forward, hidden, drawn)[:, 0]).sum().backward()
+    (weights * head_logprobs(head, head.forward, hidden, drawn)[:, 0]).sum().backward()
     assert isinstance(head.weight.grad, DTensor)
     torch.testing.assert_close(head.weight.grad.full_tensor(), expected)

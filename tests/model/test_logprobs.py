@@ -150,7 +150,7 @@ def test_a_model_whose_attention_caps_its_scores_is_refused() -> None:
 def test_a_model_that_attends_in_its_own_way_is_refused() -> None:
     model = tiny_qwen()
     own = model.model.layers[1].self_attn.forward
-    model.model.layers[1].self_attn.forward = lambda *args, tiles, **kwargs: own(*args, **kwargs)
+    model.model.layers[1].self_attn.forward = lambda *args, packed, **kwargs: own(*args, **kwargs)
     with pytest.raises(ValueError, match="only 1 of its 2 layers"):
         token_logprobs(model, PROMPTS, COMPLETIONS)
 

@@ -13,7 +13,8 @@ from benchmarks.ours import Arithmetic, OneStage
 from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput
-from omnithink_pl.grpo.settings import KLSettings, MemorySettings
+from omnithink_pl.grpo.kl_control import KLSettings
+from omnithink_pl.grpo.settings import MemorySettings
 from omnithink_pl.model.adapter import LoRA, build_policy
 from omnithink_pl.model.logprobs import TokenLogprobs, token_logprobs
 from omnithink_pl.modules import MultiTaskGRPO

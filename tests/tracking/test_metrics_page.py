@@ -64,7 +64,7 @@ def logged() -> set[str]:
     completion = Completion((1, 2), (-0.1, -0.2), "an answer", "stop")
     group = Group(Example("math", "row-1", "q", "r"), (3,), (completion, completion))
     failed = score(Outcome.failed("cause: details"))
-    rollouts = [ScoredGroup(group, (score(1.0), failed), (1.0, None))]
+    rollouts = [ScoredGroup(group, (score(1.0), failed), (1.0, None)).record()]
     value = TaskScore(0.5, 0.4, 0.6, 0.5, 0.4, 0.6, 10, 2)
     matrix = ScoreMatrix()
     for label in ("base", "1 math", "2 code"):

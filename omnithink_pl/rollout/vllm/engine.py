@@ -145,20 +145,16 @@ class ColocatedVLLM:
         finished: Finished | None = None,
         partial: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
-        """Sample ``sampling.group_size`` completions for each prompt; see ``RolloutEngine.generate``.
-
-        Raises:
-            RuntimeError: Before ``attach``.
-            ValueError: If a prompt is empty or leaves no room for ``max_tokens`` in the context.
-            EngineFailure: If the engine dies.
-        """
+        """Sample completions; see ``RolloutEngine.generate``."""
         policy, llm = self._attached()
         own = zip(map(tuple, prompts), seeds, map(tuple, partial or [()] * len(prompts)), strict=True)
         everyone, mine = self._tensor_parallel.gather(list(own))
         check_prompts([prompt for prompt, _, _ in everyone], sampling, self.context)
         if not everyone:
             return []
-        rows = {index: [row for row, other in enumerate(mine) if other == index] for index in set(mine)}
+        rows: dict[int, list[int]] = {}  # of this rank, by index of the distinct request
+        for row, index in enumerate(mine):
+            rows.setdefault(index, []).append(row)
 
         def own_finished(index: int, completions: tuple[Completion, ...]) -> None:
             if finished is not None:

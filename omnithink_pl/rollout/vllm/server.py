@@ -124,13 +124,7 @@ class VLLMServer:
         finished: Finished | None = None,
         partial: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
-        """Sample ``sampling.group_size`` completions for each prompt; see ``RolloutEngine.generate``.
-
-        Raises:
-            RuntimeError: Before ``attach``.
-            ValueError: If a prompt is empty or leaves no room for ``max_tokens`` in the context.
-            EngineFailure: If the server does not answer, or was restarted since ``attach``.
-        """
+        """Sample completions; see ``RolloutEngine.generate``."""
         policy, _ = self._attached()
         check_prompts(prompts, sampling, policy.context)
         batch = RequestBatch(policy, prompts, sampling, partial, finished)
