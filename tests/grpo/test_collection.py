@@ -17,11 +17,10 @@ from omnithink_pl.data.samplers import StratifiedTaskSampler
 from omnithink_pl.distributed.failure_barrier import FailureBarrier
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
-from omnithink_pl.grpo.collection import Collector
+from omnithink_pl.grpo.collection import Collector, RolloutSettings
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
 from omnithink_pl.grpo.partial_rollouts import pack, unpack
-from omnithink_pl.grpo.settings import RolloutSettings
 from omnithink_pl.judge import Comparison, Preference
 from omnithink_pl.judge.model import ModelJudge
 from omnithink_pl.rewards import FormatReward, QAReward, Reward, Rubric, WritingReward

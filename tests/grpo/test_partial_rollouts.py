@@ -15,12 +15,12 @@ from omnithink_pl.data.samplers import StratifiedTaskSampler
 from omnithink_pl.distributed.failure_barrier import FailureBarrier
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
-from omnithink_pl.grpo.collection import Collector
+from omnithink_pl.grpo.collection import Collector, RolloutSettings
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
 from omnithink_pl.grpo.objective import ImportanceCorrection, Objective
-from omnithink_pl.grpo.settings import MemorySettings, RolloutSettings
 from omnithink_pl.grpo.update import UpdatePlan
+from omnithink_pl.model.memory import MemorySettings
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.rewards import Reward, Rubric
 from omnithink_pl.rollout import Sampling, TransformersEngine

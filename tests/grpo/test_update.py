@@ -14,10 +14,10 @@ from omnithink_pl.grpo import update
 from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
 from omnithink_pl.grpo.objective import ImportanceCorrection, Objective
 from omnithink_pl.grpo.reference import FrozenCopy, ReferencePolicy
-from omnithink_pl.grpo.settings import MemorySettings
 from omnithink_pl.grpo.update import TokenStats, UpdatePlan, sum_by_task
 from omnithink_pl.model import micro_batches
 from omnithink_pl.model.logprobs import token_logprobs
+from omnithink_pl.model.memory import MemorySettings
 from omnithink_pl.model.sharding import full, shard
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from omnithink_pl.types import Example, Group, Score

@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.model.weights import named_weights
+from omnithink_pl.model.policy import named_weights
 from tests.tiny import tiny_qwen
 
 
