@@ -72,10 +72,7 @@ def no_gradient_sync(model: object) -> AbstractContextManager[None]:
     """Keep DistributedDataParallel from averaging gradients in the backward passes inside.
 
     Processes differ in their number of micro-batches; hooks that communicate in each would deadlock. Afterwards
-    :func:`sum_gradients` does it once.
-
-    Raises:
-        BadInput: If the strategy wraps the model in something else.
+    :func:`sum_gradients` does it once. A strategy that wraps the model in something else is refused.
     """
     if isinstance(model, DistributedDataParallel):
         return model.no_sync()

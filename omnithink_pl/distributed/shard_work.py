@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar, final
 
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
@@ -15,6 +16,7 @@ T = TypeVar("T")
 
 
 @final
+@dataclass(frozen=True)
 class ShardedWork:
     """Shards rows among the processes of a run; all of them must make the same calls.
 
@@ -22,8 +24,7 @@ class ShardedWork:
     fails otherwise, the others raise ``RankFailure``.
     """
 
-    def __init__(self, barrier: FailureBarrier) -> None:
-        self._barrier = barrier
+    barrier: FailureBarrier
 
     def shard(self, rows: Sequence[T]) -> Sequence[T]:
         """Return this process's rows: those whose results :meth:`gather` puts back in the same order."""
@@ -42,7 +43,7 @@ class ShardedWork:
         """Do this process's work; return its result once no process has failed."""
         results: list[T] = []
         refused: list[BadInput] = []
-        with self._barrier.guard():
+        with self.barrier.guard():
             try:
                 results = [work()]
             except BadInput as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, final
 
 from omnithink_pl.curriculum.stages import StageRun
@@ -60,6 +60,7 @@ class RolloutSettings:
 
 
 @final
+@dataclass(eq=False)
 class Collector:
     """Samples groups, scores them and computes their advantages.
 
@@ -67,31 +68,20 @@ class Collector:
     run concurrently. Results do not depend on when rewards arrive.
     """
 
-    stage: StageRun  # the present one; set by the module when it starts
+    engine: RolloutEngine
+    tasks: Mapping[str, Task]
+    sampling: Sampling
+    advantage: GroupAdvantage
+    monitor: FailureMonitor
+    seed: int
+    barrier: FailureBarrier
+    watch: Stopwatch
+    settings: RolloutSettings
+    policy: Policy = field(init=False)
+    data: MultiTaskData = field(init=False)
+    stage: StageRun = field(init=False)  # the present one; set by the module when it starts
 
-    def __init__(
-        self,
-        engine: RolloutEngine,
-        tasks: Mapping[str, Task],
-        sampling: Sampling,
-        advantage: GroupAdvantage,
-        monitor: FailureMonitor,
-        seed: int,
-        barrier: FailureBarrier,
-        watch: Stopwatch,
-        settings: RolloutSettings,
-    ) -> None:
-        self.engine = engine
-        self.tasks = tasks
-        self.sampling = sampling
-        self.advantage = advantage
-        self.monitor = monitor
-        self.seed = seed
-        self.barrier = barrier
-        self.watch = watch
-        self.settings = settings
-        self.policy: Policy
-        self.data: MultiTaskData
+    def __post_init__(self) -> None:
         self.partial = PartialRollouts()
         self.trained: list[GroupRecord] = []  # those of the last step, over all processes
         self._replaced: list[GroupRecord] = []
@@ -100,11 +90,7 @@ class Collector:
         self._packed: list[dict[str, Any]] = []
 
     def attach(self, policy: Policy, data: MultiTaskData) -> None:
-        """Set the policy and the data. Called once, before the first step.
-
-        Raises:
-            BadInput: If rewards that ask the policy would have to do so while it samples.
-        """
+        """Set the policy and the data, before the first step; refuse rewards that ask the policy while it samples."""
         self.policy, self.data = policy, data
         for name, task in self.tasks.items():
             for reward, _ in task.rubric.rewards:
@@ -228,7 +214,7 @@ class Collector:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the state, once there is data."""
         self._packed = list(state["pending"])
-        self.partial.load_state_dict(state["partial"])
+        self.partial.packed = list(state["partial"])
 
     def _unpack(self) -> None:
         """Restore the rollouts of a checkpoint, and start to score them again."""

@@ -176,7 +176,7 @@ class ImportanceCorrection:
             raise BadInput(f"model.rollouts.correction.alarm is {self.alarm}; use a positive number of nats")
 
     def __call__(self, trainer: Tensor, sampler: Tensor, mask: Tensor) -> Tensor:
-        """Return the weight of each token ``[N, T]``, before the cap, which :meth:`cut` applies.
+        """Return the weight of each token ``[N, T]``, before the cap.
 
         Args:
             trainer: ``[N, T]`` log pi_old of the sampled tokens.
@@ -189,10 +189,6 @@ class ImportanceCorrection:
         if self.level == "sequence":
             log_ratio = sequence_mean(log_ratio, mask)
         return log_ratio.exp()
-
-    def cut(self, weights: Tensor) -> Tensor:
-        """Cap the weights."""
-        return weights.clamp(max=self.cap)
 
     def warning(self, mean: float, largest: float) -> str:
         """Return a warning about a step's mean and largest absolute difference; empty below the alarm."""

@@ -75,10 +75,6 @@ class PartialRollouts:
             if groups
         ]
 
-    def load_state_dict(self, state: Sequence[dict[str, Any]]) -> None:
-        """Restore the state, once :meth:`unpack` is given the examples."""
-        self.packed = list(state)
-
     def unpack(self, examples: Mapping[str, Example]) -> None:
         """Restore the groups of a checkpoint, given the examples by their keys."""
         for one in self.packed:

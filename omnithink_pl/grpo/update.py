@@ -189,7 +189,7 @@ class UpdatePlan:
             batch.advantages,
             batch.beta,
             batch.weights,
-            self.correction.cut(batch.importance),
+            batch.importance.clamp(max=self.correction.cap),
         )
         return terms, _token_stats(batch, now, terms, self.correction)
 

@@ -92,11 +92,7 @@ def build_policy(name: str, adapter: LoRA | None, seed: int, weights: bool = Tru
 
 
 def check_adapter(checkpoint: Mapping[str, Any], module: torch.nn.Module) -> None:
-    """Refuse a checkpoint whose adapters are not the module's.
-
-    Raises:
-        BadInput: Names the first difference.
-    """
+    """Refuse a checkpoint whose adapters are not the module's; name the first difference."""
     saved = {name: tuple(value.shape) for name, value in checkpoint.get("state_dict", {}).items()}
     own = {name: tuple(p.shape) for name, p in module.named_parameters() if p.requires_grad}
     if saved and saved != own:

@@ -80,14 +80,17 @@ def token_logprobs(
     """
     packing = pack_rows(prompts, completions) if share_prompt else pad_rows(prompts, completions, padding)
     if share_prompt:
-        _check_shareable(model, packing.longest)
+        _check_shareable(model, longest=int(packing.positions.max()) + 1)
         enable_packed_attention(model)
     sampled = SampledTokens(packing.targets.to(model.device), temperature, top_p)
     config = model.config.get_text_config()
     rewritten = any(getattr(config, name, None) not in (None, 1, 1.0) for name in REWRITES)
     found = None if rewritten else _chunked(model, packing, sampled)
-    if found is None:
-        logits = _logits_of_completions(model, packing)
+    if found is None:  # from the model's own logits, computed only where a completion token is predicted
+        head, source = model.get_output_embeddings(), packing.source.to(model.device)
+        own = head.forward
+        with _replaced_forward(head, lambda hidden: own(hidden.flatten(0, 1).index_select(0, source).unsqueeze(0))):
+            logits = _run(model, packing)
         found = torch.stack(logprobs_and_entropy(sampled.scaled(logits, slice(None)), sampled.targets), -1)
     # From [n, 2] to [N, T].
     lengths = torch.tensor(packing.lengths, device=found.device)
@@ -128,14 +131,6 @@ def _chunked(model: PreTrainedModel, packing: Packing, sampled: SampledTokens) -
     canary = found[:, 2].detach()
     unchanged = torch.full_like(canary, CANARY, dtype=torch.promote_types(found.dtype, torch.float32))
     return found[:, :2] if torch.equal(canary, unchanged) else None
-
-
-def _logits_of_completions(model: PreTrainedModel, packing: Packing) -> Tensor:
-    """Return the model's own logits ``[n, vocabulary]``, computed only where a completion token is predicted."""
-    head, source = model.get_output_embeddings(), packing.source.to(model.device)
-    own = head.forward
-    with _replaced_forward(head, lambda hidden: own(hidden.flatten(0, 1).index_select(0, source).unsqueeze(0))):
-        return _run(model, packing)
 
 
 def _run(model: PreTrainedModel, packing: Packing) -> Tensor:
@@ -246,7 +241,7 @@ def head_logprobs(
     """
     if type(head) is torch.nn.Linear:
         # Gathered where they are sharded; their gradients are sharded again.
-        weight, bias = full(head.weight), None if head.bias is None else full(head.bias)
+        weight, bias = (None if part is None else full(part) for part in (head.weight, getattr(head, "bias", None)))
         return torch.stack(_FusedHead.apply(hidden, weight, bias, sampled), -1)  # type: ignore[no-untyped-call]
 
     def chunk(hidden: Tensor, rows: slice) -> Tensor:

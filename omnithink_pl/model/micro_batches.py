@@ -56,12 +56,13 @@ def split(
     batches: list[list[_SizedPart]] = []
     for part in sorted(sized, key=lambda part: -part.longest):
         # Longest first. A padded row joins rows of its own length; without padding, any micro-batch with room will do.
-        candidates = batches if share_prompt else batches[-1:]
-        batch = next((batch for batch in candidates if _joins(part, batch, token_budget, share_prompt)), None)
-        if batch is None:
-            batches.append([part])
+        for batch in batches if share_prompt else batches[-1:]:
+            has_sibling = any(other.part.group == part.part.group for other in batch)
+            if not has_sibling and _tokens([*batch, part], share_prompt) <= token_budget:
+                batch.append(part)
+                break
         else:
-            batch.append(part)
+            batches.append([part])
     return [tuple(one.part for one in batch) for batch in batches]
 
 
@@ -83,11 +84,6 @@ def _cut(group: int, prompt: int, completions: Sequence[int], budget: int, share
             taken = []
         taken.append(index)
     return [*parts, sized(taken)] if taken else parts
-
-
-def _joins(part: _SizedPart, batch: Sequence[_SizedPart], budget: int, share_prompt: bool) -> bool:
-    no_sibling = all(other.part.group != part.part.group for other in batch)
-    return no_sibling and _tokens([*batch, part], share_prompt) <= budget
 
 
 def _tokens(parts: Sequence[_SizedPart], share_prompt: bool) -> int:

@@ -47,11 +47,6 @@ class Packing:
     # which tokens of a packed row attend to which, ascending; empty where every row is one sequence
     spans: tuple[Span, ...] = ()
 
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest sequence, prompt and completion."""
-        return int(self.positions.max()) + 1
-
 
 def pack_rows(prompts: Sequence[Tokens], completions: Sequence[Sequence[Tokens]]) -> Packing:
     """Pack all into one row without padding: each prompt once, followed by its completions.
@@ -196,7 +191,8 @@ class PackedAttention:
             real = (number >= lead) & (number < queries)  # neither lead nor padding
             place[tile.queries[real]] = results[real]
             used += tile.queries.numel()
-            tiles.append(Tile(*(None if part is None else part.to(device) for part in tile)))
+            mask = None if tile.mask is None else tile.mask.to(device)
+            tiles.append(Tile(tile.queries.to(device), tile.keys.to(device), mask))
         return cls(tiles, place.to(device))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:

@@ -70,9 +70,6 @@ class PolicyModule(L.LightningModule, ABC):
     def on_stage_start(self, run: StageRun) -> None:
         """Called before the first step of a stage, and with ``begins`` false on resuming or when its length changed."""
 
-    def on_stage_end(self, run: StageRun) -> None:
-        """Called when all tasks have been evaluated after a stage."""
-
     def send(self, metrics: dict[str, float]) -> None:
         """Send the metrics of a step to the loggers, at the number of steps done."""
         self.last_metrics = metrics

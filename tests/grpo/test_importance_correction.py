@@ -17,7 +17,7 @@ MASK = torch.tensor([[True, True, True], [True, True, False]])
 
 def weights(level: str, cap: float) -> torch.Tensor:
     correction = ImportanceCorrection(level, cap)  # type: ignore[arg-type]
-    return correction.cut(correction(TRAINER, SAMPLER, MASK))
+    return correction(TRAINER, SAMPLER, MASK).clamp(max=correction.cap)
 
 
 def test_token_weights_are_the_ratio_of_each_token_up_to_the_cap() -> None:
