@@ -1,4 +1,4 @@
-"""The weights that engines and saved policies get."""
+"""The weights that engines and saved policies get from a policy."""
 
 from __future__ import annotations
 
