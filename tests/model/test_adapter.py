@@ -47,6 +47,8 @@ def test_only_adapters_are_trained_and_at_first_they_change_nothing() -> None:
     assert all("lora_" in name for name in trained)
     assert sum(p.numel() for p in policy.model.parameters() if p.requires_grad) < 0.1 * base.model.num_parameters()
     assert policy.context == base.context
+    small = adapted(adapter=LoRA(rank=2, weights="bfloat16")).model
+    assert {p.requires_grad: p.dtype for p in small.parameters()} == {True: torch.float32, False: torch.bfloat16}
 
 
 def test_first_values_are_those_of_the_seed_whatever_was_drawn_before() -> None:
@@ -57,12 +59,6 @@ def test_first_values_are_those_of_the_seed_whatever_was_drawn_before() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
-
-
-def test_weights_of_half_the_size_have_adapters_in_full_precision() -> None:
-    model = adapted(adapter=LoRA(rank=2, weights="bfloat16")).model
-    kinds = {p.requires_grad: p.dtype for p in model.parameters()}
-    assert kinds == {True: torch.float32, False: torch.bfloat16}
 
 
 def test_the_reference_of_an_adapted_policy_is_the_base_without_a_second_model() -> None:
@@ -83,19 +79,11 @@ def test_the_reference_of_an_adapted_policy_is_the_base_without_a_second_model()
         assert torch.equal(logprobs(active), now)
     assert not torch.allclose(logprobs(model), now, atol=1e-2)
     assert all(p.requires_grad == ("lora_" in name) for name, p in model.named_parameters())
-
-
-def test_the_reference_of_a_stage_comes_back_from_a_checkpoint() -> None:
-    model = adapted().model
-    stage = AdaptedReference(model, "stage")
-    moved(model)
-    stage.begin_stage(model)
-    other = adapted(seed=9).model
-    restored = AdaptedReference(other, "stage")
+    restored = AdaptedReference(adapted(seed=9).model, "stage")
     restored.load_state_dict(stage.state_dict())
     with restored.active() as active:
-        assert torch.equal(logprobs(active), logprobs(model))
-    assert AdaptedReference(model, "base").state_dict() == {}
+        assert torch.equal(logprobs(active), now)
+    assert base.state_dict() == {}
 
 
 def test_no_reference_is_held_where_no_task_has_a_penalty() -> None:
@@ -144,22 +132,30 @@ def test_a_saved_policy_is_the_trained_one_merged_and_as_an_adapter(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("adapter", "message"),
     [
-        (lambda: adapted(adapter=LoRA(rank=0)), r"model\.adapter\.rank is 0"),
-        (lambda: adapted(adapter=LoRA(target_modules=[])), r"model\.adapter\.target_modules is empty"),
-        (
-            lambda: adapted(adapter=LoRA(target_modules=["query"])),
-            r"target_modules: .* name layers that 'embedded' has",
-        ),
+        (LoRA(rank=0), r"model\.adapter\.rank is 0"),
+        (LoRA(target_modules=[]), r"model\.adapter\.target_modules is empty"),
+        (LoRA(target_modules=["query"]), r"target_modules: .* name layers that 'embedded' has"),
+        (LoRA(weights="nf4"), r"weights is nf4, which needs bitsandbytes"),
     ],
 )
-def test_an_adapter_that_cannot_be_is_refused(make, message: str) -> None:
-    with pytest.raises(BadInput, match=message):
-        make()
-
-
-def test_four_bits_without_their_library_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_adapter_that_cannot_be_is_refused(adapter: LoRA, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("omnithink_pl.model.policy.find_spec", lambda name: None)
-    with pytest.raises(BadInput, match=r"weights is nf4, which needs bitsandbytes"):
-        adapted(adapter=LoRA(weights="nf4"))
+    with pytest.raises(BadInput, match=message):
+        build_policy("embedded", adapter, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "adapter", "message"),
+    [
+        (torch.float16, None, "16-true has no loss scaling"),
+        (torch.bfloat16, LoRA(), "bf16-true would store adapters in bfloat16"),
+    ],
+)
+def test_precisions_with_too_few_digits_are_refused(
+    dtype: torch.dtype, adapter: LoRA | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_default_dtype", lambda: dtype)
+    with pytest.raises(BadInput, match=rf"trainer\.precision: {message}.*; use bf16-mixed"):
+        build_policy("embedded", adapter, seed=0)

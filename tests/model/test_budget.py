@@ -27,16 +27,15 @@ SEVEN = Qwen2Config(
 GIB = 2**30
 
 
-def by_hand(config: Qwen2Config) -> int:
-    """Parameters of Qwen2, matrix by matrix."""
-    h, i, keys = config.hidden_size, config.intermediate_size, config.num_key_value_heads * 128
+@pytest.fixture(scope="module")
+def sizes() -> Sizes:
+    return Sizes.of(SEVEN)
+
+
+def test_parameters_are_counted_as_by_hand(sizes: Sizes) -> None:
+    h, i, keys = 3584, 18944, 4 * 128
     layer = (h * h + h) + 2 * (h * keys + keys) + h * h + 3 * h * i + 2 * h
-    return 2 * config.vocab_size * h + config.num_hidden_layers * layer + h
-
-
-def test_parameters_are_counted_as_by_hand() -> None:
-    sizes = Sizes.of(SEVEN)
-    assert sizes.parameters == sizes.trained == by_hand(SEVEN) == 7_615_616_512
+    assert sizes.parameters == sizes.trained == 2 * 152064 * h + 28 * layer + h == 7_615_616_512
     assert sizes.outside + 28 * sizes.layer == sizes.parameters
     assert (sizes.heads, sizes.keys) == (3584, 512)
     rank = 16
@@ -44,8 +43,7 @@ def test_parameters_are_counted_as_by_hand() -> None:
     assert Sizes.of(SEVEN, LoRA(rank=rank)).trained == 28 * rank * sum(map(sum, ends))
 
 
-def test_memory_of_seven_billion_parameters_on_eight_gpus_is_that_of_a_pocket_calculator() -> None:
-    sizes = Sizes.of(SEVEN)
+def test_memory_of_seven_billion_parameters_on_eight_gpus_is_that_of_a_pocket_calculator(sizes: Sizes) -> None:
     whole = memory(sizes, Settings(gpus=8, prompts=64, engine_weights="bfloat16", cache_gib=10))
     for part, expected in {"weights": 28.37, "gradients": 28.37, "optimiser": 56.74, "reference": 28.37}.items():
         assert whole[part] / GIB == pytest.approx(expected, abs=0.01)
@@ -63,17 +61,16 @@ def test_memory_of_seven_billion_parameters_on_eight_gpus_is_that_of_a_pocket_ca
 
 
 @pytest.mark.parametrize("tokens", [64, 65536])
-def test_state_that_is_offloaded_counts_where_it_exceeds_what_only_passes_need(tokens: int) -> None:
+def test_state_that_is_offloaded_counts_where_it_exceeds_what_only_passes_need(sizes: Sizes, tokens: int) -> None:
     settings = Settings(gpus=8, prompts=64, sharded=True, micro_batch_tokens=tokens, engine_weights="bfloat16")
-    stays = memory(Sizes.of(SEVEN), settings)
-    goes = memory(Sizes.of(SEVEN), replace(settings, optimizer_offloaded=True))
+    stays = memory(sizes, settings)
+    goes = memory(sizes, replace(settings, optimizer_offloaded=True))
     passes = sum(stays[part] for part in ("gathered", "activations", "logits"))
     assert goes.pop("optimiser") == max(0.0, stays.pop("optimiser") - passes)
     assert goes == stays
 
 
-def test_logits_are_bounded_by_their_chunk() -> None:
-    sizes = Sizes.of(SEVEN)
+def test_logits_are_bounded_by_their_chunk(sizes: Sizes) -> None:
     assert memory(sizes, Settings(micro_batch_tokens=8192))["logits"] == 3 * 4 * 8192 * 152064
     assert memory(sizes, Settings(micro_batch_tokens=8192, logits=2**26))["logits"] == 3 * 4 * 2**26
 
@@ -133,10 +130,8 @@ def test_gpus_that_do_not_divide_a_batch_are_refused() -> None:
 
 
 def test_a_run_for_sixty_four_gpus_is_planned_without_one(capsys: pytest.CaptureFixture[str]) -> None:
-    overlay = CONFIGS / "scale" / "fsdp.yaml"
-    main(
-        ["budget", f"--config={overlay}", "--trainer.accelerator=gpu", "--trainer.num_nodes=8", "--data.batch_size=64"]
-    )
+    overlay = f"--config={CONFIGS / 'scale' / 'fsdp.yaml'}"
+    main(["budget", overlay, "--trainer.accelerator=gpu", "--trainer.num_nodes=8", "--data.batch_size=64"])
     shown = capsys.readouterr().out
     assert "722,560 parameters, 722,560 trained, 64 GPUs" in shown
     for part in ("weights", "optimiser", "gathered", "tokens per second"):

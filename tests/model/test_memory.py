@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 import torch._lazy.ts_backend
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from omnithink_pl.model.memory import HostedState
 from omnithink_pl.model.sharding import full, shard
@@ -23,10 +22,6 @@ def second_device() -> None:
     torch._lazy.ts_backend.init()
 
 
-def adamw(model: torch.nn.Module) -> torch.optim.AdamW:
-    return torch.optim.AdamW(model.parameters(), lr=1e-2)
-
-
 def step(model: torch.nn.Module, optimizer: torch.optim.Optimizer, number: int) -> None:
     tokens = torch.tensor([random_tokens(8, seed=number)[0]])
     model(input_ids=tokens, labels=tokens).loss.backward()
@@ -38,12 +33,10 @@ def values(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 @torch.no_grad()
-def local(value: Tensor) -> Tensor:
-    return value.to_local() if hasattr(value, "to_local") else value
-
-
 def kinds(optimizer: torch.optim.Optimizer) -> set[str]:
-    return {local(value).device.type for value in values(optimizer)}
+    """Types of the devices on which the state is, or this process's part of it."""
+    parts = (value.to_local() if isinstance(value, DTensor) else value for value in values(optimizer))
+    return {part.device.type for part in parts}
 
 
 def assert_equal(ours: torch.nn.Module, right: torch.nn.Module) -> None:
@@ -51,13 +44,11 @@ def assert_equal(ours: torch.nn.Module, right: torch.nn.Module) -> None:
         assert torch.equal(full(one), full(other))
 
 
-def two(
-    prepare: Callable[[torch.nn.Module], None] = lambda model: None,
-) -> list[tuple[torch.nn.Module, torch.optim.AdamW]]:
+def two(sharded: bool = False) -> list[tuple[torch.nn.Module, torch.optim.AdamW]]:
     models = [tiny_qwen(), tiny_qwen()]
-    for model in models:
-        prepare(model)
-    return [(model, adamw(model)) for model in models]
+    for model in models if sharded else []:
+        shard(model, mesh())
+    return [(model, torch.optim.AdamW(model.parameters(), lr=1e-2)) for model in models]
 
 
 def test_state_waits_elsewhere_between_steps_and_changes_none_of_them() -> None:
@@ -98,7 +89,7 @@ def test_a_checkpoint_of_waiting_state_is_that_of_any_and_goes_on_as_any() -> No
 
 def test_sharded_state_waits_too_and_comes_back_to_be_gathered() -> None:
     def check(rank: int) -> None:
-        (model, optimizer), (plain, right) = two(lambda model: shard(model, mesh()))
+        (model, optimizer), (plain, right) = two(sharded=True)
         hosted = HostedState(optimizer, ELSEWHERE)
         for number in range(2):
             step(model, optimizer, number)

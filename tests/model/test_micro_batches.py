@@ -14,16 +14,9 @@ SHARING = pytest.mark.parametrize("share_prompt", [True, False])
 
 def batches() -> list[tuple[Groups, int]]:
     rng = random.Random(0)
-    return [
-        (
-            [
-                (rng.randint(1, 20), [rng.randint(1, 30) for _ in range(rng.randint(0, 6))])
-                for _ in range(rng.randint(1, 6))
-            ],
-            rng.choice([1, 10, 30, 60, 100, 200, 1000]),
-        )
-        for _ in range(300)
-    ]
+    group = lambda: (rng.randint(1, 20), [rng.randint(1, 30) for _ in range(rng.randint(0, 6))])  # noqa: E731
+    budgets = [1, 10, 30, 60, 100, 200, 1000]
+    return [([group() for _ in range(rng.randint(1, 6))], rng.choice(budgets)) for _ in range(300)]
 
 
 def tokens(micro_batch: tuple[Part, ...], groups: Groups, share_prompt: bool) -> int:
@@ -39,19 +32,14 @@ def tokens(micro_batch: tuple[Part, ...], groups: Groups, share_prompt: bool) ->
 
 
 @SHARING
-def test_every_completion_occurs_exactly_once(share_prompt: bool) -> None:
+def test_every_completion_occurs_once_and_the_budget_holds_but_for_one_that_exceeds_it_alone(share_prompt) -> None:
     for groups, budget in batches():
-        found = [(g, i) for batch in split(groups, budget, share_prompt) for g, part in batch for i in part]
+        micro_batches = split(groups, budget, share_prompt)
+        found = [(g, i) for micro_batch in micro_batches for g, part in micro_batch for i in part]
         assert sorted(found) == [(g, i) for g, (_, lengths) in enumerate(groups) for i in range(len(lengths))]
-
-
-@SHARING
-def test_the_budget_holds_but_for_a_completion_that_exceeds_it_alone(share_prompt: bool) -> None:
-    for groups, budget in batches():
-        for micro_batch in split(groups, budget, share_prompt):
+        for micro_batch in micro_batches:
             if tokens(micro_batch, groups, share_prompt) > budget:
-                assert len(micro_batch) == 1
-                assert len(micro_batch[0].completions) == 1
+                assert [len(part.completions) for part in micro_batch] == [1]
 
 
 @SHARING
@@ -67,16 +55,7 @@ def test_a_group_occurs_once_in_a_micro_batch_and_is_cut_only_when_it_must(share
             assert pieces == 0 if not lengths else (pieces == 1) == fits
 
 
-def test_a_batch_within_the_budget_stays_whole() -> None:
-    assert split([(5, [3, 4]), (6, [2, 4])], token_budget=24) == [((0, (0, 1)), (1, (0, 1)))]
-
-
-def test_a_packed_row_is_filled_wherever_there_is_a_gap() -> None:
+def test_a_packed_row_counts_a_prompt_once_and_is_filled_wherever_there_is_a_gap() -> None:
+    assert [len(split([(10, [5, 5])], 20, share_prompt)) for share_prompt in (True, False)] == [1, 2]
     groups = [(10, [50]), (10, [30]), (5, [10]), (5, [10])]
     assert split(groups, token_budget=75) == [((0, (0,)), (2, (0,))), ((1, (0,)), (3, (0,)))]
-
-
-def test_sharing_counts_a_prompt_once() -> None:
-    groups = [(10, [5, 5])]
-    assert len(split(groups, token_budget=20, share_prompt=True)) == 1
-    assert len(split(groups, token_budget=20, share_prompt=False)) == 2

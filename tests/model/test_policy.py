@@ -28,6 +28,9 @@ def adapted(**settings: object) -> torch.nn.Module:
 
 def test_lora_is_merged_as_peft_merges_it_and_the_model_is_unchanged() -> None:
     model = adapted()
+    with model.disable_adapter():
+        base = dict(named_weights(model))
+    assert all(torch.equal(value, tiny_qwen().state_dict()[name]) for name, value in base.items())
     before = {name: value.clone() for name, value in model.state_dict().items()}
     found = {name: value.clone() for name, value in named_weights(model)}
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -37,13 +40,6 @@ def test_lora_is_merged_as_peft_merges_it_and_the_model_is_unchanged() -> None:
         assert torch.allclose(value, merged[name], atol=1e-6)
     query = "model.layers.0.self_attn.q_proj.weight"
     assert not torch.equal(found[query], tiny_qwen().state_dict()[query])
-
-
-def test_with_the_adapter_disabled_the_weights_are_the_base_models() -> None:
-    model = adapted()
-    with model.disable_adapter():
-        found = dict(named_weights(model))
-    assert all(torch.equal(value, tiny_qwen().state_dict()[name]) for name, value in found.items())
 
 
 @pytest.mark.parametrize("settings", [{"use_dora": True}, {"modules_to_save": ["norm"]}], ids=str)

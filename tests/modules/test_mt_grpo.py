@@ -12,13 +12,13 @@ import torch
 from benchmarks.ours import Arithmetic, OneStage
 from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.data import MultiTaskData
-from omnithink_pl.errors import BadInput
+from omnithink_pl.grpo.collection import RolloutSettings
 from omnithink_pl.grpo.kl_control import KLSettings
-from omnithink_pl.model.adapter import LoRA, build_policy
 from omnithink_pl.model.logprobs import TokenLogprobs, token_logprobs
 from omnithink_pl.model.memory import MemorySettings
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.rollout import Sampling, TransformersEngine
+from tests.modules.test_sft import QUIET
 
 
 class Watched(L.Callback):
@@ -45,18 +45,8 @@ def fit(precision: str = "32-true", steps: int = 1, **settings: Any) -> tuple[Mu
         **settings,
     )
     watched = Watched()
-    trainer = L.Trainer(
-        accelerator="cpu",
-        devices=1,
-        precision=precision,
-        max_epochs=1,
-        logger=False,
-        callbacks=[OneStage(Stage({"math": 1.0}, steps)), watched],
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    callbacks = [OneStage(Stage({"math": 1.0}, steps)), watched]
+    trainer = L.Trainer(**QUIET, devices=1, precision=precision, callbacks=callbacks, use_distributed_sampler=False)
     trainer.fit(module, datamodule=data)
     return module, watched
 
@@ -74,9 +64,8 @@ def mixed() -> tuple[MultiTaskGRPO, Watched]:
 def logprobs(module: MultiTaskGRPO) -> TokenLogprobs:
     """Of the last rollouts, under the present weights."""
     groups = [rollout.group for rollout in module.last_rollouts]
-    return token_logprobs(
-        module.model, [g.prompt_ids for g in groups], [[c.token_ids for c in g.completions] for g in groups]
-    )
+    completions = [[completion.token_ids for completion in group.completions] for group in groups]
+    return token_logprobs(module.model, [group.prompt_ids for group in groups], completions)
 
 
 def test_law_5_in_mixed_precision_sampler_and_trainer_agree_as_far_as_its_digits_go(plain, mixed) -> None:
@@ -117,19 +106,10 @@ def test_bf16_true_trains_weights_of_half_the_size_in_the_same_direction() -> No
     assert not torch.equal(*found)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "adapter", "message"),
-    [
-        (torch.float16, None, "16-true has no loss scaling"),
-        (torch.bfloat16, LoRA(), "bf16-true would store adapters in bfloat16"),
-    ],
-)
-def test_precisions_with_too_few_digits_are_refused(
-    dtype: torch.dtype, adapter: LoRA | None, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch, "get_default_dtype", lambda: dtype)
-    with pytest.raises(BadInput, match=rf"trainer\.precision: {message}.*; use bf16-mixed"):
-        build_policy("embedded", adapter, seed=0)
+@pytest.mark.parametrize("settings", [{}, {"segment_tokens": 3}, {"async_rewards": True}])
+def test_a_module_whose_rollouts_may_outlive_a_step_says_so(settings: dict[str, Any]) -> None:
+    module = MultiTaskGRPO(TransformersEngine(), {}, torch.optim.SGD, rollouts=RolloutSettings(**settings))
+    assert module.samples_ahead == bool(settings)
 
 
 def test_gradient_checkpointing_keeps_less_and_changes_no_gradient(plain) -> None:

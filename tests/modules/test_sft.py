@@ -5,37 +5,32 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import lightning as L
 import pytest
 import torch
-from lightning.pytorch import Trainer
 from peft import LoraConfig, get_peft_model
 from torch.utils.data import DataLoader
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2ForCausalLM
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.memory import MemorySettings
 from omnithink_pl.modules.sft import Pair, SupervisedFineTuning, completion_loss
 from omnithink_pl.rollout import TransformersEngine
 from omnithink_pl.types import Example, Options
+from tests.tiny import tiny_qwen
 
 PAIRS: list[Pair] = [([3, 5, 7], [11, 2, 9]), ([4], [6, 6, 6, 6, 1]), ([8, 9, 10, 11, 12], [1])]
 
 
+QUIET: dict[str, Any] = {"accelerator": "cpu", "max_epochs": 1, "logger": False}
+QUIET |= dict.fromkeys(("enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+
+
 @pytest.fixture
 def model() -> Qwen2ForCausalLM:
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=16,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        initializer_range=0.5,
-    )
-    return Qwen2ForCausalLM(config).eval()
+    return tiny_qwen(vocab_size=16, initializer_range=0.5).eval()
 
 
 def plain_loss(model: Qwen2ForCausalLM, pairs: list[Pair]) -> float:
@@ -52,7 +47,7 @@ def plain_loss(model: Qwen2ForCausalLM, pairs: list[Pair]) -> float:
     return total / count
 
 
-def test_the_loss_equals_plain_loops(model: Qwen2ForCausalLM) -> None:
+def test_the_loss_equals_plain_loops_over_completion_tokens(model: Qwen2ForCausalLM) -> None:
     assert completion_loss(model, PAIRS).item() == pytest.approx(plain_loss(model, PAIRS), abs=1e-5)
 
 
@@ -64,13 +59,6 @@ def test_the_loss_of_an_adapted_model_is_that_of_the_merged_one(model: Qwen2ForC
     assert all((p.grad is not None) == p.requires_grad == ("lora_" in name) for name, p in adapted.named_parameters())
     assert loss.item() == pytest.approx(completion_loss(adapted.merge_and_unload(), PAIRS).item(), abs=1e-5)
     assert abs(loss.item() - before) > 1e-3
-
-
-def test_prompt_tokens_are_not_trained_on(model: Qwen2ForCausalLM) -> None:
-    alone = completion_loss(model, [([3, 5, 7], [11, 2])]).item()
-    first = completion_loss(model, [([3, 5, 7], [11])]).item()
-    second = completion_loss(model, [([3, 5, 7, 11], [2])]).item()
-    assert alone == pytest.approx((first + second) / 2, abs=1e-5)
 
 
 def test_gradients_of_parts_add_up_to_the_gradient_of_the_batch(model: Qwen2ForCausalLM) -> None:
@@ -85,11 +73,10 @@ def test_gradients_of_parts_add_up_to_the_gradient_of_the_batch(model: Qwen2ForC
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-def test_a_row_that_cannot_be_trained_on_is_refused(model: Qwen2ForCausalLM) -> None:
+@pytest.mark.parametrize("pair", [([], [1]), ([1], [])])
+def test_a_row_that_cannot_be_trained_on_is_refused(model: Qwen2ForCausalLM, pair: Pair) -> None:
     with pytest.raises(ValueError, match="drop the empty rows"):
-        completion_loss(model, [([], [1])])
-    with pytest.raises(ValueError, match="drop the empty rows"):
-        completion_loss(model, [([1], [])])
+        completion_loss(model, [pair])
 
 
 class Demonstrations(L.LightningDataModule):
@@ -106,26 +93,17 @@ class Demonstrations(L.LightningDataModule):
         return batch
 
 
-def shown(text: str, task: str = "math") -> Example:
-    return Example(task, f"row {text}", "", text, ({"role": "user", "content": f"Say {text}."},))
+def shown(text: str) -> Example:
+    return Example("math", f"row {text}", "", text, ({"role": "user", "content": f"Say {text}."},))
 
 
 def trained(examples: list[Example], steps: int, budget: int = 8192) -> tuple[SupervisedFineTuning, list[float]]:
     """A module after some steps at a learning rate of 1e-3, and its losses."""
-    module = SupervisedFineTuning(
-        TransformersEngine(), {}, partial(torch.optim.AdamW, lr=1e-3), memory=MemorySettings(micro_batch_tokens=budget)
-    )
+    adamw, memory = partial(torch.optim.AdamW, lr=1e-3), MemorySettings(micro_batch_tokens=budget)
+    module = SupervisedFineTuning(TransformersEngine(), {}, adamw, memory=memory)
     losses: list[float] = []
     module.send = lambda metrics: losses.append(metrics["train/loss"])  # type: ignore[method-assign]
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    trainer.fit(module, datamodule=Demonstrations(examples, steps))
+    L.Trainer(**QUIET).fit(module, datamodule=Demonstrations(examples, steps))
     assert module.steps_done == steps
     return module, losses
 
@@ -152,10 +130,7 @@ def test_micro_batches_change_neither_loss_nor_weights() -> None:
     ("example", "message"),
     [
         (shown("word " * 200), r"data\.demonstrations, math row row word .* more than the policy's context of 192"),
-        (
-            replace(shown("x"), reference=Options(("a",), ("a",))),
-            r"math, row row x: its reference is no text to imitate",
-        ),
+        (replace(shown("x"), reference=Options(("a",), ("a",))), r"math, row row x: its reference is no text"),
     ],
 )
 def test_what_cannot_be_imitated_is_refused_before_the_first_step(example: Example, message: str) -> None:
