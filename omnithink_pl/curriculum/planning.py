@@ -45,15 +45,12 @@ class TransferScores:
         return base, np.array([[_by_seed(scores).mean() for scores in row] for row in self.after])
 
     def bootstrap(self, draws: int, seed: int) -> tuple[Array, Array]:
-        """Return the means of bootstrap samples of the prompts and of the seeds.
+        """Return means of bootstrap samples of prompts and seeds: shapes (draws, tasks) and (draws, tasks, tasks).
 
         Prompts are resampled within each benchmark, for all policies at once. The deviation of a bootstrap sample of
         the seeds is added, scaled to the variance that seeds have beyond the noise of single answers (analysis of
         variance with two crossed factors). Resampling both at once would count that noise three times (Owen 2007, "The
         Pigeonhole Bootstrap").
-
-        Returns:
-            Shapes (draws, tasks) and (draws, tasks, tasks).
         """
         generator = np.random.default_rng(seed)
         tasks = len(self.tasks)
@@ -106,11 +103,7 @@ class Plan:
 def plan(scores: TransferScores, draws: int = 2000, seed: int = 0, extra: Sequence[Sequence[str]] = ()) -> Plan:
     """Predict the final scores of the orders, and rank the orders by their mean.
 
-    Args:
-        scores: Of the base model and of the single-task runs.
-        draws: Bootstrap samples of seeds and prompts.
-        seed: Of the bootstrap.
-        extra: Orders to try besides, where there are too many to try all.
+    ``draws`` and ``seed`` are those of the bootstrap; ``extra`` are orders to try where there are too many to try all.
     """
     base, after = scores.means()
     number = {task: index for index, task in enumerate(scores.tasks)}
@@ -151,23 +144,15 @@ def plan(scores: TransferScores, draws: int = 2000, seed: int = 0, extra: Sequen
 def transfer_effects(base: Array, after: Array) -> Array:
     """Return the change of task i by training on task j, ``after - base``; positive is a gain.
 
-    Args:
-        base: Shape (..., tasks).
-        after: Shape (..., source tasks, target tasks), as the result.
+    Shapes: ``base`` (..., tasks), ``after`` and the result (..., source tasks, target tasks).
     """
     return after - base[..., None, :]
 
 
 def predict_final_scores(base: Array, after: Array, orders: Sequence[Order]) -> Array:
-    """Return the final score of every task under every order, by the saturation model.
+    """Return the final score of every task under every order, by the saturation model: shape (..., orders, tasks).
 
-    Args:
-        base: Shape (..., tasks).
-        after: Shape (..., source tasks, target tasks).
-        orders: Permutations of the tasks' numbers, first stage first.
-
-    Returns:
-        Shape (..., orders, tasks).
+    Shapes of ``base`` and ``after`` as above; orders are permutations of the tasks' numbers, first stage first.
     """
     place = np.argsort(np.asarray(orders), axis=1)
     later = (place[:, :, None] > place[:, None, :]).astype(float)  # [order, j, i]: stage j comes after stage i
@@ -226,8 +211,7 @@ def _by_seed(scores: Scores) -> Array:
 
 def _seed_scale(scores: Scores) -> float:
     """Factor on the deviations of resampled seeds that leaves the variance beyond the noise of single answers."""
-    by_seed = _by_seed(scores)
-    seeds = len(by_seed)
+    by_seed, seeds = _by_seed(scores), len(scores[0])
     if seeds < 2:
         return 0.0
     between = by_seed.var(ddof=1)

@@ -12,17 +12,8 @@ from omnithink_pl.curriculum.planning import Array, Plan, Scores, TransferScores
 from omnithink_pl.curriculum.score_matrix import Estimate, ScoreMatrix
 from omnithink_pl.curriculum.score_matrix import difference as score_difference
 from omnithink_pl.report import paper
-from omnithink_pl.report.estimates import (
-    Difference,
-    difference,
-    has,
-    holm,
-    mean_losses,
-    mean_rows,
-    mean_score,
-)
-from omnithink_pl.report.format import percent, points, with_interval
-from omnithink_pl.report.output import Table, numbers
+from omnithink_pl.report.estimates import Difference, difference, has, holm, mean_losses, mean_rows, mean_score
+from omnithink_pl.report.output import Table, numbers, percent, points, with_interval
 from omnithink_pl.report.results import Method, StudyResults
 
 TRANSFER_SIGN = "Change = after − base: below 0 is forgotten."
@@ -62,15 +53,8 @@ def sample_note(study: StudyResults) -> str:
 
 def _prompts(study: StudyResults, score: str) -> int:
     """Number of prompts behind a score, of a run that has them; 0 if none has."""
-    counts = [
-        sum(
-            len(next(iter(method.prompts[name].values())))
-            for name in method.components(score)
-            if name in method.prompts
-        )
-        for method in study.methods
-    ]
-    return max(counts, default=0)
+    found = [[m.prompts[name] for name in m.components(score) if name in m.prompts] for m in study.methods]
+    return max((sum(len(next(iter(by_seed.values()))) for by_seed in own) for own in found), default=0)
 
 
 def order_table(study: StudyResults) -> Table:
@@ -140,11 +124,7 @@ def difference_table(study: StudyResults) -> Table:
     rows = []
     for other in others:
         keys = [(first.name, other.name, group) for group in groups]
-        cells = [
-            with_interval(found[k].prompts, points) + stars(found[k], adjusted.get(k)) if k in found else ""
-            for k in keys
-        ]
-        rows.append([other.name, *cells])
+        rows.append([other.name, *(_starred(found[key], adjusted.get(key)) if key in found else "" for key in keys)])
     records = [
         {
             **dict(zip(("method", "other", "task"), key, strict=True)),
@@ -165,11 +145,10 @@ def difference_table(study: StudyResults) -> Table:
     return Table("differences", title, ["", *groups], rows, note, records)
 
 
-def stars(found: Difference, p: float | None) -> str:
-    """Return nothing, `` *`` where a difference is significant over prompts, `` **`` where over seeds too."""
-    if p is None or p >= _ALPHA:
-        return ""
-    return " **" if found.beyond_seeds else " *"
+def _starred(found: Difference, p: float | None) -> str:
+    """A difference with one star if it is significant over prompts, two if over seeds too."""
+    stars = "" if p is None or p >= _ALPHA else " **" if found.beyond_seeds else " *"
+    return with_interval(found.prompts, points) + stars
 
 
 def _columns(number: int) -> set[str | None]:
@@ -363,10 +342,10 @@ def matrix_table(study: StudyResults) -> Table | None:
 def matrix_note(study: StudyResults) -> str:
     """Say how the scores of the score matrices were sampled."""
     scores = (score for _, own in matrices(study) for one in own for row in one.rows for score in row.values())
-    sizes = {(score.prompts, score.samples) for score in scores}
+    sizes = list({(score.prompts, score.samples) for score in scores})
     if len(sizes) != 1:
         return "Sampled at temperature 1."
-    ((prompts, samples),) = sizes
+    prompts, samples = sizes[0]
     return f"Sampled at temperature 1, {prompts} held-out prompts of each task with {samples} samples each."
 
 

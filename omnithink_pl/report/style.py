@@ -22,7 +22,7 @@ from matplotlib.transforms import blended_transform_factory
 
 from omnithink_pl.curriculum.score_matrix import Estimate
 from omnithink_pl.curriculum.stages import Stage
-from omnithink_pl.report.format import Number, points
+from omnithink_pl.report.output import Number, points
 
 # Okabe and Ito 2008, "Color Universal Design", without black and yellow: colour-blind readers can tell them apart.
 _TASKS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -98,15 +98,7 @@ def bar_panels(
 ) -> Figure:
     """Draw fractions times 100 as horizontal bars from a line at 0, with 95 % intervals.
 
-    Args:
-        panel_names: Names of the panels.
-        bars: By name, a value for each panel; ``None`` where there is none.
-        title: Above the figure.
-        unit: Of the axis that all panels share.
-        note: Below the figure.
-        number: Writes a value.
-        positive: Colour of positive values.
-        negative: Colour of negative values.
+    ``bars`` has, by name, a value for each panel; ``unit`` is that of the axis that all panels share.
     """
     count = len(panel_names)
     size = (1.9 + _PANEL * max(3, count), 1.7 + 0.3 * len(bars))

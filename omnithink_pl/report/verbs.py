@@ -10,36 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table as ConsoleTable
 
 from omnithink_pl.curriculum.planning import Plan
 from omnithink_pl.errors import BadInput
-from omnithink_pl.report.format import points, with_interval
-from omnithink_pl.report.output import Section, Table, html_page, png, write_files
+from omnithink_pl.report import study_figures as figures
+from omnithink_pl.report import study_tables as tables
+from omnithink_pl.report.output import Section, Table, html_page, points, with_interval, write_files
 from omnithink_pl.report.results import StudyReader, StudyResults
-from omnithink_pl.report.study_figures import (
-    errors_figure,
-    format_figure,
-    gains_figure,
-    matrix_figures,
-    orders_figure,
-    study_curves_figure,
-    transfer_figure,
-    transfer_matrix_figure,
-)
-from omnithink_pl.report.study_tables import (
-    difference_table,
-    make_plan,
-    matrix_table,
-    method_table,
-    order_table,
-    plan_note,
-    plan_table,
-    prediction_table,
-    transfer_table,
-)
 
 
 class Report:
@@ -56,11 +35,7 @@ class Report:
         self.output = Path(output) if output else folder / self.name / "report"
 
     def run(self) -> None:
-        """Make the report, and print its paths.
-
-        Raises:
-            BadInput: If the folder cannot be written.
-        """
+        """Make the report, and print its paths."""
         console = Console()
         reader = StudyReader(self.uri, self.name)
         with console.status("Reading the runs"):
@@ -104,24 +79,23 @@ class PlanCurriculum:
         reader = StudyReader(self.uri, self.name)
         with console.status("Reading the runs"):
             study = reader.read()
-        plan = make_plan(study)
+        plan = tables.make_plan(study)
         if plan is None:
             raise BadInput(
                 f"study {self.name!r}: a plan needs finished runs that train one task alone, for every task; it has "
                 f"{sorted(study.single) or 'none'} of {study.tasks}"
             )
-        tables = [transfer_table(study), plan_table(plan)]
-        files: dict[str, str | bytes] = {f"{table.key}.csv": table.csv() for table in tables}
-        files["plan.md"] = "\n".join(table.markdown() for table in tables)
+        shown = [tables.transfer_table(study), tables.plan_table(plan)]
+        pictures = [figures.transfer_matrix_figure(plan), figures.orders_figure(study, plan)]
+        files: dict[str, str | bytes] = dict(section.file() for section in [*shown, *pictures])
+        files["plan.md"] = "\n".join(table.markdown() for table in shown)
         files["plan.json"] = json.dumps(asdict(plan), indent=2)
-        files["transfer_matrix.png"] = png(transfer_matrix_figure(plan))
-        files["orders.png"] = png(orders_figure(study, plan))
         files["curriculum.yaml"] = curriculum_config(study, plan, self.kind)
         write_files(files, self.output)
         reader.artifacts.folder(self.output, "plan")
-        for table in tables:
+        for table in shown:
             console.print(_console_table(table))
-        console.print(f"{plan_note(plan)} Intervals: {self.output / 'plan.md'}", highlight=False)
+        console.print(f"{tables.plan_note(plan)} Intervals: {self.output / 'plan.md'}", highlight=False)
         config = self.output / "curriculum.yaml"
         console.print(f"\npython main.py fit --config {config}", highlight=False, soft_wrap=True)
 
@@ -137,51 +111,36 @@ class ReportPage:
 
     def files(self) -> dict[str, str | bytes]:
         """Return every file of the report, by name."""
-        found: dict[str, str | bytes] = {}
-        for section in self.sections:
-            if isinstance(section, Table):
-                found[f"{section.key}.csv"] = section.csv()
-            else:
-                found[f"{section[0]}.png"] = png(section[2])
-        found["report.md"] = self.markdown()
-        found["report.html"] = html_page(self.title, self.made, self.warnings, self.sections)
-        return found
-
-    def markdown(self) -> str:
-        """Return the report as Markdown, with its figures as files beside it."""
         blocks = [f"# {self.title}", self.made, *(f"**{warning}**" for warning in self.warnings)]
-        blocks += [
-            section.markdown() if isinstance(section, Table) else f"![{section[1]}]({section[0]}.png)"
-            for section in self.sections
-        ]
-        return "\n\n".join(block.strip() for block in blocks) + "\n"
+        blocks += [section.markdown().strip() for section in self.sections]
+        return {
+            **dict(section.file() for section in self.sections),
+            "report.md": "\n\n".join(blocks) + "\n",
+            "report.html": html_page(self.title, self.made, self.warnings, self.sections),
+        }
 
 
 def build_report(study: StudyResults, source: str) -> ReportPage:
     """Make all tables and figures that the study's runs allow."""
-    plan = make_plan(study)
+    plan = tables.make_plan(study)
     sections: list[Section | None] = [
-        order_table(study),
-        ("figure1", "Figure 1: gain by task and method", gains_figure(study)),
-        difference_table(study),
-        method_table(study),
-        _titled("figure2", "Figure 2: form of the answer", format_figure(study)),
-        _titled("figure3", "Figure 3: backward transfer", transfer_figure(study)),
-        transfer_table(study) if study.single else None,
+        tables.order_table(study),
+        figures.gains_figure(study),
+        tables.difference_table(study),
+        tables.method_table(study),
+        figures.format_figure(study),
+        figures.transfer_figure(study),
+        tables.transfer_table(study) if study.single else None,
     ]
     if plan is not None:
         sections += [
-            ("transfer_matrix", "Transfer matrix", transfer_matrix_figure(plan)),
-            plan_table(plan),
-            ("orders", "Orders: predicted and actual", orders_figure(study, plan)),
-            prediction_table(study, plan),
-            _titled("errors", "Predicted against actual, by task", errors_figure(study, plan)),
+            figures.transfer_matrix_figure(plan),
+            tables.plan_table(plan),
+            figures.orders_figure(study, plan),
+            tables.prediction_table(study, plan),
+            figures.errors_figure(study, plan),
         ]
-    sections += [
-        _titled("learning_curves", "Learning curves", study_curves_figure(study)),
-        matrix_table(study),
-        *matrix_figures(study),
-    ]
+    sections += [figures.study_curves_figure(study), tables.matrix_table(study), *figures.matrix_figures(study)]
     runs, seeds = sum(len(method.runs) for method in study.methods), ", ".join(map(str, study.seeds))
     made = f"{runs} finished runs, seeds {seeds}; {source}; {time.strftime('%Y-%m-%d %H:%M')}."
     kept = tuple(section for section in sections if section is not None)
@@ -203,10 +162,6 @@ def _warnings(study: StudyResults) -> list[str]:
     elif {score.partition("/")[2] for score in scores} == {"greedy"}:
         found.append("Methods are compared by greedy scores, the only ones that all of them have.")
     return found
-
-
-def _titled(key: str, title: str, figure: Figure | None) -> Section | None:
-    return None if figure is None else (key, title, figure)
 
 
 def curriculum_config(study: StudyResults, plan: Plan, kind: str) -> str:

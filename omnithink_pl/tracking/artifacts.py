@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 
 
 class Artifacts:
-    """Writes files into a run; a file that exists is replaced, so that writing twice is harmless.
-
-    Args:
-        client: MLflow's client.
-        run_id: The run.
-        uri: The tracking store, for messages.
-    """
+    """Writes files into a run; a file that exists is replaced, so that writing twice is harmless."""
 
     def __init__(self, client: MlflowClient, run_id: str, uri: str) -> None:
         self._client = client
@@ -78,7 +72,7 @@ def rollout_table(groups: Sequence[ScoredGroup], step: int) -> dict[str, list[An
     Each reward component has its own column, such as ``reward/format``: the value in [0, 1] where it has one, else its
     state and the reason, such as ``undefined: no answer segment``; ``None`` where the task has no such component.
     """
-    components = {c.name: None for group in groups for score in group.scores for c in score.components}
+    components = dict.fromkeys(c.name for group in groups for score in group.scores for c in score.components)
     rows = [_row(group, index, step, list(components)) for group in groups for index in range(len(group.scores))]
     return {column: [row[column] for row in rows] for column in (rows[0] if rows else ())}
 

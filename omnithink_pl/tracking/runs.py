@@ -1,14 +1,18 @@
-"""Start, resume and close runs, each of which belongs to one process."""
+"""Start, resume and close runs; the process that each belongs to, and its environment."""
 
 from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import distributions
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from omnithink_pl.tracking.store import SETTING, TrackingError
 
@@ -51,12 +55,7 @@ class Owner:
 
     def tags(self) -> dict[str, str]:
         """Return the tags that name this process."""
-        return {
-            "owner.host": self.host,
-            "owner.boot": self.boot,
-            "owner.pid": str(self.pid),
-            "owner.started": self.started,
-        }
+        return {f"owner.{key}": str(value) for key, value in asdict(self).items()}
 
     def is_gone(self) -> bool:
         """Whether the process has provably ended; one that cannot be seen from here counts as alive."""
@@ -175,11 +174,46 @@ def take_over(client: MlflowClient, run_id: str) -> None:
 
 
 def close_dead_runs(client: MlflowClient, experiment_id: str) -> None:
-    """Mark as killed the runs that still show as running though their process on this machine has ended.
-
-    A process that was killed outright cannot do so itself.
-    """
+    """Mark as killed the runs that show as running though their process on this machine has ended."""
     for run in client.search_runs([experiment_id], filter_string="attributes.status = 'RUNNING'"):
         owner = Owner.from_tags(run.data.tags)
         if owner is not None and owner.is_gone():
             client.set_terminated(run.info.run_id, status="KILLED")
+
+
+def environment() -> dict[str, Any]:
+    """Return Python, platform, processors, the versions of all installed packages, and the commit."""
+    commit, dirty = git_commit()
+    metadata = [distribution.metadata for distribution in distributions()]
+    packages = {str(one["Name"]): one["Version"] for one in metadata if one["Name"]}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda,
+        "git": {"commit": commit, "uncommitted_changes": dirty},
+        "packages": dict(sorted(packages.items())),
+    }
+
+
+def git_commit(directory: Path | None = None) -> tuple[str | None, bool]:
+    """Return the commit of a directory, by default this package's, and whether it was changed since.
+
+    ``(None, False)`` where git tracks no file of the directory, as for a package installed below a checkout.
+    """
+    root = directory or Path(__file__).parents[1]
+    if not _git(root, "ls-files"):
+        return None, False
+    return _git(root, "rev-parse", "HEAD"), bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+
+
+def _git(directory: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(directory), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

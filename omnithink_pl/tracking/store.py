@@ -77,10 +77,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def artifact_location(uri: str, chosen: str | None = None) -> str | None:
-    """Return the URI for the files of a new experiment: by default ``mlartifacts`` beside an SQLite database.
-
-    ``None`` leaves the choice to the store.
-    """
+    """Return the URI for a new experiment's files: ``mlartifacts`` beside an SQLite database; ``None``: the store's."""
     database = sqlite_path(uri)
     if chosen is not None or database is None:
         return chosen
@@ -89,12 +86,7 @@ def artifact_location(uri: str, chosen: str | None = None) -> str | None:
 
 @contextmanager
 def guard(uri: str, action: str) -> Iterator[None]:
-    """Raise errors of MLflow and of the disk as ``TrackingError``.
-
-    Args:
-        uri: The store, for the message.
-        action: What is being done, such as ``log metrics``.
-    """
+    """Raise errors of MLflow and of the disk as ``TrackingError``, which names the action, such as ``log metrics``."""
     from mlflow.exceptions import MlflowException
 
     try:
