@@ -215,15 +215,11 @@ def _seed_scale(scores: Scores) -> float:
     if seeds < 2:
         return 0.0
     between = by_seed.var(ddof=1)
-    noise = sum(_noise(own) for own in scores) / len(scores) ** 2
+    noise = 0.0  # variance of a seed's mean over the prompts that is due to the noise of single answers
+    for own in scores:
+        prompts = own.shape[1]
+        residual = own - own.mean(axis=1, keepdims=True) - own.mean(axis=0) + own.mean()
+        if prompts > 1:
+            noise += (residual**2).sum() / ((seeds - 1) * (prompts - 1) * prompts) / len(scores) ** 2
     share = max(0.0, 1.0 - noise / between) if between > 0.0 else 1.0
     return float(np.sqrt(share * seeds / (seeds - 1)))
-
-
-def _noise(own: Array) -> float:
-    """Variance of a seed's mean over the prompts that is due to the noise of single answers."""
-    seeds, prompts = own.shape
-    if prompts < 2:
-        return 0.0
-    residual = own - own.mean(axis=1, keepdims=True) - own.mean(axis=0) + own.mean()
-    return float((residual**2).sum() / ((seeds - 1) * (prompts - 1) * prompts))

@@ -108,7 +108,7 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 def mean_rows(matrices: Sequence[ScoreMatrix]) -> dict[str, dict[str, Estimate]]:
-    """Return the rows of the mean score matrix by name: each task and their ``mean``, over seeds, cut off at 0 and 1."""
+    """Return the rows of the mean score matrix by name: each task and the ``mean``, over seeds, cut off at 0 and 1."""
     if len({matrix.labels for matrix in matrices}) != 1:
         raise ValueError("a mean takes score matrices with the same rows, one at least")
     rows: dict[str, dict[str, Estimate]] = {}

@@ -132,11 +132,7 @@ def html_page(title: str, made: str, warnings: Sequence[str], sections: Sequence
 
 
 def write_files(contents: Mapping[str, str | bytes], folder: Path) -> None:
-    """Write files into a folder.
-
-    Raises:
-        BadInput: If that cannot be done.
-    """
+    """Write files into a folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():

@@ -203,11 +203,7 @@ class StudyReader:
         self.artifacts = Artifacts(self._client, str(self._parent.info.run_id), uri)  # of the study's parent run
 
     def read(self) -> StudyResults:
-        """Return the results of the study's present definition; runs of earlier definitions are left out.
-
-        Raises:
-            TrackingError: If no run has finished.
-        """
+        """Return the results of the study's present definition; runs of earlier definitions are left out."""
         with guard(self.uri, "read the study"):
             definition = json.loads(load_text(self._client, self._parent, reader.DEFINITION) or "{}")
             if not definition:
@@ -240,7 +236,10 @@ class StudyReader:
         return replace(
             result,
             stages=tuple(Stage(dict(stage["tasks"]), int(stage["steps"])) for stage in stages),
-            base=_row_scores(matrix, 0),
+            base={
+                **{task: score.sampled for task, score in matrix.rows[0].items() if score.measured},
+                **{f"{task}/greedy": score.greedy for task, score in matrix.rows[0].items() if score.measured},
+            },
             prompts=self._prompts(run, len(matrix.rows) - 1),
             base_prompts=self._prompts(run, 0),
             matrix=matrix,
@@ -316,9 +315,3 @@ def _prompt_means(rows: Sequence[Mapping[str, Any]]) -> ByPrompt:
         if row.get("state") != "failed":
             values.setdefault(str(row["uid"]), []).append(float(row.get("value") or 0.0))
     return {uid: fmean(own) for uid, own in values.items()}
-
-
-def _row_scores(matrix: ScoreMatrix, row: int) -> dict[str, float]:
-    scores = {task: score for task, score in matrix.rows[row].items() if score.measured}
-    sampled = {task: score.sampled for task, score in scores.items()}
-    return sampled | {f"{task}/greedy": score.greedy for task, score in scores.items()}

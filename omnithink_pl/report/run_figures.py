@@ -47,7 +47,7 @@ def learning_curves_figure(rewards: Mapping[str, Points], stages: Sequence[Stage
             axes.errorbar(
                 [end + shift for end in ends[: len(found)]], [one.value for one in found],
                 yerr=[[one.value - one.low for one in found], [one.high - one.value for one in found]],
-                color=colour[task], fmt="o--", ms=5, lw=1.0, elinewidth=1.2, capsize=3, markeredgecolor="white", zorder=4,
+                color=colour[task], fmt="o--", ms=5, lw=1.0, elinewidth=1.2, capsize=3, mec="white", zorder=4,
             )  # fmt: skip
         axes.set_xlim(-0.015 * ends[-1], 1.015 * ends[-1])
         axes.set_ylim(-0.02, 1.02)

@@ -80,7 +80,7 @@ def method_table(study: StudyResults) -> Table:
     names = list(dict.fromkeys(name for method in study.methods for name in method.scores))
     domains = [*study.tasks, *dict.fromkeys(name.partition("/")[0] for name in names)]
     names.sort(key=lambda name: (domains.index(name.partition("/")[0]), name.count("/"), name))
-    shared = [name for name in names if name in paper.table(2).scores]
+    shared = [name for name in names if name in paper.scores(2)]
     printed = {method.name for method in study.methods if shared and method.paper in _columns(2)}
     rows: list[list[str]] = []
     records: list[dict[str, Any]] = []
@@ -99,7 +99,7 @@ def method_table(study: StudyResults) -> Table:
         "In percent. A task's own name: held-out prompts, sampled at temperature 1; /greedy: the same, greedy; /*: "
         f"mean of its benchmarks. {interval_note(study)} {_paper_note(bool(shared))}"
     )
-    doubtful = [f"{name}: {paper.table(2).notes[name]}." for name in shared if name in paper.table(2).notes]
+    doubtful = [f"{name}: {paper.notes()[name]}." for name in shared if name in paper.notes()]
     columns = ["", *(c for m in study.methods for c in ([m.name, "paper"] if m.name in printed else [m.name]))]
     title = "Table 2: every score by every method"
     return Table("table2", title, columns, rows, " ".join([note, *doubtful]), records)
@@ -152,11 +152,11 @@ def _starred(found: Difference, p: float | None) -> str:
 
 
 def _columns(number: int) -> set[str | None]:
-    return {column for row in paper.table(number).scores.values() for column in row}
+    return {column for row in paper.scores(number).values() for column in row}
 
 
 def _printed(number: int, name: str, method: Method) -> str:
-    value = paper.table(number).scores.get(name, {}).get(method.paper or "")
+    value = paper.scores(number).get(name, {}).get(method.paper or "")
     return "" if value is None else percent(value, 1)
 
 

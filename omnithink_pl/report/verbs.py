@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,13 @@ class Report:
         reader = StudyReader(self.uri, self.name)
         with console.status("Reading the runs"):
             study = reader.read()
+        warnings = find_warnings(study)
         with console.status("Drawing"):
-            page = build_report(study, self.uri)
-            files = page.files()
+            files = report_files(study, self.uri, warnings)
         write_files(files, self.output)
         with console.status("Storing"):
             reader.artifacts.folder(self.output, "report")
-        for warning in page.warnings:
+        for warning in warnings:
             console.print(warning, style="yellow", highlight=False)
         console.print(f"{self.output / 'report.html'}\n{self.output / 'report.md'}", highlight=False, soft_wrap=True)
         console.print("also in the study's run in MLflow, artifacts report/", highlight=False)
@@ -70,11 +70,7 @@ class PlanCurriculum:
         self.kind = name
 
     def run(self) -> None:
-        """Predict, print the result, and write the config.
-
-        Raises:
-            BadInput: If a task was not trained alone.
-        """
+        """Predict, print the result, and write the config; every task must have been trained alone."""
         console = Console()
         reader = StudyReader(self.uri, self.name)
         with console.status("Reading the runs"):
@@ -100,28 +96,22 @@ class PlanCurriculum:
         console.print(f"\npython main.py fit --config {config}", highlight=False, soft_wrap=True)
 
 
-@dataclass(frozen=True)
-class ReportPage:
-    """The contents of a report, in order."""
-
-    title: str
-    made: str
-    warnings: tuple[str, ...]
-    sections: tuple[Section, ...]
-
-    def files(self) -> dict[str, str | bytes]:
-        """Return every file of the report, by name."""
-        blocks = [f"# {self.title}", self.made, *(f"**{warning}**" for warning in self.warnings)]
-        blocks += [section.markdown().strip() for section in self.sections]
-        return {
-            **dict(section.file() for section in self.sections),
-            "report.md": "\n\n".join(blocks) + "\n",
-            "report.html": html_page(self.title, self.made, self.warnings, self.sections),
-        }
+def report_files(study: StudyResults, source: str, warnings: Sequence[str]) -> dict[str, str | bytes]:
+    """Return every file of the report, by name."""
+    sections = _sections(study)
+    runs, seeds = sum(len(method.runs) for method in study.methods), ", ".join(map(str, study.seeds))
+    made = f"{runs} finished runs, seeds {seeds}; {source}; {time.strftime('%Y-%m-%d %H:%M')}."
+    blocks = [f"# Study {study.name}", made, *(f"**{warning}**" for warning in warnings)]
+    blocks += [section.markdown().strip() for section in sections]
+    return {
+        **dict(section.file() for section in sections),
+        "report.md": "\n\n".join(blocks) + "\n",
+        "report.html": html_page(f"Study {study.name}", made, warnings, sections),
+    }
 
 
-def build_report(study: StudyResults, source: str) -> ReportPage:
-    """Make all tables and figures that the study's runs allow."""
+def _sections(study: StudyResults) -> list[Section]:
+    """All tables and figures that the study's runs allow, in order."""
     plan = tables.make_plan(study)
     sections: list[Section | None] = [
         tables.order_table(study),
@@ -141,13 +131,11 @@ def build_report(study: StudyResults, source: str) -> ReportPage:
             figures.errors_figure(study, plan),
         ]
     sections += [figures.study_curves_figure(study), tables.matrix_table(study), *figures.matrix_figures(study)]
-    runs, seeds = sum(len(method.runs) for method in study.methods), ", ".join(map(str, study.seeds))
-    made = f"{runs} finished runs, seeds {seeds}; {source}; {time.strftime('%Y-%m-%d %H:%M')}."
-    kept = tuple(section for section in sections if section is not None)
-    return ReportPage(f"Study {study.name}", made, tuple(_warnings(study)), kept)
+    return [section for section in sections if section is not None]
 
 
-def _warnings(study: StudyResults) -> list[str]:
+def find_warnings(study: StudyResults) -> list[str]:
+    """Return what a reader must know before any number."""
     found = []
     if study.missing:
         found.append(f"Not finished, and therefore not included: {', '.join(study.missing)}.")
@@ -171,19 +159,16 @@ def curriculum_config(study: StudyResults, plan: Plan, kind: str) -> str:
         task: max(run.stages[0].steps for run in method.runs if run.stages) for task, method in study.single.items()
     }
     stages = [{"tasks": {task: 1}, "steps": steps[task]} for task in best.order]
+    finals = zip(plan.tasks, best.finals, strict=True)
     lines = [
         f"Planned from the single-task runs of the study {study.name}.",
         f"Predicted mean of the final scores: {with_interval(best.mean)} percent.",
-        *(
-            f"Predicted for {task}: {with_interval(f)} percent."
-            for task, f in zip(plan.tasks, best.finals, strict=True)
-        ),
+        *(f"Predicted for {task}: {with_interval(final)} percent." for task, final in finals),
         f"Orders within noise of this one: {len(plan.within_noise) - 1} of {len(plan.predictions) - 1}.",
     ]
-    if len(plan.predictions) > 1:
-        lines.append(
-            f"The last of all orders is behind by {with_interval(plan.predictions[-1].behind, points)} points."
-        )
+    last = plan.predictions[-1]
+    if last is not best:
+        lines.append(f"The last of all orders is behind by {with_interval(last.behind, points)} points.")
     head = "".join(f"# {line}\n" for line in lines)
     return head + yaml.safe_dump({"name": kind, "curriculum": {"stages": stages}}, sort_keys=False)
 
@@ -199,11 +184,7 @@ def _console_table(table: Table) -> ConsoleTable:
 
 
 def find_study_settings(study: str, uri: str | None) -> tuple[str, str, Path]:
-    """Return name, store and output folder of a study that is given by its file or its name.
-
-    Raises:
-        BadInput: If the file cannot be read.
-    """
+    """Return name, store and output folder of a study that is given by its file or its name."""
     settings: Mapping[str, Any] = {}
     if study.endswith((".yaml", ".yml")):
         try:

@@ -104,11 +104,7 @@ class Definition:
             raise BadInput(f"seeds: {list(self.seeds)} names one twice; each seed is run once")
 
     def jobs(self) -> list[Job]:
-        """Return every run with every seed: seed by seed, and a run after those that it needs.
-
-        Raises:
-            BadInput: If runs need each other, or one that does not exist.
-        """
+        """Return every run with every seed: seed by seed, and a run after those that it needs."""
         prints = self._fingerprints()
         return [self._job(name, seed, prints) for seed in self.seeds for name in prints]
 
@@ -176,11 +172,7 @@ class Definition:
 
 
 def select_jobs(jobs: Sequence[Job], only: Sequence[str] | None) -> list[Job]:
-    """Return the jobs named by run, ``joint``, or by run and seed, ``joint/0``; all if ``only`` is not given.
-
-    Raises:
-        BadInput: If one does not exist.
-    """
+    """Return the jobs named by run, ``joint``, or by run and seed, ``joint/0``; all if ``only`` is not given."""
     if only is None:
         return list(jobs)
     known = {name for job in jobs for name in (job.run, job.key)}

@@ -27,12 +27,7 @@ class Runner:
 
     A process that is interrupted resumes when its job is run again. The first SIGINT or SIGTERM lets the running
     processes save their state, a second one kills them. If this process is killed outright, the kernel tells them.
-
-    Args:
-        program: The command line that takes a job's verb and arguments.
-        tracker: Knows which jobs are done.
-        slots: One set of environment variables for each process that may run at the same time.
-        display: Is told of the progress.
+    ``slots`` has one set of environment variables for each process that may run at the same time.
     """
 
     def __init__(
@@ -167,13 +162,10 @@ def visible_gpus() -> list[str]:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[int | None]:
-    """Lock a folder, which is made if it does not exist, against other processes.
+    """Lock a folder against other processes; yields the file descriptor, or ``None`` if another process holds the lock.
 
     The lock belongs to the open file: a child process that inherits the descriptor holds the lock as long as it lives.
     The kernel releases it when the last holder has ended, however it ended.
-
-    Yields:
-        The lock's file descriptor; ``None`` if another process holds it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -67,11 +67,7 @@ class Study:
         self.console = Console()
 
     def run(self) -> None:
-        """Run what is not done yet.
-
-        Raises:
-            StudyIncomplete: If something failed, or the study was stopped.
-        """
+        """Run what is not done yet; raises :class:`StudyIncomplete` if something failed, or the study was stopped."""
         every = self.definition.jobs()
         jobs = select_jobs(every, self.only)
         if self.dry_run or self.list_jobs:

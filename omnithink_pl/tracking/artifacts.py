@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.tracking.store import guard
-from omnithink_pl.types import Outcome, State
+from omnithink_pl.types import State
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -79,7 +79,10 @@ def rollout_table(groups: Sequence[ScoredGroup], step: int) -> dict[str, list[An
 
 def _row(group: ScoredGroup, index: int, step: int, components: list[str]) -> dict[str, Any]:
     example, completion, score = group.group.example, group.group.completions[index], group.scores[index]
-    outcomes = {c.name: _cell(c.outcome) for c in score.components}
+    outcomes: dict[str, float | str | None] = {}
+    for component in score.components:
+        state, reason, value = component.outcome.state, component.outcome.reason, component.outcome.value
+        outcomes[component.name] = value if state is State.VALUE else f"{state}: {reason}" if reason else str(state)
     return {
         "step": step,
         "task": example.task,
@@ -92,9 +95,3 @@ def _row(group: ScoredGroup, index: int, step: int, components: list[str]) -> di
         "total": str(score.state) if score.total is None else round(score.total, 6),
         "advantage": group.advantages[index],
     }
-
-
-def _cell(outcome: Outcome) -> float | str | None:
-    if outcome.state is State.VALUE:
-        return outcome.value
-    return f"{outcome.state}: {outcome.reason}" if outcome.reason else str(outcome.state)

@@ -218,11 +218,7 @@ def metric_name(name: str) -> str:
 
 
 def check_distinct(names: Iterable[str]) -> None:
-    """Refuse two metrics that would be stored under one name.
-
-    Raises:
-        ValueError: Names both.
-    """
+    """Refuse two metrics that would be stored under one name."""
     stored: dict[str, str] = {}
     for name in names:
         other = stored.setdefault(metric_name(name), name)

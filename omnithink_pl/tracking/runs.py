@@ -99,11 +99,7 @@ def _started(pid: int) -> str | None:
 
 
 def find_experiment(client: MlflowClient, name: str, artifact_location: str | None) -> str:
-    """Return the id of an experiment, which is created if it does not exist.
-
-    Raises:
-        TrackingError: If the experiment was deleted.
-    """
+    """Return the id of an experiment, which is created if it does not exist."""
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(name)
@@ -143,11 +139,7 @@ def start_run(client: MlflowClient, experiment_id: str, name: str | None, tags: 
 
 
 def resume_run(client: MlflowClient, run_id: str) -> None:
-    """Continue a run in this process, and show it as running.
-
-    Raises:
-        TrackingError: If the store has no such run, or another process is still writing it.
-    """
+    """Continue a run in this process, unless another one is still writing it, and show it as running."""
     from mlflow.exceptions import MlflowException
 
     problem = f"{SETTING}: the checkpoint continues run {run_id}, which {{}}; name the store it was tracked in, or "

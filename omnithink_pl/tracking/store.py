@@ -26,14 +26,7 @@ class TrackingError(RuntimeError):
 
 
 def connect(uri: str) -> MlflowClient:
-    """Return a client of a tracking store; an SQLite store is created if it does not exist.
-
-    Args:
-        uri: ``sqlite:///<path>``, another SQLAlchemy database, or ``http(s)://<host>:<port>``.
-
-    Raises:
-        TrackingError: If the store cannot be opened.
-    """
+    """Return a client of a tracking store; an SQLite store is created if it does not exist."""
     with opening(uri):
         from mlflow.tracking import MlflowClient
 
@@ -46,9 +39,6 @@ def opening(uri: str) -> Iterator[None]:
 
     MLflow retries an unusable database or server for minutes, and prints every migration of a new database. Its errors
     come back as exceptions, so nothing is lost with its log.
-
-    Raises:
-        TrackingError: If the store cannot be opened.
     """
     if ("://" not in uri and uri != "databricks") or uri.startswith("file:"):
         raise TrackingError(f"{SETTING}: {uri!r} is no tracking store; use sqlite:///mlflow.db or http://host:port")
@@ -91,24 +81,18 @@ def guard(uri: str, action: str) -> Iterator[None]:
 
     try:
         yield
-    except (MlflowException, OSError) as error:
-        raise _failure(uri, action, error) from error
-
-
-def _failure(uri: str, action: str, error: BaseException) -> TrackingError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return TrackingError(f"{SETTING}: cannot {action} at {uri}: {reason}; {_CURE}")
+    except (MlflowException, OSError, sqlite3.Error) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise TrackingError(f"{SETTING}: cannot {action} at {uri}: {reason}; {_CURE}") from error
 
 
 def _probe_sqlite(uri: str, path: Path) -> None:
-    try:
+    with guard(uri, "open the tracking store"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path, timeout=_TIMEOUT)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("CREATE TABLE omnithink_probe (x)")  # a read-only file refuses only a write
             connection.rollback()
-    except (OSError, sqlite3.Error) as error:
-        raise _failure(uri, "open the tracking store", error) from error
 
 
 def _probe_server(uri: str) -> None:
