@@ -90,10 +90,6 @@ class Plan:
     predictions: tuple[OrderPrediction, ...]  # one for each order
     exhaustive: bool  # whether all orders were tried
 
-    def prediction(self, order: Sequence[str]) -> OrderPrediction | None:
-        """Return the prediction of an order; ``None`` if it was not tried."""
-        return next((one for one in self.predictions if one.order == tuple(order)), None)
-
     @property
     def within_noise(self) -> list[OrderPrediction]:
         """The orders that the measurements cannot tell from the best one, which is one of them."""
@@ -181,17 +177,12 @@ def _local_search(order: Order, effect: Array) -> Order:
         """Effect of all later stages together on all earlier ones."""
         return float(np.tril(effect[np.ix_(order, order)], -1).sum())
 
-    best, value = order, gain(order)
-    improved = True
-    while improved:
-        improved = False
-        for task in order:
-            rest = [other for other in best if other != task]
-            for place in range(len(order)):
-                moved = (*rest[:place], task, *rest[place:])
-                if gain(moved) > value + _TOLERANCE:
-                    best, value, improved = moved, gain(moved), True
-    return best
+    moves = []  # every order that moves a single task
+    for task in order:
+        rest = [other for other in order if other != task]
+        moves += [(*rest[:place], task, *rest[place:]) for place in range(len(order))]
+    best = max(moves, key=gain)
+    return _local_search(best, effect) if gain(best) > gain(order) + _TOLERANCE else order
 
 
 def _estimate(value: float, draws: Array) -> Estimate:

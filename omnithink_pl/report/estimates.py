@@ -29,11 +29,6 @@ class Difference:
     p: float | None  # two-sided p-value of the bootstrap; ``None`` without prompts
 
     @property
-    def beyond_seeds(self) -> bool:
-        """Whether the interval over seeds excludes 0."""
-        return self.seeds.known and not self.seeds.low <= 0.0 <= self.seeds.high
-
-    @property
     def best(self) -> Estimate:
         """With the interval over prompts; over seeds where scores by prompt are missing."""
         return self.prompts if self.prompts.known else self.seeds
@@ -99,12 +94,10 @@ def holm(values: Sequence[float]) -> list[float]:
 
     Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
     """
-    adjusted = [0.0] * len(values)
-    largest = 0.0
-    for rank, index in enumerate(sorted(range(len(values)), key=values.__getitem__)):
-        largest = max(largest, min(1.0, (len(values) - rank) * values[index]))
-        adjusted[index] = largest
-    return adjusted
+    order = np.argsort(values)
+    ascending = np.arange(len(values), 0, -1) * np.asarray(values)[order]
+    adjusted = np.minimum(1.0, np.maximum.accumulate(ascending))
+    return [float(value) for value in adjusted[np.argsort(order)]]
 
 
 def mean_rows(matrices: Sequence[ScoreMatrix]) -> dict[str, dict[str, Estimate]]:

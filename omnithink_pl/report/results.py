@@ -233,13 +233,12 @@ class StudyReader:
         matrix = ScoreMatrix.from_dict(json.loads(plain))
         config = yaml.safe_load(load_text(self._client, run, "config.yaml") or "") or {}
         stages = (config.get("curriculum") or {}).get("stages") or []
+        base = {task: score for task, score in matrix.rows[0].items() if score.measured}
         return replace(
             result,
             stages=tuple(Stage(dict(stage["tasks"]), int(stage["steps"])) for stage in stages),
-            base={
-                **{task: score.sampled for task, score in matrix.rows[0].items() if score.measured},
-                **{f"{task}/greedy": score.greedy for task, score in matrix.rows[0].items() if score.measured},
-            },
+            base={task: score.sampled for task, score in base.items()}
+            | {f"{task}/greedy": score.greedy for task, score in base.items()},
             prompts=self._prompts(run, len(matrix.rows) - 1),
             base_prompts=self._prompts(run, 0),
             matrix=matrix,

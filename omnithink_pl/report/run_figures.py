@@ -37,8 +37,12 @@ def learning_curves_figure(rewards: Mapping[str, Points], stages: Sequence[Stage
                 va="bottom", fontsize=9, xycoords=("data", "axes fraction"), textcoords="offset points",
             )  # fmt: skip
         for task, series in rewards.items():
-            for piece in _pieces(series, ends):
-                steps, values = zip(*piece, strict=True)
+            # A step's number is the count of finished steps, so stage i holds the steps (ends[i], ends[i + 1]]. The
+            # curve is cut where a stage without any of its points lies between two.
+            curve = np.array(series).reshape(-1, 2)
+            stage_of = np.searchsorted(ends, curve[:, 0])
+            for piece in np.split(curve, np.flatnonzero(np.diff(stage_of) > 1) + 1):
+                steps, values = piece.T
                 axes.plot(steps, values, color=colour[task], lw=0.8, alpha=0.3)
                 axes.plot(steps, style.moving_average(values, window), color=colour[task], lw=2.2)
         for index, task in enumerate(matrix.tasks):
@@ -57,22 +61,6 @@ def learning_curves_figure(rewards: Mapping[str, Points], stages: Sequence[Stage
         handles = [axes.plot([], [], color=colour[task], lw=3, label=task)[0] for task in colour]
         axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     return drawn
-
-
-def _pieces(series: Points, ends: Sequence[int]) -> list[list[tuple[int, float]]]:
-    """The points, cut where a stage without any of them lies between two.
-
-    A step's number is the count of finished steps, so stage i holds the steps (ends[i], ends[i + 1]].
-    """
-    pieces: list[list[tuple[int, float]]] = []
-    previous = -2
-    for step, value in series:
-        stage = int(np.searchsorted(ends, step, side="left"))
-        if stage > previous + 1:
-            pieces.append([])
-        pieces[-1].append((step, value))
-        previous = stage
-    return pieces
 
 
 def forgetting_figure(matrix: ScoreMatrix) -> Figure:

@@ -114,7 +114,7 @@ def transfer_matrix_figure(plan: Plan) -> Picture:
 
 def orders_figure(study: StudyResults, plan: Plan) -> Picture:
     """Draw the predicted mean of the orders with 95 % intervals, and the actual mean of those that were run."""
-    actual = {m.order: m for m in study.trained if set(m.order) == set(plan.tasks)}
+    actual = {method.order: method for method in study.trained}
     shown = list(plan.predictions)
     if len(shown) > _SHOWN:
         half = _SHOWN // 2

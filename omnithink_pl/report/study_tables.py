@@ -147,7 +147,7 @@ def difference_table(study: StudyResults) -> Table:
 
 def _starred(found: Difference, p: float | None) -> str:
     """A difference with one star if it is significant over prompts, two if over seeds too."""
-    stars = "" if p is None or p >= _ALPHA else " **" if found.beyond_seeds else " *"
+    stars = "" if p is None or p >= _ALPHA else " *" if found.seeds.low <= 0.0 <= found.seeds.high else " **"
     return with_interval(found.prompts, points) + stars
 
 
@@ -298,11 +298,10 @@ def prediction_table(study: StudyResults, plan: Plan) -> Table | None:
 
 def final_scores_of_orders(study: StudyResults, plan: Plan) -> dict[str, list[tuple[str, Estimate, Estimate]]]:
     """Return, of each method that ran one of the orders: task (and ``mean``), predicted and actual final score."""
-    scores = study.task_scores()
+    predictions = {one.order: one for one in plan.predictions}
     found: dict[str, list[tuple[str, Estimate, Estimate]]] = {}
     for method in study.trained:
-        prediction = plan.prediction(method.order) if set(method.order) == set(scores) else None
-        if prediction is not None:
+        if prediction := predictions.get(method.order):
             finals = {**dict(zip(plan.tasks, prediction.finals, strict=True)), "mean": prediction.mean}
             found[method.name] = [(g, finals[g], mean_score(method, own)) for g, own in study.groups().items()]
     return found

@@ -106,8 +106,15 @@ def bar_panels(
         layout: Any = drawn.get_layout_engine()
         layout.set(w_pad=0.08, h_pad=0.08)
         for index, axes in enumerate(grid):
-            for y, own in enumerate(bars.values()):
-                _bar(axes, y, own[index], number, positive, negative)
+            beside = blended_transform_factory(axes.transAxes, axes.transData)
+            for y, found in enumerate(own[index] for own in bars.values()):
+                text = "none" if found is None else "not measured" if isnan(found.value) else number(found.value, 0)
+                axes.text(0.99, y, text, transform=beside, ha="right", va="center", fontsize=8.5)
+                if found is not None and not isnan(found.value):
+                    colour = positive if found.value >= 0 else negative
+                    axes.barh(y, 100 * found.value, 0.68, color=colour, alpha=0.85)
+                    if found.known:
+                        axes.hlines(y, 100 * found.low, 100 * found.high, color=INK, lw=1.3)
             axes.set_title(panel_names[index], fontsize=10, pad=4)
             axes.axvline(0, color=INK, lw=1)
             axes.grid(axis="x")
@@ -121,16 +128,6 @@ def bar_panels(
         grid[0].xaxis.set_major_locator(MaxNLocator(4))
         drawn.supxlabel(f"{unit}\n{note}".strip(), fontsize=SMALL)
     return drawn
-
-
-def _bar(axes: Axes, y: int, found: Estimate | None, number: Number, positive: str, negative: str) -> None:
-    text = "none" if found is None else "not measured" if isnan(found.value) else number(found.value, 0)
-    beside = blended_transform_factory(axes.transAxes, axes.transData)
-    axes.text(0.99, y, text, transform=beside, ha="right", va="center", fontsize=8.5)
-    if found is not None and not isnan(found.value):
-        axes.barh(y, 100 * found.value, 0.68, color=positive if found.value >= 0 else negative, alpha=0.85)
-        if found.known:
-            axes.hlines(y, 100 * found.low, 100 * found.high, color=INK, lw=1.3)
 
 
 def cell(

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 from rich.console import Console
+from rich.table import Column
 from rich.table import Table as ConsoleTable
 
 from omnithink_pl.curriculum.planning import Plan
@@ -175,9 +176,9 @@ def curriculum_config(study: StudyResults, plan: Plan, kind: str) -> str:
 
 def _console_table(table: Table) -> ConsoleTable:
     """The table without the intervals, for which a terminal is too narrow."""
-    shown = ConsoleTable(title=table.title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for index, column in enumerate(table.columns):
-        shown.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
+    columns = (Column(name, justify="right") for name in table.columns[1:])
+    style: Any = {"title_justify": "left", "title_style": "bold", "box": None, "pad_edge": False}
+    shown = ConsoleTable(Column(table.columns[0], no_wrap=True), *columns, title=table.title, **style)
     for row in table.rows:
         shown.add_row(*[cell.partition(" (")[0] for cell in row])
     return shown

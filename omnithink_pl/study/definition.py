@@ -161,14 +161,11 @@ class Definition:
         return [*run.arguments, *self.arguments.get(run.verb, ())]
 
     def _job(self, name: str, seed: int, prints: Mapping[str, str]) -> Job:
-        def folder(run: str) -> Path:
-            return self.output / self.name / f"seed_{seed}" / run / prints[run]
-
-        needs = self._needs(name)
-        values = {"seed": str(seed), "folder": str(folder(name)), **{need: str(folder(need)) for need in needs}}
-        filled = (_PLACEHOLDER.sub(lambda match: values[match[1]], argument) for argument in self._arguments(name))
-        keys = tuple(f"{need}/{seed}" for need in needs)
-        return Job(name, seed, self.runs[name].verb, tuple(filled), folder(name), prints[name], keys)
+        folders = {run: self.output / self.name / f"seed_{seed}" / run / prints[run] for run in prints}
+        values = {**folders, "folder": folders[name], "seed": seed}
+        filled = (_PLACEHOLDER.sub(lambda match: str(values[match[1]]), argument) for argument in self._arguments(name))
+        needs = tuple(f"{need}/{seed}" for need in self._needs(name))
+        return Job(name, seed, self.runs[name].verb, tuple(filled), folders[name], prints[name], needs)
 
 
 def select_jobs(jobs: Sequence[Job], only: Sequence[str] | None) -> list[Job]:

@@ -131,17 +131,14 @@ class TrackingLogger(MLFlowLogger):
         """Store the values at one step in one transaction, without those that the run already has."""
         check_distinct(metrics)
         step = step or 0
-        points = {metric_name(name): float(value) for name, value in metrics.items()}
-        finite = {name: value for name, value in points.items() if math.isfinite(value)}
-        if len(finite) < len(points):
-            finite[NON_FINITE] = float(len(points) - len(finite))
+        stored = {metric_name(name): float(value) for name, value in metrics.items()}
+        finite = {name: value for name, value in stored.items() if math.isfinite(value)}
+        if len(finite) < len(stored):
+            finite[NON_FINITE] = float(len(stored) - len(finite))
         with guard(self.tracking_uri, "log metrics"):
             _ = self.run_id  # opens the run, and reads the history of a resumed one
-            new = {
-                name: value
-                for name, value in finite.items()
-                if not self._history.get(name) or step > self._history[name][-1][0]
-            }
+            last = {name: points[-1][0] for name, points in self._history.items()}
+            new = {name: value for name, value in finite.items() if step > last.get(name, -1)}
             if new:
                 super().log_metrics(new, step)
         for name, value in new.items():

@@ -57,18 +57,10 @@ class Owner:
         """Return the tags that name this process."""
         return {f"owner.{key}": str(value) for key, value in asdict(self).items()}
 
-    def is_gone(self) -> bool:
-        """Whether the process has provably ended; one that cannot be seen from here counts as alive."""
-        return self._is_here() and not self._is_running()
-
-    def is_alive_elsewhere(self) -> bool:
-        """Whether it is another process of this machine and provably still running."""
-        return self._is_here() and self.pid != os.getpid() and self._is_running()
-
-    def _is_here(self) -> bool:
-        return self.host == platform.node() and self.boot == _boot()
-
-    def _is_running(self) -> bool:
+    def is_running(self) -> bool | None:
+        """Whether the process is running; ``None`` if it cannot be seen from here, as on another machine."""
+        if self.host != platform.node() or self.boot != _boot():
+            return None
         if Path("/proc/self/stat").exists():
             return _started(self.pid) == self.started
         try:  # macOS: a reused number looks alive, which is the safe side
@@ -153,7 +145,7 @@ def resume_run(client: MlflowClient, run_id: str) -> None:
     if run.info.lifecycle_stage == "deleted":
         raise TrackingError(problem.format("was deleted; `mlflow runs restore` brings it back"))
     owner = Owner.from_tags(run.data.tags)
-    if run.info.status == "RUNNING" and owner is not None and owner.is_alive_elsewhere():
+    if run.info.status == "RUNNING" and owner is not None and owner.pid != os.getpid() and owner.is_running():
         raise TrackingError(f"run {run_id} is still being written by process {owner.pid}; stop that one first")
     take_over(client, run_id)
 
@@ -169,7 +161,7 @@ def close_dead_runs(client: MlflowClient, experiment_id: str) -> None:
     """Mark as killed the runs that show as running though their process on this machine has ended."""
     for run in client.search_runs([experiment_id], filter_string="attributes.status = 'RUNNING'"):
         owner = Owner.from_tags(run.data.tags)
-        if owner is not None and owner.is_gone():
+        if owner is not None and owner.is_running() is False:
             client.set_terminated(run.info.run_id, status="KILLED")
 
 

@@ -42,11 +42,7 @@ def opening(uri: str) -> Iterator[None]:
     """
     if ("://" not in uri and uri != "databricks") or uri.startswith("file:"):
         raise TrackingError(f"{SETTING}: {uri!r} is no tracking store; use sqlite:///mlflow.db or http://host:port")
-    path = sqlite_path(uri)
-    if path is not None:
-        _probe_sqlite(uri, path)
-    elif uri.startswith("http"):
-        _probe_server(uri)
+    _probe(uri)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:
@@ -86,16 +82,16 @@ def guard(uri: str, action: str) -> Iterator[None]:
         raise TrackingError(f"{SETTING}: cannot {action} at {uri}: {reason}; {_CURE}") from error
 
 
-def _probe_sqlite(uri: str, path: Path) -> None:
-    with guard(uri, "open the tracking store"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=_TIMEOUT)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("CREATE TABLE omnithink_probe (x)")  # a read-only file refuses only a write
-            connection.rollback()
-
-
-def _probe_server(uri: str) -> None:
+def _probe(uri: str) -> None:
+    if path := sqlite_path(uri):
+        with guard(uri, "open the tracking store"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(path, timeout=_TIMEOUT)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("CREATE TABLE omnithink_probe (x)")  # a read-only file refuses only a write
+                connection.rollback()
+    if not uri.startswith("http"):
+        return
     try:
         urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=_TIMEOUT).close()
     except urllib.error.HTTPError:
