@@ -93,7 +93,8 @@ class ScoreMatrix:
         """Return the matrix that ``to_dict`` described."""
 
         def score(values: Mapping[str, Any]) -> TaskScore:
-            return TaskScore(**{key: nan if value is None else value for key, value in values.items()})
+            numbers: Any = {key: nan if value is None else value for key, value in values.items()}
+            return TaskScore(**numbers)
 
         rows = ({task: score(values) for task, values in row.items()} for row in plain["rows"])
         return cls(tuple(plain["labels"]), tuple(rows))

@@ -18,7 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import blended_transform_factory
 
 from omnithink_pl.curriculum.score_matrix import Estimate
 from omnithink_pl.curriculum.stages import Stage
@@ -106,10 +105,9 @@ def bar_panels(
         layout: Any = drawn.get_layout_engine()
         layout.set(w_pad=0.08, h_pad=0.08)
         for index, axes in enumerate(grid):
-            beside = blended_transform_factory(axes.transAxes, axes.transData)
             for y, found in enumerate(own[index] for own in bars.values()):
                 text = "none" if found is None else "not measured" if isnan(found.value) else number(found.value, 0)
-                axes.text(0.99, y, text, transform=beside, ha="right", va="center", fontsize=8.5)
+                axes.text(0.99, y, text, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=8.5)
                 if found is not None and not isnan(found.value):
                     colour = positive if found.value >= 0 else negative
                     axes.barh(y, 100 * found.value, 0.68, color=colour, alpha=0.85)

@@ -83,8 +83,8 @@ class PlanCurriculum:
                 f"{sorted(study.single) or 'none'} of {study.tasks}"
             )
         shown = [tables.transfer_table(study), tables.plan_table(plan)]
-        pictures = [figures.transfer_matrix_figure(plan), figures.orders_figure(study, plan)]
-        files: dict[str, str | bytes] = dict(section.file() for section in [*shown, *pictures])
+        sections: list[Section] = [*shown, figures.transfer_matrix_figure(plan), figures.orders_figure(study, plan)]
+        files = dict(section.file() for section in sections)
         files["plan.md"] = "\n".join(table.markdown() for table in shown)
         files["plan.json"] = json.dumps(asdict(plan), indent=2)
         files["curriculum.yaml"] = curriculum_config(study, plan, self.kind)
