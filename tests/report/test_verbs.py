@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from pathlib import Path
 from statistics import fmean
@@ -23,19 +22,19 @@ SEEDS = (0, 1)
 
 
 @pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> tuple[str, Path]:
+def uri(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> str:
     directory = tmp_path_factory.mktemp("studied")
     (directory / "mlflow.db").write_bytes(empty_store.read_bytes())
     uri = f"sqlite:///{directory}/mlflow.db"
     write_study(uri, directory, SEEDS, prompts=40, steps=2)
-    return uri, directory
+    return uri
 
 
 @pytest.fixture(scope="module")
-def reported(studied: tuple[str, Path]) -> Path:
-    uri, directory = studied
-    Report("synthetic", str(directory / "report"), uri).run()
-    return directory / "report"
+def reported(uri: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    Report("synthetic", str(folder), uri).run()
+    return folder
 
 
 def logged(uri: str, run: str, path: str) -> list[dict]:
@@ -47,11 +46,10 @@ def logged(uri: str, run: str, path: str) -> list[dict]:
 
 
 def read(folder: Path, name: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO((folder / f"{name}.csv").read_text())))
+    return list(csv.DictReader((folder / f"{name}.csv").read_text().splitlines()))
 
 
-def test_everything_is_written_and_stored_in_the_parent_run(studied: tuple[str, Path], reported: Path) -> None:
-    uri, _ = studied
+def test_everything_is_written_and_stored_in_the_parent_run(uri: str, reported: Path) -> None:
     names = {path.name for path in reported.iterdir()}
     tables = ["table1", "table2", "differences", "transfer", "plan", "predicted_actual", "score_matrices"]
     pictures = ["figure1", "figure3", "transfer_matrix", "orders", "errors", "learning_curves"]
@@ -71,9 +69,9 @@ def test_everything_is_written_and_stored_in_the_parent_run(studied: tuple[str, 
     assert "opposite" in page
 
 
-def test_table_2_holds_the_mean_over_the_seeds_and_each_seed(studied: tuple[str, Path], reported: Path) -> None:
+def test_table_2_holds_the_mean_over_the_seeds_and_each_seed(uri: str, reported: Path) -> None:
     rows = {(row["score"], row["method"]): row for row in read(reported, "table2")}
-    matrices = logged(studied[0], "single_math", "score_matrix.json")
+    matrices = logged(uri, "single_math", "score_matrix.json")
     own = [matrix["rows"][-1]["math"]["sampled"] for matrix in matrices]
     row = rows["math", "single math"]
     assert float(row["mean"]) == pytest.approx(fmean(own), abs=1e-6)
@@ -84,13 +82,11 @@ def test_table_2_holds_the_mean_over_the_seeds_and_each_seed(studied: tuple[str,
     assert ("math", "TIES merging") not in rows
 
 
-def test_methods_are_compared_by_the_kind_that_all_have_prompt_by_prompt(
-    studied: tuple[str, Path], reported: Path
-) -> None:
+def test_methods_are_compared_by_the_kind_that_all_have_prompt_by_prompt(uri: str, reported: Path) -> None:
     rows = {(row["method"], row["other"], row["task"]): row for row in read(reported, "differences")}
 
     def prompts(run: str, path: str) -> list[float]:
-        by_seed = [one["qa"]["greedy"] for one in logged(studied[0], run, path)]
+        by_seed = [one["qa"]["greedy"] for one in logged(uri, run, path)]
         return [fmean(pair) for pair in zip(*by_seed, strict=True)]
 
     one, other = prompts("curriculum", "prompt_scores/4.json"), prompts("single_qa", "prompt_scores/1.json")
@@ -101,11 +97,9 @@ def test_methods_are_compared_by_the_kind_that_all_have_prompt_by_prompt(
     assert "greedy scores, the only ones that all of them have" in (reported / "report.md").read_text()
 
 
-def test_transfer_is_after_minus_base_and_its_mean_leaves_out_the_task_itself(
-    studied: tuple[str, Path], reported: Path
-) -> None:
+def test_transfer_is_after_minus_base_and_its_mean_leaves_out_the_task_itself(uri: str, reported: Path) -> None:
     rows = {(row["trained"], row["task"]): float(row["change"]) for row in read(reported, "transfer")}
-    matrices = logged(studied[0], "single_qa", "score_matrix.json")
+    matrices = logged(uri, "single_qa", "score_matrix.json")
     change = {
         task: fmean(m["rows"][-1][task]["greedy"] - m["rows"][0][task]["greedy"] for m in matrices) for task in TASKS
     }
@@ -114,11 +108,9 @@ def test_transfer_is_after_minus_base_and_its_mean_leaves_out_the_task_itself(
     assert rows["qa", "mean of the others"] == pytest.approx(others, abs=1e-6)
 
 
-def test_the_mean_matrix_and_what_was_forgotten_are_those_of_the_seeds(
-    studied: tuple[str, Path], reported: Path
-) -> None:
+def test_the_mean_matrix_and_what_was_forgotten_are_those_of_the_seeds(uri: str, reported: Path) -> None:
     rows = {(row["method"], row["row"], row["task"]): row for row in read(reported, "score_matrices")}
-    matrices = [matrix["rows"] for matrix in logged(studied[0], "single_qa", "score_matrix.json")]
+    matrices = [matrix["rows"] for matrix in logged(uri, "single_qa", "score_matrix.json")]
     own = [[row["math"]["sampled"] for row in matrix] for matrix in matrices]
     row = rows["single qa", "after qa", "math"]
     assert (float(row["value"]), row["seeds"]) == (pytest.approx(fmean(after for _, after in own), abs=1e-6), "2")
@@ -143,18 +135,16 @@ def test_a_prediction_stands_beside_what_came_true(reported: Path) -> None:
     assert float(rows["curriculum", "math"]["actual"]) == pytest.approx(scores["math/greedy", "curriculum"])
 
 
-def test_a_plan_is_a_config_of_the_best_order(studied: tuple[str, Path], reported: Path) -> None:
-    uri, directory = studied
-    PlanCurriculum("synthetic", str(directory / "plan"), uri).run()
-    orders = read(directory / "plan", "plan")
-    stages = yaml.safe_load((directory / "plan" / "curriculum.yaml").read_text())["curriculum"]["stages"]
+def test_a_plan_is_a_config_of_the_best_order(uri: str, tmp_path: Path) -> None:
+    PlanCurriculum("synthetic", str(tmp_path), uri).run()
+    orders = read(tmp_path, "plan")
+    stages = yaml.safe_load((tmp_path / "curriculum.yaml").read_text())["curriculum"]["stages"]
     assert stages == [{"tasks": {task: 1}, "steps": 2} for task in orders[0]["order"].split(" > ")]
     assert len(orders) == 24
     assert float(orders[0]["mean"]) == max(float(row["mean"]) for row in orders)
 
 
-def test_runs_that_are_missing_are_named_and_left_out(studied: tuple[str, Path]) -> None:
-    uri, _ = studied
+def test_runs_that_are_missing_are_named_and_left_out(uri: str) -> None:
     client = MlflowClient(uri)
     (gone,) = client.search_runs(["1"], "tags.`study.run` = 'single_qa' and tags.`study.seed` = '1'")
     client.set_terminated(gone.info.run_id, "FAILED")
@@ -167,8 +157,7 @@ def test_runs_that_are_missing_are_named_and_left_out(studied: tuple[str, Path])
         client.set_terminated(gone.info.run_id, "FINISHED")
 
 
-def test_what_is_not_there_is_a_clear_error(studied: tuple[str, Path], tmp_path: Path) -> None:
-    uri, _ = studied
+def test_what_is_not_there_is_a_clear_error(uri: str, tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match=r"no study 'other' at .*; it has \['synthetic'\]"):
         StudyReader(uri, "other")
     with pytest.raises(BadInput, match=r"study: .*none\.yaml is no study's file"):
