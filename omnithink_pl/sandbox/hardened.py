@@ -5,7 +5,6 @@ What it covers and what it does not is in docs/security.md. Above all not: weak 
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import logging
@@ -19,8 +18,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from typing import Any, Literal, final
 
@@ -89,7 +87,7 @@ class HardenedSandbox:
         self._reset()
 
     def _reset(self) -> None:
-        """Set up what belongs to one process: also called in a fork of the process that made the sandbox."""
+        """Set up what belongs to one process: called again in a fork of it."""
         self._owner = os.getpid()
         self.throughput = Throughput()
         self._lock = threading.Lock()
@@ -102,11 +100,7 @@ class HardenedSandbox:
 
     @property
     def tier(self) -> Tier:
-        """How boxes are sealed; chosen at the first call.
-
-        Raises:
-            BadInput: If nothing seals them and ``allow_unsafe`` is not set; says what to do.
-        """
+        """How boxes are sealed; chosen at the first call, which raises ``BadInput`` if there is no safe way."""
         if self._owner != os.getpid():
             self._reset()
         with self._lock:
@@ -115,43 +109,29 @@ class HardenedSandbox:
             return self._plan.tier
 
     def run(self, program: str, tests: UnitTests | Mapping[str, Any] | str) -> Verdict:
-        """Run a program against its tests.
-
-        Args:
-            program: Python source.
-            tests: Of either kind, also as code-r1's JSON.
-
-        Raises:
-            ValueError: If the tests are unusable.
-            BadInput: If there is no safe way to run programs.
-        """
+        """Run a program against its tests (see :func:`run`)."""
         tests, _ = parse_tests(tests), self.tier
         return self._run(program, tests, time.monotonic())
 
     def run_all(self, jobs: Sequence[tuple[str, UnitTests]]) -> list[Verdict]:
-        """Run each (program, tests) and return a verdict each, in order.
+        """Run each (program, tests) and return a verdict each, in order; raises what :func:`run` does.
 
         An interruption ends the programs that run.
-
-        Raises:
-            ValueError: If the tests of one are unusable.
-            BadInput: If there is no safe way to run programs.
         """
         if not jobs:
             return []
         jobs, _ = [(program, parse_tests(tests)) for program, tests in jobs], self.tier
+        since = time.monotonic()
         with ThreadPoolExecutor(self._size) as threads:
-            futures = [threads.submit(self._run, program, tests, time.monotonic()) for program, tests in jobs]
             try:
-                return [future.result() for future in futures]
+                return list(threads.map(lambda job: self._run(*job, since), jobs))
             except BaseException:
-                for future in futures:
-                    future.cancel()
+                threads.shutdown(wait=False, cancel_futures=True)
                 self.cancel()
                 raise
 
     def metrics(self) -> dict[str, float]:
-        """Return throughput since the last call, by name; empty if nothing ran."""
+        """Return throughput since the last call (see :class:`Throughput`)."""
         return self.throughput.metrics()
 
     def cancel(self) -> None:
@@ -163,7 +143,7 @@ class HardenedSandbox:
         while len(held) < len(self._pairs):  # until all have been returned
             for pair in self._pairs:
                 pair.disconnect()
-            with contextlib.suppress(queue.Empty):
+            with suppress(queue.Empty):
                 held.append(self._idle.get(timeout=0.05))
         self._stopping.clear()
         for pair in held:
@@ -183,12 +163,12 @@ class HardenedSandbox:
         try:
             with self.throughput.working(since) as verdicts:
                 verdicts.append(self._attempt(pair, program, tests))
+                return verdicts[0]
         except BaseException:  # interrupted: a late report must not answer for the next program
             pair.stop()
             raise
         finally:
             self._idle.put(pair)
-        return verdicts[0]
 
     def _attempt(self, pair: _Pair, program: str, tests: UnitTests) -> Verdict:
         """Run a program; once more, in new boxes, if a box was lost."""
@@ -277,7 +257,7 @@ class _Pair:
         self._judge: Box | None = None
 
     def test(self, program: str, tests: UnitTests, start: Callable[[], Box]) -> Verdict:
-        """Run a program against its tests; raises ``BoxLost`` if a box ends meanwhile, or does not start."""
+        """Run a program against its tests; ``BoxLost`` if a box ends meanwhile, or does not start."""
         self._program = self._program or start()
         if not tests.functional:
             return self._scripts(self._program, program, tests)
@@ -286,16 +266,14 @@ class _Pair:
 
     def stop(self) -> None:
         """End both boxes. Safe to call twice."""
-        for box in (self._program, self._judge):
-            if box is not None:
-                box.stop()
+        for box in filter(None, (self._program, self._judge)):
+            box.stop()
         self._program = self._judge = None
 
     def disconnect(self) -> None:
         """End, from another thread, what runs."""
-        for box in (self._program, self._judge):
-            if box is not None:
-                box.disconnect()
+        for box in filter(None, (self._program, self._judge)):
+            box.disconnect()
 
     def _scripts(self, box: Box, program: str, tests: UnitTests) -> Verdict:
         """Run once per input, up to the first failing test; expected outputs are compared here, outside the box."""
@@ -392,28 +370,23 @@ def _judged(judged: Report, finding: Report, report: Report, stderr: str) -> Run
     return RunOutcome.EXCEPTION
 
 
-@dataclass
-class _Window:
-    """Counts since the metrics were last read."""
-
-    programs: int = 0
-    tests: int = 0
-    open_seconds: float = 0.0  # with at least one busy worker
-    busy_seconds: float = 0.0  # summed over workers
-    wait_seconds: float = 0.0  # summed over programs
-
-
-@dataclass
 class Throughput:
-    """Counts the work of a sandbox. May be used from several threads."""
+    """Counts the work of a sandbox, in all and since the metrics were last read. May be used from several threads."""
 
-    programs: int = 0
-    seconds: float = 0.0  # summed over workers
-    outcomes: Counter[str] = field(default_factory=Counter)
-    _window: _Window = field(default_factory=_Window)
-    _running: int = 0
-    _marked: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self) -> None:
+        self.programs = 0
+        self.seconds = 0.0  # summed over workers
+        self.outcomes: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._running = 0
+        self._marked = 0.0
+        self._start_window()
+
+    def _start_window(self) -> None:
+        self._programs = self._tests = 0
+        self._open = 0.0  # seconds with at least one busy worker
+        self._busy = 0.0  # seconds summed over workers
+        self._waited = 0.0  # seconds summed over programs
 
     @contextmanager
     def working(self, since: float) -> Iterator[list[Verdict]]:
@@ -434,41 +407,38 @@ class Throughput:
             with self._lock:
                 self._mark(ended)
                 self._running -= 1
-                self._window.busy_seconds += ended - began
+                self._busy += ended - began
                 for verdict in verdicts:
-                    self._count(verdict, ended - began, began - since)
+                    self.programs += 1
+                    self.seconds += ended - began
+                    self.outcomes[verdict.outcome.value] += 1
+                    self._programs += 1
+                    self._waited += began - since
+                    # The first failing test is the last to run.
+                    self._tests += min(verdict.total_tests, verdict.passed_tests + 1)
 
     def metrics(self) -> dict[str, float]:
         """Return metrics since the last call, by name; empty if no program was judged.
 
         Rates, and the mean number of busy workers, are over the time in which anything ran.
         """
+        metrics: dict[str, float] = {}
         with self._lock:
             self._mark(time.monotonic())
-            window, self._window = self._window, _Window()
-        if not window.programs or not window.open_seconds:
-            return {}
-        return {
-            "programs_per_second": window.programs / window.open_seconds,
-            "tests_per_second": window.tests / window.open_seconds,
-            "busy_workers": window.busy_seconds / window.open_seconds,
-            "wait_seconds": window.wait_seconds / window.programs,
-        }
+            if self._programs and self._open:
+                metrics = {
+                    "programs_per_second": self._programs / self._open,
+                    "tests_per_second": self._tests / self._open,
+                    "busy_workers": self._busy / self._open,
+                    "wait_seconds": self._waited / self._programs,
+                }
+            self._start_window()
+        return metrics
 
     def _mark(self, now: float) -> None:
         """Count the time since the last mark, if anything ran in it."""
-        if self._running:
-            self._window.open_seconds += now - self._marked
+        self._open += now - self._marked if self._running else 0.0
         self._marked = now
-
-    def _count(self, verdict: Verdict, seconds: float, waited: float) -> None:
-        self.programs += 1
-        self.seconds += seconds
-        self.outcomes[verdict.outcome.value] += 1
-        self._window.programs += 1
-        self._window.wait_seconds += waited
-        # The first failing test is the last to run.
-        self._window.tests += min(verdict.total_tests, verdict.passed_tests + 1)
 
     def __str__(self) -> str:
         each = self.seconds / max(1, self.programs) * 1000

@@ -83,6 +83,7 @@ class OneProcess:
         return Verdict(outcome, int(outcome is RunOutcome.PASSED), 1, error, time.monotonic() - began)
 
     def _outcome(self, source: str) -> tuple[RunOutcome, str]:
+        """Return the outcome and the end of standard error."""
         with tempfile.TemporaryDirectory() as directory:
             process = subprocess.Popen(
                 [sys.executable, "-c", _RUN, str(self.memory_mb)],

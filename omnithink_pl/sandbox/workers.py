@@ -57,23 +57,17 @@ class WorkerPool:
     def map(self, jobs: Sequence[Mapping[str, Any]], limit: float) -> list[Any | Lost]:
         """Return one reply per job, in order.
 
-        A job whose worker dies or misses the deadline is tried once more, on a new worker.
-
-        Args:
-            jobs: Values for JSON.
-            limit: Seconds for each attempt.
+        A job whose worker dies or exceeds the limit (seconds) is tried once more, on a new worker.
 
         Raises:
             RuntimeError: If a worker does not start; has the end of its standard error.
         """
         cancelled = threading.Event()
         with ThreadPoolExecutor(self._size) as threads:
-            futures = [threads.submit(self._run, json.dumps(job).encode() + b"\n", limit, cancelled) for job in jobs]
             try:
-                return [future.result() for future in futures]
+                return list(threads.map(lambda job: self._run(job, limit, cancelled), jobs))
             except BaseException:  # interrupted: no late reply may answer another job
-                for future in futures:
-                    future.cancel()
+                threads.shutdown(wait=False, cancel_futures=True)
                 with self._lock:
                     cancelled.set()
                     for worker in set(self._workers) - set(self._idle):
@@ -85,11 +79,10 @@ class WorkerPool:
         for worker in list(self._workers):
             self._discard(worker)
 
-    def _run(self, line: bytes, limit: float, cancelled: threading.Event) -> Any | Lost:
-        lost = Lost.DIED
+    def _run(self, job: Mapping[str, Any], limit: float, cancelled: threading.Event) -> Any | Lost:
+        line, lost = json.dumps(job).encode() + b"\n", Lost.DIED
         for attempt in range(2):
-            worker = self._acquire(attempt > 0, cancelled)
-            if worker is None:
+            if not (worker := self._acquire(attempt > 0, cancelled)):
                 break
             try:
                 reply = worker.ask(line, limit)
@@ -128,31 +121,30 @@ class _Worker:
     """A worker process and the bytes of its unfinished reply."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        self._process = ChildProcess(command, output_to_socket=True)
-        self.kill, self.stop = self._process.kill, self._process.stop
+        process = ChildProcess(command, output_to_socket=True)
+        self._socket, self.kill, self.stop = process.socket, process.kill, process.stop
         self._received = b""
         self.ready = False
 
     def ask(self, line: bytes, limit: float) -> bytes:
-        """Send a job and return the line of its reply.
+        """Send a job and return the line of its reply; the limit counts from when the worker is ready.
 
         Raises:
-            TimeoutError: If it takes longer than the limit, in seconds from when the worker is ready.
+            TimeoutError: If it takes longer.
             EOFError, ConnectionError: If the process has ended.
         """
         if not self.ready:
             self._read_line(time.monotonic() + _STARTUP)
             self.ready = True
         deadline = time.monotonic() + limit
-        self._process.socket.settimeout(limit)
-        self._process.socket.sendall(line)
+        self._socket.settimeout(limit)
+        self._socket.sendall(line)
         return self._read_line(deadline)
 
     def _read_line(self, deadline: float) -> bytes:
         while b"\n" not in self._received:
-            self._process.socket.settimeout(max(0.001, deadline - time.monotonic()))
-            chunk = self._process.socket.recv(1 << 20)
-            if not chunk:
+            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+            if not (chunk := self._socket.recv(1 << 20)):
                 raise EOFError
             self._received += chunk
         line, _, self._received = self._received.partition(b"\n")
@@ -164,12 +156,7 @@ class ChildProcess:
     """A process whose standard input is a socket to this one.
 
     It has a session of its own, so that a Ctrl-C in the terminal does not reach it. It has to exit when the socket
-    closes, which it does however this process ends.
-
-    Args:
-        command: Command line.
-        environment: Environment variables; ``None`` for this process's own.
-        output_to_socket: Whether standard output goes to the socket; otherwise it is discarded.
+    closes, which it does however this process ends. Standard output goes to the socket or is discarded.
     """
 
     def __init__(
@@ -195,12 +182,8 @@ class ChildProcess:
                 os.killpg(self.pid, signal.SIGKILL)
 
     def stop(self, grace: float = 0.0) -> str:
-        """End the process and its group and return the end of its standard error. Safe to call twice.
-
-        Args:
-            grace: Seconds that it has to exit by itself, its socket being closed.
-        """
-        self.socket.close()
+        """End the process and its group and return the end of its standard error. Safe to call twice."""
+        self.socket.close()  # so it has the seconds of ``grace`` to exit by itself
         try:
             self._process.wait(grace)
         except subprocess.TimeoutExpired:

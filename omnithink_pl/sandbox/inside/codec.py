@@ -64,11 +64,7 @@ def send(control: socket.socket, message: Message, files: Sequence[int] = ()) ->
 
 
 def receive(control: socket.socket) -> tuple[Message, list[int]]:
-    """Return the next message and its file descriptors.
-
-    Raises:
-        EOFError: If the other side has gone.
-    """
+    """Return the next message and its file descriptors; raises ``EOFError`` if the other side has gone."""
     head, files, _, _ = socket.recv_fds(control, _LENGTH.size, _MAX_FILES)
     if len(head) < _LENGTH.size:
         raise EOFError
@@ -98,7 +94,7 @@ def read(channel: int) -> Message:
         ValueError: If the bytes are no message.
     """
     receive_bytes = partial(os.read, channel)
-    size = _LENGTH.unpack(_exactly(_LENGTH.size, receive_bytes))[0]
+    (size,) = _LENGTH.unpack(_exactly(_LENGTH.size, receive_bytes))
     if size > MAX_BYTES:
         raise ValueError(f"a message of {size} bytes is too large; at most {MAX_BYTES}")
     message = json.loads(_exactly(size, receive_bytes))
@@ -110,8 +106,7 @@ def read(channel: int) -> Message:
 def _exactly(size: int, receive_bytes: Callable[[int], bytes]) -> bytes:
     data = bytearray()
     while len(data) < size:
-        chunk = receive_bytes(min(size - len(data), 1 << 20))
-        if not chunk:
+        if not (chunk := receive_bytes(min(size - len(data), 1 << 20))):
             raise EOFError
         data += chunk
     return bytes(data)
@@ -147,7 +142,7 @@ class Encoder:
             # Subclasses cross as their base class, by the base class's own methods.
             case str():
                 return str.__str__(value)
-            case bool() | int():
+            case int():
                 return int.__int__(value)
             case float():
                 return float.__float__(value)
@@ -178,9 +173,8 @@ class Encoder:
             return [name, value.decode("latin-1")]
         if name in _MAPPINGS:
             return [name, [[self._value(key), self._value(item)] for key, item in value.items()]]
-        if set(map(type, value)) <= _SCALARS:
-            return [name, list(value)]
-        return [name, [self._value(item) for item in value]]
+        plain = set(map(type, value)) <= _SCALARS  # only makes it faster
+        return [name, list(value) if plain else [self._value(item) for item in value]]
 
 
 class Decoder:
@@ -203,7 +197,7 @@ class Decoder:
         """
         if len(table) < len(known):
             raise ValueError("known objects are missing")
-        made = [self._make(kind) for kind, _ in table]
+        made = [object.__new__(self._node_class(kind)) if kind in NODES else _MAKE[kind]() for kind, _ in table]
         for target, shell in zip(known, made, strict=False):
             if not _is_node(target) and not isinstance(target, type(shell)):
                 raise TypeError("a known object changed its kind")
@@ -211,11 +205,6 @@ class Decoder:
         for target, (kind, content) in zip(self.objects, table, strict=True):
             self._fill(target, kind, content)
         return [self._value(root) for root in encoded]
-
-    def _make(self, kind: str) -> Any:
-        if kind in NODES:
-            return object.__new__(self._node_class(kind))
-        return _MAKE[kind]()
 
     def _fill(self, target: Any, kind: str, content: Any) -> None:
         if kind in NODES:
@@ -226,7 +215,7 @@ class Decoder:
         elif kind in _MAPPINGS:
             pairs = [(self._value(key), self._value(item)) for key, item in content]
             target.clear()
-            for key, item in pairs:
+            for key, item in pairs:  # not ``update``, with which a Counter counts
                 target[key] = item
         elif kind == "bytes":
             target[:] = content.encode("latin-1")

@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -51,16 +52,12 @@ class Seal:
 
     scratch: str = ""  # directory for a small file system in memory; empty: nothing is writable
     uid: int = 0  # user to become, as root; 0: no change
-    readable: tuple[str, ...] = ()  # paths that stay readable, by Landlock; empty: no Landlock
+    readable: Sequence[str] = ()  # paths that stay readable, by Landlock; empty: no Landlock
     cpu: int = -1  # processor to run on; -1: any
 
 
 def seal(wanted: Seal) -> None:
-    """Drop, for good, every right that neither this process nor its children need.
-
-    Raises:
-        OSError: If the kernel refuses.
-    """
+    """Drop, for good, every right that neither this process nor its children need; ``OSError`` if that fails."""
     if wanted.cpu >= 0:
         os.sched_setaffinity(0, {wanted.cpu})
     if wanted.scratch:
@@ -77,11 +74,7 @@ def seal(wanted: Seal) -> None:
 
 
 def lock(limits: Limits, cpu_seconds: int, file_bytes: int, call_filter: bytes) -> None:
-    """Set, in a child, the limits and the compiled system call filter (empty: none) under which a program runs.
-
-    Raises:
-        OSError: If the kernel refuses.
-    """
+    """Set, in a child, the limits and the compiled system call filter (empty: none); ``OSError`` if that fails."""
     _prctl(_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(_SET_DUMPABLE, 1)  # it may look into itself
     for which, value in (
@@ -144,29 +137,22 @@ def _drop_capabilities(kept: int) -> None:
     _check(_LIBC.capset(header, struct.pack("6I", kept, kept, 0, 0, 0, 0)))
 
 
-def _restrict_files(readable: tuple[str, ...]) -> None:
+def _restrict_files(readable: Sequence[str]) -> None:
     """Give up, by Landlock, all files but these and those beneath them; requires ``NO_NEW_PRIVS``."""
     version = landlock_version()
     rights = max((bits for since, bits in _FILE_RIGHTS.items() if since <= version), default=0)
     attributes = struct.pack("QQQ", rights, _NETWORK, _SCOPES)[: 24 if version >= 6 else 16 if version >= 4 else 8]
     ruleset = _check(_LIBC.syscall(_CREATE_RULESET, attributes, len(attributes), 0))
-    for path in readable:
-        _permit(ruleset, path, _READ_FILE | _READ_DIR)
-    for path in _WRITABLE_DEVICES:
-        _permit(ruleset, path, (_READ_FILE | _WRITE_FILE | _TRUNCATE) & rights)
+    devices = (_READ_FILE | _WRITE_FILE | _TRUNCATE) & rights
+    permitted = dict.fromkeys(readable, _READ_FILE | _READ_DIR) | dict.fromkeys(_WRITABLE_DEVICES, devices)
+    for path, given in permitted.items():
+        with contextlib.suppress(FileNotFoundError):
+            file = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            given &= -1 if os.path.isdir(path) else ~_READ_DIR
+            _check(_LIBC.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("=Qi", given, file), 0))
+            os.close(file)
     _check(_LIBC.syscall(_RESTRICT_SELF, ruleset, 0))
     os.close(ruleset)
-
-
-def _permit(ruleset: int, path: str, rights: int) -> None:
-    try:
-        file = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    if not os.path.isdir(path):
-        rights &= ~_READ_DIR
-    _check(_LIBC.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("=Qi", rights, file), 0))
-    os.close(file)
 
 
 def _prctl(option: int, value: int) -> None:
