@@ -1,7 +1,4 @@
-"""Interface between a code reward and a sandbox, the unit tests that cross it, and the comparison of outputs.
-
-Not covered: running anything; :mod:`omnithink_pl.sandbox.hardened` does.
-"""
+"""Interface between a code reward and a sandbox, the unit tests that cross it, and the comparison of outputs."""
 
 from __future__ import annotations
 

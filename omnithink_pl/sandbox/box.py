@@ -1,8 +1,4 @@
-"""A box: a sealed process that runs programs, and the files that one run reads and writes.
-
-Not covered: the seal itself (:mod:`omnithink_pl.sandbox.tiers`), and what is made of a run's report
-(:mod:`omnithink_pl.sandbox.hardened`).
-"""
+"""A box: a process that runs programs, sealed as :mod:`omnithink_pl.sandbox.tiers` says, and the files of one run."""
 
 from __future__ import annotations
 
@@ -54,7 +50,7 @@ class Box:
             raise
 
     def submit(self, job: dict[str, Any], files: Sequence[int] = ()) -> None:
-        """Begin a run (:class:`omnithink_pl.sandbox.inside.fork_server.Run`)."""
+        """Begin a run (:class:`omnithink_pl.sandbox.inside.fork_server.Run`), or cancel it."""
         with _loss():
             self._control.settimeout(_STARTUP)
             codec.send(self._control, job, files)
@@ -70,10 +66,6 @@ class Box:
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
-
-    def cancel(self) -> None:
-        """End the current run, whose report still follows."""
-        self.submit({"cancel": True})
 
     def disconnect(self) -> None:
         """From another thread: end the box and its run, and wake up a thread that waits for a reply."""

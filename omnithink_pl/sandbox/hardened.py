@@ -1,7 +1,4 @@
-"""The sandbox: runs programs against their tests, in pairs of boxes that are sealed as well as this machine allows.
-
-What it covers and what it does not is in docs/security.md. Above all not: weak tests, and the kernel that boxes share.
-"""
+"""The sandbox: runs programs against their tests, in pairs of boxes. docs/security.md says what it does not cover."""
 
 from __future__ import annotations
 
@@ -39,17 +36,22 @@ _WALL = 3  # a program may last three times as long as it may compute
 _SLACK = 15.0  # seconds beyond a run's own limit before its box is taken for dead
 _GRACE = 1.0  # seconds that a program has to end after its test has
 _LOST = '{"outcome": "lost", "error": "", "message": ""}'  # report of a test that could not finish
+_OUTCOMES = {
+    "exit 0": RunOutcome.PASSED,
+    "timeout": RunOutcome.TIMEOUT,
+    "output limit": RunOutcome.OUTPUT_LIMIT,
+    "signal 9": RunOutcome.MEMORY,  # a program cannot have sent it itself: the kernel ran out of memory
+}
 
 
 @final
 class HardenedSandbox:
     """Runs programs that may be malicious, and finds out whether they pass their tests.
 
-    Each worker has two boxes, one for programs and one for the test code that judges them, each sealed
-    by bubblewrap or, where that is impossible, by Landlock; both with a filter of system calls and limits
-    on time, memory, output, files and threads. The seal is chosen when the first program
-    comes: a self-test attempts to get out, and where it can, no program is run. docs/security.md says what
-    is covered and what is not. May be used from several threads.
+    Each worker has two boxes, one for programs and one for the test code that judges them, each sealed by bubblewrap
+    or, where that is impossible, by Landlock; both with a filter of system calls and limits on time, memory, output,
+    files and threads. The seal is chosen when the first program comes: a self-test attempts to get out, and where it
+    can, no program is run. May be used from several threads.
 
     Args:
         workers: Programs run at the same time; ``null`` for one per processor allotted to this process.
@@ -114,10 +116,7 @@ class HardenedSandbox:
         return self._run(program, tests, time.monotonic())
 
     def run_all(self, jobs: Sequence[tuple[str, UnitTests]]) -> list[Verdict]:
-        """Run each (program, tests) and return a verdict each, in order; raises what :func:`run` does.
-
-        An interruption ends the programs that run.
-        """
+        """Run each (program, tests) and return a verdict each, in order. An interruption ends the programs that run."""
         if not jobs:
             return []
         jobs, _ = [(program, parse_tests(tests)) for program, tests in jobs], self.tier
@@ -193,8 +192,7 @@ class HardenedSandbox:
         """Return the first plan whose boxes hold."""
         reasons: list[str] = []
         for plan in plans(self._tier):
-            reason = missing(plan) or self._try(plan)
-            if not reason:
+            if not (reason := missing(plan) or self._try(plan)):
                 if plan.tier is Tier.LANDLOCK and self._tier == "auto":
                     log.warning("Programs are sealed by Landlock, the second choice: %s", "; ".join(reasons))
                 return plan
@@ -224,8 +222,7 @@ def run(program: str, tests: UnitTests | Mapping[str, Any] | str) -> Verdict:
 
     Args:
         program: Python source.
-        tests: code-r1's JSON, as text or as a mapping: ``{"functional": asserts}`` or
-            ``{"inputs": [...], "outputs": [...]}``.
+        tests: ``{"functional": asserts}`` or ``{"inputs": [...], "outputs": [...]}``, as code-r1 has them, or the JSON.
 
     Raises:
         ValueError: If the tests are unusable.
@@ -238,10 +235,7 @@ def run(program: str, tests: UnitTests | Mapping[str, Any] | str) -> Verdict:
     return default_sandbox().run(program, tests)
 
 
-@cache
-def default_sandbox() -> HardenedSandbox:
-    """Return the sandbox behind :func:`run`: made once, since a warm one takes a tenth of a new one's time."""
-    return HardenedSandbox()
+default_sandbox = cache(HardenedSandbox)  # made once: a warm one takes a tenth of a new one's time
 
 
 Report = dict[str, Any]
@@ -306,7 +300,7 @@ class _Pair:
                 judge.submit(test, judging.files)
             judged = _reply(judge, test, judging)
             if not box.has_reply(_GRACE):  # its test is over, so it had a moment to end by itself
-                box.cancel()
+                box.submit({"cancel": True})  # its report still follows
             report, stderr = _reply(box, job, streams), streams.stderr
             finding = json.loads(judging.report or _LOST)
         outcome = _judged(judged, finding, report, stderr)
@@ -335,17 +329,8 @@ def _ending(report: Report, stderr: str) -> RunOutcome:
     """Return how a run ended, whatever it printed."""
     if not report["locked"]:
         return RunOutcome.REFUSED
-    error = stderr.strip().rpartition("\n")[2]
-    match report["status"]:
-        case "exit 0":
-            return RunOutcome.PASSED
-        case "timeout":
-            return RunOutcome.TIMEOUT
-        case "output limit":
-            return RunOutcome.OUTPUT_LIMIT
-        case "signal 9":  # it cannot have done that itself: the kernel ran out of memory
-            return RunOutcome.MEMORY
-    return RunOutcome.MEMORY if error.startswith("MemoryError") else RunOutcome.EXCEPTION
+    is_memory = stderr.strip().rpartition("\n")[2].startswith("MemoryError")
+    return _OUTCOMES.get(report["status"], RunOutcome.MEMORY if is_memory else RunOutcome.EXCEPTION)
 
 
 def _judged(judged: Report, finding: Report, report: Report, stderr: str) -> RunOutcome:
@@ -390,11 +375,7 @@ class Throughput:
 
     @contextmanager
     def working(self, since: float) -> Iterator[list[Verdict]]:
-        """Count a worker as busy, and the verdict that is appended to the list, if any.
-
-        Args:
-            since: When the program was submitted, on the monotonic clock; until now it waited for a worker.
-        """
+        """Count a worker as busy, and the verdict that is appended to the list; ``since`` the program has waited."""
         began = time.monotonic()
         with self._lock:
             self._mark(began)
@@ -418,10 +399,7 @@ class Throughput:
                     self._tests += min(verdict.total_tests, verdict.passed_tests + 1)
 
     def metrics(self) -> dict[str, float]:
-        """Return metrics since the last call, by name; empty if no program was judged.
-
-        Rates, and the mean number of busy workers, are over the time in which anything ran.
-        """
+        """Return metrics since the last call, over the time in which anything ran; empty if no program was judged."""
         metrics: dict[str, float] = {}
         with self._lock:
             self._mark(time.monotonic())

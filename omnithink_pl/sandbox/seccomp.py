@@ -67,11 +67,7 @@ _CONDITIONAL = [
 
 @cache
 def system_call_filter() -> bytes:
-    """Return the filter as the kernel takes it, for this machine.
-
-    Raises:
-        OSError: If libseccomp is not installed or refuses a rule.
-    """
+    """Return the filter as this kernel takes it; ``OSError`` if libseccomp is not installed or refuses a rule."""
     library = ctypes.CDLL("libseccomp.so.2")
     library.seccomp_init.restype = ctypes.c_void_p
     library.seccomp_init.argtypes = [ctypes.c_uint32]

@@ -1,7 +1,4 @@
-"""How a box is sealed (with bubblewrap, with Landlock, or not at all) and the self-test that has to find it sealed.
-
-Not covered: holes in the kernel, which all boxes share, and side channels.
-"""
+"""How a box is sealed (with bubblewrap, with Landlock, or not at all) and the self-test that has to find it sealed."""
 
 from __future__ import annotations
 

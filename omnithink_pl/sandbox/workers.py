@@ -1,7 +1,6 @@
 """Child processes reached over a socket, and a pool of workers that are killed and replaced at a deadline.
 
-Not covered: sealing. A worker has this user's rights; what it runs must be ours (programs of a model run in boxes).
-Workers are commands: children of ``multiprocessing`` would import the main script, with all of torch.
+They are not sealed; what they run must be ours. Children of ``multiprocessing`` would import the main script and torch.
 """
 
 from __future__ import annotations
@@ -127,12 +126,7 @@ class _Worker:
         self.ready = False
 
     def ask(self, line: bytes, limit: float) -> bytes:
-        """Send a job and return the line of its reply; the limit counts from when the worker is ready.
-
-        Raises:
-            TimeoutError: If it takes longer.
-            EOFError, ConnectionError: If the process has ended.
-        """
+        """Send a job and return the line of its reply, within the limit (seconds) from when the worker is ready."""
         if not self.ready:
             self._read_line(time.monotonic() + _STARTUP)
             self.ready = True
@@ -153,10 +147,9 @@ class _Worker:
 
 @final
 class ChildProcess:
-    """A process whose standard input is a socket to this one.
+    """A process whose standard input is a socket to this one; it has to exit when the socket closes.
 
-    It has a session of its own, so that a Ctrl-C in the terminal does not reach it. It has to exit when the socket
-    closes, which it does however this process ends. Standard output goes to the socket or is discarded.
+    That happens however this process ends. Standard output goes to the socket or is discarded.
     """
 
     def __init__(
@@ -171,7 +164,7 @@ class ChildProcess:
                 stdout=theirs.fileno() if output_to_socket else subprocess.DEVNULL,
                 stderr=self._stderr,
                 env=environment,
-                start_new_session=True,
+                start_new_session=True,  # so that a Ctrl-C in the terminal does not reach it
             )
         self.pid = self._process.pid
 

@@ -86,11 +86,12 @@ def lock(limits: Limits, cpu_seconds: int, file_bytes: int, call_filter: bytes) 
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_STACK, STACK_MB << 20),
     ):
-        value = _at_most_hard_limit(which, value)
-        resource.setrlimit(which, (value, value))
-    stack = resource.RLIMIT_STACK  # soft only: programs like to raise it, and the address space bounds it anyway
-    resource.setrlimit(stack, (_at_most_hard_limit(stack, STACK_MB << 20), resource.getrlimit(stack)[1]))
+        hard = resource.getrlimit(which)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        # Programs like to raise the stack's soft limit, and the address space bounds it anyway.
+        resource.setrlimit(which, (value, hard if which == resource.RLIMIT_STACK else value))
     if call_filter:
         instructions = ctypes.create_string_buffer(call_filter, len(call_filter))
         header = struct.pack("HxxxxxxP", len(call_filter) // 8, ctypes.addressof(instructions))
@@ -100,11 +101,6 @@ def lock(limits: Limits, cpu_seconds: int, file_bytes: int, call_filter: bytes) 
 def landlock_version() -> int:
     """Return Landlock's version in this kernel; 0 where there is none."""
     return max(0, _LIBC.syscall(_CREATE_RULESET, None, 0, _GET_VERSION))
-
-
-def _at_most_hard_limit(which: int, value: int) -> int:
-    hard = resource.getrlimit(which)[1]
-    return value if hard == resource.RLIM_INFINITY else min(value, hard)
 
 
 def _mount_scratch(wanted: Seal) -> None:
@@ -117,12 +113,9 @@ def _mount_scratch(wanted: Seal) -> None:
 
 
 def _become(uid: int) -> None:
-    """Become a user that owns nothing and whose tasks the kernel counts.
-
-    In a container that maps too few users this fails: root keeps its id there, without its rights.
-    """
+    """Become a user that owns nothing and whose tasks the kernel counts."""
     _prctl(_SET_KEEPCAPS, 1)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # in a container that maps too few users, root keeps its id, without its rights
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)

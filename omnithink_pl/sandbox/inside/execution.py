@@ -3,8 +3,7 @@
 The test runs unmodified, in another box than the program. Names that it takes from the program stand for objects in the
 program's box; everything else, above all the expected values, stays with the test.
 
-Not covered: limits, which :mod:`~omnithink_pl.sandbox.inside.fork_server` has set before, and expected outputs of
-scripts, which never enter a box.
+Not covered: expected outputs of scripts, which never enter a box.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import sys
 import threading
 import traceback
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 from omnithink_pl.sandbox.inside.prelude import HELPERS
@@ -51,11 +50,8 @@ def run_script(source: str) -> None:
 
 
 def serve_calls(source: str) -> None:
-    """Import a program, tell the test its names, and handle the test's calls. Does not return.
-
-    The program is imported as a module, so its ``__main__`` block does not run.
-    """
-    module = _prepare("solution", "program.py")
+    """Import a program, send its names to the test, and handle the test's calls. Does not return."""
+    module = _prepare("solution", "program.py")  # not __main__: such a block does not run
     exec(compile(source, "program.py", "exec", dont_inherit=True), module.__dict__)
     connection = Connection(CHANNEL, module.__dict__)
     try:
@@ -119,10 +115,8 @@ def wanted_names(tree: ast.Module, entry_point: str, offered: set[str], provided
     """Return the names that a test takes from the program, which offers some; others are ``provided`` by the prelude.
 
     Names that the test defines are its own. A builtin, or a name of the prelude, is the program's only
-    where it is under test: otherwise a program could lend the test a ``sorted`` of its own.
-
-    Raises:
-        NameError: If the program lacks the name under test.
+    where it is under test: otherwise a program could lend the test a ``sorted`` of its own. Raises ``NameError`` if the
+    program lacks the name under test.
     """
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     free = {name for name in used - set(_defined(tree)) if not name.startswith("__")}
@@ -145,16 +139,12 @@ def _subjects(tree: ast.Module, entry_point: str, free: set[str], offered: set[s
                 stated.append(argument)
     names = {node.id for part in stated for node in ast.walk(part) if isinstance(node, ast.Name)}
     if names & free:
-        return {name for name in names & free if name not in builtin or name in offered}
+        return (names & free) - (builtin - offered)
     called = {
         node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     } & free
-    layers: list[Callable[[str], bool]] = [  # the first that holds any
-        lambda name: name not in builtin | provided | set(HELPERS),
-        lambda name: name in provided and name in offered,
-        lambda name: name in builtin and name in offered,
-    ]
-    return next((found for layer in layers if (found := set(filter(layer, called)))), set())
+    candidates = (called - builtin - provided - set(HELPERS), called & provided & offered, called & builtin & offered)
+    return next(filter(None, candidates), set())
 
 
 def _defined(node: ast.AST) -> Iterator[str]:

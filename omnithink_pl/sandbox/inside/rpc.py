@@ -4,20 +4,22 @@ Both ends are alike: either requests an action on an object that the other has e
 handle requests itself while it waits (a test that hands over a function). An end permits only some actions: a
 program all of them, a test only calls of what it handed over.
 
-Not covered: live objects. An object without an encoding (:mod:`~omnithink_pl.sandbox.inside.codec`) is a
-:class:`RemoteObject`, and an exception arrives as the nearest builtin one.
+An object without an encoding (:mod:`~omnithink_pl.sandbox.inside.codec`) is a :class:`RemoteObject` at the other end.
 """
 
 from __future__ import annotations
 
 import builtins
+import json
+import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from omnithink_pl.sandbox.inside import codec
-from omnithink_pl.sandbox.inside.codec import Decoder, Encoder
+from omnithink_pl.sandbox.inside.codec import LENGTH, MAX_BYTES, Decoder, Encoder, Message, exactly
 from omnithink_pl.sandbox.inside.prelude import NODES
 
+# Raised by a Decoder for what no Encoder makes.
 _MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError)
 
 _ACTIONS: dict[str, Callable[..., Any]] = {
@@ -78,17 +80,29 @@ class Connection:
         self.requests = 0
         self.raised: Exception | None = None  # the last one that the other end was told of
 
-    def send(self, message: codec.Message) -> None:
-        """Send a message; raises ``ConnectionLost`` if the other end has gone."""
+    def send(self, message: Message) -> None:
+        """Send a message; raises ``ConnectionLost`` if the other end has gone, ``ValueError`` if it is too large."""
+        data = json.dumps(message).encode()
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"a message of {len(data)} bytes is too large; at most {MAX_BYTES}")
+        unsent = memoryview(LENGTH.pack(len(data)) + data)
         try:
-            codec.write(self._channel, message)
+            while unsent:
+                unsent = unsent[os.write(self._channel, unsent) :]
         except OSError as error:
             raise ConnectionLost("the other end has gone") from error
 
-    def receive(self) -> codec.Message:
+    def receive(self) -> Message:
         """Return the next message; raises ``ConnectionLost`` if the other end has gone or sent a malformed one."""
+        receive_bytes = partial(os.read, self._channel)
         try:
-            return codec.read(self._channel)
+            (size,) = LENGTH.unpack(exactly(LENGTH.size, receive_bytes))
+            if size > MAX_BYTES:
+                raise ValueError(f"a message of {size} bytes is too large; at most {MAX_BYTES}")
+            message = json.loads(exactly(size, receive_bytes))
+            if not isinstance(message, dict):
+                raise ValueError("a message is a JSON object")
+            return message
         except (EOFError, OSError) as error:
             raise ConnectionLost("the other end has gone") from error
         except (ValueError, RecursionError, MemoryError) as error:
@@ -97,11 +111,8 @@ class Connection:
     def request(self, action: str, number: int, *args: Any, **kwargs: Any) -> Any:
         """Have the other end perform an action and return the result.
 
-        Where a call returns ``None``, changes that it made to mutable arguments are applied to the originals.
-
-        Raises:
-            Exception: Raised by the other end, as the nearest builtin exception.
-            ConnectionLost: If the other end has gone, or its reply is malformed.
+        Where a call returns ``None``, changes that it made to mutable arguments are applied to the originals. What it
+        raises is raised here, as the nearest builtin exception.
         """
         self.requests += 1
         encoder = Encoder(self._export)
@@ -119,7 +130,7 @@ class Connection:
             raise ConnectionLost(f"malformed: {error!r}") from error
         raise raised
 
-    def handle(self, message: codec.Message) -> None:
+    def handle(self, message: Message) -> None:
         """Perform an action that the other end requests, and reply."""
         decoder, action = Decoder(self._node_class, self._resolve), message["do"]
         try:
