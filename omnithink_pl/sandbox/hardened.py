@@ -123,7 +123,7 @@ class HardenedSandbox:
         since = time.monotonic()
         with ThreadPoolExecutor(self._size) as threads:
             try:
-                return list(threads.map(lambda job: self._run(*job, since), jobs))
+                return list(threads.map(lambda job: self._run(job[0], job[1], since), jobs))
             except BaseException:
                 threads.shutdown(wait=False, cancel_futures=True)
                 self.cancel()
