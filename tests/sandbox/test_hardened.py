@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 
@@ -28,7 +27,7 @@ def printed(sandbox: HardenedSandbox, program: str, tests: UnitTests | None = No
     [
         (PRINT_SUM, ADD, RunOutcome.PASSED, 2, 2, ""),
         ("print(3)\nimport sys\nprint('x', file=sys.stderr)", ADD, RunOutcome.WRONG_ANSWER, 1, 2, "x\n"),
-        ("print(3)", replace(ADD, outputs=("3", "1")), RunOutcome.WRONG_ANSWER, 1, 2, ""),
+        ("print('a')", UnitTests(inputs=("", "", ""), outputs=("a", "b", "a")), RunOutcome.WRONG_ANSWER, 1, 3, ""),
         (SOLUTION, SUM, RunOutcome.PASSED, 1, 1, ""),
         (SOLUTION.replace("sum", "len"), SUM, RunOutcome.WRONG_ANSWER, 0, 1, "AssertionError\n"),
     ],
@@ -56,8 +55,10 @@ def test_runs_are_repeatable(sandbox: HardenedSandbox) -> None:
     assert printed(sandbox, program) == printed(sandbox, program) != ""
 
 
-def test_verdicts_keep_the_order_of_the_jobs() -> None:
+def test_verdicts_keep_the_order_of_the_jobs_and_no_jobs_start_nothing() -> None:
     sandbox = HardenedSandbox(workers=2)
+    assert sandbox.run_all([]) == []
+    assert sandbox._plan is None
     jobs = [(PRINT_SUM if i % 3 else "print(0)", ADD) for i in range(20)]
     verdicts = sandbox.run_all(jobs)
     sandbox.close()
@@ -65,12 +66,6 @@ def test_verdicts_keep_the_order_of_the_jobs() -> None:
     assert sandbox.throughput.programs == 20
     assert sandbox.throughput.outcomes == {"passed": 13, "wrong answer": 7}
     assert sandbox.throughput.seconds > 0
-
-
-def test_no_jobs_start_nothing() -> None:
-    sandbox = HardenedSandbox(workers=1)
-    assert sandbox.run_all([]) == []
-    assert sandbox._plan is None
 
 
 def test_several_threads_may_use_it(sandbox: HardenedSandbox) -> None:
@@ -178,7 +173,7 @@ def test_time_is_counted_once_where_a_program_outlasts_a_call(clock: list[float]
     assert throughput.programs == 2
 
 
-def test_the_code_reward_reports_the_sandboxs_metrics() -> None:
+def test_the_code_reward_reports_the_sandboxs_metrics_if_it_measures_any() -> None:
     sandbox = HardenedSandbox(workers=1)
     reward = CodeReward(sandbox)
     groups = [group(UnitTests(inputs=("",), outputs=("1",)), answered("print(1)"), answered("print(2)"))]
@@ -193,7 +188,4 @@ def test_the_code_reward_reports_the_sandboxs_metrics() -> None:
     reward.score(groups)
     assert reward.metrics() == {}
     reward.close()
-
-
-def test_a_sandbox_need_not_measure_anything() -> None:
     assert CodeReward(SayingSandbox()).metrics() == {}

@@ -73,7 +73,9 @@ def test_a_worker_that_stops_reading_cannot_block_us(pool: WorkerPool) -> None:
     assert len(reply["got"]) == 1_000_000
 
 
-def test_a_worker_that_does_not_start_says_why() -> None:
+def test_a_worker_that_does_not_start_says_why_and_none_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="workers"):
+        worker_pool(size=0)
     pool = worker_pool(code="raise SystemExit('no such library')")
     with pytest.raises(RuntimeError, match="no such library"):
         pool.map([{"do": "echo"}], limit=20)
@@ -100,8 +102,6 @@ from omnithink_pl.sandbox.workers import WorkerPool
 pool = WorkerPool([sys.executable, "-I", "-c", {WORKER!r}], 1)
 print(pool.map([{{"do": "echo"}}], 20)[0]["pid"], flush=True)
 """
-
-
 FORK = """
 if (child := os.fork()) == 0:
     sys.exit()
@@ -116,8 +116,3 @@ def test_workers_end_with_their_parent_however_it_ends_but_not_with_a_fork_of_it
     first, *others = map(int, done.stdout.split())
     assert others == ([first] if end == FORK else [])
     assert all_end([first])
-
-
-def test_a_pool_without_workers_is_refused() -> None:
-    with pytest.raises(ValueError, match="workers"):
-        worker_pool(size=0)

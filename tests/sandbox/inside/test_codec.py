@@ -87,26 +87,17 @@ def test_what_was_changed_is_written_back_into_the_originals() -> None:
     assert is_same_list(head, list_node([1, 3]))
 
 
+ROOTS: list[Any] = [{"r": 5}, {"x": 1}, {"r": 0, "t": []}, [1], {"type": "eval"}, {"type": "os"}, {"b": "\u1234"}]
+ROOTS += [{"fraction": [1, 0]}, {"range": [1, 2, 0]}]
+OBJECTS: list[Any] = [["os.system", []], ["ListNode", {"__class__": 1}], ["set", [{"r": 0}]]]
+
+
 @pytest.mark.parametrize(
-    ("roots", "table"),
-    [
-        ([{"r": 5}], []),
-        ([{"x": 1}], []),
-        ([{"r": 0, "t": []}], [["list", []]]),
-        ([[1]], []),
-        ([{"r": 0}], [["os.system", []]]),
-        ([{"r": 0}], [["ListNode", {"__class__": 1}]]),
-        ([{"r": 0}], [["set", [{"r": 0}]]]),
-        ([{"type": "eval"}], []),
-        ([{"type": "os"}], []),
-        ([{"b": "\u1234"}], []),
-        ([{"fraction": [1, 0]}], []),
-        ([{"range": [1, 2, 0]}], []),
-    ],
+    ("root", "content"), [*((root, ["list", []]) for root in ROOTS), *(({"r": 0}, content) for content in OBJECTS)]
 )
-def test_nonsense_is_refused(roots: list[Any], table: list[Any]) -> None:
+def test_nonsense_is_refused(root: Any, content: list[Any]) -> None:
     with pytest.raises((ValueError, TypeError, KeyError, IndexError, ArithmeticError, AttributeError)):
-        decoder().decode(roots, table)
+        decoder().decode([root], [content])
 
 
 def test_an_original_does_not_change_its_kind() -> None:

@@ -40,10 +40,7 @@ def test_names_taken_from_the_program(tests: str, offered: set[str], names: set[
     assert wanted(tests, offered) == names
 
 
-def test_the_rows_entry_point_names_what_is_tested() -> None:
+def test_the_rows_entry_point_names_what_is_tested_and_the_prelude_does_not_stand_in_for_it() -> None:
     assert wanted("assert gcd(4, 6) == inf", {"gcd", "inf"}, "gcd") == {"gcd"}
-
-
-def test_the_prelude_does_not_stand_in_for_what_is_tested() -> None:
     with pytest.raises(NameError, match="gcd"):
         wanted(f"{CHECK}check(gcd)", {"other"})
