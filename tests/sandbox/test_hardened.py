@@ -65,7 +65,6 @@ def test_verdicts_keep_the_order_of_the_jobs_and_no_jobs_start_nothing() -> None
     assert [verdict.passed for verdict in verdicts] == [bool(i % 3) for i in range(20)]
     assert sandbox.throughput.programs == 20
     assert sandbox.throughput.outcomes == {"passed": 13, "wrong answer": 7}
-    assert sandbox.throughput.seconds > 0
 
 
 def test_several_threads_may_use_it(sandbox: HardenedSandbox) -> None:
