@@ -6,35 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from math import nan
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore, backward_transfer, forgetting, mean
 from omnithink_pl.distributed.collectives import gather_rows, process_count, process_rank
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation.scorer import (
-    PromptOutcomes,
-    first_failure,
-    mean_interval,
-    sample_groups,
-    share,
-)
+from omnithink_pl.evaluation.scorer import PromptOutcomes, first_failure, mean_interval, sample_groups, share
+from omnithink_pl.model.policy import Policy
 from omnithink_pl.rewards.scoring import score_batch
-from omnithink_pl.rollout.base import Sampling
-from omnithink_pl.types import Group, State
+from omnithink_pl.rollout.base import RolloutEngine, Sampling
+from omnithink_pl.tasks.base import Task
+from omnithink_pl.types import Example, Group, State
 
-if TYPE_CHECKING:
-    from omnithink_pl.model.policy import Policy
-    from omnithink_pl.rollout.base import RolloutEngine
-    from omnithink_pl.tasks.base import Task
-    from omnithink_pl.types import Example
-
-
-@dataclass(frozen=True)
-class TaskOutcomes:
-    """Outcomes on a task's held-out prompts: of one process, or gathered from all."""
-
-    greedy: tuple[PromptOutcomes, ...]
-    sampled: tuple[PromptOutcomes, ...]  # at temperature 1; same prompts, same order
+# Each held-out prompt's outcomes: of the greedy completion, and of those sampled at temperature 1.
+Outcomes = list[tuple[PromptOutcomes, PromptOutcomes]]
 
 
 @dataclass(frozen=True)
@@ -42,25 +27,23 @@ class EvaluationResult:
     """One task's score, and the outcomes it was computed from."""
 
     score: TaskScore
-    outcomes: TaskOutcomes
+    greedy: tuple[PromptOutcomes, ...]
+    sampled: tuple[PromptOutcomes, ...]  # at temperature 1; same prompts, same order
 
     @property
     def unscored(self) -> str:
         """Reason why the task has no score, where too many completions failed to be scored; else empty."""
-        return "" if self.score.measured else first_failure(self.outcomes.greedy + self.outcomes.sampled)
+        return "" if self.score.measured else first_failure(self.greedy + self.sampled)
 
     def by_prompt(self) -> dict[str, list[Any]]:
-        """Return the mean score of each prompt, by which two policies are compared prompt by prompt.
+        """Return the columns ``uid``, ``sampled`` and ``greedy``: the mean score of each prompt.
 
-        Returns:
-            Columns ``uid``, ``sampled`` and ``greedy``; a score is ``None`` where all completions failed to be scored.
+        By it two policies are compared prompt by prompt. ``None`` where all completions failed to be scored.
         """
-        columns = {"sampled": self.outcomes.sampled, "greedy": self.outcomes.greedy}
-        means = {
-            name: [round(fmean(prompt.values), 6) if prompt.values else None for prompt in prompts]
-            for name, prompts in columns.items()
-        }
-        return {"uid": [prompt.uid for prompt in self.outcomes.greedy], **means}
+        found: dict[str, list[Any]] = {"uid": [prompt.uid for prompt in self.greedy]}
+        for name, prompts in (("sampled", self.sampled), ("greedy", self.greedy)):
+            found[name] = [round(fmean(prompt.values), 6) if prompt.values else None for prompt in prompts]
+        return found
 
 
 class Evaluator:
@@ -112,11 +95,11 @@ class Evaluator:
         tasks: Mapping[str, Task],
         held_out: Mapping[str, Sequence[Example]],
         seed: int,
-    ) -> dict[str, TaskOutcomes]:
+    ) -> dict[str, Outcomes]:
         """Sample and score this process's share of the prompts, without waiting for other processes.
 
         The prompts of all tasks are sampled together, greedily and at temperature 1. Scoring begins after that, since
-        a judge may use the same engine; all rewards then run at the same time.
+        a judge may use the same engine; all rewards then run at the same time. :meth:`conclude` takes the result.
 
         Args:
             policy: Encodes the prompts.
@@ -124,9 +107,6 @@ class Evaluator:
             tasks: Their rubrics score the completions.
             held_out: Examples of each task, with their prompts filled in.
             seed: Seed of the sampling.
-
-        Returns:
-            Outcomes by task, for :meth:`conclude`.
 
         Raises:
             BadInput: If a task has no example.
@@ -147,14 +127,12 @@ class Evaluator:
             PromptOutcomes(group.example.uid, tuple(score.primary for score in row))
             for group, row in zip(groups, scores, strict=True)
         ]
-        greedy, sampled = outcomes[: len(own)], outcomes[len(own) :]
-        places = {name: [place for place, example in enumerate(own) if example.task == name] for name in tasks}
-        return {
-            name: TaskOutcomes(tuple(greedy[i] for i in places[name]), tuple(sampled[i] for i in places[name]))
-            for name in tasks
-        }
+        found: dict[str, Outcomes] = {name: [] for name in tasks}
+        for example, greedy, sampled in zip(own, outcomes[: len(own)], outcomes[len(own) :], strict=True):
+            found[example.task].append((greedy, sampled))
+        return found
 
-    def conclude(self, own: Mapping[str, TaskOutcomes], max_failed: float = 1.0) -> dict[str, EvaluationResult]:
+    def conclude(self, own: Mapping[str, Outcomes], max_failed: float = 1.0) -> dict[str, EvaluationResult]:
         """Gather the outcomes of all processes and score each task. Every process must call it.
 
         Args:
@@ -162,20 +140,19 @@ class Evaluator:
             max_failed: Share of failed completions above which a task has no score: the ones that were scored are
                 no fair sample, for instance only those whose verdicts were cached before the judge went away.
         """
-        return {name: _result(outcomes, max_failed) for name, outcomes in own.items()}
-
-
-def _result(own: TaskOutcomes, max_failed: float) -> EvaluationResult:
-    greedy, sampled = tuple(gather_rows(list(own.greedy))), tuple(gather_rows(list(own.sampled)))
-    score = TaskScore(
-        *_interval(sampled, max_failed),
-        *_interval(greedy, max_failed),
-        prompts=len(greedy),
-        samples=len(sampled[0].outcomes),
-        undefined=share(sampled, State.UNDEFINED),
-        failed=share(sampled + greedy, State.FAILED),
-    )
-    return EvaluationResult(score, TaskOutcomes(greedy, sampled))
+        results = {}
+        for name, part in own.items():
+            greedy, sampled = zip(*gather_rows(part), strict=True)
+            score = TaskScore(
+                *_interval(sampled, max_failed),
+                *_interval(greedy, max_failed),
+                prompts=len(greedy),
+                samples=len(sampled[0].outcomes),
+                undefined=share(sampled, State.UNDEFINED),
+                failed=share(sampled + greedy, State.FAILED),
+            )
+            results[name] = EvaluationResult(score, greedy, sampled)
+        return results
 
 
 def _interval(prompts: Sequence[PromptOutcomes], max_failed: float) -> tuple[float, float, float]:
@@ -187,16 +164,12 @@ def _interval(prompts: Sequence[PromptOutcomes], max_failed: float) -> tuple[flo
 
 
 def evaluation_metrics(matrix: ScoreMatrix, trained: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Return the last row's scores, forgetting since row 0, and backward transfer.
+    """Return the last row's scores, forgetting since row 0, and backward transfer; needs at least one row.
 
-    Args:
-        matrix: Scores so far, with at least one row.
-        trained: The tasks that each stage of the curriculum trains.
-
-    Returns:
-        Fractions in [0, 1] (differences in [-1, 1]) by metric name: ``eval/<task>`` is the score at temperature 1,
-        ``eval/<task>/greedy`` the greedy one, ``forgetting/<task>`` is P_base - P_after. A metric that needs the score
-        of an unmeasured task is NaN: a mean over the others would be that of another set of tasks.
+    Fractions in [0, 1] (differences in [-1, 1]) by metric name: ``eval/<task>`` is the score at temperature 1,
+    ``eval/<task>/greedy`` the greedy one, ``forgetting/<task>`` is P_base - P_after. A metric that needs the score of
+    an unmeasured task is NaN: a mean over the others would be that of another set of tasks. ``trained`` has the tasks
+    that each stage of the curriculum trains.
     """
     last = matrix.rows[-1]
     metrics = {"eval/unmeasured_tasks": float(sum(not score.measured for score in last.values()))}

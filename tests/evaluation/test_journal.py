@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation.journal import Record, append_records, read_records
+from omnithink_pl.evaluation.completions import Record, append_records, read_records
 
 
 def record(uid: str, state: str = "value", value: float | None = 1.0, completion: str = "ok\n  \ud7ff") -> Record:

@@ -9,8 +9,8 @@ from statistics import fmean
 import pytest
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation.metrics import METRICS, VerdictMetric, pass_at_k, summarise
 from omnithink_pl.evaluation.scorer import wilson
+from omnithink_pl.evaluation.suite_scores import METRICS, VerdictMetric, pass_at_k, summarise
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from omnithink_pl.evaluation.journal import Record
+from omnithink_pl.evaluation.completions import Record
 from omnithink_pl.evaluation.scorer import Interval, mean_interval
 from omnithink_pl.evaluation.suite_scores import SuiteScore, score_domains, score_records
 

@@ -18,10 +18,10 @@ import yaml
 
 from main import main
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation.completers import PolicyCompleter, SavedCompletions
+from omnithink_pl.evaluation.completions import PolicyCompleter, SavedCompletions
 from omnithink_pl.evaluation.suites import Suite
 from omnithink_pl.evaluation.suites.base import choose_suites
-from omnithink_pl.evaluation.verbs import load_weights
+from omnithink_pl.evaluation.validate import load_weights
 from tests.suite import write_suite
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from omnithink_pl.evaluation.completion_file import score_completions
+from omnithink_pl.evaluation.score import score_completions
 from omnithink_pl.rewards import FormatReward, MathReward, QAReward, Reward, TagsReward
 from omnithink_pl.sandbox import RunOutcome, Verdict
 from omnithink_pl.types import UnitTests

@@ -1,9 +1,16 @@
-"""Suites of functions to complete: HumanEval and BigCodeBench."""
+"""Code suites: HumanEval and BigCodeBench complete a function; LiveCodeBench has contest problems."""
 
 from __future__ import annotations
 
 import ast
+import base64
+import binascii
+import io
+import json
+import pickle
+import zlib
 from collections.abc import Mapping
+from datetime import date, datetime
 from typing import Any, final
 
 from omnithink_pl.errors import BadInput
@@ -17,6 +24,21 @@ import io as _io, unittest as _unittest
 _cases = _unittest.defaultTestLoader.loadTestsFromTestCase(TestCases)
 _result = _unittest.TextTestRunner(stream=_io.StringIO()).run(_cases)
 assert _result.testsRun and _result.wasSuccessful(), str(_result.errors + _result.failures)[-500:]
+"""
+_MAX_UNPACKED = 256 << 20  # bytes of a row's tests; the largest row has a tenth of it
+# Calls the program's function with JSON values. As in the official harness a tuple equals a list.
+_FUNCTIONAL = """
+import json
+
+def plain(value):
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+def check(candidate):
+    for given, expected in json.loads({cases!r}):
+        got = plain(candidate(*given))
+        assert got == expected, f"{{got!r}} is not {{expected!r}}"
+
+check({entry_point})
 """
 
 
@@ -42,11 +64,8 @@ class HumanEval(SuiteSource):
                 f"{self.named}: row {index} ({row['task_id']}): 'test' defines no check, or 'entry_point' is empty; "
                 f"drop the row"
             )
-        tests = UnitTests(
-            functional=f"{row['test']}\n\ncheck({name})\n",
-            entry_point=name,
-            prelude=f"{row['prompt']}\n    pass\n\n",
-        )
+        functional, prelude = f"{row['test']}\n\ncheck({name})\n", f"{row['prompt']}\n    pass\n\n"
+        tests = UnitTests(functional=functional, entry_point=name, prelude=prelude)
         return Example(task, row["task_id"], f"Complete this function:\n{row['prompt']}", tests)
 
 
@@ -76,19 +95,124 @@ class BigCodeBench(SuiteSource):
         where = f"{self.named}: row {index} ({row['task_id']})"
         if "class TestCases" not in (row["test"] or ""):
             raise BadInput(f"{where}: 'test' has no class TestCases; drop the row")
+        try:
+            libs = ast.literal_eval(row["libs"])  # a Python list as text
+        except (SyntaxError, ValueError) as error:
+            raise BadInput(f"{where}: 'libs' is no list of names: {row['libs']!r}; take another revision") from error
         tests = UnitTests(
             functional=row["test"] + _RUN_TEST_CASES,
             entry_point=row["entry_point"],
             prelude=f"{row['code_prompt']}\n    pass\n\n",
-            packages=_packages(row["libs"], where),
+            packages=tuple(dict.fromkeys(str(name).partition(".")[0] for name in libs)),  # the top-level ones
         )
         return Example(task, row["task_id"], f"Complete this function:\n{row['complete_prompt']}", tests)
 
 
-def _packages(libs: str, where: str) -> tuple[str, ...]:
-    """Return the top-level packages of the column ``libs``, a Python list as text."""
+@final
+class LiveCodeBench(SuiteSource):
+    r"""lighteval/code_generation_lite, configuration ``release_v5``, split ``test``, 880 rows (Jain et al. 2024).
+
+    A mirror in parquet: the official loader is a script, which ``datasets`` no longer runs. A row:
+    ``{"question_title": "...", "question_content": "...", "platform": "leetcode", "question_id": "3566",
+    "contest_id": "...", "contest_date": "2024-10-05T00:00:00", "starter_code": "class Solution: ...", "difficulty":
+    "easy", "public_test_cases": "[{...}]", "private_test_cases": "eJx...", "metadata": "{\"func_name\": \"f\"}"}``.
+    Difficulties are reported.
+
+    The official harness compares live objects in the interpreter of the tested program, with 6 seconds per test and
+    exact decimals. Here expected outputs never reach the program, the sandbox's time limit is for all tests together,
+    and printed numbers may differ by 1e-6, as on contest sites.
+
+    Args:
+        path: A local file or directory, or a hub id; the benchmark's own if not given.
+        revision: Commit, tag or branch of a hub id.
+        first: First day of contests, such as ``2024-10-01``.
+        last: Last day of contests.
+    """
+
+    hub = "lighteval/code_generation_lite"
+    config = "release_v5"
+    columns = (
+        "question_id",
+        "question_content",
+        "starter_code",
+        "contest_date",
+        "difficulty",
+        "public_test_cases",
+        "private_test_cases",
+        "metadata",
+    )
+    size = 880
+
+    def __init__(
+        self, path: str | None = None, revision: str | None = None, first: str = "2024-10-01", last: str = "2025-01-31"
+    ) -> None:
+        super().__init__(path, revision)
+        try:
+            self.days = (date.fromisoformat(first), date.fromisoformat(last))
+        except ValueError as error:
+            raise BadInput(f"LiveCodeBench: first={first!r} or last={last!r} is no day; write 2024-10-01") from error
+
+    def example(self, task: str, index: int, row: Mapping[str, Any]) -> Example | None:
+        """Return the problem with its tests, if its contest was between ``first`` and ``last``."""
+        where = f"{self.named}: row {index} ({row['question_id']})"
+        try:
+            day = datetime.fromisoformat(str(row["contest_date"])).date()  # text or a datetime
+        except ValueError as error:
+            raise BadInput(
+                f"{where}: 'contest_date' is {row['contest_date']!r}, no date; take another revision"
+            ) from error
+        if not self.days[0] <= day <= self.days[1]:
+            return None
+        starter = row["starter_code"] or ""
+        how = f"Use this code:\n{starter}" if starter.strip() else "Read from standard input and print the result."
+        question = f"{row['question_content']}\n\n{how}"
+        tests = _read_tests(row, where)
+        return Example(task, str(row["question_id"]), question, tests, category=row["difficulty"] or "")
+
+
+def _read_tests(row: Mapping[str, Any], where: str) -> UnitTests:
+    """Return the public and private tests of a row; ``where`` names it in messages."""
+    cases = [*_cases(row, "public_test_cases", where), *_cases(row, "private_test_cases", where)]
+    kinds = {case.get("testtype") for case in cases}
+    if len(kinds) != 1 or not kinds <= {"stdin", "functional"}:
+        raise BadInput(
+            f"{where}: its tests are of the kinds {sorted(map(str, kinds))}; they are all stdin or functional"
+        )
+    if kinds == {"stdin"}:
+        return UnitTests(tuple(case["input"] for case in cases), tuple(case["output"] for case in cases))
+    name = json.loads(row["metadata"] or "{}").get("func_name")
+    if not name:
+        raise BadInput(f"{where}: 'metadata' has no func_name; take another revision")
+    entry_point = f"Solution().{name}" if "class Solution" in (row["starter_code"] or "") else name
     try:
-        named = ast.literal_eval(libs)
-    except (SyntaxError, ValueError) as error:
-        raise BadInput(f"{where}: 'libs' is no list of names: {libs!r}; take another revision") from error
-    return tuple(dict.fromkeys(str(name).partition(".")[0] for name in named))
+        # Inputs are the arguments of a call, one JSON value per line.
+        given = [[json.loads(line) for line in case["input"].split("\n") if line.strip()] for case in cases]
+        values = [(own, json.loads(case["output"])) for own, case in zip(given, cases, strict=True)]
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{where}: a functional test is not JSON ({error}); take another revision") from error
+    functional = _FUNCTIONAL.format(cases=json.dumps(values), entry_point=entry_point)
+    return UnitTests(functional=functional, entry_point=entry_point)
+
+
+def _cases(row: Mapping[str, Any], column: str, where: str) -> list[dict[str, Any]]:
+    text = row[column] or "[]"
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        pass  # packed, as private tests usually are
+    try:  # JSON in a pickle in zlib in base64
+        inflate = zlib.decompressobj()
+        data = inflate.decompress(base64.b64decode(text, validate=True), _MAX_UNPACKED)
+        if inflate.unconsumed_tail:
+            raise ValueError(f"more than {_MAX_UNPACKED >> 20} MiB")
+        return json.loads(str(_PlainUnpickler(io.BytesIO(data)).load()))
+    except (binascii.Error, zlib.error, pickle.UnpicklingError, EOFError, ValueError, TypeError) as error:
+        raise BadInput(f"{where}: {column!r} cannot be decoded ({error}); take another revision") from error
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads pickles of text and numbers; refuses whatever would import or call anything."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Refuse."""
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")

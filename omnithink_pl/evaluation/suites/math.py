@@ -15,21 +15,11 @@ def _plain(value: Any, where: str) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _whole_number(value: Any, where: str) -> str:
-    """27.0 is 27."""
-    return _plain(value, where).removesuffix(".0")
-
-
 def _after_hashes(value: Any, where: str) -> str:
     _, mark, gold = str(value).rpartition("####")
     if not mark:
         raise BadInput(f"{where}: 'answer' has no '####' before its result; mend or drop the row")
     return gold.strip().replace(",", "")
-
-
-def _measurement(value: Any, where: str) -> str:
-    """7e-8 is a power of ten, not Euler's number."""
-    return as_power_of_ten(_plain(value, where))
 
 
 def _only_item(value: Any, where: str) -> str:
@@ -42,10 +32,7 @@ def _only_item(value: Any, where: str) -> str:
 
 
 class MathSuite(SuiteSource):
-    """A mathematics benchmark whose rows have a question and a gold answer.
-
-    A column named ``context`` among ``columns`` stands before the question.
-    """
+    """A mathematics benchmark: rows with a question, possibly a ``context`` before it, and a gold answer."""
 
     columns: ClassVar[tuple[str, ...]] = ("question", "answer")
     uid: ClassVar[str | None] = None  # column with the identity; without one it is the row's place
@@ -85,7 +72,7 @@ class AMC23(MathSuite):
     """
 
     hub, size = "math-ai/amc23", 40
-    gold = staticmethod(_whole_number)
+    gold = staticmethod(lambda value, where: _plain(value, where).removesuffix(".0"))
 
 
 @final
@@ -137,7 +124,7 @@ class Minerva(MathSuite):
     """
 
     hub, size = "math-ai/minervamath", 272
-    gold = staticmethod(_measurement)
+    gold = staticmethod(lambda value, where: as_power_of_ten(_plain(value, where)))  # the e is not Euler's number
 
 
 @final

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import Any, ClassVar, final
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.rewards.writing import transcript
 from omnithink_pl.sources.base import Source, Split
 from omnithink_pl.sources.files import find_files
-from omnithink_pl.types import Example, Message
-
-if TYPE_CHECKING:
-    from omnithink_pl.types import Group
-
+from omnithink_pl.types import Example, Group, Message
 
 CATEGORIES = ("writing", "roleplay")
 QUESTIONS = "data/mt_bench/question.jsonl"
@@ -57,7 +53,7 @@ class MTBench(Source):
         """
         if split == "train":
             return []
-        questions, baseline = _space_files("MTBench", self.path, self.revision, (QUESTIONS, BASELINE))
+        questions, baseline = self._files()
         self.data_version = hashlib.sha256(questions.read_bytes() + baseline.read_bytes()).hexdigest()[:16]
         answers = {row["question_id"]: row for row in _rows(baseline, ("question_id", "choices"))}
         asked = [r for r in _rows(questions, ("question_id", "category", "turns")) if r["category"] in CATEGORIES]
@@ -73,22 +69,31 @@ class MTBench(Source):
         first = group.example
         turns, replies = self._turns[first.uid]
         # The reference is GPT-4's whole conversation; the policy's is what it was asked and said itself.
-        said: tuple[Message, ...] = (
+        said: list[Message] = [
             {"role": "user", "content": turns[0]},
             {"role": "assistant", "content": replies[0]},
             {"role": "user", "content": turns[1]},
-        )
-        return [
-            Example(
-                first.task,
-                first.uid,
-                "\n".join(f"{number}. {turn}" for number, turn in enumerate(turns, 1)),
-                transcript(said, replies[1]),
-                (*first.messages, {"role": "assistant", "content": completion.text}, said[2]),
-                first.category,
-            )
+        ]
+        question, reference = f"1. {turns[0]}\n2. {turns[1]}", transcript(said, replies[1])
+        own: list[tuple[Message, ...]] = [
+            (*first.messages, {"role": "assistant", "content": completion.text}, said[2])
             for completion in group.completions
         ]
+        return [Example(first.task, first.uid, question, reference, messages, first.category) for messages in own]
+
+    def _files(self) -> list[Path]:
+        """Return the questions and the baseline, in a local directory or downloaded from the space."""
+        directory, names = Path(self.path).expanduser(), (QUESTIONS, BASELINE)
+        if not directory.is_dir():
+            if self.path.startswith((".", "/", "~")) or self.path.count("/") != 1:
+                raise BadInput(
+                    f"MTBench: path {self.path!r} does not exist; give a directory or the id of a space on the hub"
+                )
+            directory = _download(self.path, self.revision, names)
+        for name in names:
+            if not (directory / name).is_file():
+                raise BadInput(f"MTBench: {directory} has no file {name}; copy it there from the hub's space")
+        return [directory / name for name in names]
 
 
 def _rows(file: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -110,19 +115,7 @@ def _both_turns(row: Mapping[str, Any], answers: Mapping[Any, Any], baseline: Pa
     return list(row["turns"]), list(replies)
 
 
-def _space_files(source: str, path: str, revision: str | None, names: Sequence[str]) -> list[Path]:
-    """Return files of a local directory or of a space on the hub, downloading them if need be."""
-    local = Path(path).expanduser()
-    if not local.is_dir() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
-        raise BadInput(f"{source}: path {path!r} does not exist; give a directory or the id of a space on the hub")
-    directory = local if local.is_dir() else _download(source, path, revision, names)
-    for name in names:
-        if not (directory / name).is_file():
-            raise BadInput(f"{source}: {directory} has no file {name}; copy it there from the hub's space")
-    return [directory / name for name in names]
-
-
-def _download(source: str, space: str, revision: str | None, names: Sequence[str]) -> Path:
+def _download(space: str, revision: str | None, names: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -130,6 +123,6 @@ def _download(source: str, space: str, revision: str | None, names: Sequence[str
         return Path(snapshot_download(space, repo_type="space", revision=revision, allow_patterns=list(names)))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise BadInput(
-            f"{source}: the hub's space {space!r} at {revision or 'main'} cannot be reached, or does not exist "
+            f"MTBench: the hub's space {space!r} at {revision or 'main'} cannot be reached, or does not exist "
             f"({type(error).__name__}); connect to the network, or give a directory with {', '.join(names)} as its path"
         ) from error

@@ -1,24 +1,56 @@
-"""A user's file of completions, scored with the rewards of the tasks for the verb ``score``."""
+"""The verb ``score``: a user's file of completions, scored with the rewards of the tasks."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import lightning as L
+from rich.console import Console
+
+from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import ScoredGroup
+from omnithink_pl.report.console import reward_summary, reward_table
 from omnithink_pl.rewards.scoring import score_batch
-from omnithink_pl.types import Completion, Example, Group, Message, Options, Reference, UnitTests
+from omnithink_pl.sources.base import Split
+from omnithink_pl.tasks.base import Task
+from omnithink_pl.tracking import TrackingLogger
+from omnithink_pl.tracking.artifacts import rollout_table
+from omnithink_pl.types import Completion, Example, Group, Options, Reference, UnitTests
 
-if TYPE_CHECKING:
-    from omnithink_pl.sources.base import Split
-    from omnithink_pl.tasks.base import Task
+SPLITS: tuple[Split, ...] = ("train", "test")
+
+
+def score(trainer: L.Trainer, model: L.LightningModule, datamodule: MultiTaskData, completions: str) -> None:
+    """Score completions from a file with the rewards of a config, and print them; loads no policy.
+
+    Args:
+        trainer: Has the loggers.
+        model: Not used; Lightning's command line passes it.
+        datamodule: Has the tasks.
+        completions: A JSON-lines file. Each row has ``task``, ``completion``, and either the ``uid`` of an
+            example or its ``question`` and ``reference``.
+    """
+    try:
+        groups = score_completions(Path(completions), datamodule.tasks, datamodule.seed)
+    finally:
+        datamodule.teardown("score")
+    console = Console()
+    console.print(reward_table(groups))
+    console.print(reward_summary(groups))
+    for logger in trainer.loggers:
+        if isinstance(logger, TrackingLogger):
+            logger.set_tags({"kind": "score", "mlflow.runName": "score"})
+            logger.artifacts.table(rollout_table(groups, 0), "scores.json")
+            console.print(f"also in run {logger.run_id}, artifact scores.json", highlight=False)
+            logger.finalize("success")
 
 
 def score_completions(path: Path, tasks: Mapping[str, Task], seed: int) -> list[ScoredGroup]:
-    """Score every completion of a file; no policy is needed.
+    """Score every completion of a file: one group per row, in the order of the file, without advantages.
 
     Each line is a JSON object that names the example it answers, by ``uid`` or in full::
 
@@ -27,14 +59,6 @@ def score_completions(path: Path, tasks: Mapping[str, Task], seed: int) -> list[
 
     A reference is text; for options ``{"options": [...], "answers": [...]}``; for programs
     ``{"inputs": [...], "outputs": [...]}`` or ``{"functional": "...", "entry_point": "..."}``.
-
-    Args:
-        path: The file.
-        tasks: The tasks by name, with their rewards and the examples that a ``uid`` refers to.
-        seed: Seed of the examples' prompts.
-
-    Returns:
-        One group of one completion per row, in the order of the file, without advantages.
 
     Raises:
         BadInput: If the file or a row cannot be used; names the line.
@@ -57,14 +81,21 @@ def _groups(path: Path, tasks: Mapping[str, Task], seed: int) -> Iterator[Group]
             continue
         where = f"{path}, line {number}"
         row = _row(line, tasks, where)
-        task = row["task"]
+        task, uid = row["task"], str(row.get("uid", f"line {number}"))
         if "question" in row or "reference" in row:
-            example = _own_example(row, where)
+            if not isinstance(row.get("question"), str):
+                raise BadInput(f"{where}: 'question' is missing; give it along with 'reference'")
+            question, reference = row["question"], _reference(row.get("reference"), where)
+            example = Example(task, uid, question, reference, ({"role": "user", "content": question},))
         else:
             if task not in by_uid:
-                splits: tuple[Split, ...] = ("train", "test")
-                by_uid[task] = {e.uid: e for split in splits for e in tasks[task].examples(split, seed)}
-            example = _source_example(row, by_uid[task], where)
+                by_uid[task] = {e.uid: e for split in SPLITS for e in tasks[task].examples(split, seed)}
+            if uid not in by_uid[task]:
+                raise BadInput(
+                    f"{where}: data.tasks.{task} has no example {row.get('uid')!r}; give a uid of its source, or "
+                    f"'question' and 'reference'"
+                )
+            example = by_uid[task][uid]
         yield Group(example, (), (Completion((), (), row["completion"], "stop"),))
 
 
@@ -78,27 +109,6 @@ def _row(line: str, tasks: Mapping[str, Task], where: str) -> dict[str, Any]:
     if not isinstance(row.get("task"), str) or row["task"] not in tasks:
         raise BadInput(f"{where}: task {row.get('task')!r} is unknown; choose from {sorted(tasks)}")
     return row
-
-
-def _source_example(row: Mapping[str, Any], examples: Mapping[str, Example], where: str) -> Example:
-    """Return the example of the task's source that a row names by ``uid``."""
-    uid = str(row.get("uid"))
-    if uid not in examples:
-        raise BadInput(
-            f"{where}: data.tasks.{row['task']} has no example {uid!r}; give a uid of its source, or 'question' and "
-            f"'reference'"
-        )
-    return examples[uid]
-
-
-def _own_example(row: Mapping[str, Any], where: str) -> Example:
-    """Return the example that a row gives in full; without a ``uid`` it is called by its line."""
-    question = row.get("question")
-    if not isinstance(question, str):
-        raise BadInput(f"{where}: 'question' is missing; give it along with 'reference'")
-    uid = str(row.get("uid", where.rpartition(", ")[2]))
-    message: Message = {"role": "user", "content": question}
-    return Example(row["task"], uid, question, _reference(row.get("reference"), where), (message,))
 
 
 def _reference(given: object, where: str) -> Reference:
