@@ -49,10 +49,9 @@ class EvaluationResult:
 class Evaluator:
     """Measures the primary reward on held-out prompts; format and tags do not count.
 
-    The prompts are divided among the processes of a run, and all of them get the result.
-
-    A completion without a defined score, such as one without an answer, counts 0. One that failed to be scored is
-    left out and counted in ``TaskScore.failed``; a task with too many failures has no score (NaN).
+    The prompts are divided among the processes of a run, and all of them get the result. A completion without a
+    defined score, such as one without an answer, counts 0. One that failed to be scored is left out and counted in
+    ``TaskScore.failed``; a task with too many failures has no score (NaN).
 
     Args:
         prompts: Prompts per task, spread evenly over the held-out examples; all of them when null.
@@ -133,12 +132,10 @@ class Evaluator:
         return found
 
     def conclude(self, own: Mapping[str, Outcomes], max_failed: float = 1.0) -> dict[str, EvaluationResult]:
-        """Gather the outcomes of all processes and score each task. Every process must call it.
+        """Gather what all processes measured and score each task. Every process must call it.
 
-        Args:
-            own: This process's outcomes by task, from :meth:`measure`.
-            max_failed: Share of failed completions above which a task has no score: the ones that were scored are
-                no fair sample, for instance only those whose verdicts were cached before the judge went away.
+        Above ``max_failed``, a share of failed completions, a task has no score: the ones that were scored are no fair
+        sample, for instance only those whose verdicts were cached before the judge went away.
         """
         results = {}
         for name, part in own.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 from rich.console import Console
@@ -80,7 +79,14 @@ def _groups(path: Path, tasks: Mapping[str, Task], seed: int) -> Iterator[Group]
         if not line.strip():
             continue
         where = f"{path}, line {number}"
-        row = _row(line, tasks, where)
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise BadInput(f"{where}: not JSON: {error}") from error
+        if not isinstance(row, dict) or not isinstance(row.get("completion"), str):
+            raise BadInput(f"{where}: a row is an object with the text of a 'completion'")
+        if not isinstance(row.get("task"), str) or row["task"] not in tasks:
+            raise BadInput(f"{where}: task {row.get('task')!r} is unknown; choose from {sorted(tasks)}")
         task, uid = row["task"], str(row.get("uid", f"line {number}"))
         if "question" in row or "reference" in row:
             if not isinstance(row.get("question"), str):
@@ -97,18 +103,6 @@ def _groups(path: Path, tasks: Mapping[str, Task], seed: int) -> Iterator[Group]
                 )
             example = by_uid[task][uid]
         yield Group(example, (), (Completion((), (), row["completion"], "stop"),))
-
-
-def _row(line: str, tasks: Mapping[str, Task], where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{where}: not JSON: {error}") from error
-    if not isinstance(row, dict) or not isinstance(row.get("completion"), str):
-        raise BadInput(f"{where}: a row is an object with the text of a 'completion'")
-    if not isinstance(row.get("task"), str) or row["task"] not in tasks:
-        raise BadInput(f"{where}: task {row.get('task')!r} is unknown; choose from {sorted(tasks)}")
-    return row
 
 
 def _reference(given: object, where: str) -> Reference:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import comb
 from pathlib import Path
@@ -32,7 +32,6 @@ from omnithink_pl.evaluation.suites.base import Suite
 from omnithink_pl.types import Outcome, State
 
 Verdicts = Sequence[Sequence[float]]  # per prompt, the scores in [0, 1] of its completions
-KS = (5, 10, 50, 100)  # the k of pass@k above 1
 
 
 def pass_at_k(n: int, passed: int, k: int) -> float:
@@ -45,32 +44,22 @@ def pass_at_k(n: int, passed: int, k: int) -> float:
     return 1.0 - comb(n - passed, k) / comb(n, k)
 
 
-def _higher_pass_at_k(verdicts: Verdicts) -> dict[str, Interval]:
-    """Return the mean of the per-prompt estimates, for every k that all prompts have samples for."""
-    fewest = min(map(len, verdicts))
-    return {
-        f"pass_at_{k}": mean_interval([[pass_at_k(len(own), sum(map(bool, own)), k)] for own in verdicts])
-        for k in KS
-        if k <= fewest
-    }
+# `accuracy` with k samples per prompt is avg@k; `exact_match` is over all questions, the micro average of the
+# categories; `win_rate` counts ties as 0.5 (FastChat's `win_rate_adjusted`).
+METRICS = ("accuracy", "exact_match", "pass_at_1", "win_rate")
 
 
-def _wins_and_ties(verdicts: Verdicts) -> dict[str, Interval]:
-    """Return the shares of wins (FastChat's ``win_rate``) and of ties."""
-    return {
-        name: mean_interval([[float(verdict == value) for verdict in own] for own in verdicts])
-        for name, value in {"raw": 1.0, "ties": 0.5}.items()
-    }
-
-
-# By name, the figures of a metric beside the mean score. `accuracy` with k samples per prompt is avg@k; `exact_match`
-# is over all questions, the micro average of the categories; `win_rate` counts ties as 0.5 (`win_rate_adjusted`).
-METRICS: Mapping[str, Callable[[Verdicts], dict[str, Interval]]] = {
-    "accuracy": lambda verdicts: {},
-    "exact_match": lambda verdicts: {},
-    "pass_at_1": _higher_pass_at_k,
-    "win_rate": _wins_and_ties,
-}
+def _further_figures(metric: str, verdicts: Verdicts) -> dict[str, Interval]:
+    """Return the figures of a metric beside the mean score, each a mean over prompts."""
+    figures: dict[str, list[list[float]]] = {}
+    if metric == "pass_at_1":  # every k that all prompts have samples for
+        for k in (5, 10, 50, 100):
+            if k <= min(map(len, verdicts)):
+                figures[f"pass_at_{k}"] = [[pass_at_k(len(own), sum(map(bool, own)), k)] for own in verdicts]
+    if metric == "win_rate":  # the shares of wins (FastChat's `win_rate`) and of ties
+        for name, value in (("raw", 1.0), ("ties", 0.5)):
+            figures[name] = [[float(verdict == value) for verdict in own] for own in verdicts]
+    return {name: mean_interval(scores) for name, scores in figures.items()}
 
 
 @final
@@ -95,7 +84,7 @@ class VerdictMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyp
         names = sorted({name for _, name in scored if name})
         return {
             self.config_name: mean_interval(rows),
-            **METRICS[self.config_name](rows),
+            **_further_figures(self.config_name, rows),
             "categories": {one: mean_interval([own for own, name in scored if name == one]) for one in names},
         }
 

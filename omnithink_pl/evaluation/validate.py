@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
@@ -36,14 +35,7 @@ from omnithink_pl.evaluation.completions import (
     read_records,
     recorded_completions,
 )
-from omnithink_pl.evaluation.suite_scores import (
-    DomainScore,
-    SuiteScore,
-    score_domains,
-    score_records,
-    suite_metrics,
-    write_results,
-)
+from omnithink_pl.evaluation.suite_scores import SuiteScore, score_domains, score_records, suite_metrics, write_results
 from omnithink_pl.evaluation.suites.base import Suite, TwoTurns, choose_suites, domain_members
 from omnithink_pl.model.adapter import check_adapter
 from omnithink_pl.modules import PolicyModule
@@ -51,7 +43,7 @@ from omnithink_pl.report.console import benchmark_progress, benchmark_table, pro
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.seeds import derive_seed
 from omnithink_pl.tracking import TrackingLogger
-from omnithink_pl.types import Completion, Example, Group, Outcome, Score, State
+from omnithink_pl.types import Example, Group, Outcome, State
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +99,13 @@ def _validate(
         completer: Completer = SavedCompletions(Path(completions))
         identity = {"rescored": time.strftime("%Y%m%d-%H%M%S"), **completer.identity}
     else:
-        completer = _policy_completer(trainer, model, None if ckpt_path is None else Path(ckpt_path))
+        model.load()  # not configure_model, which may load a reference too
+        checkpoint = None if ckpt_path is None else Path(ckpt_path)
+        if checkpoint is not None:
+            load_weights(model, checkpoint)
+        model.to(trainer.strategy.root_device)
+        model.engine.attach(model.policy)
+        completer = PolicyCompleter(model.policy, model.engine, model.policy_name, checkpoint)
         identity = completer.identity
         for suite in suites.values():
             suite.task.rubric.attach(model.policy, model.engine)
@@ -120,21 +118,11 @@ def _validate(
             scores = SuiteRunner(directory, completer, data.seed, longest, chunk, on_progress, division).run_all(suites)
     finally:
         data.teardown("validate")
-    domains = score_domains(scores, domain_members(data.tasks, data.benchmarks, suites))
     if trainer.is_global_zero:
-        _publish(trainer, console, directory, list(scores.values()), domains)
+        _publish(trainer, console, directory, scores, domain_members(data.tasks, data.benchmarks, suites))
     missing = [name for name, score in scores.items() if score.score is None]
     if missing:
         raise BadInput(f"no score for {', '.join(missing)}; see above, mend the cause and run the same again")
-
-
-def _policy_completer(trainer: L.Trainer, model: PolicyModule, checkpoint: Path | None) -> PolicyCompleter:
-    model.load()  # not configure_model, which may load a reference too
-    if checkpoint is not None:
-        load_weights(model, checkpoint)
-    model.to(trainer.strategy.root_device)
-    model.engine.attach(model.policy)
-    return PolicyCompleter(model.policy, model.engine, model.policy_name, checkpoint)
 
 
 def load_weights(model: PolicyModule, checkpoint: Path) -> None:
@@ -160,9 +148,10 @@ def _default_output(root: Path, identity: Mapping[str, str]) -> Path:
 
 
 def _publish(
-    trainer: L.Trainer, console: Console, directory: Path, scores: list[SuiteScore], domains: list[DomainScore]
+    trainer: L.Trainer, console: Console, directory: Path, found: dict[str, SuiteScore], members: dict[str, list[str]]
 ) -> None:
     """Show results on the screen, and write them to ``results.json`` and MLflow."""
+    scores, domains = list(found.values()), score_domains(found, members)
     results = write_results(directory, scores, domains)
     console.print(benchmark_table(scores, domains))
     for line in problems(scores, domains):
@@ -215,7 +204,8 @@ class SuiteRunner:
     def _run(self, name: str, suite: Suite) -> SuiteScore:
         """Complete a suite's records and score them."""
         began = time.monotonic()
-        examples = self.division.agreed(lambda: self._load(name, suite))
+        examples = self.division.agreed(lambda: suite.task.examples("test", self.seed))
+        self.division.agreed(lambda: self.completer.open(name))
         journal = self.directory / f"{name}.jsonl"
         records = self.division.first(lambda: self._restore(name, suite, examples, journal))
         self.on_progress(name, 0, len(examples), list(records.values()))
@@ -229,15 +219,19 @@ class SuiteRunner:
             self.on_progress(name, start + len(chunk), len(examples), list(records.values()))
         return score_records(name, suite, list(records.values()), time.monotonic() - began)
 
-    def _load(self, name: str, suite: Suite) -> list[Example]:
-        examples = suite.task.examples("test", self.seed)
-        self.completer.open(name)
-        return examples
-
     def _restore(self, name: str, suite: Suite, examples: Sequence[Example], journal: Path) -> dict[Key, Record]:
         """Return the records of earlier runs, which must have had the same settings."""
+        sampling = self._sampling(suite)
+        # Everything that completions depend on, in readable form: differences are shown to the user.
+        settings = {
+            **self.completer.identity,
+            "version": suite.version,
+            "prompts": f"{len(examples)} {derive_seed(json.dumps([[e.uid, e.messages] for e in examples])):x}",
+            "sampling": f"{sampling.n} at {sampling.temperature:g}, {sampling.top_p:g}, {sampling.max_tokens} tokens",
+            "seed": self.seed,
+            "chunk": self.chunk,
+        }
         path = self.directory / f"{name}.json"
-        settings = self._settings(suite, examples)
         before = json.loads(path.read_text()) if path.exists() else settings
         other = [f"{key}: {before.get(key)!r}, now {new!r}" for key, new in settings.items() if before.get(key) != new]
         if other:
@@ -251,18 +245,6 @@ class SuiteRunner:
             unfinished.write_text(json.dumps(settings, indent=2))
             unfinished.replace(path)
         return read_records(journal)
-
-    def _settings(self, suite: Suite, examples: Sequence[Example]) -> dict[str, Any]:
-        """Return everything that completions depend on, in readable form: differences are shown to the user."""
-        sampling = self._sampling(suite)
-        return {
-            **self.completer.identity,
-            "version": suite.version,
-            "prompts": f"{len(examples)} {derive_seed(json.dumps([[e.uid, e.messages] for e in examples])):x}",
-            "sampling": f"{sampling.n} at {sampling.temperature:g}, {sampling.top_p:g}, {sampling.max_tokens} tokens",
-            "seed": self.seed,
-            "chunk": self.chunk,
-        }
 
     def _sampling(self, suite: Suite) -> Sampling:
         return Sampling(suite.samples, suite.temperature, suite.top_p, suite.max_tokens or self.max_tokens)
@@ -283,8 +265,7 @@ class SuiteRunner:
             if sampled:  # only scoring had failed
                 completions = recorded_completions(requests, known)
             else:
-                seed = derive_seed(self.seed, name, start, turn)
-                completions = self.completer.complete(requests, sampling, seed)
+                completions = self.completer.complete(requests, sampling, derive_seed(self.seed, name, start, turn))
             return [Group(one.example, (), own) for one, own in zip(requests, completions, strict=True)]
 
         own = self.division.own(requests)
@@ -306,28 +287,26 @@ def _complete_and_score(
         second = [Request(e, 2, (n,)) for group in groups for n, e in enumerate(source.follow_up(group))]
         requests, groups = [*requests, *second], [*groups, *complete(second, 2)]
     scores = suite.task.rubric.score(groups) if groups else []
-    return [
-        _record(request, sample, completion, score)
-        for request, group, row in zip(requests, groups, scores, strict=True)
-        for sample, completion, score in zip(request.samples, group.completions, row, strict=True)
-    ]
-
-
-def _record(request: Request, sample: int, completion: Completion, score: Score) -> Record:
-    outcome = score.primary
-    # By text: completions from a file have no token ids.
-    if outcome.state is State.UNDEFINED and (completion.text, completion.finish_reason) == ("", NO_ROOM.finish_reason):
-        outcome = Outcome.undefined("prompt leaves no room in the context")
-    return Record(
-        task=request.example.task,
-        uid=request.example.uid,
-        turn=request.turn,
-        sample=sample,
-        category=request.example.category,
-        completion=completion.text,
-        tokens=len(completion.token_ids),
-        finish_reason=completion.finish_reason,
-        state=outcome.state.value,
-        value=outcome.value,
-        reason=outcome.reason,
-    )
+    records = []
+    for request, group, row in zip(requests, groups, scores, strict=True):
+        for sample, completion, score in zip(request.samples, group.completions, row, strict=True):
+            outcome, text = score.primary, completion.text
+            # By text: completions from a file have no token ids.
+            if outcome.state is State.UNDEFINED and (text, completion.finish_reason) == ("", NO_ROOM.finish_reason):
+                outcome = Outcome.undefined("prompt leaves no room in the context")
+            records.append(
+                Record(
+                    task=request.example.task,
+                    uid=request.example.uid,
+                    turn=request.turn,
+                    sample=sample,
+                    category=request.example.category,
+                    completion=text,
+                    tokens=len(completion.token_ids),
+                    finish_reason=completion.finish_reason,
+                    state=outcome.state.value,
+                    value=outcome.value,
+                    reason=outcome.reason,
+                )
+            )
+    return records

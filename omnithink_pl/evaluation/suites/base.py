@@ -41,12 +41,11 @@ class Suite:
     domain: str | None = None
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.temperature < 0:
-            raise BadInput(
-                f"data.benchmarks: samples is {self.samples} and temperature {self.temperature}; use at least 1 and 0"
-            )
-        if self.samples > 1 and self.temperature == 0:
-            raise BadInput(f"data.benchmarks: {self.samples} greedy samples are all the same; set a temperature")
+        n, temperature = self.samples, self.temperature
+        if n < 1 or temperature < 0:
+            raise BadInput(f"data.benchmarks: samples is {n} and temperature {temperature}; use at least 1 and 0")
+        if n > 1 and temperature == 0:
+            raise BadInput(f"data.benchmarks: {n} greedy samples are all the same; set a temperature")
 
     @property
     def score_domain(self) -> str:
@@ -63,10 +62,7 @@ class Suite:
 def choose_suites(tasks: Mapping[str, Task], suites: Mapping[str, Suite], wanted: str | None) -> dict[str, Suite]:
     """Return the suites to run, by name; a task's held-out examples, answered greedily, are a suite too.
 
-    Args:
-        tasks: The config's tasks.
-        suites: The config's ``data.benchmarks``.
-        wanted: Names separated by commas; all of ``suites`` if not given, or all held-out tasks where there are none.
+    ``wanted`` has names separated by commas; without it, all ``suites`` run, or all tasks where there are none.
     """
     known = {name: Suite(task) for name, task in tasks.items()} | dict(suites)
     if wanted is None:
@@ -124,11 +120,7 @@ class SuiteSource(Source):
         return f"{type(self).__name__}({self.path})"
 
     def examples(self, task: str, split: Split) -> list[Example]:
-        """Return every row; there are none to train on.
-
-        Raises:
-            BadInput: If the rows cannot be loaded, lack a column, repeat an identity, or one is unusable.
-        """
+        """Return every row; there are none to train on. Refuse a damaged set."""
         if split == "train":
             return []
         files = find_files(self.named, *self._place()).of_one_file(self.hub_split)
@@ -154,15 +146,10 @@ class SuiteSource(Source):
 
     @abstractmethod
     def example(self, task: str, index: int, row: Mapping[str, Any]) -> Example | None:
-        """Return the example of a row; ``None`` if the row is not in the benchmark.
-
-        Args:
-            task: Name to put on it.
-            index: Place of the row.
-            row: Has ``columns``.
+        """Return the example of a row with ``columns``; ``None`` if the row is not in the benchmark.
 
         Raises:
-            BadInput: If the row is unusable.
+            BadInput: If the row is unusable; names it.
         """
 
     def _place(self) -> tuple[str, str | None, str | None]:

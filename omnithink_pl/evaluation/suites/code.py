@@ -44,26 +44,21 @@ check({entry_point})
 
 @final
 class HumanEval(SuiteSource):
-    r"""openai/openai_humaneval (MIT), split ``test``, 164 rows (Chen et al. 2021). Not in the paper.
+    r"""HumanEval (MIT; Chen et al. 2021). Not in the paper.
 
-    A row: ``{"task_id": "HumanEval/0", "prompt": "from typing import List\n\n\ndef ...", "canonical_solution": "    for
-    ...", "test": "def check(candidate): ...", "entry_point": "has_close_elements"}``. The answer is the whole
-    function. As in BigCodeBench's calibrated runs, the prompt with an empty body stands before it, so that imports
-    and helpers of the prompt are there.
+    A row: ``{"task_id": "HumanEval/0", "prompt": "from typing import List\n\n\ndef ...", "test": "def check(candidate):
+    ...", "entry_point": "has_close_elements", ...}``. The answer is the whole function. As in BigCodeBench's
+    calibrated runs, the prompt with an empty body stands before it, so that imports and helpers are there.
     """
 
-    hub = "openai/openai_humaneval"
+    hub, size = "openai/openai_humaneval", 164
     columns = ("task_id", "prompt", "test", "entry_point")
-    size = 164
 
     def example(self, task: str, index: int, row: Mapping[str, Any]) -> Example:
         """Return the function to complete with its tests."""
-        name = row["entry_point"]
+        where, name = f"{self.named}: row {index} ({row['task_id']})", row["entry_point"]
         if "def check" not in (row["test"] or "") or not name:
-            raise BadInput(
-                f"{self.named}: row {index} ({row['task_id']}): 'test' defines no check, or 'entry_point' is empty; "
-                f"drop the row"
-            )
+            raise BadInput(f"{where}: 'test' defines no check, or 'entry_point' is empty; drop the row")
         functional, prelude = f"{row['test']}\n\ncheck({name})\n", f"{row['prompt']}\n    pass\n\n"
         tests = UnitTests(functional=functional, entry_point=name, prelude=prelude)
         return Example(task, row["task_id"], f"Complete this function:\n{row['prompt']}", tests)
@@ -71,12 +66,11 @@ class HumanEval(SuiteSource):
 
 @final
 class BigCodeBench(SuiteSource):
-    """bigcode/bigcodebench (Apache-2.0), split ``v0.1.4``, 1140 rows: the *complete* prompts of the full set.
+    """BigCodeBench (Apache-2.0): the *complete* prompts of the full set.
 
     A row: ``{"task_id": "BigCodeBench/0", "complete_prompt": "import itertools ... def task_func(...): ...",
-    "instruct_prompt": "...", "canonical_solution": "    ...", "code_prompt": "import itertools ... def
-    task_func(...):", "test": "import unittest ... class TestCases(unittest.TestCase): ...", "entry_point":
-    "task_func", "doc_struct": "...", "libs": "['random', 'itertools']"}``. As in the official, calibrated run,
+    "code_prompt": "import itertools ... def task_func(...):", "test": "import unittest ... class TestCases ...",
+    "entry_point": "task_func", "libs": "['random', 'itertools']", ...}``. As in the official, calibrated run,
     ``code_prompt`` with an empty body stands before the answer, which is the whole function.
 
     **The tests need many libraries** (``libs``: 139 in all, pandas, numpy and matplotlib among them) and compare live
@@ -85,10 +79,8 @@ class BigCodeBench(SuiteSource):
     standard library: there a problem that needs more has no verdict, and the benchmark no score rather than a 0.
     """
 
-    hub = "bigcode/bigcodebench"
-    hub_split = "v0.1.4"
+    hub, hub_split, size = "bigcode/bigcodebench", "v0.1.4", 1140
     columns = ("task_id", "complete_prompt", "code_prompt", "test", "entry_point", "libs")
-    size = 1140
 
     def example(self, task: str, index: int, row: Mapping[str, Any]) -> Example:
         """Return the function to complete with its tests."""
@@ -110,13 +102,12 @@ class BigCodeBench(SuiteSource):
 
 @final
 class LiveCodeBench(SuiteSource):
-    r"""lighteval/code_generation_lite, configuration ``release_v5``, split ``test``, 880 rows (Jain et al. 2024).
+    r"""LiveCodeBench (Jain et al. 2024), reported by difficulty.
 
-    A mirror in parquet: the official loader is a script, which ``datasets`` no longer runs. A row:
-    ``{"question_title": "...", "question_content": "...", "platform": "leetcode", "question_id": "3566",
-    "contest_id": "...", "contest_date": "2024-10-05T00:00:00", "starter_code": "class Solution: ...", "difficulty":
-    "easy", "public_test_cases": "[{...}]", "private_test_cases": "eJx...", "metadata": "{\"func_name\": \"f\"}"}``.
-    Difficulties are reported.
+    The hub's is a mirror in parquet: the official loader is a script, which ``datasets`` no longer runs. A row:
+    ``{"question_content": "...", "question_id": "3566", "contest_date": "2024-10-05T00:00:00", "starter_code": "class
+    Solution: ...", "difficulty": "easy", "public_test_cases": "[{...}]", "private_test_cases": "eJx...", "metadata":
+    "{\"func_name\": \"f\"}", ...}``.
 
     The official harness compares live objects in the interpreter of the tested program, with 6 seconds per test and
     exact decimals. Here expected outputs never reach the program, the sandbox's time limit is for all tests together,
@@ -129,8 +120,7 @@ class LiveCodeBench(SuiteSource):
         last: Last day of contests.
     """
 
-    hub = "lighteval/code_generation_lite"
-    config = "release_v5"
+    hub, config, size = "lighteval/code_generation_lite", "release_v5", 880
     columns = (
         "question_id",
         "question_content",
@@ -141,7 +131,6 @@ class LiveCodeBench(SuiteSource):
         "private_test_cases",
         "metadata",
     )
-    size = 880
 
     def __init__(
         self, path: str | None = None, revision: str | None = None, first: str = "2024-10-01", last: str = "2025-01-31"
@@ -155,12 +144,11 @@ class LiveCodeBench(SuiteSource):
     def example(self, task: str, index: int, row: Mapping[str, Any]) -> Example | None:
         """Return the problem with its tests, if its contest was between ``first`` and ``last``."""
         where = f"{self.named}: row {index} ({row['question_id']})"
+        given = row["contest_date"]  # text or a datetime
         try:
-            day = datetime.fromisoformat(str(row["contest_date"])).date()  # text or a datetime
+            day = datetime.fromisoformat(str(given)).date()
         except ValueError as error:
-            raise BadInput(
-                f"{where}: 'contest_date' is {row['contest_date']!r}, no date; take another revision"
-            ) from error
+            raise BadInput(f"{where}: 'contest_date' is {given!r}, no date; take another revision") from error
         if not self.days[0] <= day <= self.days[1]:
             return None
         starter = row["starter_code"] or ""
@@ -175,9 +163,8 @@ def _read_tests(row: Mapping[str, Any], where: str) -> UnitTests:
     cases = [*_cases(row, "public_test_cases", where), *_cases(row, "private_test_cases", where)]
     kinds = {case.get("testtype") for case in cases}
     if len(kinds) != 1 or not kinds <= {"stdin", "functional"}:
-        raise BadInput(
-            f"{where}: its tests are of the kinds {sorted(map(str, kinds))}; they are all stdin or functional"
-        )
+        found = sorted(map(str, kinds))
+        raise BadInput(f"{where}: its tests are of the kinds {found}; they are all stdin or functional")
     if kinds == {"stdin"}:
         return UnitTests(tuple(case["input"] for case in cases), tuple(case["output"] for case in cases))
     name = json.loads(row["metadata"] or "{}").get("func_name")

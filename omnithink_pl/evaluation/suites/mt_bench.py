@@ -46,23 +46,19 @@ class MTBench(Source):
         self._turns: dict[str, tuple[list[str], list[str]]] = {}
 
     def examples(self, task: str, split: Split) -> list[Example]:
-        """Return the first turn of every question.
-
-        Raises:
-            BadInput: If a file cannot be loaded, or a question has not two turns and two baseline answers.
-        """
+        """Return the first turn of every question."""
         if split == "train":
             return []
         questions, baseline = self._files()
         self.data_version = hashlib.sha256(questions.read_bytes() + baseline.read_bytes()).hexdigest()[:16]
         answers = {row["question_id"]: row for row in _rows(baseline, ("question_id", "choices"))}
-        asked = [r for r in _rows(questions, ("question_id", "category", "turns")) if r["category"] in CATEGORIES]
-        self._turns = {str(row["question_id"]): _both_turns(row, answers, baseline) for row in asked}
-        categories = {str(row["question_id"]): row["category"] for row in asked}
-        return [
-            Example(task, uid, turns[0], replies[0], category=categories[uid])
-            for uid, (turns, replies) in self._turns.items()
-        ]
+        found = []
+        for row in _rows(questions, ("question_id", "category", "turns")):
+            if row["category"] in CATEGORIES:
+                uid, (turns, replies) = str(row["question_id"]), _both_turns(row, answers, baseline)
+                self._turns[uid] = turns, replies
+                found.append(Example(task, uid, turns[0], replies[0], category=row["category"]))
+        return found
 
     def follow_up(self, group: Group) -> list[Example]:
         """Return the second turn after each first answer."""
@@ -96,25 +92,6 @@ class MTBench(Source):
         return [directory / name for name in names]
 
 
-def _rows(file: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
-    return [dict(row) for row in find_files(f"MTBench({file})", str(file)).read("train", columns)]
-
-
-def _both_turns(row: Mapping[str, Any], answers: Mapping[Any, Any], baseline: Path) -> tuple[list[str], list[str]]:
-    where, uid = f"MTBench: question {row['question_id']}", row["question_id"]
-    if len(row["turns"]) != 2:
-        raise BadInput(f"{where} has {len(row['turns'])} turns, not 2; take FastChat's question.jsonl")
-    if uid not in answers:
-        raise BadInput(
-            f"{where} has no answer in {baseline}; take model_answer/gpt-4.jsonl (FastChat's reference_answer covers "
-            f"questions 101-130 only)"
-        )
-    replies = answers[uid]["choices"][0]["turns"]
-    if len(replies) != 2 or not all(reply.strip() for reply in replies):
-        raise BadInput(f"{where}: its answer in {baseline} has not two turns; take model_answer/gpt-4.jsonl")
-    return list(row["turns"]), list(replies)
-
-
 def _download(space: str, revision: str | None, names: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -126,3 +103,25 @@ def _download(space: str, revision: str | None, names: tuple[str, ...]) -> Path:
             f"MTBench: the hub's space {space!r} at {revision or 'main'} cannot be reached, or does not exist "
             f"({type(error).__name__}); connect to the network, or give a directory with {', '.join(names)} as its path"
         ) from error
+
+
+def _rows(file: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [dict(row) for row in find_files(f"MTBench({file})", str(file)).read("train", columns)]
+
+
+def _both_turns(row: Mapping[str, Any], answers: Mapping[Any, Any], baseline: Path) -> tuple[list[str], list[str]]:
+    """Return the two turns of a question and GPT-4's answers to them."""
+    uid, turns = row["question_id"], list(row["turns"])
+    if len(turns) != 2:
+        raise BadInput(f"MTBench: question {uid} has {len(turns)} turns, not 2; take FastChat's question.jsonl")
+    if uid not in answers:
+        raise BadInput(
+            f"MTBench: question {uid} has no answer in {baseline}; take model_answer/gpt-4.jsonl (FastChat's "
+            f"reference_answer covers questions 101-130 only)"
+        )
+    replies = list(answers[uid]["choices"][0]["turns"])
+    if len(replies) != 2 or not all(reply.strip() for reply in replies):
+        raise BadInput(
+            f"MTBench: question {uid}: its answer in {baseline} has not two turns; take model_answer/gpt-4.jsonl"
+        )
+    return turns, replies
