@@ -55,8 +55,8 @@ class Suite:
     @property
     def version(self) -> str:
         """Version of rows and scoring, and the data's commit or hash once it is loaded."""
-        source = self.task.source
-        return f"{source.version}@{source.data_version}" if isinstance(source, Versioned) else "held-out"
+        source: Any = self.task.source
+        return f"{source.version}@{source.data_version}" if hasattr(source, "data_version") else "held-out"
 
 
 def choose_suites(tasks: Mapping[str, Task], suites: Mapping[str, Suite], wanted: str | None) -> dict[str, Suite]:
@@ -159,14 +159,6 @@ class SuiteSource(Source):
             return self.path, self.revision, self.config
         own = directory / self.config
         return str(own if own.is_dir() else directory), self.revision, None
-
-
-@runtime_checkable
-class Versioned(Protocol):
-    """A source that knows the version of its benchmark and its data."""
-
-    version: ClassVar[str]
-    data_version: str
 
 
 @runtime_checkable

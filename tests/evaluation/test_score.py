@@ -26,9 +26,14 @@ def row(task: str, completion: str, reference: object = "2", **more: object) -> 
     return {"task": task, "question": "What?", "reference": reference, "completion": completion, **more}
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "completions.jsonl"
+
+
 @pytest.mark.usefixtures("tracking_uri")
 def test_every_component_of_every_row_is_shown_and_tracked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow.artifacts import load_text
     from mlflow.tracking import MlflowClient
@@ -41,7 +46,7 @@ def test_every_component_of_every_row_is_shown_and_tracked(
         row("code", answered("def f(x):\n    return 2 * x"), DOUBLE),
         row("writing", answered("A story."), "Another."),
     ]
-    path, uri = tmp_path / "completions.jsonl", f"sqlite:///{tmp_path}/mlflow.db"
+    uri = f"sqlite:///{path.parent}/mlflow.db"
     path.write_text("".join(json.dumps(one) + "\n" for one in given))
     config = f"--config={CONFIGS / 'curriculum.yaml'}"
     main(["score", config, f"--completions={path}", f"--trainer.logger.init_args.tracking_uri={uri}"])
@@ -86,11 +91,6 @@ def scored(path: Path, *lines: str) -> list[tuple[Example, str, float | None]]:
     path.write_text("\n".join(lines), encoding="utf-8")
     found = score_completions(path, TASKS, seed=7)
     return [(one.group.example, one.group.completions[0].text, one.scores[0].primary.value) for one in found]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "completions.jsonl"
 
 
 def test_examples_are_given_in_full_or_found_by_uid_and_scored_by_their_own_task(path: Path) -> None:
