@@ -34,11 +34,10 @@ from callbacks.resume import find_checkpoint
 from omnithink_pl.cli import readable
 from omnithink_pl.curriculum.stages import trained_tasks
 from omnithink_pl.data import MultiTaskData
-from omnithink_pl.errors import BadInput, EngineFailure, PeerFailure, RewardFailure
+from omnithink_pl.errors import BadInput, EngineFailure, PeerFailure, RewardFailure, TrainingDiverged
 from omnithink_pl.merge import Merge
-from omnithink_pl.modules import PolicyModule, RejectionSampling, TrainingDiverged
-from omnithink_pl.report.plan import PlanCurriculum
-from omnithink_pl.report.study_report import Report
+from omnithink_pl.modules import PolicyModule, RejectionSampling
+from omnithink_pl.report.verbs import PlanCurriculum, Report
 from omnithink_pl.study.tool import Study, StudyIncomplete
 from omnithink_pl.tracking import TrackingError
 from omnithink_pl.verbs import OmniThinkTrainer

@@ -17,3 +17,7 @@ class EngineFailure(RuntimeError):
 
 class PeerFailure(RuntimeError):
     """Another process of this run failed; its own message says why."""
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss or its gradient is no longer a finite number."""

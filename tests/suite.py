@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 from datasets import Dataset
 
-from omnithink_pl.embedded import math, qa
 from tests.evaluation.suites.rows import gpt4, mt_bench, question
+from tests.sources.copies import math_rows, qa_rows
 
 ROOM = "omnithink_pl.evaluation.suites"
 
@@ -18,7 +18,7 @@ def aime(count: int) -> list[dict[str, Any]]:
     """Miniature problems as AIME 2024 has them; the last is longer than the policy's context."""
     rows = [
         {"id": i, "problem": row["problem"], "solution": "", "answer": row["answer"], "url": "", "year": "2024"}
-        for i, row in enumerate(math.rows("test", count=count))
+        for i, row in enumerate(math_rows("test", count))
     ]
     return [*rows, rows[0] | {"id": count, "problem": "Add one and one. " * 100}]
 
@@ -36,7 +36,7 @@ def mmlu_pro(count: int) -> list[dict[str, Any]]:
             "category": row["discipline"],
             "src": "",
         }
-        for i, row in enumerate(qa.rows("test", count=count))
+        for i, row in enumerate(qa_rows("test", count))
     ]
 
 

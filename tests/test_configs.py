@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from main import CONFIGS, TOOLS, main, run_tool
 from omnithink_pl.errors import BadInput
-from omnithink_pl.rollout.vllm import loading as build
+from omnithink_pl.rollout.vllm import process as build
 from tests.judge.scripted import scripted_server
 
 # Engines that are installed apart have tests apart: tests/vllm/test_fit.py runs configs/rollout/. What is only for
@@ -42,12 +42,12 @@ def needed_by(config: Path, directory: Path) -> Iterator[list[str]]:
         yield [f"--data.demonstrations={directory}"]
         return
     if config.parent.name != "judge":
-        yield ["--model.group_size=2"]
+        yield ["--model.sampling.group_size=2"]
         return
     judge = "--data.tasks.writing.init_args.judge.init_args"
     with scripted_server() as server:
         yield [
-            "--model.group_size=2",
+            "--model.sampling.group_size=2",
             f"{judge}.endpoint.base_url={server.url}",
             f"{judge}.endpoint.api_key_env=null",
             f"{judge}.cache={directory}/judge.sqlite",
@@ -97,8 +97,8 @@ def test_every_config_of_a_verb_without_a_trainer_parses(tool: str, capsys: pyte
 
 
 def test_overrides_change_one_key_and_leave_its_neighbours(capsys: pytest.CaptureFixture[str]) -> None:
-    got = resolved(["--model.beta.math=0", "--curriculum.stages=[{tasks: {math: 2}, steps: 5}]"], capsys)
-    assert got["model"]["init_args"]["beta"] == {"code": 0.01, "math": 0.0, "qa": 0.01, "writing": 0.01}
+    got = resolved(["--model.kl.beta.math=0", "--curriculum.stages=[{tasks: {math: 2}, steps: 5}]"], capsys)
+    assert got["model"]["init_args"]["kl"]["beta"] == {"code": 0.01, "math": 0.0, "qa": 0.01, "writing": 0.01}
     assert got["curriculum"]["stages"] == [{"tasks": {"math": 2.0}, "steps": 5}]
 
 

@@ -12,7 +12,7 @@ import torch
 
 from omnithink_pl.errors import EngineFailure
 from tests.judge.scripted import scripted_server
-from tests.test_judge_outage import KILLED, STEPS, outage, settings
+from tests.judge.test_outage import KILLED, STEPS, outage, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 TWO = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]

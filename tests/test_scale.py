@@ -70,8 +70,8 @@ def short(directory: Path) -> list[str]:
         f"--trainer.default_root_dir={directory}",
         "--evaluation.evaluator.prompts=2",
         "--evaluation.evaluator.max_tokens=8",
-        "--model.max_tokens=8",
-        "--model.group_size=2",
+        "--model.sampling.max_tokens=8",
+        "--model.sampling.group_size=2",
         "--data.batch_size=4",
     ]
 

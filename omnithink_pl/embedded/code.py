@@ -1,15 +1,16 @@
-"""The operations that embedded code problems are composed of."""
+"""Miniature code problems: one to three operations on an integer or a list."""
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, final
 
-from omnithink_pl.embedded.lexicon import ROWS, distinct, uid_of
+from omnithink_pl.embedded.problems import distinct
+from omnithink_pl.sources.base import Source, text_uid
+from omnithink_pl.types import Example, UnitTests
 
 if TYPE_CHECKING:
     from omnithink_pl.sources.base import Split
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Operation:
-    """One way of asking for one change of ``x``.
+    """A phrase that asks for a change of ``x``.
 
     Args:
         phrase: How the problem says it; ``{k}`` stands for the operand.
@@ -56,21 +57,14 @@ LIST = (
     Operation("cut it to {k}", "x[:{k}]", lambda x, k: x[:k], left_out=True),
 )
 
-
-def guesses(operation: Operation) -> tuple[Operation, ...]:
-    """Three known operations that a left-out phrase may be taken for, its meaning among them."""
-    family = LIST if operation in LIST else INTEGER
-    return family[:3]
-
-
 Kind = Literal["integer", "list", "program"]
-KINDS: tuple[Kind, ...] = ("integer", "list", "program")
 QUESTIONS: dict[Kind, str] = {
     "integer": "Write f(x) for an integer x: {steps}.",
     "list": "Write f(x) for a list x: {steps}.",
     "program": "Read an integer x, {steps}, then print it.",
 }
-SHARES = (0.5, 0.3, 0.2)
+KIND_SHARES: dict[Kind, float] = {"integer": 0.5, "list": 0.3, "program": 0.2}
+STEP_SHARES = {1: 0.2, 2: 0.5, 3: 0.3}
 TESTS = 6
 
 
@@ -80,16 +74,6 @@ class Step:
 
     operation: Operation
     operand: int
-
-    @property
-    def phrase(self) -> str:
-        """How the problem says it."""
-        return self.operation.phrase.format(k=self.operand)
-
-    @property
-    def code(self) -> str:
-        """The statement that does it."""
-        return f"x = {self.operation.code.format(k=self.operand)}"
 
 
 @dataclass(frozen=True)
@@ -106,89 +90,54 @@ class CodeProblem:
 
     @property
     def question(self) -> str:
-        """What is asked."""
-        return QUESTIONS[self.kind].format(steps=", then ".join(step.phrase for step in self.steps))
+        """The operations in words."""
+        steps = (step.operation.phrase.format(k=step.operand) for step in self.steps)
+        return QUESTIONS[self.kind].format(steps=", then ".join(steps))
 
     def result(self, x: Any) -> Any:
-        """What the program should make of an input."""
+        """Compute what a right program returns or prints for an input."""
         return reduce(lambda value, step: step.operation.apply(value, step.operand), self.steps, x)
-
-
-def program(kind: Kind, steps: tuple[Step, ...]) -> str:
-    """Python source that does the steps."""
-    if kind == "program":
-        return "\n".join(["x = int(input())", *(step.code for step in steps), "print(x)"])
-    return "\n    ".join(["def f(x):", *(step.code for step in steps), "return x"])
 
 
 def draw(rng: random.Random) -> CodeProblem:
     """Draw a problem."""
-    kind = rng.choices(KINDS, SHARES)[0]
-    operations = LIST if kind == "list" else INTEGER
-    count = rng.choices((1, 2, 3), (0.2, 0.5, 0.3))[0]
-    return CodeProblem(kind, tuple(Step(operation, rng.randint(2, 9)) for operation in rng.sample(operations, count)))
+    kind = rng.choices(tuple(KIND_SHARES), tuple(KIND_SHARES.values()))[0]
+    count = rng.choices(tuple(STEP_SHARES), tuple(STEP_SHARES.values()))[0]
+    operations = rng.sample(LIST if kind == "list" else INTEGER, count)
+    return CodeProblem(kind, tuple(Step(operation, rng.randint(2, 9)) for operation in operations))
 
 
-def rows(split: Split, seed: int = 0, count: int | None = None) -> list[dict[str, Any]]:
-    """Rows with the columns of code-r1.
-
-    Args:
-        split: Questions of the two splits are disjoint.
-        seed: Another seed draws other rows of the same split.
-        count: How many; by default as many as the embedded data set has.
-    """
-    return [
-        _row(problem, split, index) for index, problem in enumerate(distinct(draw, split, seed, count or ROWS[split]))
-    ]
+def program(kind: Kind, steps: tuple[Step, ...]) -> str:
+    """Write Python source that does the steps."""
+    lines = [f"x = {step.operation.code.format(k=step.operand)}" for step in steps]
+    if kind == "program":
+        return "\n".join(["x = int(input())", *lines, "print(x)"])
+    return "\n    ".join(["def f(x):", *lines, "return x"])
 
 
-def _row(problem: CodeProblem, split: Split, index: int) -> dict[str, Any]:
-    inputs = _inputs(problem)
-    outputs = [problem.result(x) for x in inputs]
-    functional = _asserts(inputs, outputs)
-    io = [{"input": str(x), "output": str(y)} for x, y in zip(inputs, outputs, strict=True)]
-    stdin = problem.kind == "program"
-    truth = (
-        {"inputs": [pair["input"] + "\n" for pair in io], "outputs": [pair["output"] + "\n" for pair in io]}
-        if stdin
-        else {"functional": functional}
-    )
-    return {
-        "task_id": f"embedded/{uid_of(problem.key)}",
-        "prompt": [
-            {"role": "system", "content": "You are a helpful programming assistant."},
-            {"role": "user", "content": problem.question},
-        ],
-        "entry_point": "" if stdin else "f",
-        "test": "" if stdin else functional,
-        "completion": program(problem.kind, problem.steps),
-        "examples": io[:2],
-        "src": "embedded",
-        "meta": {
-            "kind": problem.kind,
-            "steps": len(problem.steps),
-            "left_out": any(s.operation.left_out for s in problem.steps),
-        },
-        "data_source": "code",
-        "ability": "coding",
-        "reward_model": {"ground_truth": json.dumps(truth), "style": "rule"},
-        "extra_info": {
-            "dataset": "embedded",
-            "index": index,
-            "prompt": problem.question,
-            "reference": program(problem.kind, problem.steps),
-            "split": split,
-        },
-    }
-
-
-def _inputs(problem: CodeProblem) -> list[Any]:
+def unit_tests(problem: CodeProblem) -> UnitTests:
+    """Test a problem on ``TESTS`` inputs: asserts for a function, input and output for a program."""
     rng = random.Random(problem.key)
+    inputs: list[Any]
     if problem.kind == "list":
-        return [[rng.randint(-20, 40) for _ in range(rng.randint(0, 12))] for _ in range(TESTS)]
-    return [rng.randint(-30, 60) for _ in range(TESTS)]
-
-
-def _asserts(inputs: list[Any], outputs: list[Any]) -> str:
+        inputs = [[rng.randint(-20, 40) for _ in range(rng.randint(0, 12))] for _ in range(TESTS)]
+    else:
+        inputs = [rng.randint(-30, 60) for _ in range(TESTS)]
+    outputs = [problem.result(x) for x in inputs]
+    if problem.kind == "program":
+        return UnitTests(tuple(f"{x}\n" for x in inputs), tuple(f"{y}\n" for y in outputs))
     cases = [f"    assert candidate({x!r}) == {y!r}" for x, y in zip(inputs, outputs, strict=True)]
-    return "\n".join(["def check(candidate):", *cases, "", "check(f)", ""])
+    functional = "\n".join(["def check(candidate):", *cases, "", "check(f)", ""])
+    return UnitTests(functional=functional, entry_point="f")
+
+
+@final
+class EmbeddedCode(Source):
+    """Miniature code problems with unit tests of both kinds. The questions of the two splits are disjoint."""
+
+    def examples(self, task: str, split: Split) -> list[Example]:
+        """Return the same problems each time."""
+        return [
+            Example(task, f"embedded/{text_uid(problem.key)}", problem.question, unit_tests(problem))
+            for problem in distinct(draw, split)
+        ]

@@ -1,26 +1,24 @@
-"""A small byte-level BPE tokenizer, trained on the embedded corpus."""
+"""Make the packaged policy from nothing: train a tokenizer, draw weights, and imitate demonstrations."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 from collections.abc import Callable, Iterable, Iterator
-from importlib.resources import files
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import torch
+from jsonargparse import auto_cli
 from lightning.pytorch import seed_everything
 from rich.progress import track
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
 from torch.optim.lr_scheduler import OneCycleLR
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 
-from omnithink_pl.embedded import code, math, qa
-from omnithink_pl.embedded import writing as story
+from omnithink_pl.embedded import code, math, qa, writing
 from omnithink_pl.embedded.demonstrations import (
     Demonstration,
     code_demonstration,
@@ -29,8 +27,8 @@ from omnithink_pl.embedded.demonstrations import (
     qa_demonstration,
     writing_demonstration,
 )
-from omnithink_pl.embedded.lexicon import Problem, split_of
-from omnithink_pl.model.policy import load_policy, without_dropout
+from omnithink_pl.embedded.problems import Problem, split_of
+from omnithink_pl.model.policy import load_policy, ready_to_train
 from omnithink_pl.modules.sft import Pair, completion_loss
 from omnithink_pl.prompts import render
 from omnithink_pl.tasks.base import SYSTEM_PROMPT
@@ -39,7 +37,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+PACKAGED = Path(__file__).with_name("policy")
+BATCH, STEPS, LEARNING_RATE = 50, 1440, 4e-3
+TAUGHT = 0.8
+"""Share of the steps that come first and show no bad habits."""
+
+CONTEXT = 192
 VOCABULARY = 1024
+TOKENIZER_TEXTS = 4000
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 END, PAD = "<|end|>", "<|pad|>"
@@ -50,17 +55,62 @@ CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(texts: Iterable[str], context: int) -> Qwen2Tokenizer:
+def _shown(
+    draw: Callable[[random.Random], Problem], demonstrate: Callable[[Problem, random.Random, bool], Demonstration]
+) -> Callable[[random.Random, bool], Demonstration]:
+    """Return a function that draws a problem which is not held out and demonstrates it."""
+
+    def show(rng: random.Random, habits: bool) -> Demonstration:
+        problem = draw(rng)
+        while split_of(problem.key) == "test":
+            problem = draw(rng)
+        return demonstrate(problem, rng, habits)
+
+    return show
+
+
+CODE, MATH = _shown(code.draw, code_demonstration), _shown(math.draw, math_demonstration)
+QA, LETTERS = _shown(qa.draw, qa_demonstration), _shown(qa.draw, letter_demonstration)
+WRITING = _shown(writing.draw, writing_demonstration)
+LESSONS = (CODE, MATH, QA, MATH, WRITING, LETTERS)
+"""Lessons in turn; arithmetic takes the most practice, and questions are answered in both forms."""
+
+
+def demonstrations(seed: int, taught: int = 0) -> Iterator[Demonstration]:
+    """Yield demonstrations without end, lesson by lesson; no held-out problem is among them.
+
+    Args:
+        seed: Seed of the stream.
+        taught: The first so many show no bad habits.
+    """
+    rng = random.Random(seed)
+    for number in count():
+        yield LESSONS[number % len(LESSONS)](rng, number >= taught)
+
+
+def batches(tokenizer: PreTrainedTokenizerBase, seed: int, steps: int) -> Iterator[list[Pair]]:
+    """Yield ``steps`` batches of (prompt, completion) token ids."""
+    stream = demonstrations(seed, taught=round(TAUGHT * steps) * BATCH)
+    for _ in range(steps):
+        yield [_pair(tokenizer, next(stream)) for _ in range(BATCH)]
+
+
+def _pair(tokenizer: PreTrainedTokenizerBase, shown: Demonstration) -> Pair:
+    messages = [{"role": "system", "content": render(SYSTEM_PROMPT)}, {"role": "user", "content": shown.prompt}]
+    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    return prompt, [*tokenizer.encode(shown.completion), tokenizer.eos_token_id]
+
+
+def train_tokenizer(texts: Iterable[str]) -> Qwen2Tokenizer:
     """Train a tokenizer of ``VOCABULARY`` tokens that splits text as Qwen2 does, digits one by one.
 
     The class is Qwen2's own because transformers loads that class for every Qwen2 model,
     whatever the tokenizer's files say. The four tags are single tokens but not *special*, so
     that decoding keeps them. Every byte is a token, so any text (in Unicode's composed form)
-    comes back from its tokens unchanged.
+    survives a round trip.
 
     Args:
         texts: Prompts and completions, without roles.
-        context: Tokens the model can see.
     """
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = Qwen2Tokenizer().backend_tokenizer.pre_tokenizer
@@ -80,7 +130,7 @@ def train_tokenizer(texts: Iterable[str], context: int) -> Qwen2Tokenizer:
         pad_token=PAD,
         extra_special_tokens=list(ROLES),
         chat_template=CHAT_TEMPLATE,
-        model_max_length=context,
+        model_max_length=CONTEXT,
         padding_side="left",
         clean_up_tokenization_spaces=False,
     )
@@ -94,70 +144,12 @@ def _between_tags(text: str) -> list[str]:
     return [part for part in text.split("\0") if part]
 
 
-BATCH, STEPS, LEARNING_RATE = 50, 1440, 4e-3
-TAUGHT = 0.8
-TOKENIZER_TEXTS = 4000
-CONTEXT = 192
-
-
-def _shown(
-    draw: Callable[[random.Random], Problem], demonstrate: Callable[[Problem, random.Random, bool], Demonstration]
-) -> Callable[[random.Random, bool], Demonstration]:
-    """Draws a problem that is not held out and demonstrates it."""
-
-    def show(rng: random.Random, habits: bool) -> Demonstration:
-        problem = draw(rng)
-        while split_of(problem.key) == "test":
-            problem = draw(rng)
-        return demonstrate(problem, rng, habits)
-
-    return show
-
-
-CODE, MATH = _shown(code.draw, code_demonstration), _shown(math.draw, math_demonstration)
-QA, LETTERS = _shown(qa.draw, qa_demonstration), _shown(qa.draw, letter_demonstration)
-WRITING = _shown(story.draw, writing_demonstration)
-LESSONS = (CODE, MATH, QA, MATH, WRITING, LETTERS)
-"""One round of the warm start; arithmetic takes the most practice, and questions are answered in both forms."""
-
-
-def demonstrations(seed: int, taught: int = 0) -> Iterator[Demonstration]:
-    """An endless stream of demonstrations, task by task in turn; no held-out problem is among them.
-
-    Args:
-        seed: Of the stream.
-        taught: The first so many show no bad habits.
-    """
-    rng = random.Random(seed)
-    for number in count():
-        yield LESSONS[number % len(LESSONS)](rng, number >= taught)
-
-
-def batches(tokenizer: PreTrainedTokenizerBase, seed: int, steps: int) -> Iterator[list[Pair]]:
-    """Batches of (prompt, completion) token ids.
-
-    Args:
-        tokenizer: With a chat template.
-        seed: Of the demonstrations.
-        steps: How many batches.
-    """
-    stream = demonstrations(seed, taught=round(TAUGHT * steps) * BATCH)
-    for _ in range(steps):
-        yield [_pair(tokenizer, next(stream)) for _ in range(BATCH)]
-
-
-def _pair(tokenizer: PreTrainedTokenizerBase, shown: Demonstration) -> Pair:
-    messages = [{"role": "system", "content": render(SYSTEM_PROMPT)}, {"role": "user", "content": shown.prompt}]
-    prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-    return prompt, [*tokenizer.encode(shown.completion), tokenizer.eos_token_id]
-
-
 def start(directory: Path, seed: int) -> PreTrainedTokenizerBase:
     """Write an untrained policy with its tokenizer."""
     stream = demonstrations(seed)
     shown = [next(stream) for _ in range(TOKENIZER_TEXTS)]
     texts = (text for d in shown for text in (render(SYSTEM_PROMPT), d.prompt, d.completion))
-    tokenizer = train_tokenizer(texts, CONTEXT)
+    tokenizer = train_tokenizer(texts)
     config = Qwen2Config(
         vocab_size=VOCABULARY,
         hidden_size=128,
@@ -176,18 +168,18 @@ def start(directory: Path, seed: int) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def make(directory: Path, seed: int, steps: int = STEPS) -> None:
-    """Train the tokenizer, draw initial weights, fine-tune them, and save all in bfloat16.
+def make(output: Path = PACKAGED, seed: int = 0, steps: int = STEPS) -> None:
+    """Train the tokenizer, draw initial weights, fine-tune them, and save everything in bfloat16.
 
     Args:
-        directory: Where the policy goes, in Hugging Face format.
-        seed: Of weights and demonstrations. The same seed gives the same scores within noise.
+        output: Directory of the policy, in Hugging Face format.
+        seed: Seed of weights and demonstrations. The same seed gives the same scores within noise.
         steps: Batches of SFT.
     """
     seed_everything(seed, verbose=False)
     with TemporaryDirectory() as scratch:  # so that an interruption leaves the present policy alone
         tokenizer = start(Path(scratch), seed)
-        model = without_dropout(load_policy(scratch).model).train()
+        model = ready_to_train(load_policy(scratch).model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=steps, pct_start=0.05)
     for pairs in track(batches(tokenizer, seed + 1, steps), "fine-tuning", total=steps):
@@ -196,24 +188,9 @@ def make(directory: Path, seed: int, steps: int = STEPS) -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-    model.to(torch.bfloat16).save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path(str(files("omnithink_pl.embedded") / "policy")),
-        help="directory for the policy",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of weights and demonstrations")
-    parser.add_argument("--steps", type=int, default=STEPS, help="batches of SFT")
-    arguments = parser.parse_args()
-    make(arguments.output, arguments.seed, arguments.steps)
+    model.to(torch.bfloat16).save_pretrained(output)
+    tokenizer.save_pretrained(output)
 
 
 if __name__ == "__main__":
-    main()
+    auto_cli(make)

@@ -1,12 +1,14 @@
-"""Miniature word problems in the schema of OpenR1-Math."""
+"""Miniature word problems: things that are gained and lost."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, final
 
-from omnithink_pl.embedded.lexicon import PEOPLE, ROWS, distinct, uid_of
+from omnithink_pl.embedded.problems import PEOPLE, distinct
+from omnithink_pl.sources.base import Source, text_uid
+from omnithink_pl.types import Example
 
 if TYPE_CHECKING:
     from omnithink_pl.sources.base import Split
@@ -19,11 +21,11 @@ GREATEST = 20
 
 @dataclass(frozen=True)
 class Verb:
-    """What may happen to somebody's things.
+    """An event that changes how many things somebody has.
 
     Args:
         phrase: How the problem says it; ``{k}`` is how many.
-        sign: 1 where they gain, -1 where they lose.
+        sign: 1 for a gain, -1 for a loss.
         left_out: The warm start never shows which of the two it is, only random guesses.
     """
 
@@ -51,11 +53,11 @@ class MathProblem:
     """Somebody has things, singly or in boxes, and then one or two things happen.
 
     Args:
-        person: Who.
-        item: What, in the plural.
-        box: The name of what holds the items.
-        start: How many items, or (boxes, items in each).
-        events: What happens, with how many.
+        person: A name in ``PEOPLE``.
+        item: One of ``ITEMS``.
+        box: What holds the items: one of ``BOXES``.
+        start: Number of items, or (boxes, items in each).
+        events: Each event with its number of items.
     """
 
     person: str
@@ -66,12 +68,12 @@ class MathProblem:
 
     @property
     def key(self) -> str:
-        """The numbers and what happens: persons and things do not make another problem."""
+        """The numbers and events: another person or thing makes no other problem."""
         return f"{self.start} {[(verb.phrase, k) for verb, k in self.events]}"
 
     @property
     def question(self) -> str:
-        """What is asked."""
+        """The problem in words."""
         pronoun = PEOPLE[self.person]
         has = f"{self.start[0]} {self.box} of {self.start[1]}" if len(self.start) == 2 else str(self.start[0])
         told = [f"{self.person} has {has} {self.item}."]
@@ -85,11 +87,14 @@ class MathProblem:
 
 
 def calculate(start: tuple[int, ...], changes: tuple[int, ...]) -> list[tuple[str, int]]:
-    """Write a calculation out, one step a time.
+    """Write a calculation out, one step at a time.
 
     Args:
         start: One number, or two to be multiplied.
-        changes: What is added, or taken away where negative.
+        changes: Numbers to be added, one after another.
+
+    Returns:
+        Text and result of each step.
     """
     steps = []
     total = start[0]
@@ -113,35 +118,13 @@ def draw(rng: random.Random) -> MathProblem:
             return problem
 
 
-def rows(split: Split, seed: int = 0, count: int | None = None) -> list[dict[str, Any]]:
-    """Rows with the columns of OpenR1-Math.
+@final
+class EmbeddedMath(Source):
+    """Miniature word problems. No numbers with events are in both splits, whoever they happen to."""
 
-    Args:
-        split: Numbers and events of the two splits are disjoint, whoever they happen to.
-        seed: Another seed draws other rows of the same split.
-        count: How many; by default as many as the embedded data set has.
-    """
-    return [_row(problem) for problem in distinct(draw, split, seed, count or ROWS[split])]
-
-
-def _row(problem: MathProblem) -> dict[str, Any]:
-    solution = ", ".join(text for text, _ in problem.steps)
-    return {
-        "problem": problem.question,
-        "solution": solution,
-        "answer": str(problem.steps[-1][1]),
-        "problem_type": "Algebra",
-        "question_type": "math-word-problem",
-        "source": "embedded",
-        "uuid": uid_of(problem.key),
-        "is_reasoning_complete": [True],
-        "generations": [f"<think>{solution}</think>\\boxed{{{problem.steps[-1][1]}}}"],
-        "correctness_math_verify": [True],
-        "correctness_llama": [True],
-        "finish_reasons": ["stop"],
-        "correctness_count": 1,
-        "messages": [
-            {"role": "user", "content": problem.question},
-            {"role": "assistant", "content": solution},
-        ],
-    }
+    def examples(self, task: str, split: Split) -> list[Example]:
+        """Return the same problems each time."""
+        return [
+            Example(task, text_uid(problem.key), problem.question, str(problem.steps[-1][1]))
+            for problem in distinct(draw, split)
+        ]

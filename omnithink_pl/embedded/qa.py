@@ -1,12 +1,14 @@
-"""The closed world that embedded questions are about."""
+"""Miniature multiple-choice questions about a closed world of facts."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, final
 
-from omnithink_pl.embedded.lexicon import ROWS, distinct, uid_of
+from omnithink_pl.embedded.problems import distinct
+from omnithink_pl.sources.base import Source, text_uid
+from omnithink_pl.types import Example, Options
 
 if TYPE_CHECKING:
     from omnithink_pl.sources.base import Split
@@ -14,17 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Kind:
-    """Facts of one kind; the answers of its other facts are a question's wrong options.
+    """Facts of one kind; a question's wrong options are the answers of other facts of its kind.
 
     Args:
-        discipline: As SuperGPQA would file it.
         phrasings: Ways of asking; ``{0}`` is the subject.
         statement: The fact as a sentence; ``{0}`` is the subject, ``{1}`` the answer.
         known: Subject to answer: facts that the warm start teaches.
         left_out: Facts that the warm start shows with random answers only.
     """
 
-    discipline: str
     phrasings: tuple[str, ...]
     statement: str
     known: dict[str, str]
@@ -37,7 +37,6 @@ class Kind:
 
 
 CAPITALS = Kind(
-    "Geography",
     ("What is the capital of {0}?", "Which city is the capital of {0}?"),
     "The capital of {0} is {1}.",
     {
@@ -50,7 +49,6 @@ CAPITALS = Kind(
 )  # fmt: skip
 
 SYMBOLS = Kind(
-    "Chemistry",
     ("What is the symbol of {0}?", "Which symbol stands for {0}?"),
     "The symbol of {0} is {1}.",
     {
@@ -62,7 +60,6 @@ SYMBOLS = Kind(
 )  # fmt: skip
 
 YOUNG = Kind(
-    "Biology",
     ("What is a young {0} called?", "What do we call a young {0}?"),
     "A young {0} is a {1}.",
     {
@@ -85,10 +82,10 @@ class QAProblem:
     """One fact, asked for in one phrasing, among wrong answers of the same kind.
 
     Args:
-        kind: Of the fact.
-        subject: What is asked about.
+        kind: Kind of the fact.
+        subject: Subject of the fact.
         phrasing: Index into ``kind.phrasings``.
-        options: The right answer and the wrong ones, in the row's order.
+        options: The right answer and the wrong ones, in the data set's order.
     """
 
     kind: Kind
@@ -103,7 +100,7 @@ class QAProblem:
 
     @property
     def question(self) -> str:
-        """What is asked, without the options."""
+        """The question without the options."""
         return self.kind.phrasings[self.phrasing].format(self.subject)
 
     @property
@@ -128,28 +125,16 @@ def draw(rng: random.Random) -> QAProblem:
     return QAProblem(kind, subject, rng.randrange(len(kind.phrasings)), tuple(options))
 
 
-def rows(split: Split, seed: int = 0, count: int | None = None) -> list[dict[str, Any]]:
-    """Rows with the columns of SuperGPQA.
+@final
+class EmbeddedQA(Source):
+    """Miniature questions with five options.
 
-    Args:
-        split: The two splits share facts, which can only be known, but no pair of a phrasing
-            with a set of options.
-        seed: Another seed draws other rows of the same split.
-        count: How many; by default as many as the embedded data set has.
+    The two splits share facts, which can only be known, but no pair of a phrasing with a set of options.
     """
-    return [_row(problem) for problem in distinct(draw, split, seed, count or ROWS[split])]
 
-
-def _row(problem: QAProblem) -> dict[str, Any]:
-    return {
-        "uuid": uid_of(problem.key),
-        "question": problem.question,
-        "options": list(problem.options),
-        "answer": problem.answer,
-        "answer_letter": "ABCDEFGHIJ"[problem.options.index(problem.answer)],
-        "discipline": problem.kind.discipline,
-        "field": problem.kind.discipline,
-        "subfield": "left out of the warm start" if problem.left_out else "taught by the warm start",
-        "difficulty": "hard" if problem.left_out else "easy",
-        "is_calculation": False,
-    }
+    def examples(self, task: str, split: Split) -> list[Example]:
+        """Return the same questions each time."""
+        return [
+            Example(task, text_uid(problem.key), problem.question, Options(problem.options, (problem.answer,)))
+            for problem in distinct(draw, split)
+        ]

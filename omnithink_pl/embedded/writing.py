@@ -1,19 +1,67 @@
-"""Stories of the embedded writing task: faithful ones, and ones with a chosen flaw."""
+"""Miniature stories: requests, faithful stories, and stories with a chosen flaw."""
 
 from __future__ import annotations
 
 import random
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, final
 
-from omnithink_pl.embedded.lexicon import BLAND, MOODS, NOUNS, OPENERS, PEOPLE, ROWS, distinct
+from omnithink_pl.embedded.problems import PEOPLE, distinct
+from omnithink_pl.sources.base import Source, text_uid
+from omnithink_pl.types import Example
 
 if TYPE_CHECKING:
     from omnithink_pl.sources.base import Split
 
 
+NOUNS = {
+    "lamp": ("lit the lamp", "polished the lamp"),
+    "river": ("crossed the river", "swam in the river"),
+    "bread": ("baked the bread", "sliced the bread"),
+    "letter": ("wrote the letter", "sealed the letter"),
+    "boat": ("rowed the boat", "steered the boat"),
+    "song": ("sang the song", "hummed the song"),
+    "garden": ("watered the garden", "weeded the garden"),
+    "key": ("turned the key", "hid the key"),
+    "horse": ("rode the horse", "fed the horse"),
+    "tower": ("climbed the tower", "guarded the tower"),
+    "soup": ("cooked the soup", "stirred the soup"),
+    "door": ("opened the door", "locked the door"),
+    "map": ("read the map", "drew the map"),
+    "forest": ("entered the forest", "left the forest"),
+    "coat": ("wore the coat", "mended the coat"),
+    "drum": ("beat the drum", "played the drum"),
+    "ladder": ("went up the ladder", "came down the ladder"),
+    "kite": ("flew the kite", "chased the kite"),
+    "clock": ("wound the clock", "repaired the clock"),
+    "bridge": ("walked over the bridge", "hid under the bridge"),
+}
+"""Noun to the actions that fit it and hardly any other: using a word means using it in one of them."""
+
+BLAND = ("saw the", "had the", "found the")
+"""Actions that fit any noun."""
+
+MOODS = {
+    "happy": ("with a big smile", "full of joy", "laughing loudly", "in bright sunshine"),
+    "sad": ("with a heavy heart", "full of sorrow", "crying softly", "in grey rain"),
+    "scary": ("with trembling hands", "full of fear", "looking back", "in deep darkness"),
+    "angry": ("with clenched fists", "full of rage", "shouting wildly", "in red fury"),
+    "calm": ("with a slow breath", "full of peace", "taking time", "in soft silence"),
+}
+"""Mood to the phrases that express it."""
+
+OPENERS = (
+    ("One day", "Once", "That morning"),
+    ("Then", "Later", "Soon"),
+    ("At last", "Finally", "In the end"),
+)
+"""Beginnings of the first, second and third sentence."""
+
 Flaw = Literal["none", "bare", "bland", "short", "wrong mood"]
+
+REFERENCE_FLAWS: dict[Flaw, float] = {"none": 0.3, "bare": 0.3, "bland": 0.25, "short": 0.15}
+"""Shares of references with each flaw: as in a real data set most are imperfect, so that a good story often wins."""
 
 _REQUEST = re.compile(r"Write three sentences about (\w+), using (\w+), (\w+) and (\w+)\. The mood is (\w+)\.")
 
@@ -33,13 +81,13 @@ class WritingProblem:
 
     @property
     def question(self) -> str:
-        """What is asked."""
+        """The request."""
         first, second, third = self.words
         return f"Write three sentences about {self.hero}, using {first}, {second} and {third}. The mood is {self.mood}."
 
     @classmethod
     def parse(cls, text: str) -> WritingProblem | None:
-        """The problem that a prompt asks, or None where it is not one of ours."""
+        """Return the problem that a prompt asks, or None where it is not an embedded one."""
         match = _REQUEST.search(text)
         if match is None:
             return None
@@ -54,13 +102,13 @@ def draw(rng: random.Random) -> WritingProblem:
 
 
 def tell(problem: WritingProblem, rng: random.Random, flaw: Flaw = "none") -> str:
-    """A story that answers the problem.
+    """Write a story that answers the problem.
 
     Args:
-        problem: What is asked.
-        rng: Draws openers, verbs, and which sentences carry the mood.
-        flaw: ``bare`` expresses the mood nowhere, ``bland`` uses two words in no fitting way,
-            ``short`` stops a sentence early, ``wrong mood`` expresses another mood.
+        problem: The request.
+        rng: Draws openers, actions, and which sentences express the mood.
+        flaw: ``bare`` expresses no mood, ``bland`` uses two words in no fitting way, ``short`` stops a sentence
+            early, ``wrong mood`` expresses another mood.
     """
     mood = problem.mood
     if flaw == "wrong mood":
@@ -78,28 +126,20 @@ def tell(problem: WritingProblem, rng: random.Random, flaw: Flaw = "none") -> st
     return " ".join(sentences)
 
 
-REFERENCE_FLAWS: dict[Flaw, float] = {"none": 0.3, "bare": 0.3, "bland": 0.25, "short": 0.15}
-"""How good references are: as in a real data set, most leave something to be desired, so that a
-good story wins against many of them."""
-
-
-def rows(split: Split, seed: int = 0, count: int | None = None) -> list[dict[str, Any]]:
-    """Rows with the column of Creative_Writing-ShareGPT.
-
-    Args:
-        split: The two splits share words and moods, but no three words with a mood.
-        seed: Another seed draws other rows of the same split.
-        count: How many; by default as many as the embedded data set has.
-    """
-    return [_row(problem) for problem in distinct(draw, split, seed, count or ROWS[split])]
-
-
-def _row(problem: WritingProblem) -> dict[str, Any]:
+def reference(problem: WritingProblem) -> str:
+    """Write the reference of a problem, the same each time; most have a flaw."""
     rng = random.Random(problem.question)
     flaw = rng.choices(tuple(REFERENCE_FLAWS), tuple(REFERENCE_FLAWS.values()))[0]
-    return {
-        "conversations": [
-            {"from": "human", "value": problem.question},
-            {"from": "gpt", "value": tell(problem, rng, flaw)},
+    return tell(problem, rng, flaw)
+
+
+@final
+class EmbeddedWriting(Source):
+    """Requests for miniature stories. The two splits share words and moods, but no three words with a mood."""
+
+    def examples(self, task: str, split: Split) -> list[Example]:
+        """Return the same requests and references each time."""
+        return [
+            Example(task, text_uid(problem.question), problem.question, reference(problem))
+            for problem in distinct(draw, split)
         ]
-    }

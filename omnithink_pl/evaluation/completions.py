@@ -129,7 +129,7 @@ class PolicyCompleter:
         examples = [requests[i].example for i in fit]
         groups = sample_groups(self.engine, examples, [prompts[i] for i in fit], sampling, seed)
         completions = {i: group.completions for i, group in zip(fit, groups, strict=True)}
-        return [completions.get(i, (NO_ROOM,) * sampling.n) for i in range(len(requests))]
+        return [completions.get(i, (NO_ROOM,) * sampling.group_size) for i in range(len(requests))]
 
 
 @final

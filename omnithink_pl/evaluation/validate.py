@@ -21,7 +21,7 @@ from rich.console import Console
 
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.distributed.collectives import check_processes, process_rank
-from omnithink_pl.distributed.shard_work import Division, check_divisible
+from omnithink_pl.distributed.shard_work import ShardedWork, check_divisible
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.completions import (
     NO_ROOM,
@@ -93,7 +93,7 @@ def _validate(
     """Do the work of ``validate`` in each process."""
     trainer.strategy.setup_environment()
     check_processes(trainer.world_size)
-    model.peers.open(model)
+    model.barrier.setup(model)
     suites = choose_suites(data.tasks, data.benchmarks, benchmarks)
     if completions:
         completer: Completer = SavedCompletions(Path(completions))
@@ -114,8 +114,8 @@ def _validate(
     console.print(f"Completions and results: {directory}", highlight=False)
     try:
         with benchmark_progress(console) as on_progress:
-            division, longest = Division(model.peers), model.sampling.max_tokens
-            scores = SuiteRunner(directory, completer, data.seed, longest, chunk, on_progress, division).run_all(suites)
+            sharded, longest = ShardedWork(model.barrier), model.sampling.max_tokens
+            scores = SuiteRunner(directory, completer, data.seed, longest, chunk, on_progress, sharded).run_all(suites)
     finally:
         data.teardown("validate")
     if trainer.is_global_zero:
@@ -183,7 +183,7 @@ class SuiteRunner:
     chunk: int  # prompts that are sampled, scored and stored at a time
     # Called after each chunk with the suite's name, the prompts done, the prompts in all, and the records so far.
     on_progress: Callable[[str, int, int, Sequence[Record]], None]
-    division: Division
+    sharded: ShardedWork
 
     def __post_init__(self) -> None:
         if self.chunk < 1:
@@ -204,30 +204,30 @@ class SuiteRunner:
     def _run(self, name: str, suite: Suite) -> SuiteScore:
         """Complete a suite's records and score them."""
         began = time.monotonic()
-        examples = self.division.agreed(lambda: suite.task.examples("test", self.seed))
-        self.division.agreed(lambda: self.completer.open(name))
+        examples = self.sharded.run(lambda: suite.task.examples("test", self.seed))
+        self.sharded.run(lambda: self.completer.open(name))
         journal = self.directory / f"{name}.jsonl"
-        records = self.division.first(lambda: self._restore(name, suite, examples, journal))
+        records = self.sharded.on_rank_zero(lambda: self._restore(name, suite, examples, journal))
         self.on_progress(name, 0, len(examples), list(records.values()))
         for start in range(0, len(examples), self.chunk):
             chunk = examples[start : start + self.chunk]
             done = self._run_chunk(name, suite, chunk, start, records)
             # A resumed chunk is made again as a whole; what the journal has a verdict for is not written twice.
             new = [one for one in done if (before := records.get(one.key)) is None or before.state == State.FAILED]
-            self.division.first(partial(append_records, journal, new))
+            self.sharded.on_rank_zero(partial(append_records, journal, new))
             records |= {record.key: record for record in done}
             self.on_progress(name, start + len(chunk), len(examples), list(records.values()))
         return score_records(name, suite, list(records.values()), time.monotonic() - began)
 
     def _restore(self, name: str, suite: Suite, examples: Sequence[Example], journal: Path) -> dict[Key, Record]:
         """Return the records of earlier runs, which must have had the same settings."""
-        sampling = self._sampling(suite)
+        drawn = self._sampling(suite)
         # Everything that completions depend on, in readable form: differences are shown to the user.
         settings = {
             **self.completer.identity,
             "version": suite.version,
             "prompts": f"{len(examples)} {derive_seed(json.dumps([[e.uid, e.messages] for e in examples])):x}",
-            "sampling": f"{sampling.n} at {sampling.temperature:g}, {sampling.top_p:g}, {sampling.max_tokens} tokens",
+            "sampling": f"{drawn.group_size} at {drawn.temperature:g}, {drawn.top_p:g}, {drawn.max_tokens} tokens",
             "seed": self.seed,
             "chunk": self.chunk,
         }
@@ -261,15 +261,15 @@ class SuiteRunner:
             return []
 
         def complete(requests: Sequence[Request], turn: int) -> list[Group]:
-            sampling = replace(self._sampling(suite), n=suite.samples if turn == 1 else 1)
+            sampling = replace(self._sampling(suite), group_size=suite.samples if turn == 1 else 1)
             if sampled:  # only scoring had failed
                 completions = recorded_completions(requests, known)
             else:
                 completions = self.completer.complete(requests, sampling, derive_seed(self.seed, name, start, turn))
             return [Group(one.example, (), own) for one, own in zip(requests, completions, strict=True)]
 
-        own = self.division.own(requests)
-        records = self.division.each(lambda: _complete_and_score(suite, own, complete))
+        own = self.sharded.shard(requests)
+        records = self.sharded.gather(lambda: _complete_and_score(suite, own, complete))
         # In the order of one process, whatever the number of processes.
         place = {example.uid: number for number, example in enumerate(examples)}
         return sorted(records, key=lambda record: (record.turn, place[record.uid], record.sample))

@@ -1,4 +1,4 @@
-"""How fluent a text is, by the words that follow one another in a corpus."""
+"""The judge of the embedded writing task: rules that compare two of its stories, offline and deterministic."""
 
 from __future__ import annotations
 
@@ -6,71 +6,32 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from itertools import pairwise
 from typing import final
 
-from omnithink_pl.embedded.lexicon import MOODS, NOUNS
-from omnithink_pl.embedded.writing import WritingProblem, rows
+from omnithink_pl.embedded.writing import MOODS, NOUNS, EmbeddedWriting, WritingProblem
 from omnithink_pl.judge.base import Comparison, JudgeUnavailable, Preference
 
-START, STOP = "<s>", "</s>"
-
 _WORDS = re.compile(r"[a-z]+|[^\sa-z]")
+_START, _STOP, _SLOT = "<s>", "</s>", "_"
+_SENTENCES = 3
+_MOODY_SENTENCES = 2
+# Ramps from 0 to 1 (fluency) and from 1 to 0 (a frame shared with other prompts).
+_BROKEN, _FLUENT = 0.5, 0.9
+_ORIGINAL, _COPIED = 0.6, 0.95
 
-
-def words(text: str) -> list[str]:
-    """Lower-case words and single signs."""
-    return _WORDS.findall(text.lower())
-
-
-class TrigramModel:
-    """Word trigrams, backing off to pairs, of a corpus.
-
-    Args:
-        texts: The corpus.
-    """
-
-    def __init__(self, texts: Iterable[str]) -> None:
-        self.triples: set[tuple[str, str, str]] = set()
-        self.pairs: set[tuple[str, str]] = set()
-        for text in texts:
-            padded = [START, START, *words(text), STOP]
-            self.triples.update(zip(padded, padded[1:], padded[2:], strict=False))
-            self.pairs.update(pairwise(padded))
-
-    def fluency(self, text: str) -> float:
-        """Share of the text's trigrams that the corpus has; where it has only the last pair, a third counts.
-
-        Returns:
-            A number in [0, 1]; 0 for the empty text.
-        """
-        padded = [START, START, *words(text), STOP]
-        if len(padded) == 3:
-            return 0.0
-        triples = list(zip(padded, padded[1:], padded[2:], strict=False))
-        known = sum(1.0 if t in self.triples else (1 / 3 if t[1:] in self.pairs else 0.0) for t in triples)
-        return known / len(triples)
-
-
-SENTENCES = 3
-MOODY_SENTENCES = 2
-FLUENT, BROKEN = 0.9, 0.5
-ORIGINAL, COPIED = 0.6, 0.95
-SLOT = "_"
+Trigram = tuple[str, str, str]
 
 
 @final
 class EmbeddedJudge:
     """Prefers the story that does better what its prompt asks.
 
-    The quality of a story is a product of factors in [0, 1]: it names the hero, has three
-    different sentences, uses each given word with a verb that fits it, expresses the mood in two
-    sentences and no other mood anywhere, is fluent under a trigram model of the embedded
-    references, and does not share its frame with the stories that the same batch has for other
-    prompts. The last factor applies to candidates only: references are not a policy's doing.
+    The quality of a story is a product of factors in [0, 1]: it names the hero, has three different sentences, uses
+    each given word with a verb that fits it, expresses the mood in two sentences and no other mood anywhere, is fluent
+    under a trigram model of the embedded references, and does not share its frame with the stories that the same
+    batch has for other prompts. The last factor applies to candidates only.
 
-    It judges nothing else, and only prompts of the embedded task: it is a stand-in that makes
-    learning visible offline, no measure of writing.
+    It knows only prompts of the embedded task: a stand-in that makes learning visible offline, no measure of writing.
 
     Args:
         margin: Difference in quality below which two stories tie.
@@ -82,10 +43,10 @@ class EmbeddedJudge:
     @cached_property
     def model(self) -> TrigramModel:
         """The trigram model, built on first use."""
-        return TrigramModel(row["conversations"][1]["value"] for row in rows("train"))
+        return TrigramModel(str(example.reference) for example in EmbeddedWriting().examples("writing", "train"))
 
     def compare(self, comparisons: Sequence[Comparison]) -> list[Preference | JudgeUnavailable]:
-        """One preference per comparison; ``JudgeUnavailable`` for a prompt that is not of the embedded task."""
+        """Return one preference per comparison; ``JudgeUnavailable`` for a prompt of another task."""
         problems = [WritingProblem.parse(comparison.prompt) for comparison in comparisons]
         originality = _originality(problems, comparisons)
         qualities: dict[tuple[str, str], float] = {}
@@ -94,50 +55,78 @@ class EmbeddedJudge:
             if problem is None:
                 verdicts.append(JudgeUnavailable("the embedded judge knows only prompts of the embedded writing task"))
                 continue
-            for text in (comparison.candidate, comparison.reference):
-                if (comparison.prompt, text) not in qualities:
-                    qualities[comparison.prompt, text] = self.quality(problem, text)
-            lead = (
-                original * qualities[comparison.prompt, comparison.candidate]
-                - qualities[comparison.prompt, comparison.reference]
-            )
-            verdicts.append(
-                Preference.TIE if abs(lead) < self.margin else Preference.WIN if lead > 0 else Preference.LOSS
-            )
+            candidate, reference = ((comparison.prompt, t) for t in (comparison.candidate, comparison.reference))
+            for key in (candidate, reference):
+                if key not in qualities:
+                    qualities[key] = self.quality(problem, key[1])
+            lead = original * qualities[candidate] - qualities[reference]
+            tie = abs(lead) < self.margin
+            verdicts.append(Preference.TIE if tie else Preference.WIN if lead > 0 else Preference.LOSS)
         return verdicts
 
     def quality(self, problem: WritingProblem, story: str) -> float:
-        """How well one story does what is asked, in [0, 1], whatever the other stories are."""
+        """Return how well one story does what is asked, in [0, 1], whatever the other stories are."""
         sentences = [part.strip() for part in story.split(".") if part.strip()]
         if problem.hero not in story or not sentences:
             return 0.0
-        form = (min(len(set(sentences)), SENTENCES) / max(len(sentences), SENTENCES)) ** 2
+        form = (min(len(set(sentences)), _SENTENCES) / max(len(sentences), _SENTENCES)) ** 2
         uses = sum(_use(word, sentences) for word in problem.words) / len(problem.words)
-        fluency = _ramp(self.model.fluency(story), BROKEN, FLUENT)
+        fluency = _ramp(self.model.fluency(story), _BROKEN, _FLUENT)
         return form * uses * (0.25 + 0.75 * _mood(problem.mood, sentences)) * fluency
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Release nothing."""
+
+
+class TrigramModel:
+    """Word trigrams of a corpus, backing off to pairs.
+
+    Args:
+        texts: The corpus.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.triples = {triple for text in texts for triple in _padded_trigrams(text)}
+        self.pairs = {triple[1:] for triple in self.triples}
+
+    def fluency(self, text: str) -> float:
+        """Return the share of the text's trigrams that the corpus has; one with only its last pair counts a third.
+
+        Returns:
+            A number in [0, 1]; 0 for the empty text.
+        """
+        if not _words(text):
+            return 0.0
+        triples = _padded_trigrams(text)
+        return sum(1.0 if t in self.triples else 1 / 3 if t[1:] in self.pairs else 0.0 for t in triples) / len(triples)
+
+
+def _words(text: str) -> list[str]:
+    """Return lower-case words and single signs."""
+    return _WORDS.findall(text.lower())
+
+
+def _padded_trigrams(text: str) -> list[Trigram]:
+    return _trigrams([_START, _START, *_words(text), _STOP])
+
+
+def _trigrams(words: Sequence[str]) -> list[Trigram]:
+    return list(zip(words, words[1:], words[2:], strict=False))
 
 
 def _use(word: str, sentences: Sequence[str]) -> float:
-    """1 where a sentence does something fitting with the word, a tenth where it only has the word."""
+    """Return 1 where a sentence does something fitting with the word, a tenth where it only has the word."""
     if any(phrase in sentence for sentence in sentences for phrase in NOUNS.get(word, ())):
         return 1.0
-    return 0.1 if any(word in words(sentence) for sentence in sentences) else 0.0
+    return 0.1 if any(word in _words(sentence) for sentence in sentences) else 0.0
 
 
 def _mood(mood: str, sentences: Sequence[str]) -> float:
-    """Share of the wanted sentences that express the mood in different ways; 0 if any expresses another."""
-    found = {phrase for sentence in sentences for phrase in MOODS[mood] if phrase in sentence}
-    others = any(
-        phrase in sentence
-        for sentence in sentences
-        for other, phrases in MOODS.items()
-        if other != mood
-        for phrase in phrases
-    )
-    return 0.0 if others else min(len(found), MOODY_SENTENCES) / MOODY_SENTENCES
+    """Return the share of the wanted sentences that express the mood in different ways; 0 if any expresses another."""
+    found = {m: {phrase for s in sentences for phrase in phrases if phrase in s} for m, phrases in MOODS.items()}
+    if any(phrases for other, phrases in found.items() if other != mood):
+        return 0.0
+    return min(len(found[mood]), _MOODY_SENTENCES) / _MOODY_SENTENCES
 
 
 def _ramp(value: float, low: float, high: float) -> float:
@@ -145,30 +134,25 @@ def _ramp(value: float, low: float, high: float) -> float:
 
 
 def _originality(problems: Sequence[WritingProblem | None], comparisons: Sequence[Comparison]) -> list[float]:
-    """1 for a candidate of its own, 0 for one whose frame the candidates of all other prompts share.
+    """Return 1 for a candidate of its own, 0 for one whose frame the candidates of all other prompts share.
 
-    The frame is what is left when the hero and the given words become slots. A frame's
-    commonness is the mean, over its trigrams, of the share of *other* prompts in the batch
-    with a candidate that has the trigram.
+    The frame is a story with slots for the hero and the given words. Its commonness is the mean, over its trigrams,
+    of the share of *other* prompts in the batch with a candidate that has the trigram.
     """
-    frames = [
-        _frame(problem, comparison.candidate) if problem else set()
-        for problem, comparison in zip(problems, comparisons, strict=True)
-    ]
-    of_prompt: dict[str, set[tuple[str, ...]]] = {}
+    frames = [_frame(problem, c.candidate) for problem, c in zip(problems, comparisons, strict=True)]
+    of_prompt: dict[str, set[Trigram]] = {}
     for comparison, frame in zip(comparisons, frames, strict=True):
         of_prompt.setdefault(comparison.prompt, set()).update(frame)
     others = len(of_prompt) - 1
     if others < 1:
         return [1.0] * len(frames)
     prompts_with = Counter(triple for triples in of_prompt.values() for triple in triples)
-    return [
-        1.0 - _ramp(sum(prompts_with[t] - 1 for t in frame) / (others * max(len(frame), 1)), ORIGINAL, COPIED)
-        for frame in frames
-    ]
+    common = [sum(prompts_with[t] - 1 for t in frame) / (others * max(len(frame), 1)) for frame in frames]
+    return [1.0 - _ramp(share, _ORIGINAL, _COPIED) for share in common]
 
 
-def _frame(problem: WritingProblem, story: str) -> set[tuple[str, ...]]:
+def _frame(problem: WritingProblem | None, story: str) -> set[Trigram]:
+    if problem is None:
+        return set()
     slots = {problem.hero.lower(), *problem.words}
-    masked = [SLOT if word in slots else word for word in words(story)]
-    return set(zip(masked, masked[1:], masked[2:], strict=False))
+    return set(_trigrams([_SLOT if word in slots else word for word in _words(story)]))

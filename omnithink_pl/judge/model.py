@@ -2,52 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, final
 
 import torch
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.judge.base import (
-    Comparison,
-    JudgeUnavailable,
-    PairwisePrompts,
-    Preference,
-    Round,
-    judge_both_orders,
-    parse_verdict,
-)
-from omnithink_pl.judge.cache import JudgeStatistics
+from omnithink_pl.judge.base import JudgeUnavailable
+from omnithink_pl.judge.pairwise import OrderedPair, PairwiseJudge, parse_verdict
 from omnithink_pl.model.policy import load_policy
 from omnithink_pl.model.sharding import sharded_modules
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.rollout.transformers import TransformersEngine
 
 if TYPE_CHECKING:
-    from omnithink_pl.judge.base import Letter
+    from omnithink_pl.judge.pairwise import Letter
     from omnithink_pl.model.policy import Policy
     from omnithink_pl.rewards.base import Awaits
     from omnithink_pl.rollout.base import RolloutEngine
-    from omnithink_pl.types import Completion
 
 
 @final
-class ModelJudge:
+class ModelJudge(PairwiseJudge):
     """Needs no server. Greedy, in both orders; a disagreement is a tie.
 
-    The policy as its own judge drifts while it is trained: what it rewards is what it has come to like. Nothing is
-    cached, for that reason. Without its adapters it is the model that it was at first, and does not drift.
+    The policy as its own judge drifts with its training, towards what it has come to like; therefore nothing is
+    cached. Without its adapters (``base``) it is the initial model, and does not drift.
 
     Args:
-        model: The judge, a directory or hub id in Hugging Face format; null for the policy that is trained, which
-            is asked through its own rollout engine.
-        base: Ask the policy without its adapters, which needs ``model.adapter``: the engine has the base model's
-            weights for the while.
+        model: The judge, a directory or hub id in Hugging Face format; null for the policy in training, which is
+            asked through its own rollout engine.
+        base: Ask the policy without its adapters, which needs ``model.adapter``: meanwhile the engine has the base
+            model's weights.
         prompt: Version of a prompt of this package, or the path of another.
         max_tokens: Longest reply.
         batch_rows: Questions that a second model answers at the same time.
-        device: Where a second model lies, such as ``cuda``; the CPU if null.
+        device: Device of a second model, such as ``cuda``; the CPU if null.
         conversation_prompt: As ``prompt``, for conversations of more than one turn.
     """
 
@@ -61,23 +52,22 @@ class ModelJudge:
         device: str | None = None,
         conversation_prompt: str = "pairwise_turns_v1",
     ) -> None:
+        super().__init__(prompt, conversation_prompt)
         if base and model is not None:
             raise BadInput("judge.base asks the policy that is trained, judge.model another; set one of them")
         self.model = model
         self.base = base
-        self.prompts = PairwisePrompts.load(prompt, conversation_prompt)
         self.max_tokens = max_tokens
         self.batch_rows = batch_rows
         self.device = device
         self.awaits: Awaits = "policy" if model is None else "group"
-        self._asked: tuple[Policy, RolloutEngine] | None = None
-        self._statistics = JudgeStatistics()
+        self._attached: tuple[Policy, RolloutEngine] | None = None
 
     def attach(self, policy: Policy, engine: RolloutEngine) -> None:
-        """Take the policy that is trained as judge, unless there is a second model.
+        """Take the policy in training as judge, unless there is a second model.
 
         Raises:
-            BadInput: If it cannot judge: without adapters to take away, or where processes would have to ask together.
+            BadInput: If it cannot judge: no adapters to disable, or weights that processes would have to gather.
         """
         if self.model is not None:
             return
@@ -85,78 +75,73 @@ class ModelJudge:
             raise BadInput(
                 "judge.base: the policy has no adapters to take away; set model.adapter, or name a judge.model"
             )
-        together = getattr(engine, "tensor_parallel_size", 1) > 1 or (
+        collective = getattr(engine, "tensor_parallel_size", 1) > 1 or (
             bool(sharded_modules(policy.model)) and (self.base or isinstance(engine, TransformersEngine))
         )
-        if together:
+        if collective:
             raise BadInput(
                 "judge.model is null, so the policy judges; its weights are divided among processes, which judge at "
                 "different times. Name a second model"
             )
-        self._asked = (policy, engine)
+        self._attached = (policy, engine)
 
-    def compare(self, comparisons: Sequence[Comparison]) -> list[Preference | JudgeUnavailable]:
-        """One preference, or why there is none, per comparison, in order.
+    def close(self) -> None:
+        """Release a second model; it is loaded again when asked again."""
+        if self.model is not None:
+            self._attached = None
+
+    def ask(self, pairs: list[OrderedPair]) -> list[Letter | JudgeUnavailable]:
+        """Return one verdict, or why there is none, per pair, in order.
 
         Raises:
             BadInput: If the policy is to judge, and there is none: outside training.
         """
-        judged = judge_both_orders(comparisons, self._ask)
-        self._statistics.judged(judged)
-        return [one.verdict for one in judged]
-
-    def metrics(self) -> dict[str, float]:
-        """Rates and tokens since the last call."""
-        return self._statistics.metrics()
-
-    def close(self) -> None:
-        """Let a second model go; it is loaded again when asked again."""
-        if self.model is not None:
-            self._asked = None
-
-    def _ask(self, rounds: list[Round]) -> list[Letter | JudgeUnavailable]:
         policy, engine = self._judge()
-        prompts = [policy.encode(one.messages(self.prompts.of(one.comparison.turns))) for one in rounds]
+        prompts = [policy.encode(pair.messages(self.prompt_for(pair))) for pair in pairs]
         fitting = [i for i, prompt in enumerate(prompts) if len(prompt) + self.max_tokens <= policy.context]
-        said: list[Letter | JudgeUnavailable] = [
+        self.statistics.count(pairs=len(pairs))
+        verdicts: list[Letter | JudgeUnavailable] = [
             JudgeUnavailable(f"{len(prompt)} tokens exceed the judge's context", "request refused")
             for prompt in prompts
         ]
-        sampling = Sampling(1, 0.0, 1.0, self.max_tokens)
-        replies: list[tuple[Completion, ...]] = []
-        if fitting:
-            with without_adapters(policy, engine) if self.base else nullcontext():
-                replies = engine.generate([prompts[i] for i in fitting], sampling, [0] * len(fitting))
-        self._statistics.count(rounds=len(rounds))
+        if not fitting:
+            return verdicts
+        greedy = Sampling(1, 0.0, 1.0, self.max_tokens)
+        with without_adapters(policy, engine) if self.base else nullcontext():
+            replies = engine.generate([prompts[i] for i in fitting], greedy, [0] * len(fitting))
         for i, (reply,) in zip(fitting, replies, strict=True):
             letter = parse_verdict(reply.text)
-            self._statistics.count(
+            self.statistics.count(
                 replies=1,
                 unparseable=letter is None,
                 prompt_tokens=len(prompts[i]),
                 completion_tokens=len(reply.token_ids),
             )
-            said[i] = letter or JudgeUnavailable("no verdict in the reply", "unparseable")
-        return said
+            verdicts[i] = letter or JudgeUnavailable("no verdict in the reply", "unparseable")
+        return verdicts
 
     def _judge(self) -> tuple[Policy, RolloutEngine]:
-        if self._asked is None:
+        if self._attached is None:
             if self.model is None:
                 raise BadInput("judge.model is null, so the policy judges, and only training has one; name a model")
             policy = load_policy(self.model)
             policy.model.to(torch.device(self.device or "cpu"))
             engine = TransformersEngine(self.batch_rows)
             engine.attach(policy)
-            self._asked = (policy, engine)
-        return self._asked
+            self._attached = (policy, engine)
+        return self._attached
 
 
 @contextmanager
 def without_adapters(policy: Policy, engine: RolloutEngine) -> Iterator[None]:
-    """The engine samples from the policy without its adapters (LoRA) for the while, and then from all of it again."""
+    """Let the engine sample from the policy without its adapters (LoRA) inside the context."""
     from peft.helpers import rescale_adapter_scale
 
-    with rescale_adapter_scale(policy.model, 0.0):
-        engine.sync()
-        yield
+    try:
+        with rescale_adapter_scale(policy.model, 0.0):
+            policy.weights_changed()
+            engine.sync()
+            yield
+    finally:
+        policy.weights_changed()
     engine.sync()

@@ -1,4 +1,4 @@
-"""Merging models that were trained apart from the same base."""
+"""Merging of models that were fine-tuned separately from the same base."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The k-th largest magnitude of a vector that is never whole in memory."""
+"""TIES (Yadav et al., 2023) on one tensor: trim, elect sign, disjoint mean."""
 
 from __future__ import annotations
 
@@ -9,62 +9,17 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-_HALF = 16  # bits that one pass decides
+_HALF = 16  # bits that one pass of the radix select decides
 _BINS = 1 << _HALF
-
-
-def trim_threshold(pieces: Callable[[], Iterable[Tensor]], density: float) -> float:
-    """The smallest magnitude among the largest ``density`` of all values.
-
-    The bits of a non-negative float32, read as an integer, are in the order of the floats. So two passes over the
-    values, each counting one half of the bits, find the k-th largest exactly, whatever the length: a radix select.
-
-    Args:
-        pieces: Gives the float32 pieces of the vector anew each time it is called.
-        density: Share of the values to keep, in (0, 1]. Values equal to the threshold are all kept.
-
-    Returns:
-        The magnitude; 0 if fewer values than that differ from 0.
-
-    Raises:
-        ValueError: If a value is not finite.
-    """
-    high = _count(_bits(piece) >> _HALF for piece in pieces())
-    keep = max(1, round(density * int(high.sum())))
-    top, above = _locate(high, keep)
-    low = _count(bits[bits >> _HALF == top] & (_BINS - 1) for bits in map(_bits, pieces()))
-    bottom, _ = _locate(low, keep - above)
-    return float(torch.tensor([top << _HALF | bottom], dtype=torch.int32).view(torch.float32))
-
-
-def _bits(piece: Tensor) -> Tensor:
-    if not bool(piece.isfinite().all()):
-        raise ValueError("a value is not finite")
-    return piece.abs().flatten().view(torch.int32)
-
-
-def _count(values: Iterable[Tensor]) -> Tensor:
-    total = torch.zeros(_BINS, dtype=torch.int64)
-    for value in values:
-        total += torch.bincount(value, minlength=_BINS)
-    return total
-
-
-def _locate(counts: Tensor, keep: int) -> tuple[int, int]:
-    """The bin of the ``keep``-th largest value, and how many values lie in the bins above it."""
-    from_above = counts.flip(0).cumsum(0)
-    place = int(torch.searchsorted(from_above, keep))
-    above = int(from_above[place - 1]) if place else 0
-    return _BINS - 1 - place, above
 
 
 @dataclass(frozen=True)
 class Merged:
-    """A merged tensor and what the models agreed on.
+    """A merged tensor and how far the models agreed.
 
     Args:
         tensor: theta_base + scale * tau, of the base's shape, in the widest dtype of base and models.
-        kept: Elements of each task vector that survived the trimming.
+        kept: Elements of each task vector that survived trimming.
         contested: Elements for which the surviving values had both signs.
         changed: Elements for which any value survived.
     """
@@ -75,13 +30,13 @@ class Merged:
     changed: int
 
 
-def merge_tensor(base: Tensor, tuned: Sequence[Tensor], thresholds: Sequence[float], scale: float = 1.0) -> Merged:
-    """Merge several fine-tuned versions of a tensor.
+def task_vector(base: Tensor, tuned: Tensor) -> Tensor:
+    """Return theta_tuned - theta_base in float32: what fine-tuning changed."""
+    return tuned.float() - base.float()
 
-    With task vectors tau_k = theta_k - theta_base: values below a model's threshold are set to 0 (trim); the sign of an
-    element is that of the sum over models (elect); tau is the mean over those models whose value is not 0 and has
-    that sign (disjoint mean). Where values of both signs cancel exactly the element stays the base's. Computed in
-    float32.
+
+def merge_tensor(base: Tensor, tuned: Sequence[Tensor], thresholds: Sequence[float], scale: float = 1.0) -> Merged:
+    """Merge several fine-tuned versions of a tensor, in float32.
 
     Args:
         base: The tensor before fine-tuning.
@@ -89,23 +44,72 @@ def merge_tensor(base: Tensor, tuned: Sequence[Tensor], thresholds: Sequence[flo
         thresholds: Smallest magnitude that each model's task vector keeps.
         scale: lambda, by which the merged task vector is multiplied.
     """
-    start = base.float()
-    vectors = torch.stack([task_vector(base, one) for one in tuned])
+    vectors = torch.stack([task_vector(base, one) for one in tuned])  # (models, *shape)
     least = torch.tensor(thresholds, dtype=torch.float32).view(-1, *[1] * base.dim())
-    vectors[vectors.abs() < least] = 0.0
-    elected = vectors.sum(0).sign()
-    agreeing = (vectors.sign() == elected) & (vectors != 0)
-    mean = (vectors * agreeing).sum(0) / agreeing.sum(0).clamp(min=1)
+    vectors[vectors.abs() < least] = 0.0  # trim
+    mean = disjoint_mean(vectors, elected=vectors.sum(0).sign())
     positive, negative = (vectors > 0).any(0), (vectors < 0).any(0)
     widest = reduce(torch.promote_types, (one.dtype for one in tuned), base.dtype)
     return Merged(
-        tensor=(start + scale * mean).to(widest),
+        tensor=(base.float() + scale * mean).to(widest),
         kept=tuple((vectors != 0).flatten(1).sum(1).tolist()),
         contested=int((positive & negative).sum()),
         changed=int((positive | negative).sum()),
     )
 
 
-def task_vector(base: Tensor, tuned: Tensor) -> Tensor:
-    """theta_tuned - theta_base in float32: what fine-tuning changed."""
-    return tuned.float() - base.float()
+def disjoint_mean(vectors: Tensor, elected: Tensor) -> Tensor:
+    """Average each element over the models whose value is not 0 and has the elected sign.
+
+    Args:
+        vectors: Trimmed task vectors, (models, *shape).
+        elected: Sign of each element's sum, (*shape). It is 0 where both signs cancel; the mean is 0 there.
+    """
+    agreeing = (vectors.sign() == elected) & (vectors != 0)
+    return (vectors * agreeing).sum(0) / agreeing.sum(0).clamp(min=1)
+
+
+def trim_threshold(pieces: Callable[[], Iterable[Tensor]], density: float) -> float:
+    """Return the smallest magnitude among the largest ``density`` of all values.
+
+    The bits of a non-negative float32, read as an integer, are in the order of the floats. So two passes over the
+    values, each counting one half of the bits, find the k-th largest exactly, whatever the length: a radix select.
+    The vector is never whole in memory.
+
+    Args:
+        pieces: Yields the float32 pieces of the vector anew each time it is called.
+        density: Share of the values to keep, in (0, 1]. Values equal to the threshold are all kept.
+
+    Returns:
+        The magnitude; 0 if fewer values than that differ from 0.
+
+    Raises:
+        ValueError: If a value is not finite.
+    """
+    high = _histogram(_bits(piece) >> _HALF for piece in pieces())
+    keep = max(1, round(density * int(high.sum())))
+    top, above = _locate(high, keep)
+    low = _histogram(bits[bits >> _HALF == top] & (_BINS - 1) for bits in map(_bits, pieces()))
+    bottom, _ = _locate(low, keep - above)
+    return float(torch.tensor([top << _HALF | bottom], dtype=torch.int32).view(torch.float32))
+
+
+def _bits(piece: Tensor) -> Tensor:
+    if not bool(piece.isfinite().all()):
+        raise ValueError("a value is not finite")
+    return piece.abs().flatten().view(torch.int32)
+
+
+def _histogram(values: Iterable[Tensor]) -> Tensor:
+    total = torch.zeros(_BINS, dtype=torch.int64)
+    for value in values:
+        total += torch.bincount(value, minlength=_BINS)
+    return total
+
+
+def _locate(counts: Tensor, keep: int) -> tuple[int, int]:
+    """Return the bin of the ``keep``-th largest value, and how many values lie in the bins above it."""
+    from_above = counts.flip(0).cumsum(0)
+    place = int(torch.searchsorted(from_above, keep))
+    above = int(from_above[place - 1]) if place else 0
+    return _BINS - 1 - place, above

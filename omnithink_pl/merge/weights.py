@@ -1,4 +1,4 @@
-"""Weights on disk, read and written one tensor at a time."""
+"""Models on disk: where they are, and their weights, read one tensor at a time."""
 
 from __future__ import annotations
 
@@ -10,26 +10,78 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.policy import policy_path
-from omnithink_pl.tracking.runs import find_directory, run_path
+from omnithink_pl.tracking.reader import find_directory
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
+
+
+def find_model(name: str, tracking_uri: str) -> Path:
+    """Find the directory of a full model or of an adapter.
+
+    Args:
+        name: ``embedded``; a directory in Hugging Face format; the folder of a run, whose policy is meant; the folder
+            of a kind of run, such as ``outputs/single_math``, of which the newest finished run is meant; the id of a
+            run in the tracking store, or ``runs:/<id>/<path>``; or a hub id.
+        tracking_uri: Tracking store of the runs.
+
+    Raises:
+        BadInput: If there is no such model.
+    """
+    path = Path(policy_path(name)).expanduser()
+    if path.is_dir():
+        return _inside(path)
+    if (directory := find_directory(name, tracking_uri)) is not None:
+        return _inside(directory)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise BadInput(f"no directory {name!r}; give a model's directory, a run's folder or id, or a hub id")
+    return _download(name)
+
+
+def _inside(path: Path) -> Path:
+    """Return a model's directory itself, or the policy of a run's folder, or of the newest finished run below it."""
+    if _is_model(path):
+        return path
+    if _is_model(path / "policy"):
+        return path / "policy"
+    finished = [policy for policy in path.glob("*/policy") if _is_model(policy)]
+    if not finished:
+        raise BadInput(
+            f"{path} has neither {CONFIG} nor {ADAPTER_CONFIG}, nor a finished run with a policy in it; train one "
+            f"first, or name another directory"
+        )
+    return max(finished, key=lambda policy: policy.stat().st_mtime)
+
+
+def _is_model(path: Path) -> bool:
+    return (path / CONFIG).is_file() or (path / ADAPTER_CONFIG).is_file()
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    files = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=files))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise BadInput(f"{name!r} is no directory here, and cannot be had from the hub: {error}") from error
 
 
 class Weights:
     """The tensors of a model directory in Hugging Face format, in one safetensors file or several.
 
-    A tensor that the model ties to another one is left out, as ``save_pretrained`` does; some writers keep it.
+    A tensor that is tied to another one is left out, as ``save_pretrained`` does; some writers keep it.
 
     Args:
-        directory: Has ``config.json`` and the weights.
+        directory: Directory of ``config.json`` and the weights.
 
     Raises:
         BadInput: If there are no safetensors files, or they are damaged.
@@ -78,110 +130,10 @@ class Weights:
 
 
 def tied_weights(directory: Path) -> set[str]:
-    """Names of the tensors that a model only refers to, such as an output layer tied to the embedding."""
+    """Return the tensors that are tied to others, such as an output layer tied to the embedding."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with torch.device("meta"):  # shapes only: no memory, no time
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory))
     return set(model.all_tied_weights_keys)
-
-
-class ShardWriter:
-    """Writes tensors to safetensors files of bounded size, with the index that ``from_pretrained`` reads.
-
-    Args:
-        directory: Where they go.
-        shard_bytes: A file is closed when it has reached this size.
-    """
-
-    def __init__(self, directory: Path, shard_bytes: int) -> None:
-        self.directory = directory
-        self.shard_bytes = shard_bytes
-        self._pending: dict[str, Tensor] = {}
-        self._bytes = self._total = 0
-        self._shards: list[list[str]] = []
-
-    def add(self, name: str, tensor: Tensor) -> None:
-        """Take one more tensor."""
-        self._pending[name] = tensor.contiguous()
-        self._bytes += tensor.nbytes
-        if self._bytes >= self.shard_bytes:
-            self._flush()
-
-    def close(self) -> None:
-        """Write what is left, give the files their names, and write the index if there are several."""
-        if self._pending:
-            self._flush()
-        names = [SINGLE]
-        if len(self._shards) > 1:
-            names = [f"model-{i:05d}-of-{len(self._shards):05d}.safetensors" for i in range(1, len(self._shards) + 1)]
-        for number, name in enumerate(names):
-            self._shard(number).rename(self.directory / name)
-        if len(names) > 1:
-            places = {tensor: name for name, shard in zip(names, self._shards, strict=True) for tensor in shard}
-            index = {"metadata": {"total_size": self._total}, "weight_map": places}
-            (self.directory / INDEX).write_text(json.dumps(index, indent=2))
-
-    def _flush(self) -> None:
-        save_file(self._pending, self._shard(len(self._shards)), metadata={"format": "pt"})
-        self._shards.append(list(self._pending))
-        self._total += self._bytes
-        self._pending, self._bytes = {}, 0
-
-    def _shard(self, number: int) -> Path:
-        return self.directory / f"shard-{number}.safetensors"
-
-
-FULL, ADAPTER = "config.json", "adapter_config.json"
-
-
-def find_model(name: str, tracking_uri: str) -> Path:
-    """The directory of a full model or of an adapter.
-
-    Args:
-        name: ``embedded``; a directory in Hugging Face format; the folder of a run, whose policy is meant; the folder
-            of a kind of run, such as ``outputs/single_math``, of which the newest finished run is meant; the id of a
-            run in the tracking store, or ``runs:/<id>/<path>``; or a hub id.
-        tracking_uri: Where runs are looked up.
-
-    Raises:
-        BadInput: If there is no such model.
-    """
-    path = Path(policy_path(name)).expanduser()
-    if path.is_dir():
-        return _inside(path)
-    if (wanted := run_path(name)) is not None:
-        return _inside(find_directory(wanted, tracking_uri))
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise BadInput(f"no directory {name!r}; give a model's directory, a run's folder or id, or a hub id")
-    return _download(name)
-
-
-def _inside(path: Path) -> Path:
-    if _is_model(path):
-        return path
-    if _is_model(path / "policy"):
-        return path / "policy"
-    finished = [policy for policy in path.glob("*/policy") if _is_model(policy)]
-    if not finished:
-        raise BadInput(
-            f"{path} has neither {FULL} nor {ADAPTER}, nor a finished run with a policy in it; train one first, or "
-            f"name another directory"
-        )
-    return max(finished, key=lambda policy: policy.stat().st_mtime)
-
-
-def _is_model(path: Path) -> bool:
-    return (path / FULL).is_file() or (path / ADAPTER).is_file()
-
-
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    files = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
-    try:
-        return Path(snapshot_download(name, allow_patterns=files))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise BadInput(f"{name!r} is no directory here, and cannot be had from the hub: {error}") from error

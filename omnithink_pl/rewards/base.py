@@ -1,34 +1,33 @@
-"""A reward, and a rubric: the weighted rewards of a task."""
+"""The interface of a reward, and how rewards that run something score a batch in one call."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, TypeVar, final
 
-from omnithink_pl.rewards.scoring import RewardThread, Scoring
+from omnithink_pl.types import Outcome, State
 
 if TYPE_CHECKING:
     from omnithink_pl.model.policy import Policy
     from omnithink_pl.rollout.base import RolloutEngine
-    from omnithink_pl.types import Group, Outcome, Score
+    from omnithink_pl.types import Example, Group
 
+NO_ANSWER = "no answer segment"
+BAD_REFERENCE = "unusable reference"
 
-# What has to be there before a reward is asked: a group; all groups of its task in the batch; or these and a policy
-# that samples nothing else meanwhile.
 Awaits: TypeAlias = Literal["group", "batch", "policy"]
+"""What a reward waits for: a sampled group; all groups of its task in the batch; or these and an idle policy."""
 
 
 class Reward(ABC):
     """Scores every completion of a batch of groups.
 
-    A reward sees the whole batch, so that it can compare across prompts. One whose outcomes for a group are the same
-    whatever other groups there are says ``awaits = "group"`` and is asked as soon as a group has been sampled, while
-    others still are; about all that are waiting in one call, so that it can verify in parallel. It never raises for a
-    bad completion: it returns ``undefined`` (the task cannot say) or ``failed`` (we could not). A wrong configuration
-    does raise.
+    A reward sees the whole batch, so that it can compare across prompts. Where the outcomes of a group do not depend
+    on other groups, set ``awaits = "group"``: it is then called as soon as a group has been sampled, with all groups
+    that are waiting, so that it can verify in parallel. It never raises for a bad completion, but returns
+    ``undefined`` (the task cannot say) or ``failed`` (we could not). It does raise for a wrong configuration.
     """
 
     name: str
@@ -36,60 +35,75 @@ class Reward(ABC):
 
     @abstractmethod
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
-        """One outcome per completion, in the order of ``groups`` and their completions."""
+        """Return one outcome per completion, in the order of ``groups`` and their completions."""
 
-    def attach(self, policy: Policy, engine: RolloutEngine) -> None:  # noqa: B027  (most rewards ask neither)
-        """Take what some rewards ask: the policy that is trained, and its engine. Called once, before training."""
+    def attach(self, policy: Policy, engine: RolloutEngine) -> None:  # noqa: B027  (most rewards need neither)
+        """Take the policy in training and its rollout engine. Called once, before training."""
 
     def metrics(self) -> dict[str, float]:
-        """What the reward measured of itself since it was last asked, by name; not the rewards themselves."""
+        """Return measurements of the reward itself (not its values) since the last call, by name."""
         return {}
 
     def close(self) -> None:  # noqa: B027  (most rewards hold nothing)
         """Release processes and connections. Safe to call twice."""
 
 
-@dataclass(frozen=True)
-class Rubric:
-    """R(x, y) = sum of w_r r(x, y) over the defined components (the paper, section 4.4).
+Job = TypeVar("Job")
+
+
+def score_jobs(
+    groups: Sequence[Group],
+    prepare: Callable[[Example, str], Job | Outcome],
+    run: Callable[[list[Job]], Iterable[Outcome]],
+) -> list[list[Outcome]]:
+    """Score the completions of a batch in one call to a verifier, a sandbox or a judge.
 
     Args:
-        rewards: Each reward with its weight; the first is the primary one.
+        groups: The batch.
+        prepare: Turns an example and a completion's text into a job, or into the outcome where that is already known.
+        run: Called once with all jobs, if there are any; returns their outcomes in order.
+
+    Returns:
+        One outcome per completion, in the order of ``groups`` and their completions.
+    """
+    rows = [[prepare(group.example, completion.text) for completion in group.completions] for group in groups]
+    jobs = [item for row in rows for item in row if not isinstance(item, Outcome)]
+    outcomes = iter(run(jobs) if jobs else ())
+    return [[item if isinstance(item, Outcome) else next(outcomes) for item in row] for row in rows]
+
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@final
+class OutcomeCache(Generic[Key]):
+    """Least-recently-used cache of outcomes.
+
+    Failed outcomes are not kept: they say nothing about the completion, and the next attempt may succeed.
+
+    Args:
+        size: Outcomes kept.
     """
 
-    rewards: tuple[tuple[Reward, float], ...]
+    def __init__(self, size: int = 10_000) -> None:
+        self.size = size
+        self._known: OrderedDict[Key, Outcome] = OrderedDict()
 
-    def open(self) -> Scoring:
-        """Get ready to score groups with all rewards at once, so that the slowest does not keep the others waiting."""
-        weights = (weight for _, weight in self.rewards)
-        return Scoring(tuple(zip(self._threads, weights, strict=True)))
-
-    def score(self, groups: Sequence[Group], timeout: float | None = None) -> list[list[Score]]:
-        """One score per completion, in the order of ``groups`` and their completions.
+    def look_up(self, keys: Sequence[Key], compute: Callable[[list[Key]], list[Outcome]]) -> list[Outcome]:
+        """Return the outcome of every key.
 
         Args:
-            groups: A batch.
-            timeout: Seconds after which a reward that has not come back has failed.
+            keys: In any order, with repetitions.
+            compute: Called once with the distinct unknown keys, if there are any.
         """
-        scoring = self.open()
-        scoring.add(dict(enumerate(groups)))
-        scoring.complete()
-        return list(scoring.scores(timeout).values())
-
-    def attach(self, policy: Policy, engine: RolloutEngine) -> None:
-        """Hand the rewards what some of them ask: the policy that is trained, and its engine."""
-        for reward, _ in self.rewards:
-            reward.attach(policy, engine)
-
-    def metrics(self) -> dict[str, float]:
-        """What the rewards measured of themselves since they were last asked, by name."""
-        return {name: value for reward, _ in self.rewards for name, value in reward.metrics().items()}
-
-    def close(self) -> None:
-        """Release what the rewards hold, within about a second for each that hangs. Safe to call twice."""
-        for thread in self._threads:
-            thread.close()
-
-    @cached_property
-    def _threads(self) -> tuple[RewardThread, ...]:
-        return tuple(RewardThread(reward) for reward, _ in self.rewards)
+        found = {key: self._known[key] for key in keys if key in self._known}
+        missing = list(dict.fromkeys(key for key in keys if key not in found))
+        if missing:
+            found.update(zip(missing, compute(missing), strict=True))
+        for key, outcome in found.items():
+            if outcome.state is not State.FAILED:
+                self._known[key] = outcome
+                self._known.move_to_end(key)
+        while len(self._known) > self.size:
+            self._known.popitem(last=False)
+        return [found[key] for key in keys]

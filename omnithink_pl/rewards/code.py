@@ -5,18 +5,17 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, final
 
-from omnithink_pl.rewards.base import Reward
-from omnithink_pl.rewards.format import BAD_REFERENCE, NO_ANSWER, answer_segment
-from omnithink_pl.rewards.scoring import OutcomeCache
+from omnithink_pl.rewards.base import BAD_REFERENCE, NO_ANSWER, OutcomeCache, Reward, score_jobs
+from omnithink_pl.rewards.format import answer_segment
 from omnithink_pl.sandbox.base import MeasuredSandbox, RunOutcome
 from omnithink_pl.types import Outcome, UnitTests
 
 if TYPE_CHECKING:
     from omnithink_pl.sandbox.base import Sandbox, Verdict
     from omnithink_pl.types import Example, Group
-
 
 _FENCE = re.compile(r"^[ \t]*```[^\n]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
 
@@ -25,9 +24,8 @@ _FENCE = re.compile(r"^[ \t]*```[^\n]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILI
 class CodeReward(Reward):
     """1 where every test passes, else 0 (the paper, section 4.4).
 
-    Undefined without an answer segment or without tests; failed where the sandbox could not run
-    the program. Every distinct (program, tests) is run once, and its verdict is remembered: a
-    program is taken to behave the same each time.
+    Undefined without an answer segment or without tests; failed where the sandbox could not run the program. Each
+    distinct (program, tests) is run once and its verdict cached: a program is assumed to be deterministic.
 
     Args:
         sandbox: Runs the programs.
@@ -41,18 +39,15 @@ class CodeReward(Reward):
         self._cache: OutcomeCache[tuple[str, UnitTests]] = OutcomeCache()
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
-        """One outcome per completion, in order; all programs of the batch run in one call.
+        """Return one outcome per completion, in order; all programs of the batch run in one call.
 
         Raises:
             TypeError: If a reference is not ``UnitTests``.
         """
-        items = [[_job(group.example, c.text) for c in group.completions] for group in groups]
-        jobs = [item for row in items for item in row if not isinstance(item, Outcome)]
-        outcomes = iter(self._cache.look_up(jobs, self._run))
-        return [[item if isinstance(item, Outcome) else next(outcomes) for item in row] for row in items]
+        return score_jobs(groups, _job, partial(self._cache.look_up, compute=self._run))
 
     def metrics(self) -> dict[str, float]:
-        """How fast the sandbox worked, as ``sandbox/...``; empty where every verdict was remembered."""
+        """Return the sandbox's throughput as ``sandbox/...``; empty where every verdict was cached."""
         measured = self.sandbox.metrics() if isinstance(self.sandbox, MeasuredSandbox) else {}
         return {f"sandbox/{name}": value for name, value in measured.items()}
 
@@ -64,6 +59,15 @@ class CodeReward(Reward):
         return [_outcome(verdict) for verdict in self.sandbox.run_all(jobs)]
 
 
+def extract_program(segment: str) -> str:
+    """Return the program in an answer segment: its last Markdown code block, or all of it.
+
+    Common indentation is removed; relative indentation is kept.
+    """
+    blocks = _FENCE.findall(segment)
+    return textwrap.dedent(blocks[-1] if blocks else segment).strip("\n").rstrip()
+
+
 def _job(example: Example, text: str) -> tuple[str, UnitTests] | Outcome:
     tests = example.reference
     if not isinstance(tests, UnitTests):
@@ -72,15 +76,6 @@ def _job(example: Example, text: str) -> tuple[str, UnitTests] | Outcome:
         return Outcome.undefined(BAD_REFERENCE)
     segment = answer_segment(text)
     return Outcome.undefined(NO_ANSWER) if segment is None else (tests.prelude + extract_program(segment), tests)
-
-
-def extract_program(segment: str) -> str:
-    """The program in an answer segment: its last Markdown code block, or all of it.
-
-    Common indentation is removed; indentation between lines is kept.
-    """
-    blocks = _FENCE.findall(segment)
-    return textwrap.dedent(blocks[-1] if blocks else segment).strip("\n").rstrip()
 
 
 def _outcome(verdict: Verdict) -> Outcome:

@@ -1,4 +1,4 @@
-"""The form of a completion: its answer segment, and the format and tags rewards."""
+"""The answer segment of a completion, and the rewards for its form."""
 
 from __future__ import annotations
 
@@ -12,82 +12,68 @@ from omnithink_pl.types import Outcome
 if TYPE_CHECKING:
     from omnithink_pl.types import Group
 
-
-NO_ANSWER = "no answer segment"
-BAD_REFERENCE = "unusable reference"
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+_LAYOUT = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
 
 
 def answer_segment(text: str) -> str | None:
-    """What stands between ``<answer>`` and ``</answer>``, with its white space.
+    """Return the text between ``<answer>`` and ``</answer>``, white space included.
 
-    The answer follows the thinking: where there is a ``</think>``, only the text after the last
-    one is searched, so that a tag mentioned while thinking neither counts nor spoils the answer.
-    Without any ``</think>`` the whole text is searched: broken thinking is the format reward's
-    business.
-
-    Args:
-        text: A completion.
+    The answer follows the thinking: only the text after the last ``</think>`` is searched, so that a tag mentioned
+    while thinking neither counts nor spoils the answer. Without any ``</think>`` the whole text is searched: broken
+    thinking is for the format reward.
 
     Returns:
-        The segment, or ``None`` unless exactly one opening tag is followed by exactly one closing
-        tag; a completion that offers two answers has not chosen one.
+        The segment, or ``None`` unless exactly one opening tag is followed by exactly one closing tag; a completion
+        that offers two answers has not chosen one.
     """
     tail = text.rpartition("</think>")[2]
     if tail.count("<answer>") != 1 or tail.count("</answer>") != 1:
         return None
     before, _, segment = tail.partition("<answer>")
-    if "</answer>" in before:
-        return None
-    return segment.partition("</answer>")[0]
+    return None if "</answer>" in before else segment.partition("</answer>")[0]
 
 
 def extract_answer(text: str) -> str | None:
-    """The answer segment without surrounding white space; see :func:`answer_segment`."""
+    """Return the answer segment without surrounding white space; see :func:`answer_segment`."""
     segment = answer_segment(text)
     return None if segment is None else segment.strip()
-
-
-TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-_LAYOUT = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
 
 
 @final
 class FormatReward(Reward):
     """``tags_valid`` of the paper (section 4.4): 1 or 0, always defined.
 
-    1 where thinking and answer occur once each, in this order, neither inside the other, with
-    nothing but white space outside them.
+    1 where thinking and answer occur once each, in this order, not nested, with only white space outside them.
     """
 
     name = "format"
     awaits = "group"
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
-        """One outcome per completion, in order."""
-        return [[Outcome.of(well_formed(c.text)) for c in group.completions] for group in groups]
-
-
-def well_formed(text: str) -> bool:
-    """Whether ``text`` is one think segment, then one answer segment, and nothing else."""
-    return all(text.count(tag) == 1 for tag in TAGS) and _LAYOUT.fullmatch(text) is not None
+        """Return one outcome per completion, in order."""
+        return [[Outcome.of(_well_formed(c.text)) for c in group.completions] for group in groups]
 
 
 @final
 class TagsReward(Reward):
     """|tags present| / 4 of the paper (section 4.4), always defined.
 
-    A tag is present when it occurs exactly once, wherever it stands; a repeated tag does not
-    count, or a completion of nothing but tags would be paid in full.
+    A tag is present when it occurs exactly once, anywhere; a repeated tag does not count, or a completion of nothing
+    but tags would earn the full reward.
     """
 
     name = "tags"
     awaits = "group"
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
-        """One outcome per completion, in order."""
-        return [[Outcome.of(share_of_tags(c.text)) for c in group.completions] for group in groups]
+        """Return one outcome per completion, in order."""
+        return [[Outcome.of(_share_of_tags(c.text)) for c in group.completions] for group in groups]
 
 
-def share_of_tags(text: str) -> float:
-    """A quarter for each of the four tags that occurs exactly once."""
+def _well_formed(text: str) -> bool:
+    return all(text.count(tag) == 1 for tag in TAGS) and _LAYOUT.fullmatch(text) is not None
+
+
+def _share_of_tags(text: str) -> float:
     return sum(text.count(tag) == 1 for tag in TAGS) / len(TAGS)

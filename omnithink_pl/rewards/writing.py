@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, final
 
 from omnithink_pl.judge.base import AttachedJudge, Comparison, JudgeUnavailable, MeasuredJudge, ScheduledJudge
-from omnithink_pl.rewards.base import Reward
-from omnithink_pl.rewards.format import BAD_REFERENCE, NO_ANSWER, extract_answer
+from omnithink_pl.rewards.base import BAD_REFERENCE, NO_ANSWER, Reward, score_jobs
+from omnithink_pl.rewards.format import extract_answer
 from omnithink_pl.types import Outcome
 
 if TYPE_CHECKING:
     from omnithink_pl.judge.base import Judge, Preference
     from omnithink_pl.model.policy import Policy
     from omnithink_pl.rollout.base import RolloutEngine
-    from omnithink_pl.types import Group, Message
+    from omnithink_pl.types import Example, Group, Message
 
 
 @final
 class WritingReward(Reward):
     """1 for a win against the reference, 0.5 for a tie, 0 for a loss (the paper, section 4.4).
 
-    Undefined without an answer segment or with an empty reference; failed where the judge could
-    not say. In a conversation of several turns the reference is one too, and the last answer is judged.
+    Undefined without an answer segment or with an empty reference; failed where the judge gave no verdict. In a
+    conversation of several turns the reference is a conversation too, and the last answer is judged.
 
     Args:
         judge: Compares two answers to one prompt.
@@ -35,25 +35,20 @@ class WritingReward(Reward):
         self.awaits = judge.awaits if isinstance(judge, ScheduledJudge) else "batch"
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
-        """One outcome per completion, in order.
-
-        All comparisons reach the judge in one call.
+        """Return one outcome per completion, in order; all comparisons reach the judge in one call.
 
         Raises:
             TypeError: If a reference is not text.
         """
-        items = [[_comparison(group, c.text) for c in group.completions] for group in groups]
-        asked = [item for row in items for item in row if isinstance(item, Comparison)]
-        verdicts = iter(self.judge.compare(asked) if asked else [])
-        return [[_outcome(next(verdicts)) if isinstance(item, Comparison) else item for item in row] for row in items]
+        return score_jobs(groups, _comparison, lambda asked: map(_outcome, self.judge.compare(asked)))
 
     def attach(self, policy: Policy, engine: RolloutEngine) -> None:
-        """Hand the policy to a judge that may ask it."""
+        """Pass the policy to a judge that takes one."""
         if isinstance(self.judge, AttachedJudge):
             self.judge.attach(policy, engine)
 
     def metrics(self) -> dict[str, float]:
-        """What the judge measured of itself, as ``judge/...``."""
+        """Return the judge's statistics as ``judge/...``."""
         measured = self.judge.metrics() if isinstance(self.judge, MeasuredJudge) else {}
         return {f"judge/{name}": value for name, value in measured.items()}
 
@@ -62,39 +57,37 @@ class WritingReward(Reward):
         self.judge.close()
 
 
-def _comparison(group: Group, text: str) -> Comparison | Outcome:
-    reference = group.example.reference
-    if not isinstance(reference, str):
-        raise TypeError(f"{group.example.uid}: a writing reference is text, not {type(reference).__name__}")
-    if not reference.strip():
-        return Outcome.undefined(BAD_REFERENCE)
-    answer = extract_answer(text)
-    if answer is None:
-        return Outcome.undefined(NO_ANSWER)
-    turns = sum(message["role"] == "user" for message in group.example.messages)
-    if turns > 1:
-        answer = transcript(group.example.messages, answer)
-    return Comparison(group.example.question, answer, reference, max(turns, 1))
-
-
 def transcript(messages: Sequence[Message], answer: str) -> str:
-    """A conversation as a judge reads it: without its system prompt, and answers without thinking.
+    """Return a conversation, up to its last question, and the last answer as a judge reads them.
 
-    Args:
-        messages: Up to the last question.
-        answer: The last answer.
+    The system prompt and the thinking in answers are left out.
     """
     said = [
-        f"{'Question' if message['role'] == 'user' else 'Answer'}: {_spoken(message)}"
+        f"{'Question' if message['role'] == 'user' else 'Answer'}: {_without_thinking(message)}"
         for message in messages
         if message["role"] != "system"
     ]
     return "\n\n".join([*said, f"Answer: {answer}"])
 
 
-def _spoken(message: Message) -> str:
+def _without_thinking(message: Message) -> str:
     answer = extract_answer(message["content"]) if message["role"] == "assistant" else None
     return message["content"] if answer is None else answer
+
+
+def _comparison(example: Example, text: str) -> Comparison | Outcome:
+    reference = example.reference
+    if not isinstance(reference, str):
+        raise TypeError(f"{example.uid}: a writing reference is text, not {type(reference).__name__}")
+    if not reference.strip():
+        return Outcome.undefined(BAD_REFERENCE)
+    answer = extract_answer(text)
+    if answer is None:
+        return Outcome.undefined(NO_ANSWER)
+    turns = sum(message["role"] == "user" for message in example.messages)
+    if turns > 1:
+        answer = transcript(example.messages, answer)
+    return Comparison(example.question, answer, reference, max(turns, 1))
 
 
 def _outcome(verdict: Preference | JudgeUnavailable) -> Outcome:

@@ -1,4 +1,7 @@
-"""The seam between a code reward and whatever runs untrusted programs."""
+"""Interface between a code reward and a sandbox, the unit tests that cross it, and the comparison of outputs.
+
+Not covered: running anything; :mod:`omnithink_pl.sandbox.hardened` does.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from omnithink_pl.types import UnitTests
 
+_NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d{1,3})?|[+-]?\.\d+([eE][+-]?\d{1,3})?")
+_TOLERANCE = 1e-6  # absolute below 1, relative above: as judging sites commonly allow
+
 
 class RunOutcome(StrEnum):
-    """How the run of a program against its tests ended."""
+    """Outcome of running a program against its tests."""
 
     PASSED = "passed"
     WRONG_ANSWER = "wrong answer"
@@ -29,21 +35,13 @@ class RunOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a sandbox found out about a program.
+    """Result of running a program against its tests."""
 
-    Args:
-        outcome: How it ended; ``REFUSED`` when the sandbox itself could not run it.
-        passed_tests: Tests passed before the first failure.
-        total_tests: Tests there were.
-        stderr: The end of what the program wrote to standard error.
-        seconds: Wall-clock time.
-    """
-
-    outcome: RunOutcome
-    passed_tests: int = 0
+    outcome: RunOutcome  # ``REFUSED`` if the sandbox itself could not run it
+    passed_tests: int = 0  # before the first failure
     total_tests: int = 0
-    stderr: str = ""
-    seconds: float = 0.0
+    stderr: str = ""  # the end of it
+    seconds: float = 0.0  # by the clock
 
     @property
     def passed(self) -> bool:
@@ -51,6 +49,7 @@ class Verdict:
         return self.outcome is RunOutcome.PASSED
 
 
+@runtime_checkable  # or jsonargparse cannot resolve the **kwargs of a class that takes one
 class Sandbox(Protocol):
     """Runs untrusted programs against unit tests."""
 
@@ -65,19 +64,15 @@ class Sandbox(Protocol):
 
 @runtime_checkable
 class MeasuredSandbox(Sandbox, Protocol):
-    """A sandbox that knows how fast it works."""
+    """A sandbox that measures its throughput."""
 
     def metrics(self) -> dict[str, float]:
-        """What it measured since it was last asked, by name."""
+        """Return metrics since the last call, by name."""
         ...
 
 
-_NUMBER = re.compile(r"[+-]?(0|[1-9]\d*)(\.\d*)?([eE][+-]?\d{1,3})?|[+-]?\.\d+([eE][+-]?\d{1,3})?")
-_TOLERANCE = 1e-6  # absolute below 1, relative above: what judging sites commonly grant
-
-
 def parse_tests(tests: UnitTests | Mapping[str, Any] | str) -> UnitTests:
-    """Unit tests from code-r1's JSON.
+    """Return unit tests from code-r1's JSON.
 
     Args:
         tests: ``{"functional": asserts}`` or ``{"inputs": [...], "outputs": [...]}``, as a mapping or as text.
@@ -85,8 +80,7 @@ def parse_tests(tests: UnitTests | Mapping[str, Any] | str) -> UnitTests:
     Raises:
         ValueError: If it is neither, or has not one output per input.
     """
-    if isinstance(tests, str):
-        tests = json.loads(tests)
+    tests = json.loads(tests) if isinstance(tests, str) else tests
     if isinstance(tests, Mapping):
         if not tests.keys() & {"functional", "inputs", "outputs"}:
             raise ValueError("unit tests have 'functional', or 'inputs' and 'outputs'; there is neither")
@@ -110,18 +104,16 @@ def _text(value: Any) -> str:
 
 
 def lacking_packages(tests: UnitTests, packages: Collection[str]) -> list[str]:
-    """What tests need that is neither Python's own nor among the packages."""
+    """Return the packages that tests need and that are neither Python's own nor among those given."""
     return [name for name in tests.packages if name not in sys.stdlib_module_names and name not in packages]
 
 
 def same_output(output: str, expected: str) -> bool:
-    """Whether a program printed what it should.
+    """Return whether a program's output is as expected.
 
     White space at the ends of lines and of the whole does not count. Where a line differs, its words are
     compared: a floating-point number may differ by 1e-6, absolute or relative, and ``3.0`` is ``3``.
     """
-    if output.strip() == expected.strip():
-        return True
     lines, wanted = output.strip().split("\n"), expected.strip().split("\n")
     return len(lines) == len(wanted) and all(map(_same_line, lines, wanted))
 

@@ -1,4 +1,7 @@
-"""The sandbox: a pool of boxes sealed as well as this machine allows, and programs run against their tests in them."""
+"""The sandbox: runs programs against their tests, in pairs of boxes that are sealed as well as this machine allows.
+
+What it covers and what it does not is in docs/security.md. Above all not: weak tests, and the kernel that boxes share.
+"""
 
 from __future__ import annotations
 
@@ -25,268 +28,36 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.sandbox.base import RunOutcome, Verdict, lacking_packages, parse_tests, same_output
 from omnithink_pl.sandbox.box import Box, BoxLost, Streams
 from omnithink_pl.sandbox.inside.confine import Limits
-from omnithink_pl.sandbox.selftest import leaks
-from omnithink_pl.sandbox.tiers import Plan, Tier, missing, plans
+from omnithink_pl.sandbox.tiers import Plan, Tier, find_leaks, missing, plans
+from omnithink_pl.sandbox.workers import stop_all
 from omnithink_pl.types import UnitTests
-
-
-@dataclass
-class Throughput:
-    """What a sandbox has done so far. Any thread may call it.
-
-    Args:
-        programs: Programs judged.
-        seconds: Time spent, summed over workers.
-        outcomes: How often each outcome occurred.
-    """
-
-    programs: int = 0
-    seconds: float = 0.0
-    outcomes: Counter[str] = field(default_factory=Counter)
-    _window: _Window = field(default_factory=lambda: _Window())
-    _running: int = 0
-    _marked: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @contextmanager
-    def working(self, since: float) -> Iterator[list[Verdict]]:
-        """A worker runs a program for the while, and adds its verdict to the list.
-
-        Args:
-            since: When it was asked for, on the monotonic clock; till now it waited for a worker.
-        """
-        began = time.monotonic()
-        with self._lock:
-            self._mark(began)
-            self._running += 1
-        verdicts: list[Verdict] = []
-        try:
-            yield verdicts
-        finally:
-            ended = time.monotonic()
-            with self._lock:
-                self._mark(ended)
-                self._running -= 1
-                self._window.worked += ended - began
-                for verdict in verdicts:
-                    self._note(verdict, ended - began, began - since)
-
-    def metrics(self) -> dict[str, float]:
-        """Since the last call, by name; empty if no program was judged.
-
-        Returns:
-            ``programs_per_second`` and ``tests_per_second`` over the time in which anything ran, ``busy_workers`` on
-            average over that time, and ``wait_seconds``, the mean time until a program had a worker.
-        """
-        with self._lock:
-            self._mark(time.monotonic())
-            window, self._window = self._window, _Window()
-        if not window.programs or not window.open:
-            return {}
-        return {
-            "programs_per_second": window.programs / window.open,
-            "tests_per_second": window.tests / window.open,
-            "busy_workers": window.worked / window.open,
-            "wait_seconds": window.waited / window.programs,
-        }
-
-    def _mark(self, now: float) -> None:
-        """Count the time since the last mark, if anything ran in it."""
-        if self._running:
-            self._window.open += now - self._marked
-        self._marked = now
-
-    def _note(self, verdict: Verdict, seconds: float, waited: float) -> None:
-        self.programs += 1
-        self.seconds += seconds
-        self.outcomes[verdict.outcome.value] += 1
-        self._window.programs += 1
-        self._window.waited += waited
-        # The first failing test ends it, and has run too.
-        self._window.tests += min(verdict.total_tests, verdict.passed_tests + 1)
-
-    def __str__(self) -> str:
-        each = self.seconds / max(1, self.programs) * 1000
-        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.most_common())
-        return f"{self.programs} programs in {self.seconds:.1f} s of all workers, {each:.0f} ms each: {outcomes}"
-
-
-@dataclass
-class _Window:
-    """Since the metrics were last asked for; ``open`` is the time in which at least one worker was busy."""
-
-    programs: int = 0
-    tests: int = 0
-    open: float = 0.0
-    worked: float = 0.0
-    waited: float = 0.0
-
-
-Report = dict[str, Any]
-_WALL = 3  # a program may wait for three times as long as it may compute
-_SLACK = 15.0  # seconds beyond a run's own limit before its box is taken for dead
-_LOST = '{"outcome": "lost", "error": "", "message": ""}'  # of a judge that could not finish
-_GRACE = 1.0  # seconds to end after the test has
-
-
-@final
-class Pair:
-    """Two boxes that start when they are first needed.
-
-    Args:
-        timeout: Processor seconds of a program over all its tests.
-        output_bytes: What a run may print; more where more is expected.
-    """
-
-    def __init__(self, timeout: float, output_bytes: int) -> None:
-        self._timeout, self._output_bytes = timeout, output_bytes
-        self._program: Box | None = None
-        self._judge: Box | None = None
-
-    def test(self, program: str, tests: UnitTests, start: Callable[[], Box]) -> Verdict:
-        """Run a program against its tests.
-
-        Args:
-            program: Python source.
-            tests: Of either kind.
-            start: Starts a box.
-
-        Raises:
-            BoxLost: If a box ends meanwhile, or does not start.
-        """
-        self._program = self._program or start()
-        if not tests.functional:
-            return self._scripts(self._program, program, tests)
-        self._judge = self._judge or start()
-        return self._functional(self._program, self._judge, program, tests)
-
-    def stop(self) -> None:
-        """End both boxes. Safe to call twice."""
-        for box in (self._program, self._judge):
-            if box is not None:
-                box.stop()
-        self._program = self._judge = None
-
-    def hang_up(self) -> None:
-        """From another thread: end what runs."""
-        for box in (self._program, self._judge):
-            if box is not None:
-                box.hang_up()
-
-    def _scripts(self, box: Box, program: str, tests: UnitTests) -> Verdict:
-        """One run per input; what it should print stays here. Ends at the first failing test."""
-        total, seconds, cpu, stderr = len(tests.outputs), 0.0, 0.0, "there are no tests"
-        for passed, (stdin, expected) in enumerate(zip(tests.inputs, tests.outputs, strict=True)):
-            job = self._job("script", cpu, seconds, 2 * len(expected.encode(errors="replace")))
-            with Streams(program, stdin) as streams:
-                box.submit(job, streams.files)
-                report = _reply(box, job, streams)
-                stderr = streams.stderr
-                seconds, cpu = seconds + report["seconds"], cpu + report["cpu"]
-                outcome = _ending(report, stderr)
-                if outcome is RunOutcome.PASSED and cpu > self._timeout:
-                    outcome = RunOutcome.TIMEOUT
-                elif outcome is RunOutcome.PASSED and not same_output(streams.stdout, expected):
-                    outcome = RunOutcome.WRONG_ANSWER
-            if outcome is not RunOutcome.PASSED:
-                return Verdict(outcome, passed, total, stderr, seconds)
-        outcome = RunOutcome.PASSED if total else RunOutcome.WRONG_ANSWER
-        return Verdict(outcome, total, total, stderr, seconds)
-
-    def _functional(self, box: Box, judge: Box, program: str, tests: UnitTests) -> Verdict:
-        """The test's code in one box, the program in the other, a channel between them."""
-        job = self._job("calls")
-        test = self._job("judge") | {"entry_point": tests.entry_point}
-        mine, theirs = socket.socketpair()
-        with Streams(program, channel=mine) as streams, Streams(tests.functional, channel=theirs) as judging:
-            with mine, theirs:
-                box.submit(job, streams.files)
-                judge.submit(test, judging.files)
-            judged = _reply(judge, test, judging)
-            if not box.has_reply(_GRACE):  # its test is over, so it had a moment to end by itself
-                box.cancel()
-            report, stderr = _reply(box, job, streams), streams.stderr
-            finding = json.loads(judging.report or _LOST)
-        outcome = _judged(judged, finding, report, stderr)
-        passed = int(outcome is RunOutcome.PASSED)
-        seconds = max(judged["seconds"], report["seconds"])
-        return Verdict(outcome, passed, 1, stderr or finding["message"], seconds)
-
-    def _job(self, kind: str, cpu: float = 0.0, seconds: float = 0.0, output_bytes: int = 0) -> Report:
-        """A run, and what is left of its limits."""
-        return {
-            "kind": kind,
-            "cpu_seconds": max(1, math.ceil(self._timeout - cpu)),
-            "wall_seconds": max(0.0, _WALL * self._timeout - seconds),
-            "output_bytes": max(self._output_bytes, output_bytes),
-        }
-
-
-def _reply(box: Box, job: Report, streams: Streams) -> Report:
-    report = box.reply(job["wall_seconds"] + _SLACK)
-    if report["status"] != "timeout" and streams.printed >= job["output_bytes"]:
-        report["status"] = "output limit"
-    return report
-
-
-def _ending(report: Report, stderr: str) -> RunOutcome:
-    """How a run ended, before anyone looks at what it printed."""
-    if not report["locked"]:
-        return RunOutcome.REFUSED
-    error = stderr.strip().rpartition("\n")[2]
-    match report["status"]:
-        case "exit 0":
-            return RunOutcome.PASSED
-        case "timeout":
-            return RunOutcome.TIMEOUT
-        case "output limit":
-            return RunOutcome.OUTPUT_LIMIT
-        case "signal 9":  # it cannot have done that itself: the kernel ran out of memory
-            return RunOutcome.MEMORY
-    return RunOutcome.MEMORY if error.startswith("MemoryError") else RunOutcome.EXCEPTION
-
-
-def _judged(judged: Report, finding: Report, report: Report, stderr: str) -> RunOutcome:
-    """Passed only if the tests ran to their end, and the program ended as it was then told to."""
-    if not (judged["locked"] and report["locked"]):
-        return RunOutcome.REFUSED
-    ending = _ending(report, stderr)
-    if finding["outcome"] == "passed":
-        return RunOutcome.EXCEPTION if report["status"] == "cancelled" else ending
-    if ending in {RunOutcome.TIMEOUT, RunOutcome.OUTPUT_LIMIT, RunOutcome.MEMORY}:
-        return ending
-    if judged["status"] != "exit 0":
-        return RunOutcome.TIMEOUT if judged["status"] == "timeout" else RunOutcome.EXCEPTION
-    match finding["error"]:
-        case "AssertionError":
-            return RunOutcome.WRONG_ANSWER
-        case "MemoryError":
-            return RunOutcome.MEMORY
-    return RunOutcome.EXCEPTION
-
 
 log = logging.getLogger(__name__)
 _CURE = (
     "No program is run. Cure: as root, apt-get install bubblewrap libseccomp2; in a container, permit user namespaces "
     "or use a kernel with Landlock. Only where the whole machine may be lost: allow_unsafe: true."
 )
+_WALL = 3  # a program may last three times as long as it may compute
+_SLACK = 15.0  # seconds beyond a run's own limit before its box is taken for dead
+_GRACE = 1.0  # seconds that a program has to end after its test has
+_LOST = '{"outcome": "lost", "error": "", "message": ""}'  # report of a test that could not finish
 
 
 @final
 class HardenedSandbox:
-    """Runs programs that may be meant to do harm, and finds out whether they pass their tests.
+    """Runs programs that may be malicious, and finds out whether they pass their tests.
 
     Each worker has two boxes, one for programs and one for the test code that judges them, each sealed
     by bubblewrap or, where that is impossible, by Landlock; both with a filter of system calls and limits
-    on time, memory, output, files and threads. How a box is sealed is tried out when the first program
-    comes: a program of ours attempts to get out, and where it can, no program is run. docs/security.md says what
+    on time, memory, output, files and threads. The seal is chosen when the first program
+    comes: a self-test attempts to get out, and where it can, no program is run. docs/security.md says what
     is covered and what is not. May be used from several threads.
 
     Args:
         workers: Programs run at the same time; ``null`` for one per processor allotted to this process.
         timeout: Processor seconds of a program over all its tests; it may last three times as long.
         memory_mb: Address space of a run.
-        output_kb: What a run may print.
+        output_kb: Output of a run at most; more where more is expected.
         tier: How to seal; ``auto`` takes the first that works, bubblewrap before Landlock.
         allow_unsafe: Whether to run programs with no more than limits where nothing seals them.
         packages: Pure Python packages that programs may import where they are installed here.
@@ -302,44 +73,42 @@ class HardenedSandbox:
         allow_unsafe: bool = False,
         packages: Sequence[str] = ("sortedcontainers",),
     ) -> None:
-        cpus = sorted(os.sched_getaffinity(0))
-        workers = len(cpus) if workers is None else workers
-        for name, value in (("workers", workers), ("timeout", timeout), ("memory_mb", memory_mb)):
+        self._cpus = sorted(os.sched_getaffinity(0))
+        self._size = len(self._cpus) if workers is None else workers
+        numbers = {"workers": self._size, "timeout": timeout, "memory_mb": memory_mb, "output_kb": output_kb}
+        for name, value in numbers.items():
             if value <= 0:
                 raise BadInput(f"{name}: {value} is too small; use more than 0")
-        if output_kb <= 0:
-            raise BadInput(f"output_kb: {output_kb} is too small; use more than 0")
         if tier not in {"auto", "bubblewrap", "landlock"}:
             raise BadInput(f"tier: {tier!r} is none of auto, bubblewrap, landlock")
         self._tier, self._allow_unsafe, self._packages = tier, allow_unsafe, tuple(packages)
         self._limits = Limits(memory_mb)
-        self._cpus, self._numbers = cpus, itertools.count(os.getpid())
+        self._numbers = itertools.count(os.getpid())
         self._plan: Plan | None = None
-        self._new_pair = partial(Pair, timeout, output_kb << 10)
-        self._workers = workers
-        self._begin()
+        self._new_pair = partial(_Pair, timeout, output_kb << 10)
+        self._reset()
 
-    def _begin(self) -> None:
-        """Start afresh: in a new sandbox, and in a process forked from that which made it, whose boxes it shares."""
+    def _reset(self) -> None:
+        """Set up what belongs to one process: also called in a fork of the process that made the sandbox."""
         self._owner = os.getpid()
         self.throughput = Throughput()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._pairs = [self._new_pair() for _ in range(self._workers)]
-        self._idle: queue.LifoQueue[Pair] = queue.LifoQueue()
+        self._pairs = [self._new_pair() for _ in range(self._size)]
+        self._idle: queue.LifoQueue[_Pair] = queue.LifoQueue()
         for pair in self._pairs:
             self._idle.put(pair)
-        weakref.finalize(self, _stop_all, self._pairs, self._owner)
+        weakref.finalize(self, stop_all, self._pairs, self._owner)
 
     @property
     def tier(self) -> Tier:
-        """How boxes are sealed; finds it out at the first call.
+        """How boxes are sealed; chosen at the first call.
 
         Raises:
             BadInput: If nothing seals them and ``allow_unsafe`` is not set; says what to do.
         """
         if self._owner != os.getpid():
-            self._begin()
+            self._reset()
         with self._lock:
             if self._plan is None:
                 self._plan = self._choose()
@@ -356,8 +125,7 @@ class HardenedSandbox:
             ValueError: If the tests are unusable.
             BadInput: If there is no safe way to run programs.
         """
-        tests = parse_tests(tests)
-        _ = self.tier
+        tests, _ = parse_tests(tests), self.tier
         return self._run(program, tests, time.monotonic())
 
     def run_all(self, jobs: Sequence[tuple[str, UnitTests]]) -> list[Verdict]:
@@ -372,7 +140,7 @@ class HardenedSandbox:
         if not jobs:
             return []
         jobs, _ = [(program, parse_tests(tests)) for program, tests in jobs], self.tier
-        with ThreadPoolExecutor(len(self._pairs)) as threads:
+        with ThreadPoolExecutor(self._size) as threads:
             futures = [threads.submit(self._run, program, tests, time.monotonic()) for program, tests in jobs]
             try:
                 return [future.result() for future in futures]
@@ -383,18 +151,18 @@ class HardenedSandbox:
                 raise
 
     def metrics(self) -> dict[str, float]:
-        """How fast it worked since this was last asked, by name; empty if it did not."""
+        """Return throughput since the last call, by name; empty if nothing ran."""
         return self.throughput.metrics()
 
     def cancel(self) -> None:
-        """From any thread: end the programs that run; their verdict is ``REFUSED``."""
+        """End, from any thread, the programs that run; their verdict is ``REFUSED``."""
         if self._owner != os.getpid():
             return
         self._stopping.set()
-        held: list[Pair] = []
-        while len(held) < len(self._pairs):  # until all have come back
+        held: list[_Pair] = []
+        while len(held) < len(self._pairs):  # until all have been returned
             for pair in self._pairs:
-                pair.hang_up()
+                pair.disconnect()
             with contextlib.suppress(queue.Empty):
                 held.append(self._idle.get(timeout=0.05))
         self._stopping.clear()
@@ -415,34 +183,34 @@ class HardenedSandbox:
         try:
             with self.throughput.working(since) as verdicts:
                 verdicts.append(self._attempt(pair, program, tests))
+        except BaseException:  # interrupted: a late report must not answer for the next program
+            pair.stop()
+            raise
         finally:
             self._idle.put(pair)
         return verdicts[0]
 
-    def _attempt(self, pair: Pair, program: str, tests: UnitTests) -> Verdict:
-        """A box that is lost is replaced, and the program tried once more."""
-        reason = "cancelled"
+    def _attempt(self, pair: _Pair, program: str, tests: UnitTests) -> Verdict:
+        """Run a program; once more, in new boxes, if a box was lost."""
+        reason = ""
         for _ in range(2):
             if self._stopping.is_set():
                 break
             try:
-                return pair.test(program, tests, lambda: self._start(pair))
+                return pair.test(program, tests, lambda: self._start(self._plan, self._pairs.index(pair)))
             except BoxLost as error:
                 reason = str(error)
                 pair.stop()
         reason = "cancelled" if self._stopping.is_set() else reason
         return Verdict(RunOutcome.REFUSED, 0, len(tests.outputs) or 1, f"the sandbox was lost: {reason}")
 
-    def _start(self, pair: Pair) -> Box:
-        assert self._plan is not None
-        return self._open(self._plan, self._pairs.index(pair))
-
-    def _open(self, plan: Plan, worker: int) -> Box:
+    def _start(self, plan: Plan | None, worker: int) -> Box:
+        assert plan is not None  # ``tier`` has chosen it
         cpu = self._cpus[(os.getpid() + worker) % len(self._cpus)]
-        return Box(plan.launch(self._limits, self._packages, cpu, next(self._numbers)))
+        return plan.start(self._limits, self._packages, cpu, next(self._numbers))
 
     def _choose(self) -> Plan:
-        """The first plan under which a program cannot get out."""
+        """Return the first plan whose boxes hold."""
         reasons: list[str] = []
         for plan in plans(self._tier):
             reason = missing(plan) or self._try(plan)
@@ -458,23 +226,17 @@ class HardenedSandbox:
         return Plan(Tier.UNSAFE)
 
     def _try(self, plan: Plan) -> str:
+        """Return why a plan does not work; empty if it does."""
         try:
-            box = self._open(plan, 0)
+            box = self._start(plan, 0)
         except (BoxLost, OSError) as error:
             return f"it does not start ({error})"
         try:
-            return ", ".join(f"a program {found}" for found in leaks(box))
+            return ", ".join(f"a program {leak}" for leak in find_leaks(box))
         except BoxLost as error:
             return f"its self-test failed ({error})"
         finally:
             box.stop()
-
-
-def _stop_all(pairs: list[Pair], owner: int) -> None:
-    """At the end of the process, but not of a process forked from it."""
-    if os.getpid() == owner:
-        for pair in pairs:
-            pair.stop()
 
 
 def run(program: str, tests: UnitTests | Mapping[str, Any] | str) -> Verdict:
@@ -498,5 +260,217 @@ def run(program: str, tests: UnitTests | Mapping[str, Any] | str) -> Verdict:
 
 @cache
 def default_sandbox() -> HardenedSandbox:
-    """The sandbox behind :func:`run`: made at the first use, since a warm one costs a tenth of a fresh one."""
+    """Return the sandbox behind :func:`run`: made once, since a warm one takes a tenth of a new one's time."""
     return HardenedSandbox()
+
+
+Report = dict[str, Any]
+
+
+@final
+class _Pair:
+    """A worker's two boxes, which start when they are first needed; the limits are the sandbox's."""
+
+    def __init__(self, timeout: float, output_bytes: int) -> None:
+        self._timeout, self._output_bytes = timeout, output_bytes
+        self._program: Box | None = None
+        self._judge: Box | None = None
+
+    def test(self, program: str, tests: UnitTests, start: Callable[[], Box]) -> Verdict:
+        """Run a program against its tests; raises ``BoxLost`` if a box ends meanwhile, or does not start."""
+        self._program = self._program or start()
+        if not tests.functional:
+            return self._scripts(self._program, program, tests)
+        self._judge = self._judge or start()
+        return self._functional(self._program, self._judge, program, tests)
+
+    def stop(self) -> None:
+        """End both boxes. Safe to call twice."""
+        for box in (self._program, self._judge):
+            if box is not None:
+                box.stop()
+        self._program = self._judge = None
+
+    def disconnect(self) -> None:
+        """End, from another thread, what runs."""
+        for box in (self._program, self._judge):
+            if box is not None:
+                box.disconnect()
+
+    def _scripts(self, box: Box, program: str, tests: UnitTests) -> Verdict:
+        """Run once per input, up to the first failing test; expected outputs are compared here, outside the box."""
+        total, seconds, cpu, stderr = len(tests.outputs), 0.0, 0.0, "there are no tests"
+        for passed, (stdin, expected) in enumerate(zip(tests.inputs, tests.outputs, strict=True)):
+            job = self._job("script", cpu, seconds, 2 * len(expected.encode(errors="replace")))
+            with Streams(program, stdin) as streams:
+                box.submit(job, streams.files)
+                report = _reply(box, job, streams)
+                stderr = streams.stderr
+                seconds, cpu = seconds + report["seconds"], cpu + report["cpu"]
+                outcome = _ending(report, stderr)
+                if outcome is RunOutcome.PASSED and cpu > self._timeout:
+                    outcome = RunOutcome.TIMEOUT
+                elif outcome is RunOutcome.PASSED and not same_output(streams.stdout, expected):
+                    outcome = RunOutcome.WRONG_ANSWER
+            if outcome is not RunOutcome.PASSED:
+                return Verdict(outcome, passed, total, stderr, seconds)
+        outcome = RunOutcome.PASSED if total else RunOutcome.WRONG_ANSWER
+        return Verdict(outcome, total, total, stderr, seconds)
+
+    def _functional(self, box: Box, judge: Box, program: str, tests: UnitTests) -> Verdict:
+        """Run the test in one box and the program in the other, with a channel between them."""
+        job = self._job("calls")
+        test = self._job("test") | {"entry_point": tests.entry_point}
+        mine, theirs = socket.socketpair()
+        with Streams(program, channel=mine) as streams, Streams(tests.functional, channel=theirs) as judging:
+            with mine, theirs:
+                box.submit(job, streams.files)
+                judge.submit(test, judging.files)
+            judged = _reply(judge, test, judging)
+            if not box.has_reply(_GRACE):  # its test is over, so it had a moment to end by itself
+                box.cancel()
+            report, stderr = _reply(box, job, streams), streams.stderr
+            finding = json.loads(judging.report or _LOST)
+        outcome = _judged(judged, finding, report, stderr)
+        passed = int(outcome is RunOutcome.PASSED)
+        seconds = max(judged["seconds"], report["seconds"])
+        return Verdict(outcome, passed, 1, stderr or finding["message"], seconds)
+
+    def _job(self, kind: str, cpu: float = 0.0, seconds: float = 0.0, output_bytes: int = 0) -> Report:
+        """Return a run with its limits, less the processor time and the time used already."""
+        return {
+            "kind": kind,
+            "cpu_seconds": max(1, math.ceil(self._timeout - cpu)),
+            "wall_seconds": max(0.0, _WALL * self._timeout - seconds),
+            "output_bytes": max(self._output_bytes, output_bytes),
+        }
+
+
+def _reply(box: Box, job: Report, streams: Streams) -> Report:
+    report = box.reply(job["wall_seconds"] + _SLACK)
+    if report["status"] != "timeout" and streams.output_bytes >= job["output_bytes"]:
+        report["status"] = "output limit"
+    return report
+
+
+def _ending(report: Report, stderr: str) -> RunOutcome:
+    """Return how a run ended, whatever it printed."""
+    if not report["locked"]:
+        return RunOutcome.REFUSED
+    error = stderr.strip().rpartition("\n")[2]
+    match report["status"]:
+        case "exit 0":
+            return RunOutcome.PASSED
+        case "timeout":
+            return RunOutcome.TIMEOUT
+        case "output limit":
+            return RunOutcome.OUTPUT_LIMIT
+        case "signal 9":  # it cannot have done that itself: the kernel ran out of memory
+            return RunOutcome.MEMORY
+    return RunOutcome.MEMORY if error.startswith("MemoryError") else RunOutcome.EXCEPTION
+
+
+def _judged(judged: Report, finding: Report, report: Report, stderr: str) -> RunOutcome:
+    """Return the outcome from the report on the test's run, the test's own finding and the program's report.
+
+    It is passed only if the test ran to its end, and the program then ended when told to.
+    """
+    if not (judged["locked"] and report["locked"]):
+        return RunOutcome.REFUSED
+    ending = _ending(report, stderr)
+    if finding["outcome"] == "passed":
+        return RunOutcome.EXCEPTION if report["status"] == "cancelled" else ending
+    if ending in {RunOutcome.TIMEOUT, RunOutcome.OUTPUT_LIMIT, RunOutcome.MEMORY}:
+        return ending
+    if judged["status"] != "exit 0":
+        return RunOutcome.TIMEOUT if judged["status"] == "timeout" else RunOutcome.EXCEPTION
+    match finding["error"]:
+        case "AssertionError":
+            return RunOutcome.WRONG_ANSWER
+        case "MemoryError":
+            return RunOutcome.MEMORY
+    return RunOutcome.EXCEPTION
+
+
+@dataclass
+class _Window:
+    """Counts since the metrics were last read."""
+
+    programs: int = 0
+    tests: int = 0
+    open_seconds: float = 0.0  # with at least one busy worker
+    busy_seconds: float = 0.0  # summed over workers
+    wait_seconds: float = 0.0  # summed over programs
+
+
+@dataclass
+class Throughput:
+    """Counts the work of a sandbox. May be used from several threads."""
+
+    programs: int = 0
+    seconds: float = 0.0  # summed over workers
+    outcomes: Counter[str] = field(default_factory=Counter)
+    _window: _Window = field(default_factory=_Window)
+    _running: int = 0
+    _marked: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @contextmanager
+    def working(self, since: float) -> Iterator[list[Verdict]]:
+        """Count a worker as busy, and the verdict that is appended to the list, if any.
+
+        Args:
+            since: When the program was submitted, on the monotonic clock; until now it waited for a worker.
+        """
+        began = time.monotonic()
+        with self._lock:
+            self._mark(began)
+            self._running += 1
+        verdicts: list[Verdict] = []
+        try:
+            yield verdicts
+        finally:
+            ended = time.monotonic()
+            with self._lock:
+                self._mark(ended)
+                self._running -= 1
+                self._window.busy_seconds += ended - began
+                for verdict in verdicts:
+                    self._count(verdict, ended - began, began - since)
+
+    def metrics(self) -> dict[str, float]:
+        """Return metrics since the last call, by name; empty if no program was judged.
+
+        Rates, and the mean number of busy workers, are over the time in which anything ran.
+        """
+        with self._lock:
+            self._mark(time.monotonic())
+            window, self._window = self._window, _Window()
+        if not window.programs or not window.open_seconds:
+            return {}
+        return {
+            "programs_per_second": window.programs / window.open_seconds,
+            "tests_per_second": window.tests / window.open_seconds,
+            "busy_workers": window.busy_seconds / window.open_seconds,
+            "wait_seconds": window.wait_seconds / window.programs,
+        }
+
+    def _mark(self, now: float) -> None:
+        """Count the time since the last mark, if anything ran in it."""
+        if self._running:
+            self._window.open_seconds += now - self._marked
+        self._marked = now
+
+    def _count(self, verdict: Verdict, seconds: float, waited: float) -> None:
+        self.programs += 1
+        self.seconds += seconds
+        self.outcomes[verdict.outcome.value] += 1
+        self._window.programs += 1
+        self._window.wait_seconds += waited
+        # The first failing test is the last to run.
+        self._window.tests += min(verdict.total_tests, verdict.passed_tests + 1)
+
+    def __str__(self) -> str:
+        each = self.seconds / max(1, self.programs) * 1000
+        outcomes = ", ".join(f"{count} {outcome}" for outcome, count in self.outcomes.most_common())
+        return f"{self.programs} programs in {self.seconds:.1f} s of all workers, {each:.0f} ms each: {outcomes}"

@@ -1,4 +1,7 @@
-"""Programs and their tests in one process, for benchmarks whose tests need to be there: only inside a container."""
+"""Programs and their tests in one process, for benchmarks whose tests need that: only inside a container.
+
+Not covered: sealing, and tampering with the tests.
+"""
 
 from __future__ import annotations
 
@@ -37,15 +40,15 @@ _PASSED = 83  # not 0, with which a program that ends itself would pass
 class OneProcess:
     """Runs a program together with its functional tests, with whatever is installed here; it is not sealed.
 
-    For BigCodeBench, whose tests patch modules, open files and compare data frames, so that they must share the
-    program's interpreter, as they do in its own harness. A program could pass by tampering with its tests, and has
+    For BigCodeBench, whose tests patch modules, open files and compare data frames, and so must share the
+    program's interpreter, as in its own harness. A program could pass by tampering with its tests, and has
     this user's rights: evaluate with it inside a container that may be lost, with the benchmark's libraries; never
     train with it. Sample elsewhere, and score there with ``validate --completions``.
 
     Args:
-        inside_container: States that this is such a container; without it nothing is run.
+        inside_container: Whether this is such a container; otherwise nothing is run.
         workers: Programs run at the same time.
-        timeout: Seconds that one may last; BigCodeBench's harness has 240.
+        timeout: Seconds for each; BigCodeBench's harness has 240.
         memory_mb: Address space of a run; BigCodeBench's harness has 30 GiB.
     """
 
@@ -67,7 +70,7 @@ class OneProcess:
             return list(threads.map(lambda job: self._run(*job), jobs))
 
     def close(self) -> None:
-        """Nothing is left running."""
+        """Do nothing: no process outlives :meth:`run_all`."""
 
     def _run(self, program: str, tests: UnitTests) -> Verdict:
         installed = [name for name in tests.packages if _is_installed(name)]

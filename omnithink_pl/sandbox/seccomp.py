@@ -1,7 +1,7 @@
-"""The filter of system calls under which a program runs, made with libseccomp.
+"""The filter of system calls under which a program runs, compiled by libseccomp, which knows every architecture.
 
-libseccomp knows every architecture's numbers and compiles the filter. Its own Python binding is not on
-PyPI and the substitute there has had no release since 2021, so its five functions are called directly.
+Its own Python binding is not on PyPI and the substitute there has had no release since 2021, so its five functions are
+called directly. Not covered: holes in a permitted call.
 """
 
 from __future__ import annotations
@@ -13,19 +13,13 @@ from collections.abc import Iterator
 from functools import cache
 
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
+_FORBID = _ERRNO | errno.EPERM
 _OPTIMIZE, _TREE = 8, 2
 _EQUAL, _MASKED_EQUAL = 4, 7
 _CLONE_THREAD, _CLONE_NEW = 0x10000, 0x7E020080  # one of our own tasks; any new namespace
 _UNIX, _STREAM, _KIND_MASK = 1, 1, 0xF
-_STATUS_COMMANDS = (0, 1, 2, 3, 4, 5, 6, 7, 1030)  # fcntl: duplicate, flags, locks; nothing that sends signals
-_TERMINAL_COMMANDS = (
-    0x5401,
-    0x5413,
-    0x541B,
-    0x5421,
-    0x5450,
-    0x5451,
-)  # ioctl: is it a terminal; blocking; close-on-exec
+_FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 1030)  # duplicate, flags, locks; nothing that sends signals
+_IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # is it a terminal; blocking; close-on-exec
 
 _FILES = """
 read write readv writev pread64 pwrite64 preadv pwritev lseek _llseek close close_range dup dup2 dup3 pipe pipe2
@@ -42,7 +36,7 @@ clock_getres gettimeofday time times getrusage sysinfo uname getpid gettid getpp
 getegid getresuid getresgid getgroups getrandom getcpu futex set_robust_list set_tid_address rseq restart_syscall
 sched_yield getrlimit exit exit_group
 """
-# A program may see these fail, as on any system that forbids them; what is named nowhere does not exist.
+# These fail with EPERM, as on any system that forbids them; a call that is named nowhere does not exist (ENOSYS).
 _FORBIDDEN = """
 fork vfork execve execveat kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_open pidfd_send_signal
 pidfd_getfd socket connect bind listen accept accept4 sendmsg sendmmsg recvmsg recvmmsg ptrace process_vm_readv
@@ -64,21 +58,15 @@ class _Condition(ctypes.Structure):
 
 
 def _conditional() -> Iterator[tuple[int, str, list[_Condition]]]:
-    """Calls that depend on their arguments: action, name, conditions that all hold."""
-    forbidden = _ERRNO | errno.EPERM
-    threads = [_Condition(0, _MASKED_EQUAL, _CLONE_THREAD | _CLONE_NEW, _CLONE_THREAD)]
-    yield _ALLOW, "clone", threads
-    yield forbidden, "clone", [_Condition(0, _MASKED_EQUAL, _CLONE_THREAD, 0)]
-    for command in _STATUS_COMMANDS:
-        yield _ALLOW, "fcntl", [_Condition(1, _EQUAL, command, 0)]
-    for command in _TERMINAL_COMMANDS:
-        yield _ALLOW, "ioctl", [_Condition(1, _EQUAL, command, 0)]
-    # Event loops talk to themselves over such a pair; only without an address does it stay one.
-    yield (
-        _ALLOW,
-        "socketpair",
-        [_Condition(0, _EQUAL, _UNIX, 0), _Condition(1, _MASKED_EQUAL, _KIND_MASK, _STREAM)],
-    )
+    """Yield the calls that depend on their arguments: action, name, conditions that must all hold."""
+    yield _ALLOW, "clone", [_Condition(0, _MASKED_EQUAL, _CLONE_THREAD | _CLONE_NEW, _CLONE_THREAD)]
+    yield _FORBID, "clone", [_Condition(0, _MASKED_EQUAL, _CLONE_THREAD, 0)]
+    for name, commands in (("fcntl", _FCNTL), ("ioctl", _IOCTL)):
+        for command in commands:
+            yield _ALLOW, name, [_Condition(1, _EQUAL, command, 0)]
+    # Event loops wake themselves up over such a pair; without an address it reaches nothing else.
+    pair = [_Condition(0, _EQUAL, _UNIX, 0), _Condition(1, _MASKED_EQUAL, _KIND_MASK, _STREAM)]
+    yield _ALLOW, "socketpair", pair
     yield _ALLOW, "sendto", [_Condition(4, _EQUAL, 0, 0)]
     yield _ALLOW, "prlimit64", [_Condition(0, _EQUAL, 0, 0)]
     yield _ALLOW, "sched_getaffinity", [_Condition(0, _EQUAL, 0, 0)]
@@ -86,7 +74,7 @@ def _conditional() -> Iterator[tuple[int, str, list[_Condition]]]:
 
 @cache
 def system_call_filter() -> bytes:
-    """The filter as the kernel takes it, for this machine.
+    """Return the filter as the kernel takes it, for this machine.
 
     Raises:
         OSError: If libseccomp is not installed or refuses a rule.
@@ -97,7 +85,7 @@ def system_call_filter() -> bytes:
     context = ctypes.c_void_p(library.seccomp_init(_ERRNO | errno.ENOSYS))
     library.seccomp_attr_set(context, _OPTIMIZE, ctypes.c_uint32(_TREE))  # only makes it faster; since 2.5
     rules: list[tuple[int, str, list[_Condition]]] = [(_ALLOW, name, []) for name in (_FILES + _SELF).split()]
-    rules += [(_ERRNO | errno.EPERM, name, []) for name in _FORBIDDEN.split()]
+    rules += [(_FORBID, name, []) for name in _FORBIDDEN.split()]
     try:
         for action, name, conditions in (*rules, *_conditional()):
             number = library.seccomp_syscall_resolve_name(name.encode())

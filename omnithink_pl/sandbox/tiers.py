@@ -1,39 +1,47 @@
-"""How a box is sealed: with bubblewrap, with Landlock, or not at all."""
+"""How a box is sealed (with bubblewrap, with Landlock, or not at all) and the self-test that has to find it sealed.
+
+Not covered: holes in the kernel, which all boxes share, and side channels.
+"""
 
 from __future__ import annotations
 
 import base64
+import json
 import os
+import secrets
 import shutil
+import socket
 import sys
+import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import omnithink_pl.sandbox.inside as inside
-from omnithink_pl.sandbox.inside import landlock
-from omnithink_pl.sandbox.inside.confine import THREADS, Limits, Seal
+from omnithink_pl.sandbox.box import Box, Streams
+from omnithink_pl.sandbox.inside.confine import SCRATCH_MB, THREADS, Limits, Seal, landlock_version
 from omnithink_pl.sandbox.seccomp import system_call_filter
 
 _FIRST_UID = 1_900_000_000  # far above any real user
 _MORE_THREADS = 512  # where the kernel counts a program's threads together with its user's
 _SYSTEM = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+# The package is bound to /box/inside. Empty parent modules keep the rest of ours out of the box.
 _LAUNCH = """
 import sys, types
 for name in ("omnithink_pl", "omnithink_pl.sandbox"):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [sys.argv[1]]
 sys.path += sys.argv[2:]
-from omnithink_pl.sandbox.inside.zygote import main
+from omnithink_pl.sandbox.inside.fork_server import main
 main()
 """
 
 
 class Tier(StrEnum):
-    """How a program is kept in."""
+    """How a program is kept in its box."""
 
     BUBBLEWRAP = "bubblewrap"
     LANDLOCK = "landlock"
@@ -41,43 +49,30 @@ class Tier(StrEnum):
 
 
 @dataclass(frozen=True)
-class Launch:
-    """How to start a box.
-
-    Args:
-        command: The process.
-        settings: What it is told first.
-    """
-
-    command: list[str]
-    settings: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class Plan:
-    """A way to start boxes.
-
-    Args:
-        tier: How they are sealed.
-        namespace: With bubblewrap: whether users are mapped, as without root; else root's own rights are used.
-    """
+    """A way to start boxes."""
 
     tier: Tier
-    namespace: bool = False
+    namespace: bool = False  # with bubblewrap: whether users are mapped, as without root; else root's rights are used
 
-    def launch(self, limits: Limits, packages: tuple[str, ...], cpu: int, number: int) -> Launch:
-        """How to start a box.
+    def start(self, limits: Limits, packages: Sequence[str], cpu: int, number: int) -> Box:
+        """Start a box.
 
         Args:
-            limits: What a program may use.
-            packages: Further packages that programs may import.
-            cpu: The processor to keep to.
+            limits: Resources that a program may use.
+            packages: Packages that programs may import where they are installed here.
+            cpu: Processor to run on.
             number: Tells this process's boxes apart.
 
         Raises:
-            OSError: If what the tier needs is missing; says what.
+            BoxLost: If it does not start; says why.
+            OSError: If something that the tier needs is missing; says what.
         """
-        found = {name: spec.submodule_search_locations[0] for name in packages if (spec := _package(name))}
+        found = {
+            name: spec.submodule_search_locations[0]
+            for name in packages
+            if (spec := find_spec(name)) is not None and spec.submodule_search_locations
+        }
         settings = {
             "limits": asdict(self._limits(limits)),
             "seal": asdict(self._seal(cpu, number)),
@@ -85,12 +80,13 @@ class Plan:
             "packages": list(found),
         }
         python = [str(_interpreter()), "-S", "-P", "-B", "-X", "utf8", "-c", _LAUNCH]
+        folder = Path(inside.__path__[0]).resolve()
         if self.tier is not Tier.BUBBLEWRAP:
-            return Launch([*python, str(_room()), *{str(Path(path).parent) for path in found.values()}], settings)
-        box = [*_bubblewrap(self.namespace), "--ro-bind", f"{_room()}/inside", "/box/inside"]
+            return Box([*python, str(folder.parent), *{str(Path(path).parent) for path in found.values()}], settings)
+        command = [*_bubblewrap(self.namespace), "--ro-bind", str(folder), "/box/inside"]
         for name, path in found.items():
-            box += ["--ro-bind", path, f"/packages/{name}"]
-        return Launch([*box, "--remount-ro", "/", "--chdir", "/", "--", *python, "/box", "/packages"], settings)
+            command += ["--ro-bind", path, f"/packages/{name}"]
+        return Box([*command, "--remount-ro", "/", "--chdir", "/", "--", *python, "/box", "/packages"], settings)
 
     def _limits(self, limits: Limits) -> Limits:
         if self.tier is Tier.BUBBLEWRAP or os.geteuid() == 0:
@@ -117,30 +113,25 @@ class Plan:
 
 
 def plans(tier: str) -> list[Plan]:
-    """What to try, the best first.
-
-    Args:
-        tier: The name of a :class:`Tier`, or ``auto`` for every safe one.
-    """
-    with_namespace = [Plan(Tier.BUBBLEWRAP, True)]
-    bubblewrap = [Plan(Tier.BUBBLEWRAP), *with_namespace] if os.geteuid() == 0 else with_namespace
-    safe = [*bubblewrap, Plan(Tier.LANDLOCK)]
-    return safe if tier == "auto" else [plan for plan in safe if plan.tier == tier]
+    """Return the plans to try for a tier's name, or for ``auto`` every safe one, the best first."""
+    as_root = [Plan(Tier.BUBBLEWRAP)] if os.geteuid() == 0 else []
+    safe = [*as_root, Plan(Tier.BUBBLEWRAP, namespace=True), Plan(Tier.LANDLOCK)]
+    return [plan for plan in safe if tier in ("auto", plan.tier)]
 
 
 def missing(plan: Plan) -> str:
-    """What a plan needs and does not find; empty if nothing."""
+    """Return what a plan needs and does not find; empty if nothing."""
     if not sys.platform.startswith("linux"):
         return "it needs Linux"
     if plan.tier is Tier.BUBBLEWRAP and shutil.which("bwrap") is None:
         return "bwrap is not installed; as root: apt-get install bubblewrap"
-    if plan.tier is Tier.LANDLOCK and landlock.version() < 1:
+    if plan.tier is Tier.LANDLOCK and landlock_version() < 1:
         return "the kernel has no Landlock (since 5.13), or it is switched off"
     return ""
 
 
 def _bubblewrap(namespace: bool) -> list[str]:
-    """The command up to what a box contains of ours: no network, no /proc, nothing writable but /tmp."""
+    """Return the command up to our own files: no network, no /proc, nothing writable but /tmp."""
     command = [shutil.which("bwrap") or "bwrap", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"]
     command += ["--unshare-cgroup-try", "--new-session", "--hostname", "box", "--clearenv"]
     command += ["--setenv", "PYTHONHASHSEED", "0", "--cap-drop", "ALL", "--cap-add", "CAP_SYS_ADMIN"]
@@ -148,20 +139,21 @@ def _bubblewrap(namespace: bool) -> list[str]:
         command += ["--unshare-user", "--disable-userns", "--uid", "65534", "--gid", "65534"]
     else:
         command += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-    made: dict[Path, bool] = {}  # whether all of it is shown, or it is only a parent
+    made: dict[Path, bool] = {}  # whether all of it is bound, or it is only a parent
     for path in [*map(Path, _SYSTEM), *_library()[::-1], _interpreter()]:
         command += _bind(path, made)
-    for packages in _library()[0].glob("site-packages"):  # what is installed beside it is no program's business
+    for packages in _library()[0].glob("site-packages"):  # installed packages are no program's business
         command += ["--tmpfs", str(packages), "--remount-ro", str(packages)]
     command += ["--perms", "0755", "--dir", "/dev"]
     for device in _DEVICES:
         command += ["--dev-bind", device, device]
-    command += ["--symlink", "/tmp/stdin", "/dev/stdin", "--perms", "0700", "--size", str(16 << 20), "--tmpfs", "/tmp"]
+    command += ["--symlink", "/tmp/stdin", "/dev/stdin"]
+    command += ["--perms", "0700", "--size", str(SCRATCH_MB << 20), "--tmpfs", "/tmp"]
     return [*command, "--perms", "0755", "--dir", "/box"]
 
 
 def _bind(path: Path, made: dict[Path, bool]) -> list[str]:
-    """Show a path read-only. Its parents are made here: bubblewrap would close them to others."""
+    """Bind a path read-only. Its parents are made here: bubblewrap would make them readable by their owner only."""
     if not path.exists() or any(made.get(parent, False) for parent in path.parents):
         return []
     if path.is_symlink() and len(path.parts) == 2:  # /lib -> usr/lib
@@ -176,28 +168,18 @@ def _bind(path: Path, made: dict[Path, bool]) -> list[str]:
 
 
 def _interpreter() -> Path:
-    """The interpreter itself, not a virtual environment's link to it."""
+    """Return the interpreter itself, not a virtual environment's link to it."""
     return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 
 
 def _library() -> list[Path]:
-    """Python's own library and, where it lies outside the system's, what lies beside it for it to load."""
+    """Return Python's own library and, where it lies outside the system's, the folder that it loads libraries from."""
     library = Path(os.__file__).resolve().parent
-    beside = library.parent
-    return [library] if str(beside) in _SYSTEM else [library, beside]
-
-
-def _package(name: str) -> Any:
-    spec = find_spec(name)
-    return spec if spec is not None and spec.submodule_search_locations else None
-
-
-def _room() -> Path:
-    return Path(inside.__path__[0]).resolve().parent
+    return [library] if str(library.parent) in _SYSTEM else [library, library.parent]
 
 
 def _threads_of(uid: int) -> int:
-    """Threads that a user has now."""
+    """Count the threads that a user has now."""
     count = 0
     for tasks in Path("/proc").glob("[0-9]*/task"):
         try:
@@ -205,3 +187,94 @@ def _threads_of(uid: int) -> int:
         except OSError:
             continue  # it has just ended
     return count
+
+
+# Prints what it could do and should not, and what it could not and should.
+_PROBE = """
+import ctypes, json, os, resource, signal, socket, threading
+canary, secret, port = json.loads(input())
+found = []
+
+def attempt(name, action):
+    try:
+        if action() not in (False, None, -1):
+            found.append(name)
+    except (OSError, ValueError):
+        pass
+
+def read(path):
+    with open(path, "rb") as file:
+        return secret.encode() in file.read(4096) or path == "/etc/passwd"
+
+def connect(family, address):
+    with socket.socket(family) as s:
+        s.settimeout(2)
+        s.connect(address)
+        return True
+
+def fork():
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return True
+
+libc = ctypes.CDLL(None)
+attempt("reads files of the host", lambda: read(canary))
+attempt("reads /etc/passwd", lambda: read("/etc/passwd"))
+attempt("reads another process", lambda: open(f"/proc/{os.getppid()}/environ", "rb").read() is not None)
+attempt("reads its own memory map", lambda: open("/proc/self/maps").read() is not None)
+attempt("", lambda: open(canary + ".new", "w").close())
+attempt("writes to /dev/shm", lambda: open("/dev/shm/omnithink-probe", "w") is not None)
+attempt("connects to the host", lambda: connect(socket.AF_INET, ("127.0.0.1", port)))
+attempt("makes a local socket", lambda: socket.socket(socket.AF_UNIX) is not None)
+attempt("forks", fork)
+attempt("starts programs", lambda: os.execv("/bin/true", ["true"]))
+attempt("signals its parent", lambda: os.kill(os.getppid(), 0) is None)
+attempt("signals everything", lambda: os.kill(-1, 0) is None)
+attempt("traces", lambda: libc.ptrace(16, os.getppid(), 0, 0) == 0)
+attempt("makes namespaces", lambda: libc.unshare(0x10000000) == 0)
+attempt("makes anonymous files", lambda: os.memfd_create("probe") >= 0)
+attempt("has an environment", lambda: bool(os.environ))
+attempt("has open files", lambda: os.fstat(3) is not None)
+attempt("raises a limit", lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096)) is None)
+attempt("is root with rights", lambda: os.chroot("/") is None)
+try:
+    bytearray(8 << 30)
+    found.append("takes memory without limit")
+except MemoryError:
+    pass
+ran = []
+thread = threading.Thread(target=lambda: ran.append(1))
+thread.start()
+thread.join()
+if not ran:
+    found.append("cannot start a thread")
+print(json.dumps(found))
+"""
+
+
+def find_leaks(box: Box) -> list[str]:
+    """Return what a program in this box can do and should not; empty if the box is sealed.
+
+    Raises:
+        BoxLost: If the box ends.
+    """
+    secret = secrets.token_hex(16)
+    with tempfile.NamedTemporaryFile("w") as canary, socket.create_server(("127.0.0.1", 0)) as server:
+        canary.write(secret)
+        canary.flush()
+        stdin = json.dumps([canary.name, secret, server.getsockname()[1]])
+        job = {"kind": "script", "cpu_seconds": 5, "wall_seconds": 30.0, "output_bytes": 1 << 16}
+        with Streams(_PROBE, stdin) as streams:
+            box.submit(job, streams.files)
+            report, stdout, stderr = box.reply(60.0), streams.stdout, streams.stderr
+    written = Path(f"{canary.name}.new")
+    on_host = ["writes files on the host"] if written.exists() else []
+    written.unlink(missing_ok=True)
+    if not report["locked"] or report["status"] != "exit 0":
+        return [*on_host, f"the self-test did not run: {report['status']}; {stderr.strip()[-300:]}"]
+    try:
+        return [*on_host, *json.loads(stdout)]
+    except json.JSONDecodeError:
+        return [*on_host, f"the self-test printed {stdout[:100]!r}"]

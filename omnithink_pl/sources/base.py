@@ -1,29 +1,28 @@
-"""Where examples come from: one class a dataset, rows in, examples out."""
+"""The interface of a data set: a split's rows as examples."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
-
-from omnithink_pl.errors import BadInput
 
 if TYPE_CHECKING:
     from omnithink_pl.types import Example
 
 
+Row = dict[str, Any]
 Split = Literal["train", "test"]
 
 
 class Source(ABC):
-    """Loads one dataset.
+    """A data set that turns its rows into examples.
 
-    A source turns rows into examples with ``question`` and ``reference``; prompts are the
-    task's business, so ``messages`` stays empty.
+    A source fills in ``question`` and ``reference``. Prompts are made by the task, so ``messages`` stays empty.
     """
 
     @abstractmethod
     def examples(self, task: str, split: Split) -> list[Example]:
-        """Every example of a split, in a fixed order.
+        """Return every example of a split, in a fixed order.
 
         Args:
             task: Name to put on the examples.
@@ -34,19 +33,6 @@ class Source(ABC):
         """
 
 
-Row = dict[str, Any]
-
-EMBEDDED = "embedded"
-
-
-def unusable(source: str, index: int, uid: str, column: str, cure: str) -> BadInput:
-    """The error for a row without a usable reference.
-
-    Args:
-        source: Name and path of the source.
-        index: Of the row within its split.
-        uid: Identity of the row.
-        column: Where the reference should be.
-        cure: What to do.
-    """
-    return BadInput(f"{source}: row {index} (uid {uid}): column {column!r} has no usable reference; {cure}")
+def text_uid(text: str) -> str:
+    """Hash a text to a short id that is the same in every process, for rows that have none of their own."""
+    return blake2b(text.encode(), digest_size=6).hexdigest()

@@ -1,4 +1,4 @@
-"""The files of a data set, by split: local or downloaded, one shape for both."""
+"""The files of a data set by split: a local file, a directory, or a repository of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -9,21 +9,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omnithink_pl.errors import BadInput
-from omnithink_pl.sources.hub import FORMATS, download
+import yaml
 
+from omnithink_pl.errors import BadInput
+
+FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+"""File suffix to the loader of ``datasets`` that reads it."""
+
+_CARD = "README.md"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 @dataclass(frozen=True)
 class DataFiles:
-    """Where the rows of each split are.
+    """The files that hold the rows of each split.
 
     Args:
-        source: Who reads them, for messages, such as ``OpenR1Math(rows.jsonl)``.
+        source: Name of the reader for messages, such as ``OpenR1Math(rows.jsonl)``.
         splits: Files of each split, in order.
         version: Changes when the files do: the hub's commit, or a hash of local names, sizes and times.
-        single: One file was given by itself, so that nothing says which split it is.
+        single: The path named one file, so that nothing says which split it is.
     """
 
     source: str
@@ -32,16 +38,12 @@ class DataFiles:
     single: bool = False
 
     def read(self, split: str, columns: Sequence[str]) -> Any:
-        """The rows of a split as a ``datasets.Dataset`` with just these columns.
+        """Read a split as a ``datasets.Dataset`` with just these columns.
 
         Other columns are not even read from parquet files; they may be a hundred times as large.
 
-        Args:
-            split: One of ``splits``.
-            columns: What the rows must have.
-
         Raises:
-            BadInput: If there is no such split, a column is missing, or a file is empty or torn.
+            BadInput: If there is no such split, a column is missing, or a file is empty or damaged.
         """
         files = self._files(split)
         from datasets import load_dataset
@@ -50,18 +52,19 @@ class DataFiles:
         kind = FORMATS[files[0].suffix]
         options: dict[str, Any] = {}
         if kind == "parquet":
-            self._check(_parquet_columns(self.source, files[0]), columns, files[0])
+            self._check_columns(_parquet_columns(self.source, files[0]), columns, files[0])
             options["columns"] = list(columns)
         names = {split: [str(file) for file in files]}
         try:
             rows = load_dataset(kind, data_files=names, split=split, **options)
         except DatasetGenerationError as error:
-            raise BadInput(f"{self.source}: {_named(files)} cannot be read: {error.__cause__ or error}") from error
-        self._check(rows.column_names, columns, files[0])
+            others = f" or one of {len(files) - 1} more files" if len(files) > 1 else ""
+            raise BadInput(f"{self.source}: {files[0]}{others} cannot be read: {error.__cause__ or error}") from error
+        self._check_columns(rows.column_names, columns, files[0])
         return rows.select_columns(list(columns))
 
     def of_one_file(self, split: str) -> DataFiles:
-        """The same, where a file that was given by itself counts as the split that is asked for."""
+        """Return the same files; a file named by itself counts as the given split."""
         return replace(self, splits={split: self.splits["train"]}) if self.single else self
 
     def _files(self, split: str) -> tuple[Path, ...]:
@@ -72,7 +75,7 @@ class DataFiles:
                 raise BadInput(f"{self.source}: {str(file)!r} is empty; write rows to it, or name another file")
         return self.splits[split]
 
-    def _check(self, found: Sequence[str], wanted: Sequence[str], file: Path) -> None:
+    def _check_columns(self, found: Sequence[str], wanted: Sequence[str], file: Path) -> None:
         missing = [column for column in wanted if column not in found]
         if missing:
             raise BadInput(
@@ -82,14 +85,14 @@ class DataFiles:
 
 
 def find_files(source: str, path: str, revision: str | None = None, config: str | None = None) -> DataFiles:
-    """Find the files of a data set, downloading them if need be.
+    """Find the files of a data set; download them if need be.
 
     Args:
-        source: Who asks, for messages.
+        source: Name of the reader, for messages.
         path: A ``.jsonl``, ``.json`` or ``.parquet`` file; a directory in the shape of a repository on the hub
             (``data/train-00000-of-00001.parquet`` with or without a card, or just ``train.jsonl``); or a hub id.
-        revision: Of a hub id: commit, tag or branch. A commit makes sure that the rows never change.
-        config: Of several configurations, the one wanted.
+        revision: Commit, tag or branch of a hub id. Only a commit makes sure that the rows never change.
+        config: Name of a configuration, where the data set has several.
 
     Raises:
         BadInput: If there is nothing at ``path``, or nothing in a known format.
@@ -100,28 +103,31 @@ def find_files(source: str, path: str, revision: str | None = None, config: str 
     if local.exists():
         return DataFiles(source, _splits(source, local, config), str(local_version(path)))
     if path.startswith((".", "/", "~")) or local.suffix in FORMATS or not _REPOSITORY.fullmatch(path):
-        raise BadInput(f"{source}: path {path!r} does not exist; give a file, a directory, a hub id or 'embedded'")
+        raise BadInput(f"{source}: path {path!r} does not exist; give a file, a directory or a hub id")
     downloaded = download(source, path, revision, config)
     return DataFiles(source, _splits(source, downloaded, config), downloaded.name)
 
 
 def _splits(source: str, directory: Path, config: str | None) -> dict[str, tuple[Path, ...]]:
-    """Files by split, found by the hub's own rules: what the card says, or else the files' names."""
+    """Find files by split with the hub's own rules: what the card says, or else the files' names."""
     from datasets import load_dataset_builder
     from datasets.data_files import EmptyDatasetError
     from datasets.exceptions import DatasetNotFoundError
 
-    advice = "give a .jsonl or .parquet file, or a directory with such files named after their splits"
+    unknown = (
+        f"{source}: {directory} has no data in a known format; give a .jsonl or .parquet file, or a directory with "
+        f"such files named after their splits"
+    )
     try:
         # An absolute path: a relative one with a slash could be taken for a hub id.
         found = load_dataset_builder(str(directory.resolve()), config).config.data_files or {}
     except (EmptyDatasetError, DatasetNotFoundError, FileNotFoundError) as error:
-        raise BadInput(f"{source}: {directory} has no data in a known format; {advice}") from error
+        raise BadInput(unknown) from error
     except ValueError as error:
         raise BadInput(f"{source}: {directory}: {error}; set `config` to one of its configurations") from error
     splits = {str(name): tuple(Path(file) for file in files) for name, files in found.items()}
     if not splits or any(file.suffix not in FORMATS for files in splits.values() for file in files):
-        raise BadInput(f"{source}: {directory} has no data in a known format; {advice}")
+        raise BadInput(unknown)
     return splits
 
 
@@ -136,9 +142,9 @@ def _parquet_columns(source: str, file: Path) -> list[str]:
 
 
 def local_version(path: str) -> str | None:
-    """A mark of a local file or directory that changes when its data does; ``None`` if there is none at ``path``.
+    """Hash the names, sizes and times of a local file or directory; ``None`` if there is none at ``path``.
 
-    It is made from names, sizes and times: reading gigabytes to compare them would take longer than reading rows.
+    Contents are not read: comparing gigabytes would take longer than reading the rows.
     """
     local = Path(path).expanduser()
     if not local.exists():
@@ -148,5 +154,94 @@ def local_version(path: str) -> str | None:
     return hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
 
 
-def _named(files: Sequence[Path]) -> str:
-    return str(files[0]) if len(files) == 1 else f"{files[0]} or one of {len(files) - 1} more files"
+class Unreachable(BadInput):
+    """The hub cannot be reached."""
+
+
+def is_commit(revision: str | None) -> bool:
+    """Tell whether a revision is the full hash of a commit, which always names the same data."""
+    return bool(revision and _COMMIT.fullmatch(revision))
+
+
+def download(source: str, repository: str, revision: str | None, config: str | None) -> Path:
+    """Download the files of one configuration, at exactly one commit.
+
+    Files that are in the hub's cache are not downloaded again, and are found without a network too.
+
+    Args:
+        source: Name of the reader, for messages.
+        repository: Hub id, such as ``open-r1/OpenR1-Math-220k``.
+        revision: Commit, tag or branch; ``main`` if not given.
+        config: Name of a configuration; all files are downloaded if the card names none.
+
+    Returns:
+        A directory in the repository's shape, named after the commit.
+
+    Raises:
+        BadInput: If repository or revision do not exist, or there is no network; says what to do.
+    """
+    card = _snapshot(source, repository, revision, [_CARD])
+    patterns = data_patterns(card / _CARD, config) or [f"**{suffix}" for suffix in FORMATS]
+    return _snapshot(source, repository, card.name, [_CARD, *patterns])
+
+
+def data_patterns(card: Path, config: str | None) -> list[str]:
+    """Return the data files that a data card names for a configuration; empty where it names none.
+
+    Args:
+        card: A ``README.md`` with YAML front matter.
+        config: Name of the configuration; the one marked ``default``, or called so, if not given.
+    """
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    front = re.match(r"---\s*\n(.*?)\n---", text, flags=re.DOTALL)
+    configs = ((yaml.safe_load(front[1]) or {}).get("configs") or []) if front else []
+    chosen = [entry for entry in configs if entry.get("config_name") == (config or "default")]
+    if not chosen and not config:
+        chosen = [entry for entry in configs if entry.get("default")] or configs[:1]
+    return [
+        f"{entry['data_dir'].rstrip('/')}/{path}" if entry.get("data_dir") else path
+        for entry in chosen
+        for path in _paths(entry.get("data_files"))
+    ]
+
+
+def _paths(found: object) -> list[str]:
+    """Flatten paths in any of the forms that a card may use: one, a list, by split."""
+    if isinstance(found, str):
+        return [found]
+    if isinstance(found, dict):
+        return _paths(found["path"] if "path" in found else list(found.values()))
+    return [path for entry in found for path in _paths(entry)] if isinstance(found, list) else []
+
+
+def _snapshot(source: str, repository: str, revision: str | None, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    where = f"{source}: the hub's data set {repository!r}"
+    try:
+        return Path(snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=patterns))
+    except RevisionNotFoundError as error:
+        raise BadInput(
+            f"{where} has no revision {revision!r}: it was mistyped, moved or removed; give a commit, tag or branch "
+            f"that its page on the hub lists"
+        ) from error
+    except GatedRepoError as error:
+        raise BadInput(f"{where} is gated; accept its terms on its page and log in with `hf auth login`") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise BadInput(f"{where} does not exist; give a hub id, a file or a directory") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        cause = error.__cause__ or error
+        first = str(cause).strip().partition("\n")[0][:200]
+        raise Unreachable(
+            f"{where} at {revision or 'main'} cannot be reached ({type(cause).__name__}: {first}) and has not been "
+            f"downloaded before; connect to the network and run `python main.py prepare`, or give a local copy as its "
+            f"path"
+        ) from error

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, final
 
-from omnithink_pl.embedded import math
 from omnithink_pl.sources.curated import CuratedSource
-from omnithink_pl.types import Completion, Example, Group, Outcome
+from omnithink_pl.sources.curation import Defect, ParsedRow
+from omnithink_pl.types import Completion, Example, Group
 
 if TYPE_CHECKING:
-    from omnithink_pl.sources.base import Row, Split
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from omnithink_pl.sources.base import Row
     from omnithink_pl.sources.curation import Candidate, Check
 
 
-WORD_PROBLEM = "math-word-problem"
 VERIFY_SECONDS = 20.0
 
-# There is no column that says so: an image, a drawing program, a link, or a text that points at what is not there.
+# No column says that a problem needs a picture. Signs of one: an image, a drawing program, a link, or words that point
+# at what is not there.
 _VISUAL = re.compile(
     r"!\[|<img|\\includegraphics|\[asy\]|\\begin\{(tikzpicture|asy)\}|https?://|www\."
     r"|\b(figure|diagram|picture|graph|image|drawing)s?\s+(is\s+|are\s+|as\s+)?(shown|given|drawn|below|above|on the)"
@@ -30,9 +31,34 @@ _VISUAL = re.compile(
 )
 
 
+@contextmanager
+def verified_golds() -> Iterator[Check]:
+    """Yield a check that each gold earns the math reward as an answer to itself: it parses, and equals itself."""
+    from omnithink_pl.rewards.math import MathReward
+
+    reward = MathReward(workers=os.cpu_count() or 1, timeout=VERIFY_SECONDS)
+
+    def check(candidates: Sequence[Candidate]) -> list[str | None]:
+        groups = []
+        for row in (candidate.parsed for candidate in candidates):
+            answer = Completion((), (), f"<answer>{row.reference}</answer>", "stop")
+            groups.append(Group(Example("math", row.uid, row.question, row.reference), (), (answer,)))
+        return [
+            None
+            if outcome.value == 1
+            else f"gold {group.example.reference!r}: {outcome.reason or 'not equal to itself'}"
+            for group, (outcome,) in zip(groups, reward.score(groups), strict=True)
+        ]
+
+    try:
+        yield check
+    finally:
+        reward.close()
+
+
 @final
 class OpenR1Math(CuratedSource):
-    """open-r1/OpenR1-Math-220k (Apache-2.0; configuration ``default``: 93.7k rows), or miniature rows of its shape.
+    """open-r1/OpenR1-Math-220k (Apache-2.0; configuration ``default``: 93.7k rows).
 
     A row: ``{"problem": "Mia has 5 pens. ...", "solution": "...", "answer": "17", "problem_type": "Algebra",
     "question_type": "math-word-problem", "source": "olympiads", "uuid": "586fd646-...",
@@ -43,70 +69,17 @@ class OpenR1Math(CuratedSource):
     """
 
     columns: ClassVar[tuple[str, ...]] = ("uuid", "problem", "answer", "question_type", "problem_type")
-    verified: ClassVar[bool] = True
+    filters: ClassVar[Mapping[str, Callable[[Row], bool]]] = {
+        "not a word problem": lambda row: row["question_type"] == "math-word-problem",
+        "needs a picture": lambda row: not _VISUAL.search(row["problem"] or ""),
+    }
+    verifier = staticmethod(verified_golds)
 
-    def embedded_rows(self, split: Split) -> list[Row]:
-        """Miniature rows of the same schema."""
-        return math.rows(split)
-
-    def uid(self, row: Row) -> str:
-        """The row's own."""
-        return str(row["uuid"])
-
-    def question(self, row: Row) -> str:
-        """The problem."""
-        return str(row["problem"])
-
-    def identity(self, row: Row) -> str:
-        """The problem."""
-        return self.question(row)
-
-    def category(self, row: Row) -> str:
-        """Algebra, Geometry and so on."""
-        return str(row["problem_type"])
-
-    def selection(self) -> Mapping[str, Callable[[Row], bool]]:
-        """Word problems that need no picture."""
-        return {
-            "not a word problem": lambda row: row["question_type"] == WORD_PROBLEM,
-            "needs a picture": lambda row: not _VISUAL.search(row["problem"] or ""),
-        }
-
-    def defect(self, row: Row) -> tuple[str, str] | None:
-        """A problem and an answer are needed."""
-        if not (row["problem"] or "").strip():
-            return "problem", "it is empty; give it a text or drop the row"
-        if not str(row["answer"] or "").strip():
-            return "answer", "it is empty; fill in the gold answer or drop the row"
-        return None
-
-    @contextmanager
-    def checking(self) -> Iterator[Check]:
-        """The gold must earn the reward that it is the gold of: parse, and equal itself."""
-        from omnithink_pl.rewards.math import MathReward
-
-        reward = MathReward(workers=os.cpu_count() or 1, timeout=VERIFY_SECONDS)
-
-        def check(candidates: Sequence[Candidate]) -> list[str | None]:
-            groups = [Group(self.example("math", c.row), (), (_answer(c.row),)) for c in candidates]
-            return [
-                _complaint(group.example, outcome)
-                for group, (outcome,) in zip(groups, reward.score(groups), strict=True)
-            ]
-
-        try:
-            yield check
-        finally:
-            reward.close()
-
-    def example(self, task: str, row: Row) -> Example:
-        """The problem with its gold answer."""
-        return Example(task, self.uid(row), self.question(row), str(row["answer"]).strip())
-
-
-def _complaint(example: Example, outcome: Outcome) -> str | None:
-    return None if outcome.value == 1 else f"gold {example.reference!r}: {outcome.reason or 'not equal to itself'}"
-
-
-def _answer(row: Row) -> Completion:
-    return Completion((), (), f"<answer>{str(row['answer']).strip()}</answer>", "stop")
+    def parse(self, row: Row) -> ParsedRow | Defect:
+        """Return the problem with its gold answer; the category is Algebra, Geometry and so on."""
+        uid, problem, answer = str(row["uuid"]), row["problem"] or "", str(row["answer"] or "").strip()
+        if not problem.strip():
+            return Defect(uid, "problem", "it is empty; give it a text or drop the row")
+        if not answer:
+            return Defect(uid, "answer", "it is empty; fill in the gold answer or drop the row")
+        return ParsedRow(uid, str(problem), answer, str(row["problem_type"]))

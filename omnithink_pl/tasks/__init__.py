@@ -1,11 +1,8 @@
-"""The tasks of the mixture: one file a task, with its prompt template and its rewards."""
+"""The tasks of the mixture, with their prompts, rewards and metrics."""
 
 from __future__ import annotations
 
 from omnithink_pl.tasks.base import SYSTEM_PROMPT, Task
-from omnithink_pl.tasks.code import Code
-from omnithink_pl.tasks.math import Math
-from omnithink_pl.tasks.qa import QA
-from omnithink_pl.tasks.writing import Writing
+from omnithink_pl.tasks.builtin import QA, Code, Math, Writing
 
 __all__ = ["QA", "SYSTEM_PROMPT", "Code", "Math", "Task", "Writing"]

@@ -1,4 +1,4 @@
-"""A task: where its examples come from, how it is asked, how it is paid."""
+"""The interface of a task: the source of its examples, its prompt and its rewards."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.prompts import render
-from omnithink_pl.rewards.base import Rubric
 from omnithink_pl.rewards.format import FormatReward, TagsReward
+from omnithink_pl.rewards.scoring import Rubric
 from omnithink_pl.types import Options
 
 if TYPE_CHECKING:
@@ -51,15 +51,15 @@ class Task(ABC):
 
     @abstractmethod
     def ask(self, example: Example, rng: random.Random) -> str:
-        """The user's message for an example.
+        """Return the user's message for an example.
 
         Args:
-            example: Question and reference; options stand in the order in which they are to be shown.
-            rng: Seeded with (seed, uid), for templates that draw.
+            example: Question and reference; options are in the order in which they are to be shown.
+            rng: Seeded with (seed, uid), for templates with random parts.
         """
 
     def examples(self, split: Split, seed: int) -> list[Example]:
-        """The examples of a split with their prompts filled in.
+        """Return the examples of a split with their prompts filled in.
 
         Raises:
             BadInput: If the split is empty.
@@ -72,26 +72,18 @@ class Task(ABC):
             )
         return found
 
-    def _with_messages(self, example: Example, seed: int) -> Example:
-        rng = random.Random(f"{seed}:{example.uid}")
-        example = _in_drawn_order(example, rng)
-        question = self.ask(example, rng)
-        return replace(
-            example,
-            messages=(
-                {"role": "system", "content": self.system_prompt},
-                {"role": "user", "content": question},
-            ),
-        )
-
     def close(self) -> None:
         """Release what the rewards hold."""
         self.rubric.close()
 
-
-def _in_drawn_order(example: Example, rng: random.Random) -> Example:
-    """The same question with its options, where it has some, in an order of its own: rewards must know it too."""
-    options = example.reference
-    if not isinstance(options, Options):
-        return example
-    return replace(example, reference=replace(options, texts=tuple(rng.sample(options.texts, len(options.texts)))))
+    def _with_messages(self, example: Example, seed: int) -> Example:
+        rng = random.Random(f"{seed}:{example.uid}")
+        if isinstance(options := example.reference, Options):
+            # Shuffled in the reference, not only in the prompt: the letter reward needs the order too.
+            shuffled = replace(options, texts=tuple(rng.sample(options.texts, len(options.texts))))
+            example = replace(example, reference=shuffled)
+        question = self.ask(example, rng)
+        return replace(
+            example,
+            messages=({"role": "system", "content": self.system_prompt}, {"role": "user", "content": question}),
+        )

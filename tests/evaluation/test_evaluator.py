@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from omnithink_pl.evaluation.evaluator import EvaluationResult, Evaluator
-from omnithink_pl.rewards.base import Reward, Rubric
+from omnithink_pl.rewards import Reward, Rubric
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.types import Completion, Example, Group, Outcome
 
@@ -37,7 +37,9 @@ class Scripted:
     ) -> list[tuple[Completion, ...]]:
         self.calls.append((len(prompts), sampling, tuple(seeds)))
         said = cycle(self.greedy if sampling.temperature == 0 else self.sampled)
-        return [tuple(Completion((5,), (-1.0,), next(said), "stop") for _ in range(sampling.n)) for _ in prompts]
+        return [
+            tuple(Completion((5,), (-1.0,), next(said), "stop") for _ in range(sampling.group_size)) for _ in prompts
+        ]
 
 
 class SaidSo(Reward):

@@ -13,7 +13,7 @@ import pytest
 from main import CONFIGS, main
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.score import score_completions
-from omnithink_pl.rewards.base import Reward, Rubric
+from omnithink_pl.rewards import Reward, Rubric
 from omnithink_pl.types import Example, Group, Options, Outcome, UnitTests
 from tests.rewards.groups import answered
 

@@ -1,7 +1,8 @@
 """An OpenAI-compatible server in a process of its own, whose verdicts and faults are scripted.
 
-A text is as good as the number after ``quality`` in it; without one, as its hash has it. Faults depend on the
-request's text alone: the same request has the same faults in every run, and after so many attempts it is answered.
+A text is as good as the number after ``quality`` in it; without one, its hash decides. Faults depend on the text of the
+request alone: the same request has the same faults in every run, and is answered after some attempts. ``PUT`` sets the
+script and ``GET`` returns what happened since.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
 FAULTS = ("429", "500", "slow", "half", "garbage", "wrong shape", "reset")
+USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
 
 
 def texts(prompt: str) -> list[str]:
     """Request, answer A and answer B, as a reader who trusts the markers finds them."""
-    fence = prompt.split(" ", 1)[0]
-    marker = rf"^{re.escape(fence)} (?:REQUESTS?|(?:ANSWER|CONVERSATION) [AB]|END)$"
-    parts = re.split(marker, prompt, flags=re.MULTILINE)
-    return [part.strip("\n") for part in parts[1:4]]
+    fence = re.escape(prompt.split(" ", 1)[0])
+    marker = rf"^{fence} (?:REQUESTS?|(?:ANSWER|CONVERSATION) [AB]|END)$"
+    return [part.strip("\n") for part in re.split(marker, prompt, flags=re.MULTILINE)[1:4]]
 
 
 def quality(text: str) -> int:
@@ -38,15 +39,11 @@ def reply(prompt: str, biased: bool) -> str:
     question, a, b = texts(prompt)
     if "mumble" in question:
         return "I could not say which one I like more."
+    tie = "A" if biased else "C"
+    verdict = tie if quality(a) == quality(b) else "A" if quality(a) > quality(b) else "B"
     if "think aloud" in question:
-        return f"[[A]] or [[B]]? A says:\n{a}\n[[{winner(a, b, biased)}]]"
-    return f"A reads well, B too.\n[[{winner(a, b, biased)}]]"
-
-
-def winner(a: str, b: str, biased: bool) -> str:
-    if quality(a) == quality(b):
-        return "A" if biased else "C"
-    return "A" if quality(a) > quality(b) else "B"
+        return f"[[A]] or [[B]]? A says:\n{a}\n[[{verdict}]]"
+    return f"A reads well, B too.\n[[{verdict}]]"
 
 
 class Script(BaseHTTPRequestHandler):
@@ -55,7 +52,7 @@ class Script(BaseHTTPRequestHandler):
     lock = threading.Lock()
     seen: ClassVar[Counter[str]] = Counter()
     log: ClassVar[Counter[str]] = Counter()
-    sleeping = 0
+    sleeping: ClassVar[Counter[str]] = Counter()
 
     def do_GET(self) -> None:
         with self.lock:
@@ -63,19 +60,32 @@ class Script(BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         with self.lock:
-            self.settings.update(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.settings.update(self.body())
             self.log.clear()
             self.seen.clear()
             self.send(200, {})
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = self.body()
         text = json.dumps(body)
         with self.lock:
             self.log["requests"] += 1
             self.seen[text] += 1
-            attempt = self.seen[text]
-        self.answer(body, self.fault(text, attempt))
+            fault = self.fault(text, self.seen[text])
+            self.log.update([fault] if fault else [])
+        if fault == "slow":
+            self.sleep()
+        if fault == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            self.close_connection = True
+        elif fault is not None and fault.isdigit():
+            self.send(int(fault), {"error": {"message": f"scripted; your key is {self.headers['authorization']}"}})
+        else:
+            self.send(200, {"choices": []} if fault == "wrong shape" else self.answer(body), fault)
+
+    def body(self) -> dict[str, Any]:
+        return json.loads(self.rfile.read(int(self.headers["content-length"])))
 
     def fault(self, text: str, attempt: int) -> str | None:
         if self.settings.get("always"):
@@ -85,55 +95,32 @@ class Script(BaseHTTPRequestHandler):
             return None
         return FAULTS[digest[1] % len(FAULTS)]
 
-    def answer(self, body: dict[str, Any], fault: str | None) -> None:
-        if fault:
-            with self.lock:
-                self.log[fault] += 1
-        if fault == "slow":
-            self.sleep()
-        if fault == "reset":
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
-            self.close_connection = True
-            return
-        if fault is not None and fault.isdigit():
-            self.send(int(fault), {"error": {"message": f"scripted; your key is {self.headers['authorization']}"}})
-            return
+    def answer(self, body: dict[str, Any]) -> dict[str, Any]:
         prompt = next(message["content"] for message in body["messages"] if message["role"] == "user")
         reminded = len(body["messages"]) > 2
         said = "[[A]]" if reminded and "mumble once" in prompt else reply(prompt, self.settings.get("biased", False))
-        message = {"role": "assistant", "content": said}
-        usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
-        whole: dict[str, Any] = {
-            "id": "1",
-            "object": "chat.completion",
-            "created": 1,
-            "model": body["model"],
-            "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
-            "usage": usage,
-        }
-        self.send(200, {"choices": []} if fault == "wrong shape" else whole, fault)
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
+        head = {"id": "1", "object": "chat.completion", "created": 1, "model": body["model"]}
+        return head | {"choices": [choice], "usage": USAGE}
 
     def sleep(self) -> None:
-        cls = type(self)
         with self.lock:
-            cls.sleeping += 1
-            self.log["asleep at once"] = max(self.log["asleep at once"], cls.sleeping)
+            self.sleeping["now"] += 1
+            self.log["asleep at once"] = max(self.log["asleep at once"], self.sleeping["now"])
         time.sleep(self.settings.get("slow", 5.0))
         with self.lock:
-            cls.sleeping -= 1
+            self.sleeping["now"] -= 1
 
     def send(self, status: int, content: dict[str, Any], fault: str | None = None) -> None:
         raw = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(raw)))
-        if fault in ("half", "slow"):
-            self.close_connection = True
+        self.close_connection |= fault in ("half", "slow")
         self.end_headers()
-        sent = {"half": raw[: len(raw) // 2], "garbage": b"\xff{" * (len(raw) // 2)}.get(str(fault), raw)
+        sent = {"half": raw[: len(raw) // 2], "garbage": (b"\xff{" * (len(raw) // 2)).ljust(len(raw))}
         try:
-            self.wfile.write(sent.ljust(len(raw)) if fault == "garbage" else sent)
+            self.wfile.write(sent.get(str(fault), raw))
         except OSError:  # a client that waited no longer
             self.close_connection = True
 

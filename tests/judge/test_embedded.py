@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from omnithink_pl.embedded.lexicon import MOODS, PEOPLE
-from omnithink_pl.embedded.writing import REFERENCE_FLAWS, WritingProblem, rows, tell
+from omnithink_pl.embedded.problems import PEOPLE
+from omnithink_pl.embedded.writing import MOODS, REFERENCE_FLAWS, EmbeddedWriting, WritingProblem, tell
 from omnithink_pl.judge.base import Comparison, JudgeUnavailable, Preference
 from omnithink_pl.judge.embedded import EmbeddedJudge
 
@@ -24,11 +24,10 @@ def win_rate(judge: EmbeddedJudge, write: Writer, batch: int = 8) -> float:
     """Mean reward of a writer against the held-out references, ties a half, in batches of prompts."""
     rng = random.Random(0)
     comparisons = []
-    for row in rows("test"):
-        prompt, reference = (turn["value"] for turn in row["conversations"])
-        problem = WritingProblem.parse(prompt)
+    for example in EmbeddedWriting().examples("writing", "test"):
+        problem = WritingProblem.parse(example.question)
         assert problem is not None
-        comparisons.append(Comparison(prompt, write(problem, rng), reference))
+        comparisons.append(Comparison(example.question, write(problem, rng), str(example.reference)))
     verdicts = [v for i in range(0, len(comparisons), batch) for v in judge.compare(comparisons[i : i + batch])]
     return sum(v.value for v in verdicts if isinstance(v, Preference)) / len(verdicts)
 

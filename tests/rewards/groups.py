@@ -1,14 +1,33 @@
-"""Groups of completions made by hand."""
+"""Groups of completions made by hand, and a sandbox that runs nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from omnithink_pl.rewards import Reward
-from omnithink_pl.types import Completion, Example, Group, Outcome, Reference
+from omnithink_pl.sandbox import RunOutcome, Verdict
+from omnithink_pl.types import Completion, Example, Group, Outcome, Reference, UnitTests
 
 
-def group(reference: Reference, *texts: str, question: str = "?") -> Group:
+class SayingSandbox:
+    """The text of a program is the name of its outcome; any other program passes."""
+
+    def __init__(self) -> None:
+        self.ran: list[list[str]] = []
+        self.closed = 0
+
+    def run_all(self, jobs: Sequence[tuple[str, UnitTests]]) -> list[Verdict]:
+        programs = [program for program, _ in jobs]
+        self.ran.append(programs)
+        return [Verdict(RunOutcome(p) if p in list(RunOutcome) else RunOutcome.PASSED) for p in programs]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def group(reference: Reference, *texts: str, question: str = "?", task: str = "task") -> Group:
     """One example with the given completions."""
-    example = Example(task="task", uid="row-7", question=question, reference=reference)
+    example = Example(task=task, uid="row-7", question=question, reference=reference)
     return Group(example, (), tuple(Completion((), (), text, "stop") for text in texts))
 
 

@@ -1,40 +1,21 @@
-from __future__ import annotations
+"""The code reward: which program runs, and what its verdict is worth."""
 
-from collections.abc import Sequence
+from __future__ import annotations
 
 import pytest
 
 from omnithink_pl.rewards import CodeReward
 from omnithink_pl.rewards.code import extract_program
-from omnithink_pl.sandbox import RunOutcome, Verdict
+from omnithink_pl.sandbox import RunOutcome
 from omnithink_pl.types import State, UnitTests
-from tests.rewards.groups import answered, group, outcome
+from tests.rewards.groups import SayingSandbox, answered, group, outcome
 
 TESTS = UnitTests(inputs=("1",), outputs=("2",))
-
-
-class SayingSandbox:
-    """A program's text is the name of its outcome."""
-
-    def __init__(self) -> None:
-        self.ran: list[list[str]] = []
-        self.closed = 0
-
-    def run_all(self, jobs: Sequence[tuple[str, UnitTests]]) -> list[Verdict]:
-        self.ran.append([program for program, _ in jobs])
-        return [Verdict(RunOutcome(program)) for program, _ in jobs]
-
-    def close(self) -> None:
-        self.closed += 1
 
 
 @pytest.mark.parametrize("ended", [e for e in RunOutcome if e is not RunOutcome.REFUSED])
 def test_only_a_pass_is_worth_one(ended: RunOutcome) -> None:
     assert outcome(CodeReward(SayingSandbox()), TESTS, answered(ended)).value == float(ended is RunOutcome.PASSED)
-
-
-def test_a_sandbox_that_refuses_is_failed_not_zero() -> None:
-    assert outcome(CodeReward(SayingSandbox()), TESTS, answered("refused")).state is State.FAILED
 
 
 def test_each_program_runs_once_against_the_same_tests() -> None:
@@ -48,12 +29,13 @@ def test_each_program_runs_once_against_the_same_tests() -> None:
     assert [[o.value for o in row] for row in first] == [[1.0, 0.0, 1.0], [1.0]]
 
 
-def test_a_refusal_is_tried_again_next_time() -> None:
+def test_a_sandbox_that_refuses_is_failed_not_zero_and_tried_again_next_time() -> None:
     sandbox = SayingSandbox()
     reward = CodeReward(sandbox)
-    for _ in range(2):
-        outcome(reward, TESTS, answered("refused"))
+    assert [outcome(reward, TESTS, answered("refused")).state for _ in range(2)] == [State.FAILED] * 2
     assert sandbox.ran == [["refused"], ["refused"]]
+    reward.close()
+    assert sandbox.closed == 1
 
 
 @pytest.mark.parametrize(
@@ -84,14 +66,3 @@ def test_no_answer_and_no_tests_are_undefined(tests: UnitTests, text: str, reaso
 )
 def test_the_last_code_block_or_all_of_the_answer_is_the_program(segment: str, program: str) -> None:
     assert extract_program(segment) == program
-
-
-def test_closing_the_reward_closes_the_sandbox() -> None:
-    sandbox = SayingSandbox()
-    CodeReward(sandbox).close()
-    assert sandbox.closed == 1
-
-
-def test_a_reference_of_another_task_is_refused_with_the_row() -> None:
-    with pytest.raises(TypeError, match="row-7"):
-        outcome(CodeReward(SayingSandbox()), "print(2)", answered("passed"))

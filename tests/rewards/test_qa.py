@@ -1,10 +1,14 @@
+"""The rewards of multiple-choice questions: full text and letter."""
+
 from __future__ import annotations
 
 import pytest
 
-from omnithink_pl.rewards import QAReward
-from omnithink_pl.types import Options, State, UnitTests
+from omnithink_pl.rewards import LetterReward, QAReward
+from omnithink_pl.types import Options, State
 from tests.rewards.groups import answered, outcome
+
+CITIES = Options(("Rome", "Paris", "Lima"), ("Paris",))
 
 
 def value(answer: str, *golds: str, wrong: tuple[str, ...] = ()) -> float | None:
@@ -12,24 +16,29 @@ def value(answer: str, *golds: str, wrong: tuple[str, ...] = ()) -> float | None
 
 
 @pytest.mark.parametrize(
-    "answer",
-    ["caf\u00e9 au lait", "cafe\u0301 au lait", "  caf\u00e9\n au\u00a0 lait ", "\uff43\uff41\uff46\u00e9 au lait"],
+    ("answer", "right"),
+    [
+        ("caf\u00e9 au lait", 1.0),
+        ("cafe\u0301 au lait", 1.0),
+        ("  caf\u00e9\n au\u00a0 lait ", 1.0),
+        ("\uff43\uff41\uff46\u00e9 au lait", 1.0),
+        ("Caf\u00e9 au lait", 0.0),
+        ("caf\u00e9 au", 0.0),
+        ("caf\u00e9 au lait.", 0.0),
+        ("cafe au lait", 0.0),
+        ("", 0.0),
+        ("B", 0.0),
+        ("it is caf\u00e9 au lait", 0.0),
+    ],
 )
-def test_unicode_form_and_white_space_do_not_matter(answer: str) -> None:
-    assert value(answer, "caf\u00e9 au lait") == 1.0
+def test_only_unicode_form_and_white_space_do_not_matter(answer: str, right: float) -> None:
+    assert value(answer, "caf\u00e9 au lait") == right
 
 
-@pytest.mark.parametrize(
-    "answer",
-    ["Caf\u00e9 au lait", "caf\u00e9 au", "caf\u00e9 au lait.", "cafe au lait", "", "B", "it is caf\u00e9 au lait"],
-)
-def test_everything_else_does(answer: str) -> None:
-    assert value(answer, "caf\u00e9 au lait") == 0.0
-
-
-def test_any_of_several_golds_will_do() -> None:
+def test_any_of_several_golds_will_do_and_plain_text_is_a_single_one() -> None:
     assert value("two", "one", "two", wrong=("three",)) == 1.0
     assert value("three", "one", "two", wrong=("three",)) == 0.0
+    assert outcome(QAReward(), "yes", answered("yes")).value == 1.0
 
 
 def test_folding_makes_no_wrong_option_right() -> None:
@@ -37,16 +46,23 @@ def test_folding_makes_no_wrong_option_right() -> None:
     assert value("102 m", "10\u00b2 m", wrong=("102 m",)) == 0.0
 
 
-def test_plain_text_is_a_single_gold() -> None:
-    assert outcome(QAReward(), "yes", answered("yes")).value == 1.0
-
-
-def test_no_answer_and_no_gold_are_undefined() -> None:
-    assert outcome(QAReward(), Options(("a",), ("a",)), "a").reason == "no answer segment"
-    without_gold = outcome(QAReward(), Options(("a",), ()), answered("a"))
+@pytest.mark.parametrize("reward", [QAReward(), LetterReward()], ids=lambda reward: reward.name)
+def test_no_answer_and_no_right_option_are_undefined(reward: QAReward | LetterReward) -> None:
+    assert outcome(reward, CITIES, "B").reason == "no answer segment"
+    without_gold = outcome(reward, Options(("Rome",), ()), answered("A"))
     assert (without_gold.state, without_gold.reason) == (State.UNDEFINED, "unusable reference")
 
 
-def test_a_reference_of_another_task_is_refused_with_the_row() -> None:
-    with pytest.raises(TypeError, match="row-7"):
-        outcome(QAReward(), UnitTests(), answered("a"))
+@pytest.mark.parametrize("answer", ["B", "(B)", "B.", "B)", "B: Paris", " B. Paris ", "(B) Paris"])
+def test_the_letter_is_read_in_its_usual_forms(answer: str) -> None:
+    assert outcome(LetterReward(), CITIES, answered(answer)).value == 1.0
+
+
+@pytest.mark.parametrize("answer", ["A", "C", "D", "b", "Paris", "B. Rome", "A. Paris", "A or B", "AB", "", "B B"])
+def test_any_other_text_is_no_right_letter(answer: str) -> None:
+    assert outcome(LetterReward(), CITIES, answered(answer)).value == 0.0
+
+
+def test_options_spelled_alike_are_right_together() -> None:
+    twins = Options(("Paris", "Rome", "Paris"), ("Paris",))
+    assert [outcome(LetterReward(), twins, answered(letter)).value for letter in "ABC"] == [1.0, 0.0, 1.0]

@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from omnithink_pl.evaluation.score import score_completions
 from omnithink_pl.rewards import FormatReward, MathReward, QAReward, Reward, TagsReward
-from omnithink_pl.sandbox import RunOutcome, Verdict
-from omnithink_pl.types import UnitTests
-from tests.rewards.groups import answered, outcome
+from tests.rewards.groups import SayingSandbox, answered, outcome
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text()
-
-
-class Passing:
-    """A sandbox in which every program passes."""
-
-    def run_all(self, jobs: Sequence[tuple[str, UnitTests]]) -> list[Verdict]:
-        return [Verdict(RunOutcome.PASSED) for _ in jobs]
-
-    def close(self) -> None:
-        pass
 
 
 def rows(section: str) -> list[list[str]]:
@@ -56,14 +43,14 @@ def test_examples_of_answers(section: str, make: type[Reward]) -> None:
 
 
 def test_examples_of_rows_to_score_can_be_read(tmp_path: Path) -> None:
-    from omnithink_pl.sources import CodeR1, OpenR1Math, SuperGPQA
+    from omnithink_pl.embedded import EmbeddedCode, EmbeddedMath, EmbeddedQA
     from omnithink_pl.tasks import QA, Code, Math
 
     (block,) = re.findall(r"```json\n(.*?)```", PAGE, flags=re.DOTALL)
     lines = [line for line in block.splitlines() if "uid" not in line]
     path = tmp_path / "rows.jsonl"
     path.write_text("\n".join(lines))
-    tasks = {"math": Math(OpenR1Math()), "qa": QA(SuperGPQA()), "code": Code(CodeR1(), Passing())}
+    tasks = {"math": Math(EmbeddedMath()), "qa": QA(EmbeddedQA()), "code": Code(EmbeddedCode(), SayingSandbox())}
     groups = score_completions(path, tasks, 0)
     for task in tasks.values():
         task.close()

@@ -11,8 +11,9 @@ from tests.sandbox.programs import HONEST, HOSTILE, Case
 
 
 def unwanted(sandbox: HardenedSandbox, cases: list[Case]) -> dict[str, str]:
-    """Name to what happened, of programs that did not end as wanted."""
+    """Return what happened, by name, of programs that did not end as wanted."""
     verdicts = sandbox.run_all([(case.program, case.tests) for case in cases])
+    sandbox.close()
     return {
         case.name: f"{verdict.outcome.value}: {verdict.stderr[-300:]}"
         for case, verdict in zip(cases, verdicts, strict=True)
@@ -22,20 +23,11 @@ def unwanted(sandbox: HardenedSandbox, cases: list[Case]) -> dict[str, str]:
 
 def main(tier: str) -> None:
     """Print user, tier, and what did not end as wanted."""
-    sandbox = HardenedSandbox(tier=tier, timeout=1.0, output_kb=512)  # type: ignore[arg-type]
+    # More workers than processors: many hostile programs only wait for their time to pass.
+    hurried = HardenedSandbox(workers=4, tier=tier, timeout=1.0, output_kb=512)  # type: ignore[arg-type]
     patient = HardenedSandbox(tier=tier)  # type: ignore[arg-type]
-    print(
-        json.dumps(
-            {
-                "uid": os.getuid(),
-                "tier": sandbox.tier.value,
-                "hostile": unwanted(sandbox, HOSTILE),
-                "honest": unwanted(patient, HONEST),
-            }
-        )
-    )
-    sandbox.close()
-    patient.close()
+    found = {"uid": os.getuid(), "tier": hurried.tier.value}
+    print(json.dumps(found | {"hostile": unwanted(hurried, HOSTILE), "honest": unwanted(patient, HONEST)}))
 
 
 if __name__ == "__main__":

@@ -41,17 +41,12 @@ def copy() -> Iterator[Path]:
     """What the suite needs, where every user may read it; pytest's own folders are closed to others."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for room in ("omnithink_pl", "tests"):
-            shutil.copytree(
-                ROOT / room / "sandbox", folder / room / "sandbox", ignore=shutil.ignore_patterns("__pycache__")
-            )
-        for file in (
-            "omnithink_pl/__init__.py",
-            "omnithink_pl/errors.py",
-            "omnithink_pl/types.py",
-            "tests/__init__.py",
-        ):
-            shutil.copy(ROOT / file, folder / file)
+        ignored = shutil.ignore_patterns("__pycache__")
+        for package in ("omnithink_pl", "tests"):
+            shutil.copytree(ROOT / package / "sandbox", folder / package / "sandbox", ignore=ignored)
+            shutil.copy(ROOT / package / "__init__.py", folder / package)
+        for file in ("errors.py", "types.py"):
+            shutil.copy(ROOT / "omnithink_pl" / file, folder / "omnithink_pl")
         for path in [*folder.rglob("*"), folder]:
             path.chmod(path.stat().st_mode | (0o755 if path.is_dir() else 0o444))
         yield folder
@@ -64,6 +59,7 @@ def test_there_are_enough_programs() -> None:
     assert len(names) == len(set(names))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("uid", USERS)
 @pytest.mark.parametrize("tier", ["bubblewrap", "landlock"])
 def test_law_10_no_hostile_program_gets_through_and_no_honest_one_is_rejected(tier: str, uid: int, copy: Path) -> None:

@@ -7,57 +7,37 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.sources.base import Row
-from omnithink_pl.sources.files import find_files
-from omnithink_pl.sources.hub import data_patterns
+from omnithink_pl.sources.files import data_patterns, find_files
+from tests.sources.copies import Rows, write
 from tests.sources.hub import COMMIT, card, fake_hub
 
 ROWS = [{"id": 0, "problem": "1 + 1", "answer": 2.0}, {"id": 1, "problem": "2 + 2", "answer": 4.0}]
 COLUMNS = ("problem", "answer")
 
 
-@pytest.fixture(autouse=True)
-def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
-
-
-def read_rows(source: str, path: str, split: str, columns: Sequence[str], **where: str) -> list[Row]:
-    """As a benchmark reads them."""
+def read_rows(source: str, path: str, split: str, columns: Sequence[str], **where: str) -> Rows:
+    """As an evaluation suite reads them."""
     return [dict(row) for row in find_files(f"{source}({path})", path, **where).of_one_file(split).read(split, columns)]
 
 
-def parquet(file: Path, rows: list[dict[str, Any]]) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows), file)
-    return file
-
-
-def jsonl(file: Path, rows: list[dict[str, Any]]) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
-
-
-def wanted(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def wanted(rows: Rows) -> Rows:
     return [{column: row[column] for column in COLUMNS} for row in rows]
 
 
-@pytest.mark.parametrize("write", [parquet, jsonl])
-def test_a_file_gives_the_columns_asked_for_whatever_split_is_named(write: Any, tmp_path: Path) -> None:
-    file = write(tmp_path / f"any.{write.__name__}", ROWS)
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_a_file_gives_the_columns_asked_for_whatever_split_is_named(suffix: str, tmp_path: Path) -> None:
+    file = write(tmp_path / f"any.{suffix}", ROWS)
     for split in ("train", "v0.1.4"):
         assert read_rows("AMC23", str(file), split, COLUMNS) == wanted(ROWS)
 
 
 def test_a_directory_with_a_card_has_its_configurations_splits_and_shards(tmp_path: Path) -> None:
     for shard, row in enumerate(ROWS):
-        parquet(tmp_path / f"data/train-0000{shard}-of-00002.parquet", [row])
-    parquet(tmp_path / "all/test-00000-of-00001.parquet", ROWS[::-1])
+        write(tmp_path / f"data/train-0000{shard}-of-00002.parquet", [row])
+    write(tmp_path / "all/test-00000-of-00001.parquet", ROWS[::-1])
     (tmp_path / "README.md").write_text(card(default={"train": "data/train-*"}, all={"test": "all/test-*"}))
     assert read_rows("x", str(tmp_path), "train", COLUMNS) == wanted(ROWS)
     assert read_rows("x", str(tmp_path), "test", COLUMNS, config="all") == wanted(ROWS[::-1])
@@ -68,29 +48,36 @@ def test_a_directory_with_a_card_has_its_configurations_splits_and_shards(tmp_pa
 
 
 def test_a_directory_without_a_card_is_read_by_the_names_of_its_files(tmp_path: Path) -> None:
-    parquet(tmp_path / "data/v0.1.4-00000-of-00001.parquet", ROWS)
-    parquet(tmp_path / "data/v0.1.3-00000-of-00001.parquet", ROWS[:1])
+    write(tmp_path / "data/v0.1.4-00000-of-00001.parquet", ROWS)
+    write(tmp_path / "data/v0.1.3-00000-of-00001.parquet", ROWS[:1])
     assert read_rows("x", str(tmp_path), "v0.1.4", COLUMNS) == wanted(ROWS)
     (lone := tmp_path / "lone").mkdir()
-    jsonl(lone / "SuperGPQA-all.jsonl", ROWS)
+    write(lone / "SuperGPQA-all.jsonl", ROWS)
     assert read_rows("x", str(lone), "train", COLUMNS) == wanted(ROWS)
 
 
 def test_columns_that_are_not_asked_for_are_not_read(tmp_path: Path) -> None:
     rows = [row | {"generations": ["x" * 1000]} for row in ROWS]
-    file = parquet(tmp_path / "train.parquet", rows)
+    file = write(tmp_path / "train.parquet", rows)
     read = find_files("x", str(file)).read("train", COLUMNS)
     assert read.column_names == list(COLUMNS)
     assert sum(Path(cached["filename"]).stat().st_size for cached in read.cache_files) < 1000
 
 
-@pytest.mark.parametrize("write", [parquet, jsonl])
-def test_a_missing_or_renamed_column_is_named_with_those_there_are(write: Any, tmp_path: Path) -> None:
-    file = write(tmp_path / f"train.{write.__name__}", [{"question": "1 + 1", "answer": 2.0}])
+@pytest.mark.parametrize("suffix", ["parquet", "jsonl"])
+def test_a_missing_or_renamed_column_is_named_with_those_there_are(suffix: str, tmp_path: Path) -> None:
+    file = write(tmp_path / f"train.{suffix}", [{"question": "1 + 1", "answer": 2.0}])
     with pytest.raises(
         BadInput, match=rf"^AMC23\({file}.*has no column problem among \['answer', 'question'\].*rename"
     ):
         read_rows("AMC23", str(file), "train", COLUMNS)
+
+
+def test_a_path_that_is_not_there_or_holds_no_data_is_named(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no data")
+    for path in (tmp_path / "none.jsonl", tmp_path / "nowhere", tmp_path, tmp_path / "notes.txt"):
+        with pytest.raises(BadInput, match=f"{path}.*give a"):
+            find_files("x", str(path))
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".json"])
@@ -103,10 +90,10 @@ def test_a_torn_or_empty_file_is_named(suffix: str, tmp_path: Path) -> None:
 
 
 def test_the_version_changes_with_a_file_and_only_then(tmp_path: Path) -> None:
-    jsonl(tmp_path / "train.jsonl", ROWS)
+    write(tmp_path / "train.jsonl", ROWS)
     before = find_files("x", str(tmp_path)).version
     assert find_files("x", str(tmp_path)).version == before
-    jsonl(tmp_path / "train.jsonl", ROWS[:1])
+    write(tmp_path / "train.jsonl", ROWS[:1])
     assert find_files("x", str(tmp_path)).version != before
 
 
@@ -129,8 +116,8 @@ def test_a_card_names_files_in_any_of_its_forms(files: Any, patterns: list[str],
 def test_the_hub_is_read_at_one_commit_without_other_configurations_and_then_offline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parquet(tmp_path / "data/train-00000-of-00001.parquet", ROWS)
-    parquet(tmp_path / "all/train-00000-of-00001.parquet", ROWS * 2)
+    write(tmp_path / "data/train-00000-of-00001.parquet", ROWS)
+    write(tmp_path / "all/train-00000-of-00001.parquet", ROWS * 2)
     (tmp_path / "README.md").write_text(card(default={"train": "data/train-*"}, all={"train": "all/train-*"}))
     with fake_hub({"maths/sums": tmp_path}, monkeypatch) as hub:
         found = find_files("x", "maths/sums", revision="main")

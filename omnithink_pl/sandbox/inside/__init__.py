@@ -1,3 +1,3 @@
-"""What runs inside a box. Only the standard library, and no module of ours from outside this package."""
+"""Code that runs inside a box. It imports the standard library and this package only."""
 
 from __future__ import annotations

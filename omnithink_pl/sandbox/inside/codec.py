@@ -1,21 +1,36 @@
-"""Values as plain data: what crosses between a test and the program that it tests.
+"""Messages between processes: JSON objects in frames, and Python values as plain data in them.
 
-A message holds a table of objects, so that shared and circular structures of any depth arrive as they
-were. Scalars stand for themselves; everything else is a JSON object with one key: ``r`` refers to the
-table, ``t`` is a tuple, and so on. Nothing is ever built from a class that the other side chose, except
-nodes of linked structures, field by field, and no method of such a class runs.
+A frame is four bytes of length, big-endian, then the JSON text. :func:`send` and :func:`receive` pass open files along;
+:func:`write` and :func:`read` do with the system calls that a program may make.
+
+Encoded values refer to a table of objects, so that shared and circular structures of any depth arrive as they
+were. Scalars stand for themselves; everything else is a JSON object with one key: ``r`` refers to the table, ``t`` is a
+tuple, and so on.
+
+Not covered: instances of other classes. Nothing is ever built from a class that the other side chose, except nodes of
+linked structures, field by field, and no method of such a class runs. Everything else crosses as a reference.
 """
 
 from __future__ import annotations
 
 import builtins
+import json
+import os
+import socket
+import struct
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
-from omnithink_pl.sandbox.inside.nodes import NODE_FIELDS, NODE_NAMES
+from omnithink_pl.sandbox.inside.prelude import NODE_FIELDS, NODES
+
+Message = dict[str, Any]
+_LENGTH = struct.Struct(">I")
+_MAX_FILES = 8  # in one message
+MAX_BYTES = 1 << 26  # of one frame from or to a program
 
 _SCALARS = {type(None), bool, int, float, str}
 _MUTABLE: dict[type, str] = {
@@ -30,15 +45,83 @@ _MUTABLE: dict[type, str] = {
 }
 _MAKE: dict[str, Callable[[], Any]] = {name: kind for kind, name in _MUTABLE.items()}
 _MAPPINGS = {"dict", "counter", "ordered", "default"}
+# By tag: type, its value as JSON, and the reverse.
+_IMMUTABLE: dict[str, tuple[type, Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "complex": (complex, lambda value: [value.real, value.imag], lambda parts: complex(*map(float, parts))),
+    "b": (bytes, lambda value: value.decode("latin-1"), lambda text: text.encode("latin-1")),
+    "range": (range, lambda value: [value.start, value.stop, value.step], lambda parts: range(*parts)),
+    "decimal": (Decimal, str, Decimal),
+    "fraction": (Fraction, lambda value: [value.numerator, value.denominator], lambda parts: Fraction(*parts)),
+}
 _BUILTIN_NAMES = {value: name for name, value in vars(builtins).items() if isinstance(value, type)}
 
 
-class Encoder:
-    """Turns values into plain data.
+def send(control: socket.socket, message: Message, files: Sequence[int] = ()) -> None:
+    """Send a message with file descriptors attached."""
+    data = json.dumps(message).encode()
+    socket.send_fds(control, [_LENGTH.pack(len(data))], list(files))
+    control.sendall(data)
 
-    Args:
-        export: Gives the number under which the other side may refer to a live object.
-        objects: Objects that already stand in the table, in order.
+
+def receive(control: socket.socket) -> tuple[Message, list[int]]:
+    """Return the next message and its file descriptors.
+
+    Raises:
+        EOFError: If the other side has gone.
+    """
+    head, files, _, _ = socket.recv_fds(control, _LENGTH.size, _MAX_FILES)
+    if len(head) < _LENGTH.size:
+        raise EOFError
+    return json.loads(_exactly(_LENGTH.unpack(head)[0], control.recv)), files
+
+
+def write(channel: int, message: Message) -> None:
+    """Write a message to a file descriptor.
+
+    Raises:
+        OSError: If the other side has gone.
+        ValueError: If the message is too large.
+    """
+    data = json.dumps(message).encode()
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"a message of {len(data)} bytes is too large; at most {MAX_BYTES}")
+    unsent = memoryview(_LENGTH.pack(len(data)) + data)
+    while unsent:
+        unsent = unsent[os.write(channel, unsent) :]
+
+
+def read(channel: int) -> Message:
+    """Read a message from a file descriptor.
+
+    Raises:
+        EOFError: If the other side has gone.
+        ValueError: If the bytes are no message.
+    """
+    receive_bytes = partial(os.read, channel)
+    size = _LENGTH.unpack(_exactly(_LENGTH.size, receive_bytes))[0]
+    if size > MAX_BYTES:
+        raise ValueError(f"a message of {size} bytes is too large; at most {MAX_BYTES}")
+    message = json.loads(_exactly(size, receive_bytes))
+    if not isinstance(message, dict):
+        raise ValueError("a message is a JSON object")
+    return message
+
+
+def _exactly(size: int, receive_bytes: Callable[[int], bytes]) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        chunk = receive_bytes(min(size - len(data), 1 << 20))
+        if not chunk:
+            raise EOFError
+        data += chunk
+    return bytes(data)
+
+
+class Encoder:
+    """Encodes values as plain data.
+
+    ``export`` returns the number by which the other side may refer to a live object; ``objects`` are in the table
+    already, in order.
     """
 
     def __init__(self, export: Callable[[Any], int], objects: Sequence[Any] = ()) -> None:
@@ -47,10 +130,10 @@ class Encoder:
         self._numbers = {id(value): number for number, value in enumerate(self.objects)}
 
     def encode(self, *roots: Any) -> tuple[list[Any], list[Any]]:
-        """The encoded roots, and the table: ``[kind, content]`` for each object."""
+        """Return the encoded roots, and the table: ``[kind, content]`` for each object."""
         encoded = [self._value(root) for root in roots]
         table: list[Any] = []
-        while len(table) < len(self.objects):  # filling in one object may add more
+        while len(table) < len(self.objects):  # the content of one object may add more
             table.append(self._content(self.objects[len(table)]))
         return encoded, table
 
@@ -61,30 +144,24 @@ class Encoder:
         if kind in _MUTABLE or _is_node(value):
             return self._reference(value)
         match value:
+            # Subclasses cross as their base class, by the base class's own methods.
             case str():
                 return str.__str__(value)
             case bool() | int():
                 return int.__int__(value)
             case float():
                 return float.__float__(value)
-            case complex():
-                return {"complex": [value.real, value.imag]}
             case tuple():
                 return {"t": [self._value(item) for item in value]}
             case frozenset():
                 return {"frozen": [self._value(item) for item in value]}
-            case bytes():
-                return {"b": value.decode("latin-1")}
-            case range():
-                return {"range": [value.start, value.stop, value.step]}
-            case Decimal():
-                return {"decimal": str(value)}
-            case Fraction():
-                return {"fraction": [value.numerator, value.denominator]}
             case list() | dict() | set() | deque():
-                return self._reference(value)  # a subclass crosses as what it is a kind of
+                return self._reference(value)
             case type() if value in _BUILTIN_NAMES:
                 return {"type": _BUILTIN_NAMES[value]}
+        for tag, (base, encode, _) in _IMMUTABLE.items():
+            if isinstance(value, base):
+                return {tag: encode(value)}
         return {"o": self._export(value)}
 
     def _reference(self, value: Any) -> dict[str, int]:
@@ -107,11 +184,10 @@ class Encoder:
 
 
 class Decoder:
-    """Turns plain data back into values.
+    """Decodes plain data to values.
 
-    Args:
-        node_class: Finds the class for a node by name; one of ``NODE_NAMES``.
-        resolve: Gives what an exported number stands for here.
+    ``node_class`` returns the class of a node by its name, one of ``NODES``; ``resolve`` the local object for an
+    exported number.
     """
 
     def __init__(self, node_class: Callable[[str], type], resolve: Callable[[int], Any]) -> None:
@@ -120,35 +196,29 @@ class Decoder:
         self.objects: list[Any] = []
 
     def decode(self, encoded: Sequence[Any], table: Sequence[Any], known: Sequence[Any] = ()) -> list[Any]:
-        """The roots.
-
-        Args:
-            encoded: The roots as they came.
-            table: The objects as they came.
-            known: Objects that stand first in the table and exist here: they are given new content.
+        """Return the roots. Known objects come first in the table and exist here: their content is replaced.
 
         Raises:
             ValueError, TypeError, KeyError, IndexError: If it is not what an :class:`Encoder` makes.
         """
         if len(table) < len(known):
             raise ValueError("known objects are missing")
-        made = [self._make(kind) for kind, _ in table[len(known) :]]
-        self.objects = [*known, *made]
-        fresh = [self._make(kind) for kind, _ in table[: len(known)]]
-        for target, shell in zip(known, fresh, strict=True):
+        made = [self._make(kind) for kind, _ in table]
+        for target, shell in zip(known, made, strict=False):
             if not _is_node(target) and not isinstance(target, type(shell)):
                 raise TypeError("a known object changed its kind")
+        self.objects = [*known, *made[len(known) :]]
         for target, (kind, content) in zip(self.objects, table, strict=True):
             self._fill(target, kind, content)
         return [self._value(root) for root in encoded]
 
     def _make(self, kind: str) -> Any:
-        if kind in NODE_NAMES:
+        if kind in NODES:
             return object.__new__(self._node_class(kind))
         return _MAKE[kind]()
 
     def _fill(self, target: Any, kind: str, content: Any) -> None:
-        if kind in NODE_NAMES:
+        if kind in NODES:
             for name, item in content.items():
                 if name not in NODE_FIELDS:
                     raise ValueError(f"a node has no field {name!r}")
@@ -158,17 +228,13 @@ class Decoder:
             target.clear()
             for key, item in pairs:
                 target[key] = item
-        elif kind == "set":
-            items = [self._value(item) for item in content]
-            target.clear()
-            target.update(items)
         elif kind == "bytes":
             target[:] = content.encode("latin-1")
         else:
             plain = set(map(type, content)) <= _SCALARS
             items = content if plain else [self._value(item) for item in content]
             target.clear()
-            target.extend(items)
+            (target.update if kind == "set" else target.extend)(items)
 
     def _value(self, value: Any) -> Any:
         if type(value) in _SCALARS:
@@ -183,34 +249,19 @@ class Decoder:
                 return tuple(self._value(item) for item in content)
             case "frozen":
                 return frozenset(self._value(item) for item in content)
-            case "b":
-                return content.encode("latin-1")
-            case "complex":
-                return complex(*map(float, content))
-            case "range":
-                return range(*content)
-            case "decimal":
-                return Decimal(content)
-            case "fraction":
-                return Fraction(*content)
-            case "type":
-                return _builtin_type(content)
-        raise ValueError(f"there is no kind {tag!r}")
-
-
-def _builtin_type(name: str) -> type:
-    found = vars(builtins)[name]
-    if not isinstance(found, type):
-        raise TypeError(f"{name} is no type")
-    return found
+            case "type" if isinstance(found := vars(builtins)[content], type):
+                return found
+        if tag not in _IMMUTABLE:
+            raise ValueError(f"no value has the tag {tag!r}")
+        return _IMMUTABLE[tag][2](content)
 
 
 def _is_node(value: Any) -> bool:
-    return type(value).__name__ in NODE_NAMES and set(_fields(value)) <= NODE_FIELDS
+    return type(value).__name__ in NODES and set(_fields(value)) <= NODE_FIELDS
 
 
 def _fields(value: Any) -> Mapping[str, Any]:
-    """Attributes of an instance, of a class with or without slots."""
+    """Return the attributes of an instance, of a class with or without slots."""
     found = dict(getattr(value, "__dict__", {}))
     for kind in type(value).__mro__:
         slots = kind.__dict__.get("__slots__", ())

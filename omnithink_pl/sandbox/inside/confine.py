@@ -1,4 +1,8 @@
-"""Giving up rights: once when a box starts, and again in the child that runs one program."""
+"""Dropping of rights: once when a box starts (:func:`seal`), and again in a child that runs one program (:func:`lock`).
+
+Linux only, by system calls, because a box has no packages. Not covered: the namespaces of bubblewrap, which exist
+before this code runs, and the content of the system call filter (:mod:`omnithink_pl.sandbox.seccomp`).
+"""
 
 from __future__ import annotations
 
@@ -10,53 +14,49 @@ import signal
 import struct
 from dataclasses import dataclass
 
-from omnithink_pl.sandbox.inside import landlock
-
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_SET_PDEATHSIG, _SET_DUMPABLE, _SET_KEEPCAPS, _SET_SECCOMP = 1, 4, 8, 22  # <linux/prctl.h>
+# <linux/prctl.h>
+_SET_PDEATHSIG, _SET_DUMPABLE, _SET_KEEPCAPS, _SET_SECCOMP = 1, 4, 8, 22
 _CAPBSET_DROP, _SET_NO_NEW_PRIVS, _CAP_AMBIENT, _CLEAR_ALL = 24, 38, 47, 4
 _SECCOMP_FILTER = 2
-_CAPABILITY_VERSION_3, _CAP_DAC_READ_SEARCH, _LAST_CAPABILITY = 0x20080522, 2, 63  # <linux/capability.h>
+# <linux/capability.h>
+_CAPABILITY_VERSION_3, _CAP_DAC_READ_SEARCH, _LAST_CAPABILITY = 0x20080522, 2, 63
+# unshare and mount
 _NEW_MOUNTS, _NO_SUID_NO_DEV = 0x20000, 6
+# <linux/landlock.h>; the numbers of its system calls are the same on every architecture
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
+_GET_VERSION, _PATH_BENEATH = 1, 1
+_READ_FILE, _READ_DIR, _WRITE_FILE, _TRUNCATE = 1 << 2, 1 << 3, 1 << 1, 1 << 14
+_FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}  # by Landlock version
+_NETWORK, _SCOPES = 0b11, 0b11  # TCP bind and connect, from version 4; abstract sockets and signals, from 6
+_WRITABLE_DEVICES = ("/dev/null", "/dev/zero")
+
 OPEN_FILES = 64
 THREADS = 64
 STACK_MB = 64
+SCRATCH_MB = 16
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a program may use.
+    """Resources that a program may use."""
 
-    Args:
-        memory_mb: Address space.
-        threads: Tasks of its user.
-    """
-
-    memory_mb: int
-    threads: int = THREADS
+    memory_mb: int  # address space
+    threads: int = THREADS  # of its user
 
 
 @dataclass(frozen=True)
 class Seal:
-    """What a box gives up when it starts.
+    """Rights that a box drops when it starts."""
 
-    Args:
-        scratch: Directory for a small file system of its own; empty: nothing can be written.
-        scratch_mb: Size of that.
-        uid: User to become, as root; 0: stay who one is.
-        readable: With Landlock: what stays readable. Empty: no Landlock.
-        cpu: The processor to keep to; -1: any.
-    """
-
-    scratch: str = ""
-    scratch_mb: int = 16
-    uid: int = 0
-    readable: tuple[str, ...] = ()
-    cpu: int = -1
+    scratch: str = ""  # directory for a small file system in memory; empty: nothing is writable
+    uid: int = 0  # user to become, as root; 0: no change
+    readable: tuple[str, ...] = ()  # paths that stay readable, by Landlock; empty: no Landlock
+    cpu: int = -1  # processor to run on; -1: any
 
 
 def seal(wanted: Seal) -> None:
-    """Give up, for good, what neither this process nor its children need.
+    """Drop, for good, every right that neither this process nor its children need.
 
     Raises:
         OSError: If the kernel refuses.
@@ -67,28 +67,23 @@ def seal(wanted: Seal) -> None:
         _mount_scratch(wanted)
     if wanted.uid:
         _become(wanted.uid)
-    keep = os.geteuid() == wanted.uid and not os.access(os.__file__, os.R_OK)  # Python in root's home
-    prctl(_SET_NO_NEW_PRIVS, 1)
+    # Python in root's home, and root mapped to no other user: reading past permissions has to stay.
+    keep = os.geteuid() == wanted.uid and not os.access(os.__file__, os.R_OK)
+    _prctl(_SET_NO_NEW_PRIVS, 1)
     _drop_capabilities(1 << _CAP_DAC_READ_SEARCH if keep and not wanted.scratch else 0)
     if wanted.readable:
-        landlock.restrict(wanted.readable, ("/dev/null", "/dev/zero"))
-    prctl(_SET_DUMPABLE, 0)  # no child can look into this process
+        _restrict_files(wanted.readable)
+    _prctl(_SET_DUMPABLE, 0)  # no child can look into this process
 
 
-def lock(limits: Limits, cpu_seconds: int, file_bytes: int, program: bytes) -> None:
-    """In a child: set the limits and the filter of system calls under which a program runs.
-
-    Args:
-        limits: What it may use.
-        cpu_seconds: Processor time.
-        file_bytes: Size of any file, and of what it prints.
-        program: The filter, as the kernel takes it; empty: none.
+def lock(limits: Limits, cpu_seconds: int, file_bytes: int, call_filter: bytes) -> None:
+    """Set, in a child, the limits and the compiled system call filter (empty: none) under which a program runs.
 
     Raises:
         OSError: If the kernel refuses.
     """
-    prctl(_SET_PDEATHSIG, signal.SIGKILL)
-    prctl(_SET_DUMPABLE, 1)  # it may look into itself
+    _prctl(_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_SET_DUMPABLE, 1)  # it may look into itself
     for which, value in (
         (resource.RLIMIT_AS, limits.memory_mb << 20),
         (resource.RLIMIT_CPU, cpu_seconds),
@@ -99,36 +94,41 @@ def lock(limits: Limits, cpu_seconds: int, file_bytes: int, program: bytes) -> N
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
     ):
-        _limit(which, value)
-    _, hard = resource.getrlimit(resource.RLIMIT_STACK)  # programs like to raise it; memory bounds it anyway
-    wanted = STACK_MB << 20
-    resource.setrlimit(resource.RLIMIT_STACK, (wanted if hard == resource.RLIM_INFINITY else min(wanted, hard), hard))
-    if program:
-        _filter(program)
+        value = _at_most_hard_limit(which, value)
+        resource.setrlimit(which, (value, value))
+    stack = resource.RLIMIT_STACK  # soft only: programs like to raise it, and the address space bounds it anyway
+    resource.setrlimit(stack, (_at_most_hard_limit(stack, STACK_MB << 20), resource.getrlimit(stack)[1]))
+    if call_filter:
+        instructions = ctypes.create_string_buffer(call_filter, len(call_filter))
+        header = struct.pack("HxxxxxxP", len(call_filter) // 8, ctypes.addressof(instructions))
+        _check(_LIBC.prctl(_SET_SECCOMP, _SECCOMP_FILTER, header, 0, 0))
 
 
-def _limit(which: int, value: int) -> None:
-    """Lower a resource limit for good; one that is lower already stays."""
+def landlock_version() -> int:
+    """Return Landlock's version in this kernel; 0 where there is none."""
+    return max(0, _LIBC.syscall(_CREATE_RULESET, None, 0, _GET_VERSION))
+
+
+def _at_most_hard_limit(which: int, value: int) -> int:
     hard = resource.getrlimit(which)[1]
-    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(which, (value, value))
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)
 
 
 def _mount_scratch(wanted: Seal) -> None:
-    """A file system in memory, limited in size and in number of files."""
+    """Mount a file system in memory, limited in size and in number of files."""
     owner = wanted.uid or os.geteuid()
-    options = f"size={wanted.scratch_mb}m,nr_inodes=1024,mode=700,uid={owner},gid={owner}"
+    options = f"size={SCRATCH_MB}m,nr_inodes=1024,mode=700,uid={owner},gid={owner}"
     _check(_LIBC.unshare(_NEW_MOUNTS))
     target = wanted.scratch.encode()
     _check(_LIBC.mount(b"tmpfs", target, b"tmpfs", ctypes.c_ulong(_NO_SUID_NO_DEV), options.encode()))
 
 
 def _become(uid: int) -> None:
-    """Become a user whose tasks the kernel counts and who owns nothing.
+    """Become a user that owns nothing and whose tasks the kernel counts.
 
-    In a container that maps too few users, root stays who it is there, without its rights.
+    In a container that maps too few users this fails: root keeps its id there, without its rights.
     """
-    prctl(_SET_KEEPCAPS, 1)
+    _prctl(_SET_KEEPCAPS, 1)
     with contextlib.suppress(OSError):
         os.setgroups([])
         os.setresgid(uid, uid, uid)
@@ -144,17 +144,36 @@ def _drop_capabilities(kept: int) -> None:
     _check(_LIBC.capset(header, struct.pack("6I", kept, kept, 0, 0, 0, 0)))
 
 
-def _filter(program: bytes) -> None:
-    instructions = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(instructions))
-    _check(_LIBC.prctl(_SET_SECCOMP, _SECCOMP_FILTER, header, 0, 0))
+def _restrict_files(readable: tuple[str, ...]) -> None:
+    """Give up, by Landlock, all files but these and those beneath them; requires ``NO_NEW_PRIVS``."""
+    version = landlock_version()
+    rights = max((bits for since, bits in _FILE_RIGHTS.items() if since <= version), default=0)
+    attributes = struct.pack("QQQ", rights, _NETWORK, _SCOPES)[: 24 if version >= 6 else 16 if version >= 4 else 8]
+    ruleset = _check(_LIBC.syscall(_CREATE_RULESET, attributes, len(attributes), 0))
+    for path in readable:
+        _permit(ruleset, path, _READ_FILE | _READ_DIR)
+    for path in _WRITABLE_DEVICES:
+        _permit(ruleset, path, (_READ_FILE | _WRITE_FILE | _TRUNCATE) & rights)
+    _check(_LIBC.syscall(_RESTRICT_SELF, ruleset, 0))
+    os.close(ruleset)
 
 
-def prctl(option: int, value: int) -> None:
-    """Set an attribute of this process."""
+def _permit(ruleset: int, path: str, rights: int) -> None:
+    try:
+        file = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    if not os.path.isdir(path):
+        rights &= ~_READ_DIR
+    _check(_LIBC.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("=Qi", rights, file), 0))
+    os.close(file)
+
+
+def _prctl(option: int, value: int) -> None:
     _check(_LIBC.prctl(option, value, 0, 0, 0))
 
 
-def _check(result: int) -> None:
+def _check(result: int) -> int:
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result

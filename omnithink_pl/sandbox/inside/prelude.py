@@ -1,13 +1,15 @@
-"""Names that programs for judging sites use without importing them, there for programs and for tests."""
+"""Names that programs and tests for judging sites use without importing or defining them.
+
+Not covered: names of third-party packages; a program imports those itself.
+"""
 
 from __future__ import annotations
 
 import builtins
 import importlib
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
-
-from omnithink_pl.sandbox.inside import nodes
 
 _SOURCE = """
 import abc, array, bisect, collections, copy, dataclasses, datetime, decimal, enum, fractions, functools
@@ -28,24 +30,102 @@ from typing import *
 from sys import exit, maxsize, setrecursionlimit, stdin, stdout
 from sys import exit as quit
 """
-_STREAMS = {"stdin", "stdout"}  # set anew in every run, so not to be remembered here
+_STREAMS = {"stdin", "stdout"}  # replaced in every run, so the fork server's must not be kept
 
 
 def provide(packages: Iterable[str]) -> set[str]:
-    """Make the names available as if they were builtins, without hiding a builtin.
+    """Add the names to the builtins, without hiding a builtin, and return those added.
 
     Args:
-        packages: Further packages to import now, because they cannot be found later.
-
-    Returns:
-        The names.
+        packages: Packages to import now, because a sealed box cannot find them later.
     """
     names: dict[str, Any] = {}
     exec(_SOURCE, names)
     public = {name: value for name, value in names.items() if name not in _STREAMS and not name.startswith("__")}
-    public |= {name: getattr(nodes, name) for name in nodes.NODE_NAMES}
-    added = {name: value for name, value in public.items() if not hasattr(builtins, name)}
+    added = {name: value for name, value in (public | NODES).items() if not hasattr(builtins, name)}
     builtins.__dict__.update(added)
     for package in packages:
         importlib.import_module(package)
     return set(added)
+
+
+class ListNode:
+    """A node of a singly linked list."""
+
+    def __init__(self, val: Any = 0, next: Any = None) -> None:  # noqa: A002 - the name that programs use
+        self.val = val
+        self.next = next
+
+
+class TreeNode:
+    """A node of a binary tree."""
+
+    def __init__(self, val: Any = 0, left: Any = None, right: Any = None) -> None:
+        self.val = val
+        self.left = left
+        self.right = right
+
+
+class Node:
+    """A node of any other structure, with the fields that it is given."""
+
+    def __init__(self, val: Any = 0, **fields: Any) -> None:
+        self.val = val
+        self.__dict__.update(fields)
+
+
+def list_node(values: Iterable[Any]) -> ListNode | None:
+    """Return a linked list of the values; ``None`` for no values."""
+    head: ListNode | None = None
+    for value in reversed(list(values)):
+        head = ListNode(value, head)
+    return head
+
+
+def is_same_list(first: Any, second: Any) -> bool:
+    """Return whether two linked lists hold equal values."""
+    while first is not None and second is not None:
+        if first.val != second.val:
+            return False
+        first, second = first.next, second.next
+    return first is None and second is None
+
+
+def tree_node(values: Iterable[Any]) -> TreeNode | None:
+    """Return a binary tree from its values level by level, ``None`` where there is no node."""
+    remaining = iter(list(values))
+    first = next(remaining, None)
+    if first is None:
+        return None
+    root = TreeNode(first)
+    waiting = deque([root])
+    while waiting:
+        node = waiting.popleft()
+        for side in ("left", "right"):
+            value = next(remaining, None)
+            if value is not None:
+                child = TreeNode(value)
+                setattr(node, side, child)
+                waiting.append(child)
+    return root
+
+
+def is_same_tree(first: Any, second: Any) -> bool:
+    """Return whether two binary trees have the same shape and equal values."""
+    pairs = [(first, second)]
+    while pairs:
+        one, other = pairs.pop()
+        if one is None and other is None:
+            continue
+        if one is None or other is None or one.val != other.val:
+            return False
+        pairs += [(one.left, other.left), (one.right, other.right)]
+    return True
+
+
+NODES: dict[str, type] = {"ListNode": ListNode, "TreeNode": TreeNode, "Node": Node}
+_FIELDS = "val value data key next prev left right random parent child children neighbors"
+NODE_FIELDS = frozenset(_FIELDS.split())
+HELPERS: dict[str, Any] = NODES | {
+    function.__name__: function for function in (list_node, tree_node, is_same_list, is_same_tree)
+}

@@ -11,8 +11,7 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.suites import MTBench
 from omnithink_pl.evaluation.suites.base import TwoTurns
 from omnithink_pl.judge import Comparison, Preference
-from omnithink_pl.judge.client import Endpoint
-from omnithink_pl.judge.endpoint import OpenAIJudge
+from omnithink_pl.judge.endpoint import Endpoint, OpenAIJudge
 from omnithink_pl.rewards import WritingReward
 from omnithink_pl.tasks import Writing
 from omnithink_pl.types import Completion, Group
@@ -75,8 +74,8 @@ def test_the_second_turn_follows_the_policys_own_first_answer(source: MTBench) -
 def test_a_judge_has_a_prompt_of_its_own_for_the_second_turn(source: MTBench) -> None:
     with scripted_server() as server:
         judge = OpenAIJudge("judge", Endpoint(base_url=server.url, api_key_env=None), cache=None)
-        assert (judge.prompts.of(1).version, judge.prompts.of(2).version) == ("pairwise_v1", "pairwise_turns_v1")
-        asked = judge.prompts.of(2).messages("1. Write 81.", "Answer: mine", "Answer: yours")
+        assert (judge.prompt.version, judge.conversation_prompt.version) == ("pairwise_v1", "pairwise_turns_v1")
+        asked = judge.conversation_prompt.messages("1. Write 81.", "Answer: mine", "Answer: yours")
         assert "last answer" in asked[1]["content"]
         first, second = both_turns(Writing(source, judge), source)
         assert [row[0].value is not None for row in WritingReward(judge).score([first, second])] == [True, True]

@@ -2,9 +2,10 @@
 
 from tests.sandbox.programs.case import Case, read
 from tests.sandbox.programs.escapes import ESCAPES
+from tests.sandbox.programs.humaneval import BROKEN, CANONICAL
 from tests.sandbox.programs.large import LARGE_HONEST, LARGE_LOADS
 
-HOSTILE = [*ESCAPES, *read("loads"), *LARGE_LOADS, *read("forgeries")]
-HONEST = [*read("honest"), *LARGE_HONEST]
+HOSTILE = [*ESCAPES, *read("loads"), *LARGE_LOADS, *read("forgeries"), *BROKEN]
+HONEST = [*read("honest"), *LARGE_HONEST, *CANONICAL]
 
 __all__ = ["HONEST", "HOSTILE", "Case"]

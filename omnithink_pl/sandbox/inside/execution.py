@@ -1,0 +1,194 @@
+"""What a forked child executes: a script, a program that a test calls, or that test.
+
+The test runs unmodified, in another box than the program. Names that it takes from the program stand for objects in the
+program's box; everything else, above all the expected values, stays with the test.
+
+Not covered: limits, which :mod:`~omnithink_pl.sandbox.inside.fork_server` has set before, and expected outputs of
+scripts, which never enter a box.
+"""
+
+from __future__ import annotations
+
+import ast
+import atexit
+import builtins
+import io
+import json
+import os
+import random
+import sys
+import threading
+import traceback
+import types
+from collections.abc import Callable, Iterator
+
+from omnithink_pl.sandbox.inside.prelude import HELPERS
+from omnithink_pl.sandbox.inside.rpc import Connection, ConnectionLost
+
+CHANNEL, REPORT = 3, 4  # file descriptors: calls between test and program; the test's result
+RECURSION = 20_000
+
+
+def run_script(source: str) -> None:
+    """Run a program as Python runs a file. Does not return."""
+    module = _prepare("__main__", "program.py")
+    try:
+        exec(compile(source, "program.py", "exec", dont_inherit=True), module.__dict__)
+    except SystemExit as end:
+        _exit(_exit_code(end), module)
+    _exit(0, module)
+
+
+def serve_calls(source: str) -> None:
+    """Import a program, tell the test its names, and handle the test's calls. Does not return.
+
+    The program is imported as a module, so its ``__main__`` block does not run.
+    """
+    module = _prepare("solution", "program.py")
+    exec(compile(source, "program.py", "exec", dont_inherit=True), module.__dict__)
+    connection = Connection(CHANNEL, module.__dict__)
+    try:
+        connection.send({"names": list(module.__dict__)})
+        while "do" in (message := connection.receive()):
+            connection.handle(message)
+    except ConnectionLost:
+        if connection.raised is not None:  # the test failed by it
+            sys.__excepthook__(type(connection.raised), connection.raised, connection.raised.__traceback__)
+    os._exit(0)
+
+
+def run_test(source: str, entry_point: str, provided: set[str]) -> None:
+    """Run a test, whose names of the prelude are ``provided``, and report its result. Does not return."""
+    module = _prepare("__main__", "tests.py")
+    report = {"outcome": "lost", "error": "", "message": ""}
+    try:
+        _test(module, source, entry_point, provided)
+        report["outcome"] = "passed"
+    except ConnectionLost as error:
+        report["message"] = str(error)
+    except BaseException as error:  # noqa: BLE001 - a test may raise anything, and all of it is its verdict
+        message = "".join(traceback.format_exception(error))[-1000:]
+        report |= {"outcome": "raised", "error": type(error).__name__, "message": message}
+    os.write(REPORT, json.dumps(report).encode())
+    os._exit(0)
+
+
+def _prepare(name: str, file: str) -> types.ModuleType:
+    """Return the module to run in, the interpreter being as at its start and with limits that suit programs."""
+    sys.argv = [file]
+    sys.setrecursionlimit(RECURSION)
+    sys.set_int_max_str_digits(0)
+    random.seed(0)  # forking has seeded it at random
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    return module
+
+
+def _exit_code(end: SystemExit) -> int:
+    """Return the exit code that Python gives ``sys.exit(...)``: nothing is 0, a message is 1."""
+    if end.code is None or isinstance(end.code, int):
+        return (end.code or 0) & 255
+    print(end.code, file=sys.stderr)
+    return 1
+
+
+def _exit(code: int, module: types.ModuleType) -> None:
+    """Exit as Python does, but without tearing the interpreter down, which takes longer than the run."""
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, and ends those of executors
+    atexit._run_exitfuncs()
+    for file in (*module.__dict__.values(), sys.stdout, sys.__stdout__, sys.stderr):
+        if isinstance(file, io.IOBase) and not file.closed and file.writable():
+            file.flush()
+    os._exit(code)
+
+
+def _test(module: types.ModuleType, source: str, entry_point: str, provided: set[str]) -> None:
+    module.__dict__.update(HELPERS)
+    connection = Connection(CHANNEL, module.__dict__, permitted=("call", "iterate", "next"))
+    hello = connection.receive().get("names", [])
+    offered = {name for name in hello if isinstance(name, str)} if isinstance(hello, list) else set()
+    tree = ast.parse(source, "tests.py")
+    for name in sorted(wanted_names(tree, entry_point, offered, provided)):
+        module.__dict__[name] = connection.request("name", 0, name)
+    try:
+        exec(compile(tree, "tests.py", "exec", dont_inherit=True), module.__dict__)
+    except SystemExit as end:
+        if end.code:  # tests that end with unittest.main() exit with 0
+            raise
+    if isinstance(connection.raised, AssertionError):
+        raise connection.raised  # in a function handed to the program, which may have swallowed it
+    if connection.requests == 0:
+        raise AssertionError("the tests never use the program")
+    connection.send({"bye": True})
+
+
+def wanted_names(tree: ast.Module, entry_point: str, offered: set[str], provided: set[str]) -> set[str]:
+    """Return the names that a test takes from the program.
+
+    Names that the test defines are its own. A builtin, or a name of the prelude, is the program's only
+    where it is under test: otherwise a program could lend the test a ``sorted`` of its own.
+
+    Args:
+        tree: The test.
+        entry_point: Expression for the object under test; may be empty.
+        offered: Names that the program has.
+        provided: Names of the prelude.
+
+    Raises:
+        NameError: If the program lacks the name under test.
+    """
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    free = {name for name in used - set(_defined(tree)) if not name.startswith("__")}
+    subjects = _subjects(tree, entry_point, free, offered, provided)
+    for name in subjects & provided - offered:  # the prelude must not stand in for it
+        raise NameError(f"the program does not define {name!r}")
+    known = provided | set(HELPERS) | set(vars(builtins))
+    return (subjects | (free - known)) & offered
+
+
+def _subjects(tree: ast.Module, entry_point: str, free: set[str], offered: set[str], provided: set[str]) -> set[str]:
+    """Return the names under test: in the argument of a closing ``check(...)``, or else the functions called."""
+    builtin = set(vars(builtins)) - provided
+    stated = [entry_point] if entry_point.strip() else []
+    for statement in tree.body:
+        match statement:
+            case ast.Expr(value=ast.Call(func=ast.Name(id="check"), args=[argument, *_])):
+                stated.append(ast.unparse(argument))
+    names = {node.id for text in stated for node in _names(text)}
+    if names & free:
+        return {name for name in names & free if name not in builtin or name in offered}
+    called = {
+        node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    } & free
+    layers: list[Callable[[str], bool]] = [  # the first that holds any
+        lambda name: name not in builtin | provided | set(HELPERS),
+        lambda name: name in provided and name in offered,
+        lambda name: name in builtin and name in offered,
+    ]
+    return next((found for layer in layers if (found := set(filter(layer, called)))), set())
+
+
+def _names(text: str) -> Iterator[ast.Name]:
+    try:
+        tree = ast.parse(text, mode="eval")
+    except SyntaxError:
+        return
+    yield from (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+
+
+def _defined(node: ast.AST) -> Iterator[str]:
+    """Yield the names bound at module level."""
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            yield node.name
+            return  # its body is a scope of its own
+        case ast.Lambda():
+            return
+        case ast.Name(ctx=ast.Store()):
+            yield node.id
+        case ast.alias():
+            yield (node.asname or node.name).partition(".")[0]
+        case ast.ExceptHandler(name=str(name)):
+            yield name
+    for child in ast.iter_child_nodes(node):
+        yield from _defined(child)

@@ -1,0 +1,235 @@
+"""A merge goes from directories of models or adapters to a directory that loads."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.utils.merge_utils import ties
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from omnithink_pl.errors import BadInput
+from omnithink_pl.merge import Merge
+from omnithink_pl.model.policy import load_policy, policy_path
+from tests.merge.test_ties import plain_threshold
+
+EMBEDDED = Path(policy_path("embedded"))
+
+
+def base() -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(EMBEDDED, dtype=torch.float32)
+
+
+def tuned(directory: Path, seed: int, **saving: object) -> Path:
+    """The embedded policy, changed a little everywhere."""
+    model = base()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
+    model.save_pretrained(directory, **saving)
+    return directory
+
+
+def merge(models: list[Any], output: Path, **settings: Any) -> None:
+    Merge([str(model) for model in models], str(output), **settings).run()
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """One whole, one in shards, one below a run's folder, of which it is the newest."""
+    directory = tmp_path_factory.mktemp("models")
+    one, two = tuned(directory / "one", 1), tuned(directory / "two", 2, max_shard_size="500KB")
+    assert len(list(two.glob("*.safetensors"))) > 2
+    tuned(directory / "kind" / "20250101-000000" / "policy", 3)
+    return [one, two, directory / "kind"]
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return {name: value for part in path.glob("*.safetensors") for name, value in load_file(part).items()}
+
+
+def whole_vector(model: dict[str, torch.Tensor]) -> torch.Tensor:
+    before = weights(EMBEDDED)
+    return torch.cat([(model[name].float() - before[name].float()).flatten() for name in sorted(before)])
+
+
+def expected(paths: list[Path], density: float) -> torch.Tensor:
+    """The paper's TIES on whole vectors."""
+    vectors = torch.stack([whole_vector(weights(path)) for path in paths])
+    for vector in vectors:
+        vector[vector.abs() < plain_threshold(vector.tolist(), density)] = 0.0
+    agreeing = (vectors.sign() == vectors.sum(0).sign()) & (vectors != 0)
+    return (vectors * agreeing).sum(0) / agreeing.sum(0).clamp(min=1)
+
+
+def test_full_models_are_merged_into_one_that_loads(models: list[Path], tmp_path: Path) -> None:
+    output = tmp_path / "merged"
+    merge(models, output, shard_gb=5e-4)
+    assert (output / "model.safetensors.index.json").is_file()
+    last = models[2] / "20250101-000000" / "policy"
+    got = whole_vector(weights(output))
+    want = expected([*models[:2], last], 0.2)
+    torch.testing.assert_close(got, want, atol=1e-6, rtol=0)
+    policy = load_policy(str(output))
+    assert policy.model.lm_head.weight is policy.model.model.embed_tokens.weight
+    assert policy.tokenizer.chat_template == AutoTokenizer.from_pretrained(EMBEDDED).chat_template
+    described = json.loads((output / "merge.json").read_text())
+    assert described["models"] == [*map(str, models[:2]), str(last)]
+    assert described["kept"] == pytest.approx([0.2, 0.2, 0.2], abs=1e-3)
+
+
+def test_a_model_merged_with_itself_is_its_own_largest_changes(models: list[Path], tmp_path: Path) -> None:
+    merge([models[0], models[0]], tmp_path / "out", density=1.0)
+    for name, value in weights(models[0]).items():
+        torch.testing.assert_close(weights(tmp_path / "out")[name], value, atol=1e-6, rtol=0)
+
+
+def test_a_tied_tensor_that_one_writer_kept_changes_nothing(models: list[Path], tmp_path: Path) -> None:
+    kept = shutil.copytree(models[0], tmp_path / "kept")
+    content = load_file(kept / "model.safetensors")
+    content["lm_head.weight"] = content["model.embed_tokens.weight"].clone()
+    save_file(content, kept / "model.safetensors", metadata={"format": "pt"})
+    for name, first in (("plain", models[0]), ("tied", kept)):
+        merge([first, models[1]], tmp_path / name)
+    plain, tied = weights(tmp_path / "plain"), weights(tmp_path / "tied")
+    assert plain.keys() == tied.keys()
+    assert all(torch.equal(plain[name], tied[name]) for name in plain)
+
+
+def shorter(model: Path) -> None:
+    change_tensor(model, lambda norm: norm[:-1].clone())
+
+
+def diverged(model: Path) -> None:
+    change_tensor(model, lambda norm: norm.index_fill(0, torch.tensor(3), torch.nan))
+
+
+def missing(model: Path) -> None:
+    change_tensor(model, lambda norm: None)
+
+
+def change_tensor(model: Path, change: Callable[[torch.Tensor], torch.Tensor | None]) -> None:
+    content = load_file(model / "model.safetensors")
+    if (changed := change(content.pop("model.norm.weight"))) is not None:
+        content["model.norm.weight"] = changed
+    save_file(content, model / "model.safetensors", metadata={"format": "pt"})
+
+
+def other_heads(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text()) | {"num_attention_heads": 2}
+    (model / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("alter", "message"),
+    [
+        (shorter, r"was not trained from .*: model\.norm\.weight has the shape \(127,\) instead of \(128,\)"),
+        (missing, r"was not trained from .*: it lacks the tensor model\.norm\.weight"),
+        (other_heads, r"was not trained from .*: num_attention_heads is 2 instead of 4"),
+        (diverged, r": a value is not finite; its training has diverged, leave it out"),
+    ],
+)
+def test_models_that_do_not_belong_together_are_named(
+    alter: Callable[[Path], None], message: str, models: list[Path], tmp_path: Path
+) -> None:
+    alter(shutil.copytree(models[0], tmp_path / "altered"))
+    with pytest.raises(BadInput, match=f"models: {tmp_path}/altered.*{message}"):
+        merge([models[0], tmp_path / "altered"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_of_the_store_names_the_policy_in_its_folder_or_among_its_artifacts(
+    models: list[Path], tmp_path: Path, tracking_uri: str
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri)
+    experiment = client.create_experiment("here", (tmp_path / "artifacts").as_uri())
+
+    def run(**tags: object) -> str:
+        made = client.create_run(experiment, tags={key: str(value) for key, value in tags.items()}).info.run_id
+        client.set_terminated(made)
+        return str(made)
+
+    here, away, none = run(folder=models[2] / "20250101-000000"), run(folder=tmp_path / "gone"), run()
+    client.log_artifacts(away, str(models[1]), "best/1_math")
+    merge([here, f"runs:/{away}/best/1_math"], tmp_path / "out", tracking_uri=tracking_uri)
+    want = expected([models[2] / "20250101-000000" / "policy", models[1]], 0.2)
+    torch.testing.assert_close(whole_vector(weights(tmp_path / "out")), want, atol=1e-6, rtol=0)
+    for name, message in [
+        (
+            away,
+            rf"run {away} has no 'policy': there is none in {tmp_path}/gone, .* copy it here and give its directory",
+        ),
+        (none, r"has no 'policy': it names no folder, .* give the policy's directory instead"),
+        (f"runs:/{'0' * 32}", rf"no run {'0' * 32} at {tracking_uri}; name the store"),
+    ]:
+        with pytest.raises(BadInput, match=message):
+            merge([name, models[0]], tmp_path / "no", tracking_uri=tracking_uri)
+
+
+def test_settings_that_cannot_be_used_are_named(models: list[Path], tmp_path: Path) -> None:
+    both: list[object] = list(models[:2])
+    for found, output, settings, message in [
+        (both[:1], "x", {}, "models has 1 entries; a merge takes two or more"),
+        (both, "x", {"density": 0.0}, r"density is 0\.0; it is a share"),
+        (both, "x", {"shard_gb": 0.0}, r"shard_gb is 0\.0; use more than 0"),
+        (both, "", {}, r"exists; choose another, or pass --overwrite=true"),
+        ([tmp_path, models[1]], "x", {}, "nor a finished run with a policy in it"),
+        (["./nowhere"] * 2, "x", {}, r"no directory './nowhere'"),
+        (["nobody/nothing"] * 2, "x", {}, r"'nobody/nothing' is no directory here"),
+    ]:
+        with pytest.raises(BadInput, match=message):
+            merge(found, tmp_path / output, **settings)
+
+
+def adapter(directory: Path, seed: int, rank: int = 4) -> Path:
+    torch.manual_seed(seed)
+    settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    get_peft_model(base(), settings).save_pretrained(directory)
+    return directory
+
+
+def logits(path: Path) -> torch.Tensor:
+    model = PeftModel.from_pretrained(base(), path)
+    with torch.no_grad():
+        return model(torch.arange(3, 20)[None]).logits
+
+
+def test_factors_are_merged_as_tensors_of_the_base_zero(tmp_path: Path) -> None:
+    one, two = adapter(tmp_path / "one", 1), adapter(tmp_path / "two", 2)
+    merge([one, two], tmp_path / "out", density=0.5)
+    parts = [load_file(path / "adapter_model.safetensors") for path in (one, two, tmp_path / "out")]
+    assert parts[0].keys() == parts[2].keys()
+    for name, merged in parts[2].items():
+        # Each factor carries the square root of alpha / r = 2, which the merged adapter no longer has.
+        expected = 2**0.5 * ties([parts[0][name], parts[1][name]], torch.ones(2), density=0.5)
+        torch.testing.assert_close(merged, expected)
+    assert json.loads((tmp_path / "out" / "merge.json").read_text())["method"] == "ties"
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+    assert not (tmp_path / "out" / "config.json").exists(), "an adapter is no model"
+
+
+def test_updates_of_adapters_that_are_the_same_merge_to_the_same(tmp_path: Path) -> None:
+    one = adapter(tmp_path / "one", 1)
+    out = tmp_path / "out"
+    merge([one, one], out, density=0.9999999, lora="ties_svd")
+    torch.testing.assert_close(logits(out), logits(one), atol=0.05, rtol=0.01)
+
+
+def test_adapters_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    one, wide = adapter(tmp_path / "one", 1), adapter(tmp_path / "wide", 2, rank=8)
+    for models, message in [
+        ([one, wide], r"the adapter .*wide has r 8, .*one has 4; merge adapters of one shape"),
+        ([one, "embedded"], "models holds full models and adapters"),
+    ]:
+        with pytest.raises(BadInput, match=message):
+            merge(models, tmp_path / "out")

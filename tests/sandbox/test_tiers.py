@@ -1,0 +1,63 @@
+"""How a sandbox chooses its seal, and that it runs nothing where there is none."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from omnithink_pl.errors import BadInput
+from omnithink_pl.sandbox import HardenedSandbox, RunOutcome, hardened, tiers
+from omnithink_pl.sandbox.box import BoxLost
+from omnithink_pl.sandbox.tiers import Plan, Tier
+from tests.sandbox.helpers import ADD, PRINT_SUM, SOLUTION, SUM
+
+
+def _dies(*_: object) -> object:
+    raise BoxLost("no luck")
+
+
+def test_a_sandbox_whose_boxes_keep_dying_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox = HardenedSandbox(workers=1)
+    assert sandbox.tier
+    monkeypatch.setattr(tiers, "Box", _dies)
+    verdict = sandbox.run(PRINT_SUM, ADD)
+    sandbox.close()
+    assert verdict.outcome is RunOutcome.REFUSED
+    assert "no luck" in verdict.stderr
+
+
+def test_where_nothing_seals_no_program_is_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardened, "missing", lambda plan: f"no {plan.tier.value} today")
+    with pytest.raises(BadInput, match=r"no bubblewrap today.*no landlock today.*apt-get install bubblewrap"):
+        HardenedSandbox().run(PRINT_SUM, ADD)
+
+
+def test_allow_unsafe_is_loud_and_runs(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(hardened, "missing", lambda plan: "none today")
+    sandbox = HardenedSandbox(workers=1, allow_unsafe=True)
+    passed = [sandbox.run(PRINT_SUM, ADD).passed, sandbox.run(SOLUTION, SUM).passed]
+    sandbox.close()
+    assert passed == [True, True]
+    assert [record.levelno for record in caplog.records if "UNSAFE" in record.message] == [logging.CRITICAL]
+
+
+def test_the_second_choice_is_taken_with_one_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hardened, "missing", lambda plan: "none" if plan.tier is Tier.BUBBLEWRAP else "")
+    sandbox = HardenedSandbox(workers=1)
+    assert [sandbox.tier, sandbox.tier] == [Tier.LANDLOCK] * 2
+    assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
+
+
+def test_a_tier_that_leaks_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardened, "plans", lambda tier: [Plan(Tier.UNSAFE)])
+    with pytest.raises(BadInput, match="reads files of the host"):
+        HardenedSandbox(workers=1).run(PRINT_SUM, ADD)
+
+
+def test_a_tier_whose_boxes_do_not_start_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiers, "Box", _dies)
+    with pytest.raises(BadInput, match="it does not start"):
+        HardenedSandbox(workers=1).run(PRINT_SUM, ADD)

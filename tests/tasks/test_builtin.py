@@ -1,0 +1,68 @@
+"""What each task asks, and how."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from omnithink_pl.embedded import EmbeddedCode, EmbeddedMath, EmbeddedQA, EmbeddedWriting
+from omnithink_pl.errors import BadInput
+from omnithink_pl.judge.embedded import EmbeddedJudge
+from omnithink_pl.tasks import QA, Code, Math, Task, Writing
+from omnithink_pl.types import Example, Options
+from tests.rewards.groups import SayingSandbox
+
+
+def listed(example: Example) -> list[str]:
+    """The options in the order of the prompt."""
+    return [line[2:] for line in example.messages[1]["content"].split("\n") if line.startswith("- ")]
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Code(EmbeddedCode(), SayingSandbox()),
+        Math(EmbeddedMath()),
+        QA(EmbeddedQA()),
+        Writing(EmbeddedWriting(), EmbeddedJudge()),
+    ],
+    ids=lambda task: task.name,
+)
+def test_a_prompt_is_a_system_and_a_user_message_with_the_question_in_full(task: Task) -> None:
+    for example in task.examples("test", seed=0):
+        system, user = example.messages
+        assert (system["role"], user["role"]) == ("system", "user")
+        assert all(tag in system["content"] for tag in ("<think>", "</think>", "<answer>", "</answer>"))
+        assert example.question in user["content"]
+        assert example.task == task.name
+
+
+def test_qa_options_have_no_letters_and_their_order_depends_on_seed_and_example_only() -> None:
+    task = QA(EmbeddedQA())
+    first, again, other = (task.examples("test", seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+    for example in first:
+        assert isinstance(example.reference, Options)
+        assert listed(example) == list(example.reference.texts)
+
+
+def test_the_right_option_stands_everywhere_equally_often() -> None:
+    positions = [0] * 5
+    for seed in range(4):
+        for example in QA(EmbeddedQA()).examples("test", seed=seed):
+            assert isinstance(example.reference, Options)
+            positions[listed(example).index(example.reference.answers[0])] += 1
+    expected = sum(positions) / 5
+    assert sum((count - expected) ** 2 / expected for count in positions) < 18.5  # chi-square, 4 df, p = 0.001
+
+
+def test_qa_refuses_an_example_without_options() -> None:
+    with pytest.raises(BadInput, match="has no options"):
+        QA(EmbeddedQA()).ask(Example("qa", "u", "Why?", "because"), random.Random(0))
+
+
+def test_the_primary_reward_weighs_1_and_format_and_tags_weigh_what_they_are_told() -> None:
+    rewards = QA(EmbeddedQA(), format_weight=0.2, tags_weight=0.3).rubric.rewards
+    assert [(reward.name, weight) for reward, weight in rewards] == [("qa", 1.0), ("format", 0.2), ("tags", 0.3)]
