@@ -97,18 +97,9 @@ class Evaluator:
     ) -> dict[str, Outcomes]:
         """Sample and score this process's share of the prompts, without waiting for other processes.
 
-        The prompts of all tasks are sampled together, greedily and at temperature 1. Scoring begins after that, since
-        a judge may use the same engine; all rewards then run at the same time. :meth:`conclude` takes the result.
-
-        Args:
-            policy: Encodes the prompts.
-            engine: Attached to the policy; its weights are synced first.
-            tasks: Their rubrics score the completions.
-            held_out: Examples of each task, with their prompts filled in.
-            seed: Seed of the sampling.
-
-        Raises:
-            BadInput: If a task has no example.
+        The engine is attached to the policy; its weights are synced first. The prompts of all tasks, filled in in
+        ``held_out``, are sampled together, greedily and at temperature 1. Scoring begins after that, since a judge may
+        use the same engine; all rewards then run at the same time. :meth:`conclude` takes the result.
         """
         chosen = {name: self.choose(held_out[name]) for name in tasks}
         for name, examples in chosen.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import get_args
 
 import lightning as L
 from rich.console import Console
@@ -19,8 +20,6 @@ from omnithink_pl.tasks.base import Task
 from omnithink_pl.tracking import TrackingLogger
 from omnithink_pl.tracking.artifacts import rollout_table
 from omnithink_pl.types import Completion, Example, Group, Options, Reference, UnitTests
-
-SPLITS: tuple[Split, ...] = ("train", "test")
 
 
 def score(trainer: L.Trainer, model: L.LightningModule, datamodule: MultiTaskData, completions: str) -> None:
@@ -95,7 +94,7 @@ def _groups(path: Path, tasks: Mapping[str, Task], seed: int) -> Iterator[Group]
             example = Example(task, uid, question, reference, ({"role": "user", "content": question},))
         else:
             if task not in by_uid:
-                by_uid[task] = {e.uid: e for split in SPLITS for e in tasks[task].examples(split, seed)}
+                by_uid[task] = {e.uid: e for split in get_args(Split) for e in tasks[task].examples(split, seed)}
             if uid not in by_uid[task]:
                 raise BadInput(
                     f"{where}: data.tasks.{task} has no example {row.get('uid')!r}; give a uid of its source, or "

@@ -67,6 +67,20 @@ class Interval:
     low: float
     high: float
 
+    @classmethod
+    def average(cls, intervals: Sequence[Interval]) -> Interval:
+        """Return the mean of independent scores, with the interval that follows from theirs.
+
+        Each end is as far from the mean as the root of the summed squares of theirs, divided by their number: the
+        method of variance estimates recovery (Zou and Donner 2008, "Construction of confidence limits about effect
+        measures").
+        """
+        n = len(intervals)
+        mean = sum(interval.mean for interval in intervals) / n
+        low = sqrt(sum((interval.mean - interval.low) ** 2 for interval in intervals)) / n
+        high = sqrt(sum((interval.high - interval.mean) ** 2 for interval in intervals)) / n
+        return cls(mean, max(0.0, mean - low), min(1.0, mean + high))
+
 
 def mean_interval(prompts: Sequence[Sequence[float]]) -> Interval:
     """Return the mean score over prompts, each of which may have several completions, with scores in [0, 1].
@@ -103,16 +117,3 @@ def wilson(mean: float, draws: float) -> tuple[float, float]:
     centre = (mean + Z * Z / (2.0 * draws)) / scale
     reach = Z * sqrt(mean * (1.0 - mean) / draws + Z * Z / (4.0 * draws * draws)) / scale
     return min(mean, max(0.0, centre - reach)), max(mean, min(1.0, centre + reach))
-
-
-def combine_intervals(intervals: Sequence[Interval]) -> Interval:
-    """Return the mean of independent scores, with the interval that follows from theirs.
-
-    Each end is as far from the mean as the root of the summed squares of theirs, divided by their number: the method
-    of variance estimates recovery (Zou and Donner 2008, "Construction of confidence limits about effect measures").
-    """
-    n = len(intervals)
-    mean = sum(interval.mean for interval in intervals) / n
-    low = sqrt(sum((interval.mean - interval.low) ** 2 for interval in intervals)) / n
-    high = sqrt(sum((interval.high - interval.mean) ** 2 for interval in intervals)) / n
-    return Interval(mean, max(0.0, mean - low), min(1.0, mean + high))

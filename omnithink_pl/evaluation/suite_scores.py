@@ -20,14 +20,7 @@ import evaluate
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.completions import Record
-from omnithink_pl.evaluation.scorer import (
-    Interval,
-    PromptOutcomes,
-    combine_intervals,
-    first_failure,
-    mean_interval,
-    share,
-)
+from omnithink_pl.evaluation.scorer import Interval, PromptOutcomes, first_failure, mean_interval, share
 from omnithink_pl.evaluation.suites.base import Suite
 from omnithink_pl.types import Outcome, State
 
@@ -184,7 +177,7 @@ def score_domains(scores: Mapping[str, SuiteScore], members: Mapping[str, Collec
         missing = [f"{one} was not asked for" for one in own if one not in scores]
         missing += [f"{one}: {scores[one].problem}" for one in own if one in scores and scores[one].score is None]
         found = [scores[one].score for one in own if one in scores]
-        mean = None if missing else combine_intervals([score for score in found if score is not None])
+        mean = None if missing else Interval.average([score for score in found if score is not None])
         domains.append(DomainScore(name, tuple(own), mean, "; ".join(missing)))
     return domains
 

@@ -74,6 +74,8 @@ def validate(
     Raises:
         BadInput: At the end, if a benchmark has no score.
     """
+    if chunk < 1:
+        raise BadInput(f"--chunk is {chunk}; use 1 or more")
     check_divisible(trainer.strategy, "validate")
     work = partial(_validate, trainer, model, datamodule, ckpt_path, benchmarks, completions, output, chunk)
     launcher = trainer.strategy.launcher
@@ -184,10 +186,6 @@ class SuiteRunner:
     # Called after each chunk with the suite's name, the prompts done, the prompts in all, and the records so far.
     on_progress: Callable[[str, int, int, Sequence[Record]], None]
     sharded: ShardedWork
-
-    def __post_init__(self) -> None:
-        if self.chunk < 1:
-            raise BadInput(f"--chunk is {self.chunk}; use 1 or more")
 
     def run_all(self, suites: Mapping[str, Suite]) -> dict[str, SuiteScore]:
         """Run suites one after the other. One that cannot be run gets no score but the reason; the others go on."""

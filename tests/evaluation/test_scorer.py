@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from omnithink_pl.evaluation.scorer import combine_intervals, mean_interval, wilson
+from omnithink_pl.evaluation.scorer import Interval, mean_interval, wilson
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,6 @@ def test_the_interval_of_a_mean_covers_the_truth_about_95_times_in_100() -> None
     rng = np.random.default_rng(0)
     suites, trials, covered = {0.15: 30, 0.6: 40, 0.8: 300}, 1000, 0  # chance of a prompt: prompts
     for _ in range(trials):
-        found = combine_intervals([mean_interval((rng.random((n, 1)) < p).tolist()) for p, n in suites.items()])
+        found = Interval.average([mean_interval((rng.random((n, 1)) < p).tolist()) for p, n in suites.items()])
         covered += found.low <= sum(suites) / 3 <= found.high
     assert 0.93 <= covered / trials <= 0.97
