@@ -19,7 +19,7 @@ from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example, Group, State
 
 # Each held-out prompt's outcomes: of the greedy completion, and of those sampled at temperature 1.
-Outcomes = list[tuple[PromptOutcomes, PromptOutcomes]]
+TaskOutcomes = list[tuple[PromptOutcomes, PromptOutcomes]]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Evaluator:
         tasks: Mapping[str, Task],
         held_out: Mapping[str, Sequence[Example]],
         seed: int,
-    ) -> dict[str, Outcomes]:
+    ) -> dict[str, TaskOutcomes]:
         """Sample and score this process's share of the prompts, without waiting for other processes.
 
         The engine is attached to the policy; its weights are synced first. The prompts of all tasks, filled in in
@@ -117,12 +117,12 @@ class Evaluator:
             PromptOutcomes(group.example.uid, tuple(score.primary for score in row))
             for group, row in zip(groups, scores, strict=True)
         ]
-        found: dict[str, Outcomes] = {name: [] for name in tasks}
+        found: dict[str, TaskOutcomes] = {name: [] for name in tasks}
         for example, greedy, sampled in zip(own, outcomes[: len(own)], outcomes[len(own) :], strict=True):
             found[example.task].append((greedy, sampled))
         return found
 
-    def conclude(self, own: Mapping[str, Outcomes], max_failed: float = 1.0) -> dict[str, EvaluationResult]:
+    def conclude(self, own: Mapping[str, TaskOutcomes], max_failed: float = 1.0) -> dict[str, EvaluationResult]:
         """Gather what all processes measured and score each task. Every process must call it.
 
         Above ``max_failed``, a share of failed completions, a task has no score: the ones that were scored are no fair

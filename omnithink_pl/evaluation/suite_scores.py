@@ -96,8 +96,7 @@ def summarise(metric: str, verdicts: Verdicts, categories: Sequence[str]) -> dic
     with TemporaryDirectory() as directory:
         # An id of its own: processes that compute at the same time must not share a lock file.
         found = VerdictMetric(metric, keep_in_memory=True, cache_dir=directory, experiment_id=uuid4().hex)
-        rows = [[float(score) for score in scores] for scores in verdicts]
-        return found.compute(verdicts=rows, categories=list(categories))
+        return found.compute(verdicts=verdicts, categories=categories)
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "completions.jsonl"
 
 
-@pytest.mark.usefixtures("tracking_uri")
 def test_every_component_of_every_row_is_shown_and_tracked(
-    path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    path: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow.artifacts import load_text
     from mlflow.tracking import MlflowClient
@@ -46,11 +45,10 @@ def test_every_component_of_every_row_is_shown_and_tracked(
         row("code", answered("def f(x):\n    return 2 * x"), DOUBLE),
         row("writing", answered("A story."), "Another."),
     ]
-    uri = f"sqlite:///{path.parent}/mlflow.db"
     path.write_text("".join(json.dumps(one) + "\n" for one in given))
     config = f"--config={CONFIGS / 'curriculum.yaml'}"
-    main(["score", config, f"--completions={path}", f"--trainer.logger.init_args.tracking_uri={uri}"])
-    client = MlflowClient(uri)
+    main(["score", config, f"--completions={path}", f"--trainer.logger.init_args.tracking_uri={tracking_uri}"])
+    client = MlflowClient(tracking_uri)
     (run,) = client.search_runs([client.get_experiment_by_name("omnithink").experiment_id])
     assert (run.info.status, run.data.tags["kind"]) == ("FINISHED", "score")
     assert f"completions: {path}" in load_text(f"{run.info.artifact_uri}/config.yaml")

@@ -73,10 +73,9 @@ class BigCodeBench(SuiteSource):
     "entry_point": "task_func", "libs": "['random', 'itertools']", ...}``. As in the official, calibrated run,
     ``code_prompt`` with an empty body stands before the answer, which is the whole function.
 
-    **The tests need many libraries** (``libs``: 139 in all, pandas, numpy and matplotlib among them) and compare live
-    objects, so the official harness runs program and tests in one interpreter, inside a container, as
-    ``omnithink_pl.sandbox.one_process.OneProcess`` does. The sealed sandbox keeps the two apart and has only Python's
-    standard library: there a problem that needs more has no verdict, and the benchmark no score rather than a 0.
+    **The tests need many libraries** and compare live objects, so program and tests run in one interpreter, inside a
+    container: ``omnithink_pl.sandbox.one_process.OneProcess``. In the sealed sandbox, with the standard library only, a
+    problem that needs more has no verdict, and the benchmark no score rather than a 0.
     """
 
     hub, hub_split, size = "bigcode/bigcodebench", "v0.1.4", 1140
@@ -109,9 +108,8 @@ class LiveCodeBench(SuiteSource):
     Solution: ...", "difficulty": "easy", "public_test_cases": "[{...}]", "private_test_cases": "eJx...", "metadata":
     "{\"func_name\": \"f\"}", ...}``.
 
-    The official harness compares live objects in the interpreter of the tested program, with 6 seconds per test and
-    exact decimals. Here expected outputs never reach the program, the sandbox's time limit is for all tests together,
-    and printed numbers may differ by 1e-6, as on contest sites.
+    Unlike in the official harness, expected outputs never reach the program, the sandbox's time limit is for all tests
+    together (there 6 seconds for each), and printed numbers may differ by 1e-6, as on contest sites.
 
     Args:
         path: A local file or directory, or a hub id; the benchmark's own if not given.

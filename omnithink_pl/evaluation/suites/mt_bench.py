@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -32,8 +33,7 @@ class MTBench(Source):
 
     Args:
         path: A directory with ``data/mt_bench/question.jsonl`` and ``data/mt_bench/model_answer/gpt-4.jsonl``, as in
-            the hub's space of this id, or that id. FastChat's own reference answers are those of questions 101-130,
-            and do not serve.
+            the hub's space of this id, or that id.
         revision: Commit, tag or branch of the space.
     """
 
@@ -71,11 +71,11 @@ class MTBench(Source):
             {"role": "user", "content": turns[1]},
         ]
         question, reference = f"1. {turns[0]}\n2. {turns[1]}", transcript(said, replies[1])
-        own: list[tuple[Message, ...]] = [
-            (*first.messages, {"role": "assistant", "content": completion.text}, said[2])
-            for completion in group.completions
+        answers: list[Message] = [{"role": "assistant", "content": one.text} for one in group.completions]
+        return [
+            replace(first, question=question, reference=reference, messages=(*first.messages, answer, said[2]))
+            for answer in answers
         ]
-        return [Example(first.task, first.uid, question, reference, messages, first.category) for messages in own]
 
     def _files(self) -> list[Path]:
         """Return the questions and the baseline, in a local directory or downloaded from the space."""
