@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from omnithink_pl.errors import OmniThinkError
 from omnithink_pl.study.definition import Definition, Run, select_jobs
 from omnithink_pl.study.display import StudyDisplay, summary
 from omnithink_pl.study.job import Job, Result, Status
@@ -16,7 +17,7 @@ from omnithink_pl.study.tracker import StudyTracker
 from omnithink_pl.tracking.store import sqlite_path
 
 
-class StudyIncomplete(RuntimeError):
+class StudyIncomplete(OmniThinkError):
     """Some runs of a study are not done; the command line exits with an error."""
 
 
