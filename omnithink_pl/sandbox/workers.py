@@ -120,8 +120,8 @@ class _Worker:
     """A worker process and the bytes of its unfinished reply."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        process = ChildProcess(command, output_to_socket=True)
-        self._socket, self.kill, self.stop = process.socket, process.kill, process.stop
+        self._process = ChildProcess(command, output_to_socket=True)
+        self.kill, self.stop = self._process.kill, self._process.stop
         self._received = b""
         self.ready = False
 
@@ -131,14 +131,14 @@ class _Worker:
             self._read_line(time.monotonic() + _STARTUP)
             self.ready = True
         deadline = time.monotonic() + limit
-        self._socket.settimeout(limit)
-        self._socket.sendall(line)
+        self._process.socket.settimeout(limit)
+        self._process.socket.sendall(line)
         return self._read_line(deadline)
 
     def _read_line(self, deadline: float) -> bytes:
         while b"\n" not in self._received:
-            self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-            if not (chunk := self._socket.recv(1 << 20)):
+            self._process.socket.settimeout(max(0.001, deadline - time.monotonic()))
+            if not (chunk := self._process.socket.recv(1 << 20)):
                 raise EOFError
             self._received += chunk
         line, _, self._received = self._received.partition(b"\n")
