@@ -15,14 +15,14 @@ from safetensors import SafetensorError
 
 from callbacks.lookups import StageCallback, module_of
 from omnithink_pl.curriculum.stages import StageRun
-from omnithink_pl.errors import BadInput
+from omnithink_pl.errors import BadInput, OmniThinkError
 from omnithink_pl.model.policy import save_policy
 from omnithink_pl.modules import PolicyModule
 
 log = logging.getLogger(__name__)
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(OmniThinkError):
     """A checkpoint could not be written."""
 
 

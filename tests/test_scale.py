@@ -15,6 +15,7 @@ from tests.judge.scripted import scripted_server
 from tests.sources.copies import ASKED, hub_copies
 from tests.sources.hub import fake_hub
 
+pytestmark = pytest.mark.slow
 LARGE = [f"--config={CONFIGS}/scale/qwen2.5-7b.yaml"]
 SMALL = [*LARGE, f"--config={CONFIGS}/scale/qwen2.5-0.5b.yaml"]
 ROWS = 40

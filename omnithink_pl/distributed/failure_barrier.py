@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from omnithink_pl.distributed.collectives import process_count
-from omnithink_pl.errors import PeerFailure
+from omnithink_pl.errors import RankFailure
 
 log = logging.getLogger(__name__)
 TIMEOUT = timedelta(minutes=5)
@@ -67,7 +67,7 @@ class FailureBarrier:
         """Guard work that this process does by itself, and enter the barrier after it.
 
         Raises:
-            PeerFailure: If another process failed; its own failure is raised as it is.
+            RankFailure: If another process failed; its own failure is raised as it is.
         """
         try:
             yield
@@ -80,7 +80,7 @@ class FailureBarrier:
         """Enter the barrier; return whether the flag is set in any process.
 
         Raises:
-            PeerFailure: If another process failed or is gone.
+            RankFailure: If another process failed or is gone.
         """
         if self._group is None:
             return flag
@@ -88,11 +88,11 @@ class FailureBarrier:
             table = self._exchange(_FLAG if flag else _OK)
         except RuntimeError as error:
             self._last = _ALONE
-            raise PeerFailure(f"another process of this run is gone; see its message ({error})") from error
+            raise RankFailure(f"another process of this run is gone; see its message ({error})") from error
         failed = [rank for rank, (condition, _) in enumerate(table) if condition == _FAILED]
         if failed:
             self._last = table
-            raise PeerFailure(f"process {failed[0]} of {len(table)} failed; see its message")
+            raise RankFailure(f"process {failed[0]} of {len(table)} failed; see its message")
         return any(condition == _FLAG for condition, _ in table)
 
     def all_at_same_step(self) -> bool:

@@ -22,7 +22,7 @@ class ShardedWork:
     """Shards rows among the processes of a run; all of them must make the same calls.
 
     A bad input in one process is raised in all of them, which may then continue with something else. Where a process
-    fails otherwise, the others raise ``PeerFailure``.
+    fails otherwise, the others raise ``RankFailure``.
 
     Args:
         barrier: Tells each process whether another failed, before it waits for it.

@@ -24,7 +24,7 @@ from omnithink_pl.types import Outcome, Score, State
 
 if TYPE_CHECKING:
     from omnithink_pl.data.prepare import Prepared
-    from omnithink_pl.evaluation.journal import Record
+    from omnithink_pl.evaluation.completions import Record
     from omnithink_pl.evaluation.scorer import Interval
     from omnithink_pl.evaluation.suite_scores import DomainScore, SuiteScore
     from omnithink_pl.sources.curation import Report

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from omnithink_pl.errors import OmniThinkError
 from omnithink_pl.study.definition import Definition, Job, Run, select_jobs
 from omnithink_pl.study.display import Status, StudyDisplay, summary
 from omnithink_pl.study.runner import Runner, make_slots, visible_gpus
@@ -15,7 +16,7 @@ from omnithink_pl.study.tracker import StudyTracker
 from omnithink_pl.tracking.store import sqlite_path
 
 
-class StudyIncomplete(RuntimeError):
+class StudyIncomplete(OmniThinkError):
     """Some runs of a study are not done; the command line exits with an error."""
 
 

@@ -12,6 +12,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omnithink_pl.errors import OmniThinkError
+
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
@@ -21,7 +23,7 @@ _CURE = "make it writable, free space on its disk, or choose another store such 
 _TIMEOUT = 20.0  # seconds
 
 
-class TrackingError(RuntimeError):
+class TrackingError(OmniThinkError):
     """The tracking store cannot be used; the message names the setting and the cure."""
 
 

@@ -12,7 +12,7 @@ from datetime import timedelta
 import torch.distributed as dist
 
 from omnithink_pl.distributed.failure_barrier import FailureBarrier
-from omnithink_pl.errors import PeerFailure
+from omnithink_pl.errors import RankFailure
 
 SHORT = timedelta(seconds=0.2)
 
@@ -28,7 +28,7 @@ def ending(barrier: FailureBarrier, work: Callable[[], None]) -> list[object]:
     try:
         with barrier.guard():
             work()
-    except (PeerFailure, ZeroDivisionError) as error:
+    except (RankFailure, ZeroDivisionError) as error:
         return [type(error).__name__, barrier.all_at_same_step()]
     return ["went on", None]
 

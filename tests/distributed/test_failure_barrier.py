@@ -39,12 +39,12 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Seen, Seen]:
     [
         ("all is well", ["went on", None], ["went on", None]),
         ("a wish", [True, False], [True, False]),
-        ("one fails", ["PeerFailure", True], ["ZeroDivisionError", True]),
+        ("one fails", ["RankFailure", True], ["ZeroDivisionError", True]),
         ("both fail", ["ZeroDivisionError", True], ["ZeroDivisionError", True]),
-        ("one fails in an update", ["PeerFailure", False], ["ZeroDivisionError", False]),
-        ("one is a step ahead", ["PeerFailure", False], ["ZeroDivisionError", False]),
-        ("one fails outside", ["PeerFailure", True], ["failed by itself", True]),
-        ("one does not come", ["PeerFailure", False], ["ZeroDivisionError", False]),
+        ("one fails in an update", ["RankFailure", False], ["ZeroDivisionError", False]),
+        ("one is a step ahead", ["RankFailure", False], ["ZeroDivisionError", False]),
+        ("one fails outside", ["RankFailure", True], ["failed by itself", True]),
+        ("one does not come", ["RankFailure", False], ["ZeroDivisionError", False]),
     ],
 )
 def test_both_know_who_failed_and_what_can_be_saved(
@@ -54,7 +54,7 @@ def test_both_know_who_failed_and_what_can_be_saved(
 
 
 def test_a_process_that_was_killed_is_not_waited_for(seen: tuple[Seen, Seen]) -> None:
-    assert seen[0]["one is killed"] == ["PeerFailure", False]
+    assert seen[0]["one is killed"] == ["RankFailure", False]
 
 
 def test_one_process_alone_answers_for_itself() -> None:

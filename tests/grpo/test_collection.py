@@ -119,7 +119,7 @@ def collector(engine: HandsOver, qa: Reward, writing: Reward, steps: int = 1, **
         "writing": SimpleNamespace(rubric=Rubric(((writing, 1.0), (FormatReward(), 0.1)))),
     }
     parts: Any = (engine, tasks, Sampling(2), GroupAdvantage(), FailureMonitor(FailurePolicy(max_rate=1.0)), 3)
-    made = Collector(*parts, FailureBarrier(), Stopwatch(), RolloutSettings(**settings))
+    made = Collector(*parts, FailureBarrier(), Stopwatch(), RolloutSettings(**settings))  # type: ignore[call-arg]
     made.attach(POLICY, Batches())  # type: ignore[arg-type]
     made.stage = StageRun((Stage({"qa": 1.0, "writing": 1.0}, steps),), 1)
     return made

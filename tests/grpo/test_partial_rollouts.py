@@ -76,7 +76,7 @@ def collector(policy: TinyPolicy, **settings: Any) -> Collector:
     engine = TransformersEngine()
     engine.attach(policy)  # type: ignore[arg-type]
     parts: Any = (engine, tasks, SAMPLING, GroupAdvantage(), FailureMonitor(FailurePolicy()), 3)
-    made = Collector(*parts, FailureBarrier(), Stopwatch(), RolloutSettings(**settings))
+    made = Collector(*parts, FailureBarrier(), Stopwatch(), RolloutSettings(**settings))  # type: ignore[call-arg]
     made.attach(policy, Prompts())  # type: ignore[arg-type]
     return made
 
@@ -163,7 +163,7 @@ def test_the_ratio_of_each_token_is_to_the_policy_that_sampled_it(monkeypatch: p
 def check_ratio(policy: TinyPolicy, one: ScoredGroup, calls: list[tuple[int, Any]], step: int) -> None:
     """Segment by segment against the weights of each call since the group's first."""
     parts: Any = ([one], Objective(), ImportanceCorrection(), {"math": 0.1}, SAMPLING, MemorySettings())
-    plan = UpdatePlan(*parts, torch.device("cpu"))
+    plan = UpdatePlan(*parts, torch.device("cpu"))  # type: ignore[call-arg]
     plan.accumulate(policy.model, None, lambda loss: loss.backward())
     own = [call for call in calls if call[0] >= int(one.group.example.uid.split("-")[0])]
     for row, i in enumerate(one.kept):

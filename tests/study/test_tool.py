@@ -11,7 +11,7 @@ import pytest
 import yaml
 from mlflow.tracking import MlflowClient
 
-from main import CONFIGS, run_tool
+from main import CONFIGS, main
 from omnithink_pl.study.tool import StudyIncomplete
 from omnithink_pl.tracking.reader import search_runs
 
@@ -44,7 +44,7 @@ def path(tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def study(path: Path, *arguments: str) -> None:
-    run_tool("study", [f"--config={path}", *arguments])
+    main(["study", f"--config={path}", *arguments])
 
 
 @pytest.mark.slow

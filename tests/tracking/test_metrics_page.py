@@ -11,8 +11,8 @@ from main import main
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore
 from omnithink_pl.data.demonstrations import COUNTED
 from omnithink_pl.data.prepare import Prepared
+from omnithink_pl.evaluation.completions import Record
 from omnithink_pl.evaluation.evaluator import evaluation_metrics
-from omnithink_pl.evaluation.journal import Record
 from omnithink_pl.evaluation.suite_scores import score_domains, score_records, suite_metrics
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy

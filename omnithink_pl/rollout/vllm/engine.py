@@ -29,11 +29,14 @@ from omnithink_pl.rollout.vllm.process import ProcessState, Sleep, TensorParalle
 from omnithink_pl.seeds import derive_seed
 from omnithink_pl.types import Completion
 
+# jsonargparse reads these to compare with the protocol; a block that fails, as vLLM's does where it is missing, counts
+# as empty. So vLLM has a block of its own.
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-    from vllm import LLM
 
     from omnithink_pl.model.policy import Policy
+if TYPE_CHECKING:
+    from vllm import LLM
 
 
 # vLLM reads them whenever it is called; they are set during its calls only.

@@ -28,10 +28,10 @@ from omnithink_pl.rollout.vllm.engine import sampling_arguments
 from omnithink_pl.rollout.vllm.process import ProcessState, require_vllm
 from omnithink_pl.types import Completion
 
+if TYPE_CHECKING:  # two blocks, as in engine.py
+    from omnithink_pl.model.policy import Policy
 if TYPE_CHECKING:
     from vllm.distributed.utils import StatelessProcessGroup
-
-    from omnithink_pl.model.policy import Policy
 
 
 EXPIRATION_SECONDS = 300  # a tensor is kept for the server this long; by then it is loaded or the sync has failed
