@@ -97,10 +97,7 @@ class Plan:
 
 
 def plan(scores: TransferScores, draws: int = 2000, seed: int = 0, extra: Sequence[Sequence[str]] = ()) -> Plan:
-    """Predict the final scores of the orders, and rank the orders by their mean.
-
-    ``draws`` and ``seed`` are those of the bootstrap; ``extra`` are orders to try where there are too many to try all.
-    """
+    """Predict the final scores of the orders, also of ``extra`` ones, and rank the orders by their mean."""
     base, after = scores.means()
     number = {task: index for index, task in enumerate(scores.tasks)}
     tried = [*candidate_orders(base, after), *(tuple(number[task] for task in order) for order in extra)]

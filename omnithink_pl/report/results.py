@@ -216,8 +216,7 @@ class StudyReader:
                     runs = reader.search_runs(self._client, [self._parent.info.experiment_id], tags)
                     finished = [run for run in runs if run.info.status == "FINISHED"]
                     if finished:
-                        newest = max(finished, key=lambda run: run.info.start_time)
-                        results.append(self._result(newest, seed, about))
+                        results.append(self._result(max(finished, key=lambda run: run.info.start_time), seed, about))
                     else:
                         missing.append(f"{name}/{seed}")
         if not any(result.scores for result in results):

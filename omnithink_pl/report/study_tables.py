@@ -106,10 +106,7 @@ def method_table(study: StudyResults) -> Table:
 
 
 def difference_table(study: StudyResults) -> Table:
-    """One method against every other; all pairs in the CSV file.
-
-    The method is the first with several stages in an order, else the first.
-    """
+    """The first method with several stages in an order, else the first, against every other; all pairs in the CSV."""
     groups = study.groups()
     first = next((method for method in study.trained if len(method.order) > 1), study.trained[0])
     others = [method for method in study.methods if method is not first]

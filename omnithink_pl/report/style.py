@@ -30,9 +30,6 @@ SMALL = 8  # font size of notes
 
 _DPI = 160
 _RC: Any = {
-    "font.size": 10,
-    "font.family": "DejaVu Sans",
-    "axes.titlesize": 12,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 12,
@@ -40,11 +37,9 @@ _RC: Any = {
     "axes.labelcolor": INK,
     "axes.axisbelow": True,
     "grid.color": "#dddddd",
-    "grid.linewidth": 0.8,
     "xtick.color": INK,
     "ytick.color": INK,
     "text.color": INK,
-    "figure.facecolor": "white",
     "savefig.dpi": _DPI,
 }
 _PANEL = 1.75  # inches

@@ -123,10 +123,7 @@ class Definition:
         return {"name": self.name, "seeds": list(self.seeds), "runs": runs}
 
     def _fingerprints(self) -> dict[str, str]:
-        """Eight digits for each run: a run with another fingerprint is another run.
-
-        The runs are in the listed order, except where a run would precede one that it needs.
-        """
+        """Eight digits that identify what each run does; runs in the listed order, but after those that they need."""
         needs = {name: self._needs(name) for name in self.runs}
         level: dict[str, int] = {}
         try:

@@ -49,10 +49,9 @@ class Artifacts:
             self._client.log_artifacts(self._run_id, str(directory), path)
 
     def table(self, columns: Mapping[str, Sequence[Any]], path: str) -> None:
-        """Store a table that MLflow's UI shows as one, and ``mlflow.load_table`` reads.
+        """Store a table for MLflow's UI and ``mlflow.load_table``; unlike ``log_table``, replace one that exists.
 
-        MLflow's own ``log_table`` appends to a table that exists, so that a stage repeated after a kill would be in it
-        twice.
+        A stage repeated after a kill would otherwise be in it twice.
         """
         from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 

@@ -26,16 +26,12 @@ TEXT_ONLY = logged(qa=0.5, qa__mmlu_pro=0.5)
 
 def test_the_same_questions_answered_in_full_and_with_a_letter_are_found_and_drawn_by_method() -> None:
     assert format_scores(study(PAPER)) == ("qa/mmlu_pro", "qa_letter/mmlu_pro_letter")
+    assert study(PAPER).tasks == ["qa"]  # answers by letter are no task, and still stand in Table 2
+    assert "qa_letter/mmlu_pro_letter" in [row[0] for row in method_table(study(PAPER)).rows]
     assert format_scores(study(EMBEDDED)) == ("qa/qa_text", "qa_letter/qa_letter")
     assert format_figure(study(TEXT_ONLY)) is None
     axes = format_figure(study(EMBEDDED, {**EMBEDDED, "eval/qa_letter/qa_letter": 0.7})).figure.axes
     assert [[round(bar.get_width()) for bar in panel.patches] for panel in axes] == [[50, 50], [40, 70]]
-
-
-def test_answers_by_letter_are_no_task_and_still_stand_in_table_2() -> None:
-    one = study(PAPER)
-    assert one.tasks == ["qa"]
-    assert "qa_letter/mmlu_pro_letter" in [row[0] for row in method_table(one).rows]
 
 
 def test_no_label_of_many_methods_covers_another_or_leaves_the_picture() -> None:

@@ -34,11 +34,8 @@ def test_places_are_filled_in_and_yaml_is_left_alone() -> None:
     assert merged.arguments == (f"--models=[{one}/policy, {two}/policy]", f"--output={merged.folder}")
     assert jobs["one/7"].arguments == tuple(RUNS["one"].arguments)
     assert jobs["two/7"].arguments == ("--salt=7",)
-
-
-def test_arguments_of_the_study_come_last() -> None:
-    job = definition({"a": Run(["--x=1"])}, fit=["--x=2"], merge=["--y=3"]).jobs()[0]
-    assert job.arguments == ("--x=1", "--x=2")
+    # Arguments of the study come last.
+    assert definition({"a": Run(["--x=1"])}, fit=["--x=2"], merge=["--y=3"]).jobs()[0].arguments == ("--x=1", "--x=2")
 
 
 def test_a_fit_gets_its_place_and_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
@@ -88,9 +85,6 @@ def test_a_config_counts_by_what_it_says_not_by_how(form: list[str], tmp_path: P
 def test_a_study_that_cannot_be_carried_out_is_refused(runs: dict[str, Run], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         definition(runs).jobs()
-
-
-def test_a_seed_twice_is_refused() -> None:
     with pytest.raises(BadInput, match="names one twice"):
         Definition("s", {"a": Run([])}, [1, 1], {}, Path("out"))
 

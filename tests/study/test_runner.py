@@ -101,14 +101,10 @@ def test_a_fit_that_exits_well_without_a_finished_run_is_not_done(folder: Path) 
     assert run(folder, [job(folder, "a", "fit")])["a"].status is Status.FAILED
 
 
-def test_each_slot_has_its_own_device(folder: Path) -> None:
-    jobs = [job(folder, name) for name in "abc"]
-    run(folder, jobs, slots=make_slots(None, ["4", "5"]))
+def test_slots_share_devices_evenly(folder: Path) -> None:
+    run(folder, [job(folder, name) for name in "abc"], slots=make_slots(None, ["4", "5"]))
     used = sorted(line.split()[2] for line in log(folder) if line.startswith("begin"))
     assert used in (["4", "4", "5"], ["4", "5", "5"])
-
-
-def test_slots_share_devices_evenly() -> None:
     assert make_slots(4, ["0", "1"]) == [{"CUDA_VISIBLE_DEVICES": name} for name in "0101"]
     assert make_slots(None, []) == make_slots(None, ["0"]) == [{}]
     assert make_slots(2, []) == [{}, {}]

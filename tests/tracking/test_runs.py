@@ -70,24 +70,19 @@ def git(directory: Path, *arguments: str) -> str:
 
 def test_the_environment_names_versions_and_machine() -> None:
     found = environment()
-    assert found["packages"]["torch"] == version("torch")
-    assert found["cpus"] >= 1
+    assert (found["packages"]["torch"], found["cpus"] >= 1) == (version("torch"), True)
     assert set(found["git"]) == {"commit", "uncommitted_changes"}
 
 
 def test_the_commit_is_told_with_whether_the_code_was_changed_since(tmp_path: Path) -> None:
     (tmp_path / "code.py").write_text("x = 1\n")
-    git(tmp_path, "init", "-q")
-    git(tmp_path, "add", "code.py")
-    git(tmp_path, "commit", "-q", "-m", "first")
+    for command in ("init -q", "add code.py", "commit -q -m first"):
+        git(tmp_path, *command.split())
     assert git_commit(tmp_path) == (git(tmp_path, "rev-parse", "HEAD"), False)
     (tmp_path / "code.py").write_text("x = 2\n")
     assert git_commit(tmp_path) == (git(tmp_path, "rev-parse", "HEAD"), True)
-
-
-def test_a_package_installed_below_a_checkout_is_not_that_checkout(tmp_path: Path) -> None:
+    # A package installed below a checkout is not that checkout.
     installed = tmp_path / ".venv"
     installed.mkdir()
-    (installed / "code.py").write_text("")
-    git(tmp_path, "init", "-q")
+    (installed / "code.py").touch()
     assert git_commit(installed) == (None, False)
