@@ -84,7 +84,7 @@ class PlanCurriculum:
             )
         shown = [tables.transfer_table(study), tables.plan_table(plan)]
         sections: list[Section] = [*shown, figures.transfer_matrix_figure(plan), figures.orders_figure(study, plan)]
-        files = dict(section.file() for section in sections)
+        files: dict[str, str | bytes] = dict(section.file() for section in sections)
         files["plan.md"] = "\n".join(table.markdown() for table in shown)
         files["plan.json"] = json.dumps(asdict(plan), indent=2)
         files["curriculum.yaml"] = curriculum_config(study, plan, self.kind)

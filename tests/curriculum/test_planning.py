@@ -37,7 +37,8 @@ def test_every_order_of_every_sample_is_predicted_as_when_simulated(tasks: int) 
     samples = [random_scores(tasks, seed) for seed in range(3)]
     orders = list(itertools.permutations(range(tasks)))
     expected = [[simulated(base, after, order) for order in orders] for base, after in samples]
-    assert predict_final_scores(*map(np.stack, zip(*samples, strict=True)), orders) == pytest.approx(np.array(expected))
+    base, after = map(np.stack, zip(*samples, strict=True))
+    assert predict_final_scores(base, after, orders) == pytest.approx(np.array(expected))
 
 
 @pytest.mark.parametrize("seed", range(5))
