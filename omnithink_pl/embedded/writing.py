@@ -5,15 +5,11 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, final
+from typing import Literal, final
 
 from omnithink_pl.embedded.problems import PEOPLE, distinct
-from omnithink_pl.sources.base import Source, text_uid
+from omnithink_pl.sources.base import Source, Split, text_uid
 from omnithink_pl.types import Example
-
-if TYPE_CHECKING:
-    from omnithink_pl.sources.base import Split
-
 
 NOUNS = {
     "lamp": ("lit the lamp", "polished the lamp"),

@@ -23,19 +23,12 @@ class Preference(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A candidate answer against a reference answer to the same prompt.
+    """A candidate answer against a reference answer to the same prompt."""
 
-    Args:
-        prompt: The question; of a conversation, all questions.
-        candidate: The answer; of a conversation, its transcript.
-        reference: As the candidate.
-        turns: Turns of the conversation, which is judged by its last answer.
-    """
-
-    prompt: str
-    candidate: str
-    reference: str
-    turns: int = 1
+    prompt: str  # the question; of a conversation, all questions
+    candidate: str  # the answer; of a conversation, its transcript
+    reference: str  # as the candidate
+    turns: int = 1  # of the conversation, which is judged by its last answer
 
 
 class JudgeUnavailable(RuntimeError):
@@ -57,11 +50,9 @@ class Judge(Protocol):
 
     def compare(self, comparisons: Sequence[Comparison]) -> list[Preference | JudgeUnavailable]:
         """Return one preference, or why there is none, per comparison, in order."""
-        ...
 
     def close(self) -> None:
         """Release connections. Safe to call twice."""
-        ...
 
 
 @runtime_checkable
@@ -70,7 +61,6 @@ class MeasuredJudge(Judge, Protocol):
 
     def metrics(self) -> dict[str, float]:
         """Return the statistics since the last call, by name."""
-        ...
 
 
 @runtime_checkable
@@ -86,4 +76,3 @@ class AttachedJudge(Judge, Protocol):
 
     def attach(self, policy: Policy, engine: RolloutEngine) -> None:
         """Take the policy and the engine that samples from it. Called once, before training."""
-        ...

@@ -79,22 +79,14 @@ class EmbeddedJudge:
 
 
 class TrigramModel:
-    """Word trigrams of a corpus, backing off to pairs.
-
-    Args:
-        texts: The corpus.
-    """
+    """Word trigrams of a corpus, backing off to pairs."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.triples = {triple for text in texts for triple in _padded_trigrams(text)}
         self.pairs = {triple[1:] for triple in self.triples}
 
     def fluency(self, text: str) -> float:
-        """Return the share of the text's trigrams that the corpus has; one with only its last pair counts a third.
-
-        Returns:
-            A number in [0, 1]; 0 for the empty text.
-        """
+        """Return the share of a text's trigrams that the corpus has; one with only its last pair counts a third."""
         if not _words(text):
             return 0.0
         triples = _padded_trigrams(text)
@@ -107,10 +99,7 @@ def _words(text: str) -> list[str]:
 
 
 def _padded_trigrams(text: str) -> list[Trigram]:
-    return _trigrams([_START, _START, *_words(text), _STOP])
-
-
-def _trigrams(words: Sequence[str]) -> list[Trigram]:
+    words = [_START, _START, *_words(text), _STOP]
     return list(zip(words, words[1:], words[2:], strict=False))
 
 
@@ -155,4 +144,5 @@ def _frame(problem: WritingProblem | None, story: str) -> set[Trigram]:
     if problem is None:
         return set()
     slots = {problem.hero.lower(), *problem.words}
-    return set(_trigrams([_SLOT if word in slots else word for word in _words(story)]))
+    words = [_SLOT if word in slots else word for word in _words(story)]
+    return set(zip(words, words[1:], words[2:], strict=False))

@@ -10,14 +10,13 @@ import torch
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.judge.base import JudgeUnavailable
-from omnithink_pl.judge.pairwise import OrderedPair, PairwiseJudge, parse_verdict
+from omnithink_pl.judge.pairwise import Letter, OrderedPair, PairwiseJudge, parse_verdict
 from omnithink_pl.model.policy import load_policy
 from omnithink_pl.model.sharding import sharded_modules
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.rollout.transformers import TransformersEngine
 
 if TYPE_CHECKING:
-    from omnithink_pl.judge.pairwise import Letter
     from omnithink_pl.model.policy import Policy
     from omnithink_pl.rewards.base import Awaits
     from omnithink_pl.rollout.base import RolloutEngine

@@ -26,8 +26,6 @@ _DIVIDER = "\n=====\n"
 _FIELDS = {"fence", "question", "answer_a", "answer_b"}
 _VERDICT = re.compile(rf"\[\[({'|'.join(get_args(Letter))})\]\]")
 _LIKE_A_VERDICT = re.compile(r"\[\s*\[(\s*[A-Za-z]\s*)\]\s*\]")
-_CANDIDATE_FIRST = {"A": Preference.WIN, "B": Preference.LOSS, "C": Preference.TIE}
-_REFERENCE_FIRST = {"A": Preference.LOSS, "B": Preference.WIN, "C": Preference.TIE}
 
 
 class PairwiseJudge(ABC):
@@ -88,7 +86,9 @@ class OrderedPair:
 
     def preference(self, letter: Letter) -> Preference:
         """Return what a verdict means for the candidate."""
-        return (_CANDIDATE_FIRST if self.candidate_first else _REFERENCE_FIRST)[letter]
+        if letter == "C":
+            return Preference.TIE
+        return Preference.WIN if (letter == "A") == self.candidate_first else Preference.LOSS
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,8 @@ class Judgment:
     def verdict(self) -> Preference | JudgeUnavailable:
         """The preference of both orders; a tie where they disagree."""
         first, second = self.preferences
-        if isinstance(first, JudgeUnavailable):
-            return first
-        if isinstance(second, JudgeUnavailable):
-            return second
-        return first if first is second else Preference.TIE
+        failed = next((one for one in self.preferences if isinstance(one, JudgeUnavailable)), None)
+        return failed or (first if first is second else Preference.TIE)
 
 
 @dataclass(frozen=True)
@@ -191,11 +188,7 @@ class Prices:
 
 @final
 class JudgeStatistics:
-    """Accumulates statistics until they are read, then starts again. Thread-safe.
-
-    Args:
-        prices: Of the judge's tokens; no cost is reported without them.
-    """
+    """Accumulates statistics until they are read, then starts again. Thread-safe."""
 
     def __init__(self, prices: Prices | None = None) -> None:
         self.prices = prices
@@ -211,10 +204,8 @@ class JudgeStatistics:
     def count(self, **more: float) -> None:
         """Add to counters.
 
-        Args:
-            more: ``pairs`` asked about (two for each comparison) and those of them that were ``cached``; ``replies``
-                of the model, those ``unparseable``, and the ``seconds`` they took; ``retries`` of requests;
-                ``prompt_tokens`` and ``completion_tokens``.
+        They are ``pairs`` asked about (two for each comparison) and those ``cached``; ``replies``, those
+        ``unparseable``, and the ``seconds`` they took; ``retries``; ``prompt_tokens`` and ``completion_tokens``.
         """
         with self._lock:
             for name, value in more.items():
@@ -240,14 +231,10 @@ class JudgeStatistics:
 
 
 def verdict_metrics(judged: Sequence[Judgment]) -> dict[str, float]:
-    """Return rates of failures, wins, ties and flips, and the length bias.
+    """Return the shares of failures, wins, ties and flips among comparisons, and the length bias.
 
-    Args:
-        judged: At least one comparison.
-
-    Returns:
-        Shares by name; ``length_slope`` is the slope of the least-squares line of the reward (1, 0.5, 0) over the
-        difference in length, candidate minus reference, per 100 characters.
+    ``length_slope`` is the slope of the least-squares line of the reward (1, 0.5, 0) over the difference in length,
+    candidate minus reference, per 100 characters.
     """
     clear = [(one, verdict) for one in judged if isinstance(verdict := one.verdict, Preference)]
     metrics = {"failed": (len(judged) - len(clear)) / len(judged)}

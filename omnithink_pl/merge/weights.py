@@ -18,7 +18,6 @@ from omnithink_pl.tracking.runs import find_directory, run_path
 if TYPE_CHECKING:
     from torch import Tensor
 
-
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 
@@ -26,11 +25,9 @@ CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 def find_model(name: str, tracking_uri: str) -> Path:
     """Find the directory of a full model or of an adapter.
 
-    Args:
-        name: ``embedded``; a directory in Hugging Face format; the folder of a run, whose policy is meant; the folder
-            of a kind of run, such as ``outputs/single_math``, of which the newest finished run is meant; the id of a
-            run in the tracking store, or ``runs:/<id>/<path>``; or a hub id.
-        tracking_uri: Tracking store of the runs.
+    ``name`` is ``embedded``; a directory in Hugging Face format; the folder of a run, whose policy is meant, or of a
+    kind of run, such as ``outputs/single_math``, of which the newest finished run is meant; the id of a run in the
+    tracking store, or ``runs:/<id>/<path>``; or a hub id.
 
     Raises:
         BadInput: If there is no such model.
@@ -79,9 +76,6 @@ class Weights:
     """The tensors of a model directory in Hugging Face format, in one safetensors file or several.
 
     A tensor that is tied to another one is left out, as ``save_pretrained`` does; some writers keep it.
-
-    Args:
-        directory: Directory of ``config.json`` and the weights.
 
     Raises:
         BadInput: If there are no safetensors files, or they are damaged.
