@@ -6,7 +6,7 @@ import json
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -87,7 +87,7 @@ def batches(tokenizer: PreTrainedTokenizerBase, seed: int, steps: int) -> Iterat
     """Yield ``steps`` batches of (prompt, completion) token ids."""
     stream = demonstrations(seed, taught=round(TAUGHT * steps) * BATCH)
     for _ in range(steps):
-        yield [_pair(tokenizer, next(stream)) for _ in range(BATCH)]
+        yield [_pair(tokenizer, shown) for shown in islice(stream, BATCH)]
 
 
 def _pair(tokenizer: PreTrainedTokenizerBase, shown: Demonstration) -> Pair:
@@ -132,10 +132,8 @@ def train_tokenizer(texts: Iterable[str]) -> Qwen2Tokenizer:
 
 def start(directory: Path, seed: int) -> PreTrainedTokenizerBase:
     """Write an untrained policy with its tokenizer."""
-    stream = demonstrations(seed)
-    shown = [next(stream) for _ in range(TOKENIZER_TEXTS)]
-    texts = (text for d in shown for text in (render(SYSTEM_PROMPT), d.prompt, d.completion))
-    tokenizer = train_tokenizer(texts)
+    shown = islice(demonstrations(seed), TOKENIZER_TEXTS)
+    tokenizer = train_tokenizer(text for d in shown for text in (render(SYSTEM_PROMPT), d.prompt, d.completion))
     config = Qwen2Config(
         vocab_size=VOCABULARY,
         hidden_size=128,

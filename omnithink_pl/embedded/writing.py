@@ -98,13 +98,10 @@ def draw(rng: random.Random) -> WritingProblem:
 
 
 def tell(problem: WritingProblem, rng: random.Random, flaw: Flaw = "none") -> str:
-    """Write a story that answers the problem.
+    """Write a story that answers the problem: openers, actions and the sentences that express the mood are drawn.
 
-    Args:
-        problem: The request.
-        rng: Draws openers, actions, and which sentences express the mood.
-        flaw: ``bare`` expresses no mood, ``bland`` uses two words in no fitting way, ``short`` stops a sentence
-            early, ``wrong mood`` expresses another mood.
+    As its flaw it is ``bare`` and expresses no mood, ``bland`` and uses two words in no fitting way, ``short`` and
+    stops a sentence early, or expresses the ``wrong mood``.
     """
     mood = problem.mood
     if flaw == "wrong mood":

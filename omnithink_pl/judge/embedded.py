@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import final
 
 from omnithink_pl.embedded.writing import MOODS, NOUNS, EmbeddedWriting, WritingProblem
@@ -49,17 +49,13 @@ class EmbeddedJudge:
         """Return one preference per comparison; ``JudgeUnavailable`` for a prompt of another task."""
         problems = [WritingProblem.parse(comparison.prompt) for comparison in comparisons]
         originality = _originality(problems, comparisons)
-        qualities: dict[tuple[str, str], float] = {}
+        quality = cache(self.quality)
         verdicts: list[Preference | JudgeUnavailable] = []
         for problem, comparison, original in zip(problems, comparisons, originality, strict=True):
             if problem is None:
                 verdicts.append(JudgeUnavailable("the embedded judge knows only prompts of the embedded writing task"))
                 continue
-            candidate, reference = ((comparison.prompt, t) for t in (comparison.candidate, comparison.reference))
-            for key in (candidate, reference):
-                if key not in qualities:
-                    qualities[key] = self.quality(problem, key[1])
-            lead = original * qualities[candidate] - qualities[reference]
+            lead = original * quality(problem, comparison.candidate) - quality(problem, comparison.reference)
             tie = abs(lead) < self.margin
             verdicts.append(Preference.TIE if tie else Preference.WIN if lead > 0 else Preference.LOSS)
         return verdicts

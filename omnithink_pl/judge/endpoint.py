@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import openai
 from aiolimiter import AsyncLimiter
@@ -37,6 +37,8 @@ REMINDER = (
 )
 _MISCONFIGURED = {401: "the key", 403: "the key's rights", 404: "base_url and model"}
 _SHOWN = 200  # characters of a server's message
+
+Verdicts: TypeAlias = dict[str, Letter | JudgeUnavailable]  # by the hash of a question
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ class OpenAIJudge(PairwiseJudge):
         self._cache = None if cache is None else VerdictCache(cache)
         self._lock = threading.Lock()
         self._connection: tuple[BlockingPortal, ChatClient] | None = None
-        self._running: set[Future[dict[str, Letter | JudgeUnavailable]]] = set()
+        self._running: set[Future[Verdicts]] = set()
         self._resources = ExitStack()
 
     def ask(self, pairs: list[OrderedPair]) -> list[Letter | JudgeUnavailable]:
@@ -153,7 +155,7 @@ class OpenAIJudge(PairwiseJudge):
         if self._cache is not None:
             self._cache.close()
 
-    def _request(self, missing: Mapping[str, OrderedPair]) -> dict[str, Letter | JudgeUnavailable]:
+    def _request(self, missing: Mapping[str, OrderedPair]) -> Verdicts:
         with self._lock:
             if self._connection is None:
                 client = ChatClient(self.endpoint, self.model, self.max_tokens, self.statistics)
@@ -170,9 +172,7 @@ class OpenAIJudge(PairwiseJudge):
             future.cancel()  # if the wait was interrupted
             self._running.discard(future)
 
-    async def _verdicts(
-        self, client: ChatClient, missing: Mapping[str, OrderedPair]
-    ) -> dict[str, Letter | JudgeUnavailable]:
+    async def _verdicts(self, client: ChatClient, missing: Mapping[str, OrderedPair]) -> Verdicts:
         asked = [asyncio.ensure_future(self._verdict(client, key, pair)) for key, pair in missing.items()]
         try:
             return dict(zip(missing, await asyncio.gather(*asked), strict=True))
@@ -231,12 +231,7 @@ class ChatClient:
         self._limiter = AsyncLimiter(max(1.0, rate), max(1.0, rate) / rate) if rate else None
 
     async def ask(self, messages: Sequence[Message]) -> str:
-        """Return the model's reply to a chat.
-
-        Raises:
-            JudgeUnavailable: If all attempts failed, or the server refuses this request.
-            BadInput: If it refuses all requests: a wrong key, address or model.
-        """
+        """Return the model's reply to a chat; ``JudgeUnavailable`` if all attempts failed."""
         try:
             return await self._retrying(self._attempt, messages)
         except _Fault as fault:
@@ -276,8 +271,10 @@ class ChatClient:
         if status in _MISCONFIGURED:
             return BadInput(f"judge.endpoint: HTTP {status}; check {_MISCONFIGURED[status]}. The server says: {said}")
         if status in (408, 409, 429) or status >= 500:
-            asked = error.response.headers.get("retry-after", "")
-            seconds = float(asked) if asked.isdecimal() else 0.0  # a date: servers that rate-limit judges give seconds
+            try:
+                seconds = float(error.response.headers.get("retry-after", 0))
+            except ValueError:  # a date: servers that rate-limit judges give seconds
+                seconds = 0.0
             return _Fault(f"HTTP {status}", "rate limited" if status == 429 else "server error", seconds)
         return JudgeUnavailable(f"HTTP {status}. The server says: {said}", "request refused")
 

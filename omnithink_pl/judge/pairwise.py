@@ -111,23 +111,15 @@ class PairwisePrompt:
     """A prompt in two parts, system and user, from a file whose name is its version.
 
     A changed wording is another file: verdicts under one wording are not comparable with those under another.
-
-    Args:
-        version: Name of the file without its suffix.
-        text: Two templates with ``${fence}``, ``${question}``, ``${answer_a}`` and ``${answer_b}``, divided by a line
-            of ``=====``.
+    The parts are templates with the fields ``_FIELDS``, divided by a line of ``=====``.
     """
 
-    version: str
+    version: str  # name of the file without its suffix
     text: str
 
     @classmethod
     def load(cls, name: str) -> PairwisePrompt:
-        """Read a prompt of this package by its version, or any other by its path.
-
-        Raises:
-            BadInput: If there is no such file, or it lacks a part or a field.
-        """
+        """Read a prompt of this package by its version, or any other by its path; ``BadInput`` if it cannot be used."""
         packaged = files("omnithink_pl.judge") / "prompts" / f"{name}.txt"
         source = Path(str(packaged)) if packaged.is_file() else Path(name).expanduser()
         if not source.is_file():

@@ -70,11 +70,7 @@ class Merge:
             raise BadInput(f"shard_gb is {self.shard_gb}; use more than 0")
 
     def run(self) -> None:
-        """Write the merged policy, with a description of the merge in ``merge.json`` beside its weights.
-
-        Raises:
-            BadInput: If the models cannot be merged, or ``output`` is taken.
-        """
+        """Write the merged policy, with a description of the merge in ``merge.json`` beside its weights."""
         output = Path(self.output)
         if output.exists() and not self.overwrite:
             raise BadInput(f"output: {output} exists; choose another, or pass --overwrite=true")
@@ -133,10 +129,7 @@ def merge_models(base: Path, tuned: Sequence[Path], output: Path, settings: Merg
     """Write the TIES merge of several models to a directory.
 
     Memory holds one tensor of every model and one output file: each tensor is read when its turn comes, and computed
-    on in pieces.
-
-    Raises:
-        BadInput: If the models differ in architecture, names or shapes, or hold values that are not finite.
+    on in pieces. Models that differ in architecture, names or shapes, or hold values that are not finite, are refused.
     """
     with ExitStack() as stack:
         start = stack.enter_context(Weights(base))
@@ -233,10 +226,8 @@ def merge_adapters(
 
     ``ties`` merges the factors A and B separately, which means something only where the adapters began from the same
     A; ``ties_svd`` merges the updates B A and takes their best approximation of the adapters' rank, which does not
-    depend on how an update is divided into factors. Unlike full models, every tensor is trimmed by itself.
-
-    Raises:
-        BadInput: If an adapter is not LoRA, or the adapters differ in rank or modules.
+    depend on how an update is divided into factors. Unlike full models, every tensor is trimmed by itself. Adapters
+    that are not LoRA, or differ in rank or modules, are refused.
     """
     from peft import PeftModel
     from transformers import AutoModelForCausalLM

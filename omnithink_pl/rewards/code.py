@@ -10,7 +10,7 @@ from typing import final
 
 from omnithink_pl.rewards.base import BAD_REFERENCE, NO_ANSWER, OutcomeCache, Reward, score_jobs
 from omnithink_pl.rewards.format import answer_segment
-from omnithink_pl.sandbox.base import MeasuredSandbox, RunOutcome, Sandbox, Verdict
+from omnithink_pl.sandbox.base import MeasuredSandbox, RunOutcome, Sandbox
 from omnithink_pl.types import Example, Group, Outcome, UnitTests
 
 _FENCE = re.compile(r"^[ \t]*```[^\n]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
@@ -48,7 +48,12 @@ class CodeReward(Reward):
         self.sandbox.close()
 
     def _run(self, jobs: list[tuple[str, UnitTests]]) -> list[Outcome]:
-        return [_outcome(verdict) for verdict in self.sandbox.run_all(jobs)]
+        return [
+            Outcome.failed(f"sandbox refused: {verdict.stderr or 'no reason given'}")
+            if verdict.outcome is RunOutcome.REFUSED
+            else Outcome.of(verdict.passed)
+            for verdict in self.sandbox.run_all(jobs)
+        ]
 
 
 def extract_program(segment: str) -> str:
@@ -65,9 +70,3 @@ def _job(example: Example, text: str) -> tuple[str, UnitTests] | Outcome:
         return Outcome.undefined(BAD_REFERENCE)
     segment = answer_segment(text)
     return Outcome.undefined(NO_ANSWER) if segment is None else (tests.prelude + extract_program(segment), tests)
-
-
-def _outcome(verdict: Verdict) -> Outcome:
-    if verdict.outcome is RunOutcome.REFUSED:
-        return Outcome.failed(f"sandbox refused: {verdict.stderr or 'no reason given'}")
-    return Outcome.of(verdict.passed)

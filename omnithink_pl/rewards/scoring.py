@@ -26,13 +26,9 @@ _GRACE = 0.2  # seconds that a closed thread is waited for
 
 @dataclass(frozen=True)
 class Rubric:
-    """R(x, y) = sum of w_r r(x, y) over the defined components (the paper, section 4.4).
+    """R(x, y) = sum of w_r r(x, y) over the defined components (the paper, section 4.4)."""
 
-    Args:
-        rewards: Each reward with its weight; the first is the primary one.
-    """
-
-    rewards: tuple[tuple[Reward, float], ...]
+    rewards: tuple[tuple[Reward, float], ...]  # each with its weight w_r; the first is the primary one
 
     def score(self, groups: Sequence[Group], timeout: float | None = None) -> list[list[Score]]:
         """Return one score per completion of one task's groups; see :func:`score_batch`."""

@@ -104,9 +104,7 @@ class CuratedSource(Source):
     def prepare(self, track: Track = no_progress, refresh: bool = False) -> Report:
         """Download and curate, unless that was done before.
 
-        Args:
-            track: Shows progress.
-            refresh: Ask the hub whether the revision names another commit by now, and curate that if so.
+        With ``refresh`` the hub is asked whether the revision names another commit by now, which is curated then.
         """
         known = self.report()
         if known is not None and not (refresh and self._is_stale(known)):
@@ -220,7 +218,7 @@ class Pipeline:
             before, rows = len(rows), [(index, row) for index, row in rows if wanted(row)]
             self.report.add(split, name, before, len(rows))
         found = self._parse(split, rows)
-        found = self._drop(split, "repeated prompt", found, self._repeated, named=False)
+        found = self._drop(split, "repeated prompt", found, self._repeated)
         if self.settings.max_prompt_tokens is not None:
             found = self._drop(split, "prompt too long", found, self._too_long(self.settings.max_prompt_tokens))
         if self.settings.decontaminate:
@@ -243,17 +241,12 @@ class Pipeline:
         return found
 
     def _drop(
-        self,
-        split: str,
-        name: str,
-        rows: Sequence[Candidate],
-        reason: Callable[[ParsedRow], str | None],
-        named: bool = True,
+        self, split: str, name: str, rows: Sequence[Candidate], reason: Callable[[ParsedRow], str | None]
     ) -> list[Candidate]:
-        """Drop the rows for which there is a reason."""
+        """Drop the rows for which there is a reason, and report each unless the reason is empty."""
         reasons = [(row, reason(row.parsed)) for row in self.track(rows, f"{split}: {name}")]
         kept = [row for row, why in reasons if why is None]
-        dropped = [(row.index, row.parsed.uid, why) for row, why in reasons if why is not None] if named else []
+        dropped = [(row.index, row.parsed.uid, why) for row, why in reasons if why]
         self.report.add(split, name, len(rows), len(kept), dropped)
         return kept
 
@@ -261,7 +254,7 @@ class Pipeline:
         identity = row.identity or row.question
         text = " ".join(words(identity)) or identity  # signs only, such as "?!", have no words
         if text in self._identities or row.uid in self._uids:
-            return "repeated"
+            return ""
         self._identities.add(text)
         self._uids.add(row.uid)
         return None
@@ -269,9 +262,8 @@ class Pipeline:
     def _too_long(self, limit: int) -> Callable[[ParsedRow], str | None]:
         name = self.settings.tokenizer
         if name is None:
-            raise BadInput(
-                f"{self.source.label}: curation.max_prompt_tokens needs curation.tokenizer; name the policy there"
-            )
+            label = self.source.label
+            raise BadInput(f"{label}: curation.max_prompt_tokens needs curation.tokenizer; name the policy there")
         from omnithink_pl.model.policy import load_tokenizer
 
         tokenizer = load_tokenizer(name, "curation.tokenizer")

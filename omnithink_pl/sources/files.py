@@ -30,9 +30,7 @@ class DataFiles:
     single: bool = False  # the path named one file, so that nothing says which split it is
 
     def read(self, split: str, columns: Sequence[str]) -> Any:
-        """Read a split as a ``datasets.Dataset`` with just these columns.
-
-        Other columns are not even read from parquet files; they may be a hundred times as large.
+        """Read a split as a ``datasets.Dataset`` with just these columns; others may be a hundred times as large.
 
         Raises:
             BadInput: If there is no such split, a column is missing, or a file is empty or damaged.
