@@ -108,10 +108,7 @@ def draw(rng: random.Random) -> QAProblem:
 
 @final
 class EmbeddedQA(Source):
-    """Miniature questions with five options.
-
-    The two splits share facts, which can only be known, but no pair of a phrasing with a set of options.
-    """
+    """Miniature questions with five options. The splits share facts, but no phrasing with the same set of options."""
 
     def examples(self, task: str, split: Split) -> list[Example]:
         """Return the same questions each time."""

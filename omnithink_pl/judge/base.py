@@ -32,12 +32,7 @@ class Comparison:
 
 
 class JudgeUnavailable(RuntimeError):
-    """The judge gave no verdict; the reward of this comparison is *failed*, not 0.
-
-    Args:
-        detail: What happened.
-        cause: One of a few phrases, by which failures are counted.
-    """
+    """The judge gave no verdict, for one of a few causes that are counted: the reward is *failed*, not 0."""
 
     def __init__(self, detail: str, cause: str = "unavailable") -> None:
         super().__init__(detail)

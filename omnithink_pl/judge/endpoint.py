@@ -132,9 +132,7 @@ class OpenAIJudge(PairwiseJudge):
     def ask(self, pairs: list[OrderedPair]) -> list[Letter | JudgeUnavailable]:
         """Return one verdict, or why there is none, per distinct pair, in order.
 
-        Raises:
-            BadInput: If the key is missing, or the endpoint refuses all requests.
-            concurrent.futures.CancelledError: If the judge is closed meanwhile.
+        It raises ``CancelledError`` of ``concurrent.futures`` if the judge is closed meanwhile.
         """
         keys = [pair.key(self.model, self.prompt_for(pair)) for pair in pairs]
         known: Mapping[str, Letter | JudgeUnavailable] = self._cache.get(keys) if self._cache else {}
@@ -261,8 +259,7 @@ class ChatClient:
             seconds = time.monotonic() - began
         text = _text(reply)
         self._statistics.count(seconds=seconds)
-        if reply.usage:
-            tokens = reply.usage
+        if tokens := reply.usage:
             self._statistics.count(prompt_tokens=tokens.prompt_tokens, completion_tokens=tokens.completion_tokens)
         return text
 

@@ -211,11 +211,11 @@ class JudgeStatistics:
         if not judged:
             return {}
         metrics = verdict_metrics(judged)
-        metrics |= {"cached": counts["cached"] / max(counts["pairs"], 1), "retries": counts["retries"]}
+        metrics |= {name: counts[name] for name in ("retries", "prompt_tokens", "completion_tokens")}
+        metrics["cached"] = counts["cached"] / max(counts["pairs"], 1)
         if counts["replies"]:
             metrics["unparseable"] = counts["unparseable"] / counts["replies"]
             metrics["seconds_per_reply"] = counts["seconds"] / counts["replies"]
-        metrics |= {name: counts[name] for name in ("prompt_tokens", "completion_tokens")}
         if self.prices is not None:
             cost = counts["prompt_tokens"] * self.prices.prompt + counts["completion_tokens"] * self.prices.completion
             metrics["cost"] = cost / 1e6

@@ -9,9 +9,10 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, final
+from typing import Literal, final
 
 import torch
+from huggingface_hub import StateDictSplit, split_torch_state_dict_into_shards
 from rich.console import Console
 from rich.progress import Progress
 from safetensors.torch import save_file
@@ -20,9 +21,6 @@ from torch import Tensor
 from omnithink_pl.errors import BadInput
 from omnithink_pl.merge.ties import Merged, merge_tensor, task_vector, trim_threshold
 from omnithink_pl.merge.weights import ADAPTER_CONFIG, CONFIG, INDEX, Weights, find_model
-
-if TYPE_CHECKING:
-    from huggingface_hub import StateDictSplit
 
 Combination = Literal["ties", "ties_svd"]
 
@@ -162,8 +160,6 @@ def merge_models(base: Path, tuned: Sequence[Path], output: Path, settings: Merg
 
 def _divide_into_files(base: Weights, models: Sequence[Weights], shard_bytes: int) -> StateDictSplit:
     """Plan which tensors go to which file, by their sizes alone, as ``save_pretrained`` does."""
-    from huggingface_hub import split_torch_state_dict_into_shards
-
     empty = {}
     for name, shape in base.shapes.items():
         dtype = reduce(torch.promote_types, (model[name].dtype for model in models), base[name].dtype)

@@ -68,5 +68,6 @@ def _job(example: Example, text: str) -> tuple[str, UnitTests] | Outcome:
         raise TypeError(f"{example.uid}: a code problem's reference is UnitTests, not {type(tests).__name__}")
     if not tests.functional.strip() and (not tests.inputs or len(tests.inputs) != len(tests.outputs)):
         return Outcome.undefined(BAD_REFERENCE)
-    segment = answer_segment(text)
-    return Outcome.undefined(NO_ANSWER) if segment is None else (tests.prelude + extract_program(segment), tests)
+    if (segment := answer_segment(text)) is None:
+        return Outcome.undefined(NO_ANSWER)
+    return tests.prelude + extract_program(segment), tests

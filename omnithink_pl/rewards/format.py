@@ -45,7 +45,10 @@ class FormatReward(Reward):
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
         """Return one outcome per completion, in order."""
-        return [[Outcome.of(_is_well_formed(c.text)) for c in group.completions] for group in groups]
+        return [
+            [Outcome.of(_tags(c.text) == len(TAGS) and bool(_LAYOUT.fullmatch(c.text))) for c in group.completions]
+            for group in groups
+        ]
 
 
 @final
@@ -61,11 +64,9 @@ class TagsReward(Reward):
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
         """Return one outcome per completion, in order."""
-        return [
-            [Outcome.of(sum(c.text.count(tag) == 1 for tag in TAGS) / len(TAGS)) for c in group.completions]
-            for group in groups
-        ]
+        return [[Outcome.of(_tags(c.text) / len(TAGS)) for c in group.completions] for group in groups]
 
 
-def _is_well_formed(text: str) -> bool:
-    return all(text.count(tag) == 1 for tag in TAGS) and _LAYOUT.fullmatch(text) is not None
+def _tags(text: str) -> int:
+    """Return the number of tags that occur exactly once."""
+    return sum(text.count(tag) == 1 for tag in TAGS)

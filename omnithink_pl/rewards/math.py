@@ -99,8 +99,7 @@ def _pair(example: Example, text: str) -> tuple[str, str] | Outcome:
     words = as_words(gold)
     if words is None and not is_mathematical(gold):
         return Outcome.undefined(BAD_REFERENCE)
-    segment = extract_answer(text)
-    if segment is None:
+    if (segment := extract_answer(text)) is None:
         return Outcome.undefined(NO_ANSWER)
     answer = final_expression(segment)
     if words is not None:

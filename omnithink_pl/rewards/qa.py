@@ -52,8 +52,7 @@ class LetterReward(Reward):
 def _text_outcome(text: str, exact: set[str], folded: set[str]) -> Outcome:
     if not exact:
         return Outcome.undefined(BAD_REFERENCE)
-    answer = extract_answer(text)
-    if answer is None:
+    if (answer := extract_answer(text)) is None:
         return Outcome.undefined(NO_ANSWER)
     return Outcome.of(_normalise(answer, "NFC") in exact or _normalise(answer, "NFKC") in folded)
 
@@ -77,8 +76,7 @@ def _letter_outcome(text: str, example: Example) -> Outcome:
     accepted = {_normalise(answer, "NFC") for answer in options.answers}
     if not accepted & {_normalise(option, "NFC") for option in options.texts}:
         return Outcome.undefined(BAD_REFERENCE)
-    answer = extract_answer(text)
-    if answer is None:
+    if (answer := extract_answer(text)) is None:
         return Outcome.undefined(NO_ANSWER)
     match = _LETTER.fullmatch(answer)
     if match is None or ascii_uppercase.index(match[1]) >= len(options.texts):

@@ -77,8 +77,7 @@ def _comparison(example: Example, text: str) -> Comparison | Outcome:
         raise TypeError(f"{example.uid}: a writing reference is text, not {type(reference).__name__}")
     if not reference.strip():
         return Outcome.undefined(BAD_REFERENCE)
-    answer = extract_answer(text)
-    if answer is None:
+    if (answer := extract_answer(text)) is None:
         return Outcome.undefined(NO_ANSWER)
     turns = sum(message["role"] == "user" for message in example.messages)
     if turns > 1:

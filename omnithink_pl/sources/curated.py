@@ -88,11 +88,7 @@ class CuratedSource(Source):
         """Read a row that passed the filters, or say what is wrong with it."""
 
     def examples(self, task: str, split: Split) -> list[Example]:
-        """Return every example of a split, from the cache if the rows were curated before.
-
-        Raises:
-            BadInput: If the data cannot be loaded, or a row has no usable reference and ``bad_rows`` is ``raise``.
-        """
+        """Return every example of a split, from the cache if the rows were curated before."""
         self.prepare()
         found = []
         for row in CuratedCache(self).rows(split):

@@ -80,14 +80,10 @@ class DataFiles:
 
 
 def find_files(source: str, path: str, revision: str | None = None, config: str | None = None) -> DataFiles:
-    """Find the files of a data set; download them if need be.
+    """Find the files of a data set, named as for :class:`CuratedSource`; download them if need be.
 
-    Args:
-        source: Name of the reader, for messages.
-        path: A ``.jsonl``, ``.json`` or ``.parquet`` file; a directory in the shape of a repository on the hub
-            (``data/train-00000-of-00001.parquet`` with or without a card, or just ``train.jsonl``); or a hub id.
-        revision: Commit, tag or branch of a hub id. Only a commit makes sure that the rows never change.
-        config: Name of a configuration, where the data set has several.
+    A directory in the shape of a repository on the hub has ``data/train-00000-of-00001.parquet``, with or without a
+    card, or just ``train.jsonl``.
 
     Raises:
         BadInput: If there is nothing at ``path``, or nothing in a known format.
