@@ -7,8 +7,7 @@ import pytest
 from omnithink_pl.rewards import CodeReward, LetterReward, MathReward, QAReward, Reward, WritingReward
 from omnithink_pl.rewards.base import OutcomeCache
 from omnithink_pl.types import Options, Outcome, Reference, UnitTests
-from tests.judge.lengths import LongerWins
-from tests.rewards.groups import SayingSandbox, answered, outcome
+from tests.rewards.groups import LongerWins, SayingSandbox, answered, outcome
 
 
 class Recorder:

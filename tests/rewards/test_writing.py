@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from omnithink_pl.judge import Comparison, JudgeUnavailable, Preference
 from omnithink_pl.rewards import WritingReward
 from omnithink_pl.types import State
-from tests.judge.lengths import LongerWins
-from tests.rewards.groups import answered, group
+from tests.rewards.groups import LongerWins, answered, group
 
 
-class Recording:
-    """Prefers the longer text, is unavailable for candidates that say so, and remembers its calls."""
+class Recording(LongerWins):
+    """Is unavailable for candidates that say so, and remembers its calls."""
 
     def __init__(self) -> None:
         self.calls: list[list[Comparison]] = []
@@ -20,7 +19,7 @@ class Recording:
 
     def compare(self, comparisons: Sequence[Comparison]) -> list[Preference | JudgeUnavailable]:
         self.calls.append(list(comparisons))
-        verdicts = LongerWins().compare(comparisons)
+        verdicts = super().compare(comparisons)
         crashed = JudgeUnavailable("HTTP 503")
         return [crashed if c.candidate == "crash" else v for c, v in zip(comparisons, verdicts, strict=True)]
 

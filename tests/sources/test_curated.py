@@ -34,22 +34,21 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_anything_that_rows_depend_on_makes_them_anew_and_nothing_else(
     tmp_path: Path, curation: Curation, runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, benchmark = tmp_path / "rows.jsonl", tmp_path / "bench.jsonl"
-    write(file, math_rows("train", 20))
-    write(benchmark, [{"problem": "Something else"}])
-    curation = replace(curation, decontaminate=[DecontaminationSet(str(benchmark))])
+    file = write(tmp_path / "rows.jsonl", math_rows("train", 20))
+    benchmark = write(tmp_path / "bench.jsonl", [{"problem": "Something else"}])
+    curation = replace(curation, decontaminate=[DecontaminationSet(benchmark)])
 
     def curate(**changes: Any) -> int:
-        source = OpenR1Math(str(file), curation=replace(curation, **changes))
+        source = OpenR1Math(file, curation=replace(curation, **changes))
         assert source.examples("m", "train") == source.examples("m", "train")
         return len(runs)
 
     assert curate() == 1
     assert curate(seed=1) == 2
     assert curate(rows=3) == 3
-    write(benchmark, [{"problem": "Something else again"}])
+    write(Path(benchmark), [{"problem": "Something else again"}])
     assert curate() == 4
-    write(file, math_rows("train", 21))
+    write(Path(file), math_rows("train", 21))
     assert curate() == 5
     monkeypatch.setattr(OpenR1Math, "version", 99)
     assert curate() == 6
