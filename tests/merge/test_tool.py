@@ -90,9 +90,7 @@ def test_a_tied_tensor_that_one_writer_kept_changes_nothing(models: list[Path], 
     save_file(content, kept / "model.safetensors", metadata={"format": "pt"})
     for name, first in (("plain", models[0]), ("tied", kept)):
         merge([first, models[1]], tmp_path / name)
-    plain, tied = weights(tmp_path / "plain"), weights(tmp_path / "tied")
-    assert plain.keys() == tied.keys()
-    assert all(torch.equal(plain[name], tied[name]) for name in plain)
+    torch.testing.assert_close(weights(tmp_path / "plain"), weights(tmp_path / "tied"), rtol=0, atol=0)
 
 
 SHORTER, MISSING, NAN = torch.ones(127), torch.ones(0), torch.full((128,), torch.nan)

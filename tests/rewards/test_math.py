@@ -16,8 +16,6 @@ from omnithink_pl.rewards.math import compare_numbers, final_expression, is_math
 from omnithink_pl.types import Outcome, State
 from tests.rewards.groups import answered, group, outcome
 
-TOWER = "9^{9^{9^{9}}}"  # evaluated by SymPy in native code, deaf to Python's signals
-
 
 @pytest.fixture(scope="module")
 def reward() -> Iterator[MathReward]:
@@ -99,21 +97,10 @@ def hurried() -> Iterator[MathReward]:
 
 HOSTILE = [
     r"\frac{1}{" * 39 + "2" + "}" * 39,
-    "(" * 40 + "1" + ")" * 40,
-    r"\sqrt{" * 40 + "2" + "}" * 40,
-    "x^{" * 40 + "x" + "}" * 40,
-    "10^{10^{9}}",
-    "100000000!",
-    "9!!!!!!",
-    r"\binom{100000000}{50000000}",
-    r"\prod_{k=1}^{10^9} k",
-    "(x+y+z+w)^{5000}",
-    "7" * 1000,
-    "\x00" * 900,
-    "$" * 100_000,
-    r"\boxed{" * 20_000,
-    "{" * 100_000,
-    "\ud800",
+    *(left * 40 + "x" + right * 40 for left, right in (("(", ")"), (r"\sqrt{", "}"), ("x^{", "}"))),
+    *("9^{9^{9^{9}}}", "10^{10^{9}}", "100000000!", "9!!!!!!", "(x+y+z+w)^{5000}"),
+    *(r"\binom{100000000}{50000000}", r"\prod_{k=1}^{10^9} k"),
+    *("7" * 1000, "\x00" * 900, "$" * 100_000, r"\boxed{" * 20_000, "{" * 100_000, "\ud800"),
 ]
 
 
@@ -123,12 +110,24 @@ def test_a_hostile_answer_earns_nothing_and_the_next_one_is_verified(hurried: Ma
     assert outcome(hurried, f"x+{len(answer)}", answered(f"{len(answer)}+x")) == Outcome.of(1.0)
 
 
-def test_a_slow_answer_costs_no_worker() -> None:
-    reward = MathReward(timeout=8.0)
+def test_a_slow_answer_is_undefined_and_costs_no_worker() -> None:
+    reward = MathReward(timeout=6.0)
     reward.score([group("x+1", answered("1+x"))])
     (worker,) = reward._pool._workers
-    assert outcome(reward, "x+1", answered("x^{" * 40 + "x" + "}" * 40)) == Outcome.undefined("verification timed out")
+    (scores,) = reward.score([group("3", answered("x^{" * 40 + "x" + "}" * 40), answered("1+2"))])
+    assert scores == [Outcome.undefined("verification timed out"), Outcome.of(1.0)]
     assert reward._pool._workers == [worker]
+    reward.close()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP], ids=lambda sent: sent.name)
+def test_a_worker_that_dies_or_hears_no_alarm_is_replaced_and_costs_nothing(sent: signal.Signals) -> None:
+    reward = MathReward(timeout=6.0)
+    reward.score([group("y", answered("2y/2"))])
+    (worker,) = reward._pool._workers
+    os.kill(worker._process.pid, sent)
+    assert outcome(reward, "x+1", answered("1+x")) == Outcome.of(1.0)
+    assert worker not in reward._pool._workers
     reward.close()
 
 
@@ -137,21 +136,6 @@ def test_outcomes_keep_the_order_of_groups_and_completions(reward: MathReward) -
         [group("x+1", *map(answered, ("1+x", "x", "1+x", "none"))), group("7", answered("7"), "7", answered("8"))]
     )
     assert [[o.value for o in row] for row in scores] == [[1.0, 0.0, 1.0, None], [1.0, None, 0.0]]
-
-
-def test_an_endless_verification_is_undefined_and_its_worker_replaced() -> None:
-    reward = MathReward(timeout=6.0)
-    scores = reward.score([group("3", answered(TOWER), answered("1+2"))])[0]
-    assert scores == [Outcome.undefined("verification timed out"), Outcome.of(1.0)]
-    assert outcome(reward, "x+1", answered("1+x")) == Outcome.of(1.0)
-    reward.close()
-
-
-def test_a_worker_that_dies_once_costs_nothing(reward: MathReward) -> None:
-    reward.score([group("y", answered("2y/2"))])
-    for worker in reward._pool._workers:
-        os.kill(worker._process.pid, signal.SIGKILL)
-    assert outcome(reward, "y+1", answered("1+y")) == Outcome.of(1.0)
 
 
 def test_a_verifier_that_always_dies_is_our_failure(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,10 +158,10 @@ def test_verifying_imports_neither_sympy_nor_torch_here() -> None:
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize(("keywords", "key"), [({"timeout": 0.0}, "timeout"), ({"workers": 0}, "workers")])
-def test_impossible_settings_are_refused_by_name(keywords: dict[str, float], key: str) -> None:
+@pytest.mark.parametrize("key", ["timeout", "workers"])
+def test_impossible_settings_are_refused_by_name(key: str) -> None:
     with pytest.raises(ValueError, match=key):
-        MathReward(**keywords)
+        MathReward(**{key: 0})
 
 
 @pytest.mark.parametrize(

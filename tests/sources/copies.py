@@ -105,7 +105,7 @@ def hub_copies(directory: Path, count: int) -> dict[str, Path]:
     asked = qa_rows("train", count)
     asked[0]["question"] = ASKED
     default = {"train": "data/train-*"}
-    training: dict[str, tuple[str, Rows]] = {
+    training = {
         "open-r1/OpenR1-Math-220k": ("data/train-00000-of-00001.parquet", math_rows("train", count)),
         "ganler/code-r1-12k": ("data/train-00000-of-00001.parquet", code_rows("train", count)),
         "m-a-p/SuperGPQA": ("SuperGPQA-all.jsonl", asked),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -56,17 +57,12 @@ def test_anything_that_rows_depend_on_makes_them_anew_and_nothing_else(
 
 
 def test_a_kill_while_rows_are_curated_leaves_nothing_that_could_be_taken_for_them(
-    tmp_path: Path, curation: Curation, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, curation: Curation
 ) -> None:
     source = OpenR1Math(write(tmp_path / "rows.jsonl", math_rows("train", 20)), curation=curation)
 
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("pathlib.Path.rename", killed)
-        with pytest.raises(KeyboardInterrupt):
-            source.prepare()
+    with patch("pathlib.Path.rename", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        source.prepare()
     assert source.report() is None
     assert len(source.examples("m", "train")) == 20
 

@@ -48,7 +48,7 @@ The table is at www.example.org; how much is it?
 As shown in the figure, AB = 3.""".splitlines()
 NOT_VISUAL = [
     "How many figures does 1234 have?",
-    "A picture frame is 5 dollars. How much are 2?",
+    "A picture frame costs 5. How much are 2?",
     "Graph theory: 2 + 2?",
 ]
 
@@ -70,11 +70,8 @@ def test_openr1_drops_golds_that_are_empty_or_not_equal_to_themselves_and_names_
     rows = [row | {"answer": gold} for row, gold in zip(math_rows("train", len(golds)), golds, strict=True)]
     source = OpenR1Math(write(tmp_path / "rows.jsonl", rows), curation=replace(curation, bad_rows="drop"))
     references = [example.reference for example in source.examples("math", "train")]
-    assert (
-        {"17", "\\frac{3}{4}", "B", "\\text{even}", "(1,2)"}
-        <= set(references) - {"", "\\begin{cases"}
-        == set(references)
-    )
+    assert {"17", "\\frac{3}{4}", "B", "\\text{even}", "(1,2)"} <= set(references)
+    assert not {"", "\\begin{cases"} & set(references)
     report = source.prepare()
     assert kept(report)["no usable reference"] == (10, 7)
     assert {entry["row"] for entry in report.dropped} >= {2, 3, 8, 9}
