@@ -1,7 +1,7 @@
 # `make help` lists the targets. PYTHON makes the environment, ARGS goes to the command behind a target.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-vllm sandbox fit test test-vllm check format ui embedded clean
+.PHONY: help setup setup-dev setup-vllm sandbox fit test test-fast test-vllm check format ui embedded clean
 
 PYTHON ?= python3
 ARGS ?=
@@ -9,6 +9,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 VLLM := 0.32.0
+# Neighbouring tests share what a module sets up, so they go to one process until another is idle.
+PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -23,7 +25,10 @@ fit: setup ## Train: the embedded curriculum; more arguments through ARGS="--see
 	$(BIN)/python main.py fit --config configs/curriculum.yaml $(ARGS)
 
 test: setup-dev ## Run the tests that need no vLLM; a part of them through ARGS="tests/rewards -k math"
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --ignore=tests/vllm $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/vllm $(ARGS)
+
+test-fast: setup-dev ## The same without those that are marked as slow
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/vllm -m "not slow" $(ARGS)
 
 test-vllm: setup-dev setup-vllm ## Run the tests that need vLLM
 	$(BIN)/python -m pytest tests/vllm $(ARGS)

@@ -1,4 +1,4 @@
-"""A step and the least that it can cost: the whole and its parts, each as a program of its own."""
+"""Our step, and lower bounds of its cost, each as a program of its own."""
 
 from __future__ import annotations
 
@@ -8,39 +8,32 @@ from typing import TYPE_CHECKING
 import torch
 
 from benchmarks import ours
-from benchmarks.engines import Kind, PlannedEngine, Plans
+from benchmarks.lengths import Kind, PlannedEngine, Plans
 from benchmarks.ours import Shape
-from omnithink_pl.grpo.update import split
 from omnithink_pl.model.logprobs import token_logprobs
+from omnithink_pl.model.micro_batches import split
 from omnithink_pl.model.policy import load_policy, ready_to_train
 from omnithink_pl.rollout import Sampling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from benchmarks.turns import Lap
+    from benchmarks.harness import Lap
     from omnithink_pl.model.policy import Policy
 
-MICRO_BATCH = 8192  # model.micro_batch_tokens
+MICRO_BATCH = 8192  # model.memory.micro_batch_tokens
 
 
 def step(shape: Shape, kind: Kind, plans: Plans, lap: Lap) -> None:
-    """Our whole step, on the same engine as the floor.
-
-    Args:
-        shape: Of each step.
-        kind: What samples.
-        plans: Begins the lengths of batch after batch.
-        lap: Called after each step.
-    """
+    """Run our whole step, on the same engine as the floor; arguments as of ``floor``."""
     ours.train(shape, lambda policy: None, lap, PlannedEngine(kind, plans))
 
 
 def floor(shape: Shape, kind: Kind, plans: Plans, learn: bool, lap: Lap) -> None:
-    """Generate, then forward and backward: no rewards, no loss, no optimiser, no loop around them.
+    """Generate, then forward and backward: no rewards, no loss, no optimiser, no training loop.
 
-    The engine takes over the weights before each batch, for one that went on from cached keys and values of the same
-    prompts would skip what training cannot.
+    The engine loads the weights before each batch, as in training: the prompts are the same in every step, and cached
+    keys and values of them would cost nothing.
 
     Args:
         shape: Of each step.
@@ -54,11 +47,12 @@ def floor(shape: Shape, kind: Kind, plans: Plans, learn: bool, lap: Lap) -> None
     engine.attach(policy)
     prompts = [policy.encode(example.messages) for example in shape.examples()]
     for step in range(shape.steps):
+        policy.weights_changed()
         engine.sync()
         seeds = range(step * len(prompts), (step + 1) * len(prompts))
-        drawn = engine.generate(prompts, Sampling(shape.group, max_tokens=shape.max_tokens), seeds)
+        groups = engine.generate(prompts, Sampling(shape.group, max_tokens=shape.max_tokens), seeds)
         if learn:
-            _forward_and_backward(policy.model, prompts, [[c.token_ids for c in group] for group in drawn])
+            _forward_and_backward(policy.model, prompts, [[c.token_ids for c in group] for group in groups])
         lap()
 
 
@@ -73,12 +67,12 @@ def _forward_and_backward(
 
 
 def products(shape: Shape, completions: Sequence[int], lap: Lap) -> None:
-    """The matrix products that linear layers make of one batch, forward and backward, and nothing between them.
+    """Run the matrix products of the linear layers for one batch, forward and backward, and nothing between them.
 
     Args:
         shape: Of the batch.
         completions: Tokens of each completion.
-        lap: Called after each time.
+        lap: Called after each repetition.
     """
     policy = _policy(shape)
     prompts = _prompt_lengths(policy, shape)
@@ -94,7 +88,7 @@ def products(shape: Shape, completions: Sequence[int], lap: Lap) -> None:
 
 
 def _factors(weight: torch.Tensor, rows: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Of output, gradient of the input, gradient of the weight; with room for each product."""
+    """Return both factors and the product of output, gradient of the input and gradient of the weight."""
     outputs, inputs = weight.shape
     hidden, gradient = weight.new_ones(rows, inputs), weight.new_ones(rows, outputs)
     return [
@@ -105,20 +99,20 @@ def _factors(weight: torch.Tensor, rows: int) -> list[tuple[torch.Tensor, torch.
 
 
 def linear_layers(model: PreTrainedModel, tokens: int, predicted: int) -> list[tuple[torch.nn.Linear, int]]:
-    """Each linear layer, and how many tokens go through it: through the head, those that predict."""
+    """Return each linear layer, and how many tokens go through it: through the head, those that predict."""
     head = model.get_output_embeddings()
     layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
     return [(layer, predicted if layer is head else tokens) for layer in layers]
 
 
 def linear_flops(model: PreTrainedModel, prompts: Sequence[int], completions: Sequence[int]) -> int:
-    """Floating-point operations of the products above: two for each of a weight, a token and one of three products."""
+    """Return the floating-point operations of these products: two per weight, token and product, of which are three."""
     tokens, predicted = sum(prompts) + sum(completions), sum(completions)
     return sum(6 * rows * layer.weight.numel() for layer, rows in linear_layers(model, tokens, predicted))
 
 
 def attention_flops(model: PreTrainedModel, prompts: Sequence[int], completions: Sequence[int]) -> int:
-    """Those of attention, forward and backward, without a score that the causal mask hides.
+    """Return those of attention, forward and backward, without scores that the causal mask hides.
 
     Scores and their product with the values are two operations each for a pair of tokens and a number of a head; the
     backward pass has twice as many products (Dao et al. 2022, "FlashAttention", arXiv 2205.14135, whose recomputation
@@ -130,14 +124,14 @@ def attention_flops(model: PreTrainedModel, prompts: Sequence[int], completions:
 
 
 def pairs(prompts: Sequence[int], completions: Sequence[int]) -> int:
-    """Of a token and one that it sees, itself included; each prompt once, for completions in equal groups."""
+    """Count pairs of a token and one that it attends to; each prompt counts once, for completions in equal groups."""
     group = len(completions) // len(prompts)
     own = sum(length * (length + 1) // 2 for length in (*prompts, *completions))
     return own + sum(length * prompts[place // group] for place, length in enumerate(completions))
 
 
 def share_of_batch(shape: Shape, batches: Sequence[Sequence[int]]) -> list[float]:
-    """All operations of each batch's forward and backward pass, against those that ``products`` does of the first."""
+    """Return all operations of each batch's forward and backward pass, relative to those of ``products``."""
     policy = _policy(shape)
     prompts = _prompt_lengths(policy, shape)
     first = linear_flops(policy.model, prompts, batches[0])

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from copy import copy
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import torch
+
+from omnithink_pl.rollout import ColocatedVLLM, TransformersEngine
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-SHORTEST = 2  # the first token is drawn before a row of its own exists
+    from omnithink_pl.model.policy import Policy
+    from omnithink_pl.types import Completion
+
+Kind = Literal["transformers", "vllm"]
+Plans = Callable[[], Iterator[list[int]]]
+
+SHORTEST = 2  # the first token is sampled before the cache has a row for each completion
+CACHE_GIB = 0.5
 
 
 def log_normal(rows: int, median: float, sigma: float, longest: int, seed: int) -> Iterator[list[int]]:
-    """Lengths of batch after batch: most are short, some very long, as those of a reasoning policy are."""
+    """Yield lengths of batch after batch: most are short, some very long, as those of a reasoning policy are."""
     rng = random.Random(seed)
     while True:
         drawn = [round(median * rng.lognormvariate(0.0, sigma)) for _ in range(rows)]
@@ -23,15 +34,15 @@ def log_normal(rows: int, median: float, sigma: float, longest: int, seed: int) 
 
 
 def fixed(rows: int, length: int) -> Iterator[list[int]]:
-    """Every completion as long as every other."""
+    """Yield equal lengths."""
     while True:
         yield [length] * rows
 
 
 class PlannedLengths:
-    """Lets a model end each row of a batch at its planned length, and not before.
+    """Make a model end each row of a batch at its planned length, and not before.
 
-    It watches the forwards that use a cache, which are those of sampling. Rows that have ended may leave the batch.
+    It acts on the forward passes that use a cache, which are those of sampling. Ended rows may leave the batch.
 
     Args:
         model: A causal language model.
@@ -63,3 +74,50 @@ class PlannedLengths:
         ending = torch.tensor(self.rows, device=logits.device) == self.step
         logits[ending] = -torch.inf
         logits[ending, self.stop] = 0.0
+
+
+def plan_requests(llm: Any, plans: Iterator[list[int]]) -> None:
+    """Make a vLLM engine end each sample at its planned length, and not before.
+
+    Its core gets every sample as a request of its own, in the order of the batch.
+    """
+    core, lengths = llm.llm_engine.engine_core, chain.from_iterable(plans)
+    original = core.add_request
+
+    def add_request(request: Any) -> None:
+        request.sampling_params = copy(request.sampling_params)  # samples of a prompt may share theirs
+        request.sampling_params.min_tokens = request.sampling_params.max_tokens = next(lengths)
+        original(request)
+
+    core.add_request = add_request
+
+
+@final
+class PlannedEngine:
+    """One of our engines, with planned lengths.
+
+    Args:
+        kind: Which.
+        plans: Begins the lengths of batch after batch.
+    """
+
+    def __init__(self, kind: Kind, plans: Plans) -> None:
+        vllm = kind == "vllm"
+        self.engine = ColocatedVLLM(kv_cache_gib=CACHE_GIB, sleep=False) if vllm else TransformersEngine()
+        self.plans = plans
+
+    def attach(self, policy: Policy) -> None:
+        """Set the policy, and force the lengths on its engine."""
+        self.engine.attach(policy)
+        if isinstance(self.engine, ColocatedVLLM):
+            plan_requests(self.engine._llm, self.plans())
+        else:
+            PlannedLengths(policy.model, policy.eos_id, self.plans())
+
+    def sync(self) -> None:
+        """Load the policy's weights."""
+        self.engine.sync()
+
+    def generate(self, *args: Any, **kwargs: Any) -> list[tuple[Completion, ...]]:
+        """Sample completions; see ``RolloutEngine.generate``."""
+        return self.engine.generate(*args, **kwargs)

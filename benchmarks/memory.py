@@ -16,7 +16,6 @@ import importlib.util
 import json
 import weakref
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -26,13 +25,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from omnithink_pl.model.logprobs import Drawn, project
+from benchmarks.harness import print_table
+from omnithink_pl.model.logprobs import SampledTokens, head_logprobs
 
 Path = Callable[[Tensor, torch.nn.Linear, Tensor], Tensor]
 
 
 class LiveBytes(TorchDispatchMode):
-    """Bytes of the tensors that came into being inside and are still there, and the most there ever were."""
+    """Count the bytes of live tensors that were created inside, and their peak."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,11 +40,11 @@ class LiveBytes(TorchDispatchMode):
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def ignore(self, *tensors: Tensor) -> None:
-        """Leave out what was there before."""
+        """Leave out tensors that existed before."""
         self._known.update(tensor.untyped_storage() for tensor in tensors)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run an operation, and count what it returns."""
+        """Run an operation, and count its results."""
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
@@ -82,10 +82,8 @@ def benchmark(
         name: peak(side, tokens, vocabulary, hidden, device, getattr(torch, dtype)) for name, side in sides.items()
     }
     print(f"{tokens} tokens, vocabulary {vocabulary}, hidden {hidden}, {dtype}, {device}")
-    print("| side | peak, MiB | of it, gradients of hidden states and head |")
-    print("| --- | --- | --- |")
-    for name, (most, gradients) in peaks.items():
-        print(f"| {name} | {most / 2**20:.0f} | {gradients / 2**20:.0f} |")
+    rows = [f"{name} | {most / 2**20:.0f} | {gradients / 2**20:.0f}" for name, (most, gradients) in peaks.items()]
+    print_table("side | peak, MiB | of it, gradients of hidden states and head", rows)
     if len(sides) == 2:
         print("TRL is not installed: pip install -e '.[bench]'")
     keys = {"naive": "ratio_naive", "TRL, selective log-softmax": "ratio_trl", "TRL, fused head": "ratio_trl_fused"}
@@ -96,12 +94,10 @@ def benchmark(
 
 
 def peak(path: Path, tokens: int, vocabulary: int, hidden: int, device: str, dtype: torch.dtype) -> tuple[int, int]:
-    """Most bytes alive, and those of the gradients that stay."""
-    with FakeTensorMode() if device == "fake" else nullcontext():
-        return _peak(path, tokens, vocabulary, hidden, "cpu" if device == "fake" else device, dtype)
-
-
-def _peak(path: Path, tokens: int, vocabulary: int, hidden: int, device: str, dtype: torch.dtype) -> tuple[int, int]:
+    """Return the peak of live bytes, and those of the gradients that remain."""
+    if device == "fake":
+        with FakeTensorMode():
+            return peak(path, tokens, vocabulary, hidden, "cpu", dtype)
     head = torch.nn.Linear(hidden, vocabulary, bias=False, device=device, dtype=dtype)
     states = torch.randn(tokens, hidden, device=device, dtype=dtype, requires_grad=True)
     targets = torch.zeros(tokens, dtype=torch.long, device=device)
@@ -118,12 +114,12 @@ def _peak(path: Path, tokens: int, vocabulary: int, hidden: int, device: str, dt
 
 
 def ours(hidden: Tensor, head: torch.nn.Linear, targets: Tensor) -> Tensor:
-    """In chunks."""
-    return project(head, head.forward, hidden, Drawn(targets))[:, 0]
+    """Compute them in chunks."""
+    return head_logprobs(head, head.forward, hidden, SampledTokens(targets))[:, 0]
 
 
 def naive(hidden: Tensor, head: torch.nn.Linear, targets: Tensor) -> Tensor:
-    """All logits at once."""
+    """Compute all logits at once."""
     every = head(hidden).float().log_softmax(-1)
     with torch.no_grad():
         -(every.exp() * every).sum(-1)
@@ -131,7 +127,7 @@ def naive(hidden: Tensor, head: torch.nn.Linear, targets: Tensor) -> Tensor:
 
 
 def trl_selective(hidden: Tensor, head: torch.nn.Linear, targets: Tensor) -> Tensor:
-    """TRL's functions for models that give logits."""
+    """Call TRL's functions for models that return logits."""
     from trl.trainer.utils import entropy_from_logits, selective_log_softmax
 
     logits = head(hidden)
@@ -141,7 +137,7 @@ def trl_selective(hidden: Tensor, head: torch.nn.Linear, targets: Tensor) -> Ten
 
 
 def trl_fused(hidden: Tensor, head: torch.nn.Linear, targets: Tensor) -> Tensor:
-    """What TRL's GRPOTrainer puts in place of a model's head."""
+    """Call what TRL's GRPOTrainer puts in place of a model's head."""
     from trl.trainer import utils
 
     chunk = utils._CHUNKED_LOGPROB_CHUNK_SIZE

@@ -1,4 +1,4 @@
-"""What starting the longest completions first would save, where an engine cannot decode all at once.
+"""Saving by starting the longest completions first, where an engine cannot decode all at once.
 
 python -m benchmarks.order
 python -m benchmarks.order --rows 64 --sigma 1.0
@@ -19,6 +19,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from jsonargparse import auto_cli
+
+from benchmarks.harness import print_table
 
 
 class Waiting(NamedTuple):
@@ -56,24 +58,23 @@ def benchmark(
         max_tokens: Longest completion.
         draws: Batches that are averaged over.
     """
-    ratios = {}
-    print(f"| completions / rows | {' | '.join(ORDERS)} |")
-    print(f"| --- |{' --- |' * len(ORDERS)}")
+    ratios, lines = {}, []
     for times in (1, 2, 4, 16):
         batches = [batch(times * rows, group, means, sigma, max_tokens, random.Random(draw)) for draw in range(draws)]
         ends = {
             name: statistics.mean(last_end(sorted(b, key=key), rows) for b in batches) for name, key in ORDERS.items()
         }
         found = {name: end / ends["as_they_come"] for name, end in ends.items()}
-        print(f"| {times} | {' | '.join(f'{ratio:.2f}' for ratio in found.values())} |")
+        lines.append(" | ".join([str(times), *(f"{ratio:.2f}" for ratio in found.values())]))
         ratios |= {f"ratio_{name}_{times}": round(ratio, 3) for name, ratio in found.items() if ratio != 1.0}
+    print_table(" | ".join(["completions / rows", *ORDERS]), lines)
     print(json.dumps(ratios))
 
 
 def batch(
     count: int, group: int, means: Sequence[float], sigma: float, longest: int, rng: random.Random
 ) -> list[Waiting]:
-    """Completions of prompts whose tasks come in any order."""
+    """Sample completions of prompts whose tasks come in random order."""
     half, waiting = sigma / 2**0.5, []
     for _ in range(count // group):
         task = rng.choice(means)
@@ -84,7 +85,7 @@ def batch(
 
 
 def last_end(waiting: Sequence[Waiting], rows: int) -> int:
-    """Tokens decoded one after the other until all have ended, each beginning as soon as a row is free."""
+    """Return the tokens decoded one after the other until all have ended, each starting as soon as a row is free."""
     free = [0] * rows
     for one in waiting:
         heapq.heappush(free, heapq.heappop(free) + one.length)

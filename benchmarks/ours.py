@@ -1,25 +1,27 @@
-"""Our trainer on a batch of given shape, without anything that is not the step."""
+"""Our trainer on a batch of given shape, with nothing but the step."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
 import lightning as L
 import torch
 
-from omnithink_pl.curriculum.stages import Stage
+from benchmarks.harness import Lap
+from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.embedded import EmbeddedMath
+from omnithink_pl.grpo.kl_control import KLSettings
 from omnithink_pl.grpo.objective import ImportanceCorrection
-from omnithink_pl.grpo.partial_rollouts import RolloutPolicy
+from omnithink_pl.grpo.settings import RolloutSettings
 from omnithink_pl.model.policy import Policy, load_policy
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.rewards.base import Reward
-from omnithink_pl.rollout import RolloutEngine, TransformersEngine
+from omnithink_pl.rollout import RolloutEngine, Sampling, TransformersEngine
 from omnithink_pl.sources.base import Source, Split
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example, Group, Outcome
@@ -27,7 +29,7 @@ from omnithink_pl.types import Example, Group, Outcome
 
 @dataclass(frozen=True)
 class Shape:
-    """What a step consists of.
+    """Shape of a step.
 
     Args:
         policy: A directory, or a hub id.
@@ -49,12 +51,12 @@ class Shape:
         return self.prompts * self.group
 
     def examples(self) -> list[Example]:
-        """The prompts, the same in every step."""
+        """Return the prompts, the same in every step."""
         return Arithmetic(self.prompts).examples("train", 0)
 
 
 def save_with_context(policy: str, context: int, folder: Path) -> str:
-    """A copy of a policy that may read more tokens than it was made for; what it then says is of no interest."""
+    """Save a copy of a policy with a longer context than it was made for; what it then says is of no interest."""
     loaded = load_policy(policy)
     loaded.model.config.max_position_embeddings = max(loaded.context, context)
     loaded.model.save_pretrained(folder)
@@ -63,14 +65,14 @@ def save_with_context(policy: str, context: int, folder: Path) -> str:
 
 
 @final
-class LengthIsOdd(Reward):
-    """Costs nothing, and differs within a group."""
+class Alternating(Reward):
+    """A reward that costs nothing and differs within every group: a group without a signal is not trained on."""
 
-    name = "odd"
+    name = "alternating"
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
-        """1 where the number of tokens is odd."""
-        return [[Outcome.of(len(c.token_ids) % 2) for c in group.completions] for group in groups]
+        """Return 0 and 1 in turn."""
+        return [[Outcome.of(index % 2) for index in range(len(group.completions))] for group in groups]
 
 
 @final
@@ -85,38 +87,49 @@ class FewProblems(Source):
         self.count = count
 
     def examples(self, task: str, split: Split) -> list[Example]:
-        """The same in every split."""
+        """Return the same in every split."""
         return EmbeddedMath().examples(task, "train")[: self.count]
 
 
 @final
 class Arithmetic(Task):
-    """Math problems, paid by the reward above.
+    """Math problems with the reward above.
 
     Args:
         prompts: How many.
     """
 
     name = "math"
-    metric = "odd"
+    metric = "alternating"
 
     def __init__(self, prompts: int) -> None:
-        super().__init__(FewProblems(prompts), LengthIsOdd())
+        super().__init__(FewProblems(prompts), Alternating())
 
     def ask(self, example: Example, rng: random.Random) -> str:
-        """The question itself."""
+        """Return the question itself."""
         return example.question
 
 
-class Laps(L.Callback):
-    """Says when a step has ended.
+class OneStage(L.Callback):
+    """Trains one stage, without any evaluation.
 
     Args:
+        stage: The stage.
         lap: Called at the end of each step.
     """
 
-    def __init__(self, lap: Callable[[], None]) -> None:
+    def __init__(self, stage: Stage, lap: Callable[[], None] = lambda: None) -> None:
+        self.stage = stage
         self.lap = lap
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Set the length of the loader."""
+        trainer.datamodule.total_steps = self.stage.steps  # type: ignore[attr-defined]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Enter the stage."""
+        trainer.datamodule.enter(self.stage, self.stage.steps)  # type: ignore[attr-defined]
+        pl_module.on_stage_start(StageRun((self.stage,), 1))  # type: ignore[operator]
 
     def on_train_batch_end(self, *args: object, **kwargs: object) -> None:
         """The end of a step."""
@@ -126,9 +139,9 @@ class Laps(L.Callback):
 def train(
     shape: Shape,
     prepare: Callable[[Policy], object],
-    lap: Callable[[], None],
+    lap: Lap,
     engine: RolloutEngine | None = None,
-    rollouts: RolloutPolicy = RolloutPolicy(),  # noqa: B008  (frozen)
+    rollouts: RolloutSettings = RolloutSettings(),  # noqa: B008  (frozen)
     ranks: int = 1,
 ) -> None:
     """Run the whole training loop, without a KL penalty.
@@ -137,21 +150,20 @@ def train(
         shape: Of each step.
         prepare: Called with the policy before the first step.
         lap: Called after each step.
-        engine: Samples the completions; that over transformers if not given.
+        engine: Samples the completions; transformers if not given.
         rollouts: When they are sampled.
-        ranks: Processes that divide each batch, of which this is one.
+        ranks: Processes that share each batch, of which this is one.
     """
-    data = MultiTaskData({"math": Arithmetic(shape.prompts)}, [Stage({"math": 1.0}, shape.steps)], shape.prompts)
+    data = MultiTaskData({"math": Arithmetic(shape.prompts)}, batch_size=shape.prompts)
     module = MultiTaskGRPO(
         engine=engine or TransformersEngine(),
         tasks=data.tasks,
         optimizer=lambda parameters: torch.optim.AdamW(parameters, lr=1e-6, fused=True),
-        beta={"math": 0.0},
         policy=shape.policy,
-        group_size=shape.group,
-        max_tokens=shape.max_tokens,
-        rollouts=rollouts,
-        correction=ImportanceCorrection(alarm=1e6),  # forced lengths are not what the policy says
+        sampling=Sampling(shape.group, max_tokens=shape.max_tokens),
+        kl=KLSettings({"math": 0.0}),
+        # Forced lengths are not what the policy says.
+        rollouts=replace(rollouts, correction=ImportanceCorrection(alarm=1e6)),
     )
     module.configure_model()
     prepare(module.policy)
@@ -160,7 +172,7 @@ def train(
         strategy="ddp" if ranks > 1 else "auto",
         max_epochs=1,
         logger=False,
-        callbacks=[Laps(lap)],
+        callbacks=[OneStage(Stage({"math": 1.0}, shape.steps), lap)],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 
-from benchmarks.engines import Kind, Plans, plan_requests, vllm_for_trl
-from benchmarks.lengths import PlannedLengths
+import torch
+
+from benchmarks.harness import Lap
+from benchmarks.lengths import CACHE_GIB, Kind, PlannedLengths, Plans, plan_requests
 from benchmarks.ours import Shape
 from omnithink_pl.model.policy import load_policy
 
 
-def train(shape: Shape, kind: Kind, plans: Plans, lap: Callable[[], None]) -> None:
-    """Run TRL's whole training loop: its defaults but for what makes the two do the same, and what costs it time.
+def train(shape: Shape, kind: Kind, plans: Plans, lap: Lap) -> None:
+    """Run TRL's training loop with its defaults, except where the two would differ in work or TRL would lose time.
 
     Gradient checkpointing is off, numbers are float32, and the whole batch is one micro-batch, as on our side.
 
@@ -28,7 +31,7 @@ def train(shape: Shape, kind: Kind, plans: Plans, lap: Callable[[], None]) -> No
     from transformers import PrinterCallback, TrainerCallback
 
     class Laps(TrainerCallback):
-        """Says when a step has ended."""
+        """Reports the end of each step."""
 
         def on_step_end(self, *args: object, **kwargs: object) -> None:
             lap()
@@ -37,13 +40,13 @@ def train(shape: Shape, kind: Kind, plans: Plans, lap: Callable[[], None]) -> No
     policy.tokenizer.pad_token = policy.tokenizer.pad_token or policy.tokenizer.eos_token
     with tempfile.TemporaryDirectory() as folder, ExitStack() as settings:
         if kind == "vllm":
-            vllm_for_trl(settings)
+            _configure_vllm(settings)
         else:
             PlannedLengths(policy.model, policy.eos_id, plans())
         trainer = trl.GRPOTrainer(
             model=policy.model,
             processing_class=policy.tokenizer,
-            reward_funcs=length_is_odd,
+            reward_funcs=alternating,
             train_dataset=datasets.Dataset.from_list([{"prompt": list(e.messages)} for e in shape.examples()]),
             args=trl.GRPOConfig(
                 output_dir=folder,
@@ -69,6 +72,24 @@ def train(shape: Shape, kind: Kind, plans: Plans, lap: Callable[[], None]) -> No
         trainer.train()
 
 
-def length_is_odd(completion_ids: list[list[int]], **kwargs: object) -> list[float]:
+def alternating(completion_ids: list[list[int]], **kwargs: object) -> list[float]:
     """The reward of our side."""
-    return [float(len(ids) % 2) for ids in completion_ids]
+    return [float(index % 2) for index in range(len(completion_ids))]
+
+
+def _configure_vllm(settings: ExitStack) -> None:
+    """Give TRL's colocated vLLM the settings of our engine, in this process from now on.
+
+    TRL 1.16 passes neither dtype nor compilation nor the size of the cache to vLLM, and cannot load weights where vLLM
+    has packed them, as it does on a CPU.
+    """
+    from omnithink_pl.rollout.vllm.engine import VARIABLES
+    from omnithink_pl.rollout.vllm.process import unpacked_weights
+
+    os.environ.update(VARIABLES)
+    settings.enter_context(torch.compiler.set_stance("force_eager"))
+    settings.enter_context(unpacked_weights())
+    from trl.generation import vllm_generation
+
+    own = {"dtype": "float32", "enforce_eager": True, "kv_cache_memory_bytes": int(CACHE_GIB * 2**30)}
+    vllm_generation.LLM = partial(vllm_generation.LLM, **own)

@@ -19,11 +19,11 @@ from typing import TypeVar
 import torch
 from jsonargparse import auto_cli
 
+from benchmarks.harness import print_table
 from omnithink_pl.embedded import EmbeddedMath, EmbeddedQA
 from omnithink_pl.model.policy import Policy, load_policy
 from omnithink_pl.rollout import ColocatedVLLM, RolloutEngine, Sampling, TransformersEngine
 from omnithink_pl.tasks import QA, Math
-from omnithink_pl.types import Completion
 
 T = TypeVar("T")
 
@@ -65,6 +65,7 @@ def benchmark(
         print(f"{name}: ready after {attaching:.1f} s")
     for turn in range(turns + 1):
         for name, engine in engines.items():
+            loaded.weights_changed()  # or there is nothing to load
             _, syncing = timed(engine.sync)
             groups, sampling_time = timed(
                 partial(engine.generate, batch, sampling, range(turn * prompts, (turn + 1) * prompts))
@@ -72,12 +73,12 @@ def benchmark(
             if turn > 0:
                 syncs[name].append(syncing)
                 seconds[name].append(sampling_time)
-                lengths[name] += token_counts(groups)
+                lengths[name] += [len(completion.token_ids) for group in groups for completion in group]
     report(seconds, syncs, lengths)
 
 
 def questions(policy: Policy, count: int) -> list[list[int]]:
-    """Prompts of two tasks in turn, as token ids."""
+    """Return prompts of two tasks in turn, as token ids."""
     tasks = Math(EmbeddedMath()), QA(EmbeddedQA())
     examples = [task.examples("test", 0) for task in tasks]
     chosen = [examples[place % 2][place // 2] for place in range(count)]
@@ -85,7 +86,7 @@ def questions(policy: Policy, count: int) -> list[list[int]]:
 
 
 def timed(call: Callable[[], T]) -> tuple[T, float]:
-    """A call's result and its seconds."""
+    """Return a call's result and its seconds."""
     began = time.perf_counter()
     result = call()
     if torch.cuda.is_available():
@@ -93,23 +94,16 @@ def timed(call: Callable[[], T]) -> tuple[T, float]:
     return result, time.perf_counter() - began
 
 
-def token_counts(groups: list[tuple[Completion, ...]]) -> list[int]:
-    """Tokens of each completion."""
-    return [len(completion.token_ids) for group in groups for completion in group]
-
-
 def report(seconds: dict[str, list[float]], syncs: dict[str, list[float]], lengths: dict[str, list[int]]) -> None:
-    """Print the table, in the format of docs/rollout.md."""
-    print(
-        "| engine | tokens per second | seconds per batch (median) | sync, ms (median) | lengths: 10 %, median, 90 % |"
-    )
-    print("| --- | --- | --- | --- | --- |")
+    """Print the table of docs/rollout.md."""
+    rows = []
     for name, times in seconds.items():
         deciles = statistics.quantiles(lengths[name], n=10)
         spread = f"{deciles[0]:.0f}, {statistics.median(lengths[name]):.0f}, {deciles[-1]:.0f}"
-        rate = sum(lengths[name]) / sum(times)
-        sync = 1000 * statistics.median(syncs[name])
-        print(f"| {name} | {rate:.0f} | {statistics.median(times):.2f} | {sync:.1f} | {spread} |")
+        rate, sync = sum(lengths[name]) / sum(times), 1000 * statistics.median(syncs[name])
+        rows.append(f"{name} | {rate:.0f} | {statistics.median(times):.2f} | {sync:.1f} | {spread}")
+    columns = ("tokens per second", "seconds per batch (median)", "sync, ms (median)")
+    print_table(" | ".join(("engine", *columns, "lengths: 10 %, median, 90 %")), rows)
 
 
 if __name__ == "__main__":

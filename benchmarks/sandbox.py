@@ -6,7 +6,6 @@ line holds all figures as one JSON object.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -16,6 +15,8 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from jsonargparse import auto_cli
 
 from omnithink_pl.sandbox import HardenedSandbox
 from omnithink_pl.types import UnitTests
@@ -39,7 +40,7 @@ def asserts(tests: int) -> UnitTests:
 
 
 def bare(runs: int, workers: int) -> float:
-    """Time a bare interpreter that runs the script, as many at a time as workers, in milliseconds."""
+    """Return wall-clock milliseconds of a bare interpreter that runs the script, as many at a time as workers."""
     command = [sys.executable, "-I", "-S", "-c", SCRIPT]
 
     def run(_: int) -> None:
@@ -52,23 +53,23 @@ def bare(runs: int, workers: int) -> float:
 
 
 def timed(sandbox: HardenedSandbox, program: str, tests: UnitTests, programs: int) -> float:
-    """Time a program with all workers busy, in milliseconds."""
+    """Return milliseconds of wall-clock time for a program, all workers busy."""
     start = time.perf_counter()
     verdicts = sandbox.run_all([(program, tests)] * programs)
     assert all(verdict.passed for verdict in verdicts)
     return (time.perf_counter() - start) / programs * 1000
 
 
-def resources(pids: list[int]) -> dict[str, float]:
-    """Count what this process and its boxes hold: open files, processes, temporary files, megabytes."""
+def held(pids: list[int]) -> dict[str, float]:
+    """Return what this process and its boxes hold: open files, processes, temporary files, megabytes."""
     page = os.sysconf("SC_PAGE_SIZE") / 2**20
-    held = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page for pid in pids]
+    boxes = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page for pid in pids]
     return {
         "files": len(list(Path("/proc/self/fd").iterdir())),
         "processes": len(pids),
         "temporary": len(list(Path(tempfile.gettempdir()).iterdir())),
         "own_mb": int(Path("/proc/self/statm").read_text().split()[1]) * page,
-        "boxes_mb": sum(held),
+        "boxes_mb": sum(boxes),
     }
 
 
@@ -87,7 +88,7 @@ def descendants() -> list[int]:
 
 
 def costs(sandbox: HardenedSandbox, workers: int) -> dict[str, float]:
-    """Measure milliseconds of a program with one test beyond a bare interpreter, and of each further test.
+    """Return milliseconds of a program with one test beyond a bare interpreter, and of each further test.
 
     Medians over rounds in which all are measured in turn, because a machine's speed changes meanwhile.
     """
@@ -107,31 +108,35 @@ def costs(sandbox: HardenedSandbox, workers: int) -> dict[str, float]:
     return {name: statistics.median(found[name] for found in rounds) for name in rounds[0]}
 
 
-def main() -> None:
-    """Print the costs, then run many programs in a row and print what changed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tier", default="auto")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--programs", type=int, default=200, help="In a row; rounded up to hundreds.")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as tempfile.tempdir:  # nobody else's files are counted
-        print(json.dumps(measure(arguments)))
+def benchmark(tier: str = "auto", workers: int = 2, programs: int = 200) -> None:
+    """Print the costs, then run many programs in a row and print what has changed.
+
+    Args:
+        tier: Of the sandbox.
+        workers: Programs that run at the same time.
+        programs: In a row; rounded up to hundreds.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        tempfile.tempdir = folder  # other processes' files are not counted
+        try:
+            print(json.dumps(measure(HardenedSandbox(workers=workers, tier=tier), workers, programs)))
+        finally:
+            tempfile.tempdir = None
 
 
-def measure(arguments: argparse.Namespace) -> dict[str, object]:
-    """Return all figures, printing each as it comes."""
-    sandbox = HardenedSandbox(workers=arguments.workers, tier=arguments.tier)
+def measure(sandbox: HardenedSandbox, workers: int, programs: int) -> dict[str, object]:
+    """Return all figures, printed as they come, and close the sandbox."""
     jobs = [(SCRIPT, scripts(1)), (FUNCTION, asserts(1)), (WRONG, asserts(1)), ("raise ValueError", scripts(1))] * 25
     sandbox.run_all(jobs)
-    figures: dict[str, object] = {"tier": sandbox.tier.value, "workers": arguments.workers}
-    measured = costs(sandbox, arguments.workers)
+    figures: dict[str, object] = {"tier": sandbox.tier.value, "workers": workers}
+    measured = costs(sandbox, workers)
     print("\n".join(f"{value:8.1f} {name}" for name, value in measured.items()))
     sandbox.metrics()
-    rounds = -(-arguments.programs // len(jobs))
-    before = resources(descendants())
+    rounds = -(-programs // len(jobs))
+    before = held(descendants())
     for _ in range(rounds):
         sandbox.run_all(jobs)
-    after, speed = resources(descendants()), sandbox.metrics()
+    after, speed = held(descendants()), sandbox.metrics()
     print(f"{rounds * len(jobs)} programs: " + ", ".join(f"{value:.2f} {name}" for name, value in speed.items()))
     print(", ".join(f"{name} {before[name]:.0f} -> {after[name]:.0f}" for name in before))
     sandbox.close()
@@ -143,4 +148,4 @@ def measure(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main()
+    auto_cli(benchmark)

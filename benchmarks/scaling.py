@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -22,11 +22,10 @@ from pathlib import Path
 
 from jsonargparse import auto_cli
 
-from benchmarks import ours, ranks
+from benchmarks import ours
+from benchmarks.harness import Lap, print_table, quiet, run_ranks, take_turns
 from benchmarks.lengths import PlannedLengths, log_normal
 from benchmarks.ours import Shape
-from benchmarks.quiet import quiet
-from benchmarks.turns import take_turns
 from omnithink_pl.model.policy import Policy
 
 
@@ -44,21 +43,28 @@ class Row:
     median: float
     sigma: float
 
-    def plans(self) -> Iterator[list[int]]:
-        """Lengths of batch after batch."""
-        return log_normal(self.shape.rows, self.median, self.sigma, self.shape.max_tokens, 0)
+    def lengths(self) -> list[list[int]]:
+        """Return the lengths of each step, prompt by prompt."""
+        plans = log_normal(self.shape.rows, self.median, self.sigma, self.shape.max_tokens, 0)
+        return list(islice(plans, self.shape.steps))
 
     def tokens(self) -> list[int]:
-        """Completion tokens of each step but the first."""
+        """Return the completion tokens of each step but the first."""
         return [sum(batch) for batch in self.lengths()[1:]]
 
-    def lengths(self) -> list[list[int]]:
-        """Of each step."""
-        return list(islice(self.plans(), self.shape.steps))
 
-    def prepare(self, policy: Policy) -> None:
-        """Force the lengths."""
-        PlannedLengths(policy.model, policy.eos_id, self.plans())
+def train(row: Row, ranks: int, rank: int, lap: Lap) -> None:
+    """Train on the lengths of a row, as one of several processes; each has every ``ranks``-th prompt."""
+    size = row.shape.group
+    plans = []
+    for batch in row.lengths():
+        groups = [batch[start : start + size] for start in range(0, len(batch), size)]
+        plans.append([length for group in groups[rank::ranks] for length in group])
+
+    def prepare(policy: Policy) -> None:
+        PlannedLengths(policy.model, policy.eos_id, iter(plans))
+
+    ours.train(row.shape, prepare, lap, ranks=ranks)
 
 
 def benchmark(
@@ -85,7 +91,7 @@ def benchmark(
         factor: How many times as large one thing is in each further row.
         turns: Steps of each row that count.
         threads: CPU threads of torch, in each process.
-        processes: How many divide a batch in the last row.
+        processes: How many share a batch in the last row.
     """
     quiet(threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -97,12 +103,12 @@ def benchmark(
             "batch": Row(Shape(saved, factor * prompts, group, max_tokens, steps), median, sigma),
             "length": Row(Shape(saved, prompts, group, factor * max_tokens, steps), factor * median, sigma),
         }
-        sides = {name: partial(ours.train, row.shape, row.prepare) for name, row in rows.items()}
+        sides = {name: partial(train, row, 1, 0) for name, row in rows.items()}
         runs = take_turns(sides, partial(quiet, threads))
         laps = {name: [cost.seconds for cost in run.costs[1:]] for name, run in runs.items()}
         batch = rows["batch"]
         for name, count in {"1 process": 1, f"{processes} processes": processes}.items():
-            laps[name] = ranks.seconds(batch.shape, batch.lengths(), count, threads)
+            laps[name] = run_ranks(partial(train, batch, count), count, partial(quiet, threads))
             rows[name] = batch
     rates = show(rows, laps)
     one, several = (rates[name] for name in list(rows)[-2:])
@@ -121,14 +127,14 @@ def show(rows: Mapping[str, Row], laps: Mapping[str, list[float]]) -> dict[str, 
     Returns:
         Tokens a second of each row.
     """
-    print("| row | prompts | group | median length | tokens a step | seconds a step | tokens per second |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    rates = {}
+    rates, lines = {}, []
     for name, row in rows.items():
         rates[name] = statistics.median(n / s for n, s in zip(row.tokens(), laps[name], strict=True))
         tokens, seconds = statistics.mean(row.tokens()), statistics.median(laps[name])
         shape = f"{row.shape.prompts} | {row.shape.group} | {row.median:.0f} | {tokens:.0f}"
-        print(f"| {name} | {shape} | {seconds:.2f} | {rates[name]:.0f} |")
+        lines.append(f"{name} | {shape} | {seconds:.2f} | {rates[name]:.0f}")
+    header = "row | prompts | group | median length | tokens a step | seconds a step | tokens per second"
+    print_table(header, lines)
     return rates
 
 

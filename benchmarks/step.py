@@ -33,16 +33,14 @@ from typing import Literal
 from jsonargparse import auto_cli
 
 from benchmarks import floor, ours, peer
-from benchmarks.engines import Kind, Plans
-from benchmarks.lengths import fixed, log_normal
+from benchmarks.harness import Cost, print_table, quiet, take_turns
+from benchmarks.lengths import Kind, Plans, fixed, log_normal
 from benchmarks.ours import Shape
-from benchmarks.quiet import quiet
-from benchmarks.turns import Cost, take_turns
 
 Costs = dict[str, list[Cost]]
 Measure = Literal["seconds", "cpu"]
 
-MEASURES: dict[Measure, str] = {"seconds": "", "cpu": "_cpu"}  # and what the ratio's name ends in
+MEASURES: dict[Measure, str] = {"seconds": "", "cpu": "_cpu"}  # with the suffix of the ratio's name
 
 
 def benchmark(
@@ -91,7 +89,7 @@ def benchmark(
 
 
 def compare(shape: Shape, engine: Kind, plans: Plans, threads: int) -> Costs:
-    """The cost of each step of each side; the first, which warms up, is left out."""
+    """Return the cost of each step of each side but the first, which warms up."""
     batches = list(islice(plans(), shape.steps))
     sides = {
         "ours": partial(floor.step, shape, engine, plans),
@@ -109,7 +107,7 @@ def compare(shape: Shape, engine: Kind, plans: Plans, threads: int) -> Costs:
 
 
 def ratios(costs: Costs, kind: str = "") -> dict[str, float]:
-    """What the JSON line says of one kind of lengths, by the clock and in processor seconds."""
+    """Return the ratios of one kind of lengths, in wall-clock and in processor seconds."""
     least = [
         Cost(*map(sum, zip(*parts, strict=True))) for parts in zip(costs["generate"], costs["products"], strict=True)
     ]
@@ -126,18 +124,19 @@ def ratios(costs: Costs, kind: str = "") -> dict[str, float]:
 
 
 def ratio(slow: list[Cost], fast: list[Cost], measure: Measure) -> float:
-    """Median over the pairs of laps of the same round."""
+    """Return the median over pairs of laps of the same round."""
     return statistics.median(getattr(a, measure) / getattr(b, measure) for a, b in zip(slow, fast, strict=True))
 
 
 def report(costs: dict[str, Costs], tokens: int) -> None:
     """Print the table of docs/performance.md."""
-    print("| lengths | side | seconds per step (median) | CPU seconds per step (median) | tokens per CPU second |")
-    print("| --- | --- | --- | --- | --- |")
+    rows = []
     for kind, sides in costs.items():
         for name, laps in sides.items():
             seconds, cpu = (statistics.median(column) for column in zip(*laps, strict=True))
-            print(f"| {kind} | {name} | {seconds:.3f} | {cpu:.3f} | {tokens / cpu:.0f} |")
+            rows.append(f"{kind} | {name} | {seconds:.3f} | {cpu:.3f} | {tokens / cpu:.0f}")
+    columns = ("seconds per step (median)", "CPU seconds per step (median)", "tokens per CPU second")
+    print_table(" | ".join(("lengths", "side", *columns)), rows)
 
 
 if __name__ == "__main__":

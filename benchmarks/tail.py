@@ -25,15 +25,13 @@ from pathlib import Path
 from jsonargparse import auto_cli
 
 from benchmarks import ours
+from benchmarks.harness import Lap, print_table, quiet, take_turns
 from benchmarks.lengths import SHORTEST, PlannedLengths
 from benchmarks.ours import Shape
-from benchmarks.quiet import quiet
-from benchmarks.turns import Lap, take_turns
-from omnithink_pl.grpo.partial_rollouts import RolloutPolicy
+from omnithink_pl.grpo.settings import RolloutSettings
 from omnithink_pl.model.policy import Policy
 from omnithink_pl.rollout import Sampling, TransformersEngine
-from omnithink_pl.rollout.base import Finished
-from omnithink_pl.rollout.decoding import Harvest, Stem
+from omnithink_pl.rollout.base import DecodingRequest, Finished, RequestBatch
 from omnithink_pl.types import Completion
 
 
@@ -50,17 +48,17 @@ class PlannedEngine:
         self.median, self.sigma, self.segment = median, sigma, segment
         self.depths: list[int] = []
         self.tokens: list[int] = []
-        self._engine = TransformersEngine(batch_rows=1 << 20)  # what begins is one batch, what goes on another
+        self._engine = TransformersEngine(batch_rows=1 << 20)  # new prompts are one batch, partial ones another
         self._plans: list[list[int]] = []
 
     def attach(self, policy: Policy) -> None:
-        """Take the policy, and force the lengths on it."""
+        """Set the policy, and force the lengths on it."""
         self._policy = policy
         self._engine.attach(policy)
-        PlannedLengths(policy.model, policy.eos_id, self._planned())
+        PlannedLengths(policy.model, policy.eos_id, iter(lambda: self._plans.pop(0), None))
 
     def sync(self) -> None:
-        """Nothing to do, as for the engine itself."""
+        """Do nothing, as the engine itself."""
 
     def generate(
         self,
@@ -68,40 +66,31 @@ class PlannedEngine:
         sampling: Sampling,
         seeds: Sequence[int],
         finished: Finished | None = None,
-        begun: Sequence[Sequence[Completion]] | None = None,
+        partial: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
-        """As ``RolloutEngine.generate`` has it."""
-        stems, added = Harvest(self._policy, prompts, sampling, begun, None).stems, []
-        for new in (True, False):
-            rows = [(stem.room, left) for stem in by_length(stems, new) for left in self._left(stem, seeds, sampling)]
-            self._plans += [[left for _, left in rows]] if rows else []
+        """Sample completions of planned lengths; see ``RolloutEngine.generate``."""
+        requests, added = RequestBatch(self._policy, prompts, sampling, partial, None).requests, []
+        for batch in self._engine._chunks(requests):
+            rows = [(r.max_new_tokens, left) for r in batch for left in self._remaining(r, seeds, sampling)]
+            self._plans.append([left for _, left in rows])
             added += [min(row) for row in rows]
         self.depths.append(max(added))
         self.tokens.append(sum(added))
-        return self._engine.generate(prompts, sampling, seeds, finished, begun)
+        return self._engine.generate(prompts, sampling, seeds, finished, partial)
 
-    def _left(self, stem: Stem, seeds: Sequence[int], sampling: Sampling) -> Iterator[int]:
-        """What is left of the planned lengths of a stem's copies."""
-        for copy in range(stem.first, stem.first + stem.copies):
-            drawn = random.Random(seeds[stem.place] + copy).lognormvariate(0.0, self.sigma)
+    def _remaining(self, request: DecodingRequest, seeds: Sequence[int], sampling: Sampling) -> Iterator[int]:
+        """Yield the remaining planned length of each of a request's completions."""
+        for copy in range(request.first, request.first + request.copies):
+            drawn = random.Random(seeds[request.prompt] + copy).lognormvariate(0.0, self.sigma)
             length = min(max(round(self.median * drawn), SHORTEST), sampling.max_tokens)
             # The first token of a call cannot be forced to be the last.
-            yield length + (length % self.segment == 1) - stem.drawn
-
-    def _planned(self) -> Iterator[list[int]]:
-        while True:
-            yield self._plans.pop(0)
-
-
-def by_length(stems: Sequence[Stem], new: bool) -> list[Stem]:
-    """In the order in which the engine decodes them."""
-    return sorted((stem for stem in stems if (stem.drawn == 0) is new), key=lambda stem: len(stem.tokens))
+            yield length + (length % self.segment == 1) - request.generated
 
 
 def side(
-    shape: Shape, median: float, sigma: float, segment: int, rollouts: RolloutPolicy, lap: Lap
+    shape: Shape, median: float, sigma: float, segment: int, rollouts: RolloutSettings, lap: Lap
 ) -> tuple[list[int], list[int]]:
-    """Train the stage one way; depth and tokens of each step."""
+    """Train the stage one way, and return depth and tokens of each step."""
     engine = PlannedEngine(median, sigma, segment)
     ours.train(shape, lambda policy: None, lap, engine=engine, rollouts=rollouts)
     return engine.depths, engine.tokens
@@ -132,7 +121,7 @@ def benchmark(
         threads: CPU threads of torch.
     """
     quiet(threads)
-    rollouts = {"whole": RolloutPolicy(), "segments": RolloutPolicy(segment_tokens=segment)}
+    rollouts = {"whole": RolloutSettings(), "segments": RolloutSettings(segment_tokens=segment)}
     with tempfile.TemporaryDirectory() as folder:
         shape = Shape(
             ours.save_with_context(policy, 2 * max_tokens + 1024, Path(folder)), prompts, group, max_tokens, steps
@@ -140,12 +129,12 @@ def benchmark(
         sides = {name: partial(side, shape, median, sigma, segment, own) for name, own in rollouts.items()}
         runs = take_turns(sides, partial(quiet, threads))
     laps = {name: run.costs[1:] for name, run in runs.items()}
-    print("| completions | tokens | depth of a step: mean | deepest | seconds a step | CPU seconds a step |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    rows = []
     for name, (_, (depths, tokens)) in runs.items():
         seconds, cpu = (statistics.mean(lap[i] for lap in laps[name]) for i in (0, 1))
         depth = f"{sum(depths) / steps:.0f} | {max(depths)}"
-        print(f"| {name} | {sum(tokens)} | {depth} | {seconds:.2f} | {cpu:.2f} |")
+        rows.append(f"{name} | {sum(tokens)} | {depth} | {seconds:.2f} | {cpu:.2f}")
+    print_table("completions | tokens | depth of a step: mean | deepest | seconds a step | CPU seconds a step", rows)
     whole, cut = (run.result[0] for run in (runs["whole"], runs["segments"]))
     ratios = {
         "ratio_depth": sum(whole) / sum(cut),

@@ -15,14 +15,14 @@ from safetensors import SafetensorError
 
 from callbacks.lookups import StageCallback, module_of
 from omnithink_pl.curriculum.stages import StageRun
-from omnithink_pl.errors import BadInput
+from omnithink_pl.errors import BadInput, OmniThinkError
 from omnithink_pl.model.policy import save_policy
 from omnithink_pl.modules import PolicyModule
 
 log = logging.getLogger(__name__)
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(OmniThinkError):
     """A checkpoint could not be written."""
 
 
@@ -124,7 +124,7 @@ class Checkpoints(StageCallback):
         self._in_step = False
         module = module_of(trainer)
         # One process may get the signal a step before the others.
-        self._interrupted = module.peers.meet(self._interrupted)
+        self._interrupted = module.barrier.any_rank(self._interrupted)
         if self._interrupted or module.steps_done % self.every_n_steps == 0 or module.steps_done == self._run.end_step:
             self._save(trainer)
         if self._interrupted:
@@ -144,7 +144,7 @@ class Checkpoints(StageCallback):
         module = module_of(trainer)
         if not self._started or isinstance(exception, CheckpointError):
             return
-        if module.peers.agree():
+        if module.barrier.all_at_same_step():
             self._save(trainer)
             log.info("Saved %s; continue with --ckpt_path last", self.path)
         else:

@@ -15,7 +15,7 @@ from callbacks.lookups import data_of, module_of
 from callbacks.tracking import tracking_logger
 from omnithink_pl.data.batches import PromptBatch
 from omnithink_pl.data.demonstrations import COUNTED, Counts, DemonstrationStore, Selection
-from omnithink_pl.distributed.shard_work import Division
+from omnithink_pl.distributed.shard_work import ShardedWork
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.modules import RejectionSampling
 from omnithink_pl.report.console import demonstration_table
@@ -53,7 +53,7 @@ class Demonstrations(L.Callback):
             return
         assert isinstance(pl_module, RejectionSampling)
         settings = self._settings(trainer, pl_module)
-        done = Division(pl_module.peers).first(lambda: self.store.begin(settings))
+        done = ShardedWork(pl_module.barrier).on_rank_zero(lambda: self.store.begin(settings))
         data = data_of(trainer)
         # The last batch is always sampled: with nothing left to sample Lightning ends at once, and a command that was
         # killed before the data set was written would never write it.
@@ -85,7 +85,7 @@ class Demonstrations(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Store the selected completions of a batch."""
-        with module_of(trainer).peers.watching():
+        with module_of(trainer).barrier.guard():
             if trainer.is_global_zero:
                 rows, counts = self.selection(outputs)
                 self.store.add(batch.number, rows, counts)
@@ -104,7 +104,7 @@ class Demonstrations(L.Callback):
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the data set, print its counts, and track them."""
         self._stop()
-        counts = Division(module_of(trainer).peers).first(self.store.finish)
+        counts = ShardedWork(module_of(trainer).barrier).on_rank_zero(self.store.finish)
         if not trainer.is_global_zero:
             return
         self.console.print(demonstration_table(counts))

@@ -135,13 +135,14 @@ class ModelSelection(StageCallback):
         best, self._best = self._best, {}
         for name, own in _trained(trainer) if best else ():
             own.data.copy_(best[name])
+        module_of(trainer).policy.weights_changed()
 
     def _measure(self, trainer: L.Trainer) -> float | None:
         """Return the score; ``None`` where we could not score a task, which says nothing about the policy."""
         module, data = module_of(trainer), data_of(trainer)
         tasks = {name: data.tasks[name] for name, weight in self._run.stage.tasks.items() if weight > 0}
         examples = {name: self._examples(trainer, name) for name in tasks}
-        with module.peers.watching():
+        with module.barrier.guard():
             own = self.evaluator.measure(module.policy, module.engine, tasks, examples, module.seed)
         results = self.evaluator.conclude(own, module.monitor.policy.max_rate)
         for name, result in results.items():

@@ -38,12 +38,12 @@ class StageEvaluation(L.Callback):
         """
         module, data = module_of(trainer), data_of(trainer)
         self.evaluating = True
-        with module.peers.watching():
+        with module.barrier.guard():
             own = self.evaluator.measure(module.policy, module.engine, data.tasks, data.held_out, module.seed)
         results = self.evaluator.conclude(own, module.monitor.policy.max_rate)
         self.evaluating = False
         unscored = {name: why for name, result in results.items() if (why := result.unscored)}
-        module.monitor.excuse(unscored, run.number)
+        module.monitor.tolerate_unscored(unscored, run.number)
         label = f"{run.number} {run.name}" if run.number else "base"
         self.matrix = self.matrix.add(label, {name: result.score for name, result in results.items()})
         metrics = evaluation_metrics(self.matrix, [list(stage.tasks) for stage in run.plan])

@@ -64,11 +64,12 @@ class Tracking(StageCallback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: object, batch_idx: int
     ) -> None:
         """Store the rollouts of a stage's last step."""
-        if self._logger is None or self._run is None or not trainer.is_global_zero:
-            return
         module, run = module_of(trainer), self._run
-        if module.steps_done == run.end_step and module.last_rollouts:
-            table = rollout_table(module.last_rollouts, module.steps_done)
+        if self._logger is None or run is None or module.steps_done != run.end_step:
+            return
+        groups = module.gather_rollouts()  # in all processes
+        if groups and trainer.is_global_zero:
+            table = rollout_table(groups, module.steps_done)
             some = {column: values[: self.rollouts] for column, values in table.items()}
             self._logger.artifacts.table(some, f"rollouts/{run.number}_{run.name}.json")
 

@@ -1,19 +1,27 @@
-"""Errors that are the user's to mend; their message names the key, file or row, and the cure."""
+"""Errors that a user can correct; their message names the key, file or row, and the cure."""
 
 from __future__ import annotations
 
 
-class BadInput(ValueError):
-    """A config, a row or a file that cannot be used. The command line shows it without a traceback."""
+class OmniThinkError(Exception):
+    """Base class: the command line prints these on one line. Any other error is a bug and keeps its traceback."""
 
 
-class RewardFailure(RuntimeError):
-    """Too many rewards could not be computed; training on would be training on noise."""
+class BadInput(OmniThinkError, ValueError):
+    """A config, a row or a file that cannot be used."""
 
 
-class EngineFailure(RuntimeError):
-    """The engine that samples completions could not start or died; the message names the setting to change."""
+class RewardFailure(OmniThinkError):
+    """Too many rewards could not be computed; further training would be on noise."""
 
 
-class PeerFailure(RuntimeError):
-    """Another process of this run failed; its own message says why."""
+class EngineFailure(OmniThinkError):
+    """The rollout engine could not start or died; the message names the setting to change."""
+
+
+class RankFailure(OmniThinkError):
+    """Another rank of this run failed; its own message says why."""
+
+
+class TrainingDiverged(OmniThinkError):
+    """The loss or its gradient is no longer finite."""

@@ -1,8 +1,8 @@
-"""What ``main.py`` does with a trainer beside training: budget, prepare, score, validate."""
+"""Lightning's Trainer with further verbs, and the verb ``budget``."""
 
 from __future__ import annotations
 
-from typing import final
+from typing import Any, final
 
 import lightning as L
 import torch
@@ -12,20 +12,18 @@ from rich.console import Console
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.data.prepare import prepare
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation.verbs import score, validate
+from omnithink_pl.evaluation.score import score
+from omnithink_pl.evaluation.validate import validate
 from omnithink_pl.model.budget import Machine, Settings, Sizes, memory, seconds
 from omnithink_pl.model.logprobs import LOGITS
 from omnithink_pl.model.policy import policy_path
 from omnithink_pl.modules import MultiTaskGRPO, PolicyModule
-from omnithink_pl.report.console import (
-    memory_table,
-    speed_table,
-)
+from omnithink_pl.report.console import memory_table, speed_table
 
 
 def budget(
     trainer: L.Trainer,
-    model: MultiTaskGRPO,
+    model: PolicyModule,
     datamodule: MultiTaskData,
     gpus: int | None = None,
     sharded: bool | None = None,
@@ -33,40 +31,34 @@ def budget(
     completion_tokens: int | None = None,
     machine: Machine = Machine(),  # noqa: B008  (frozen)
 ) -> None:
-    """Print what a run needs of each GPU and how fast it is at best, by arithmetic; needs no GPU, loads no weights.
+    """Print memory per GPU and a lower bound of the time per step, by arithmetic; needs no GPU, loads no weights.
 
     Args:
-        trainer: Has the precision; Lightning's command line passes it.
-        model: What is trained; Lightning's command line passes it.
+        trainer: Has the precision.
+        model: The module to be trained.
         datamodule: Has the batch size.
-        gpus: Processes; the trainer's ``devices`` times ``num_nodes`` if not given.
-        sharded: Divide the model among them; if not given, whether the trainer's strategy does.
-        prompt_tokens: Of a prompt, on average.
-        completion_tokens: Of a completion, on average; half of the longest if not given.
+        gpus: Number of processes; by default the trainer's ``devices`` times ``num_nodes``.
+        sharded: Whether the model is divided among them; by default whether the trainer's strategy does.
+        prompt_tokens: Average length of a prompt.
+        completion_tokens: Average length of a completion; by default half of the longest.
         machine: One of the GPUs.
+
+    Raises:
+        BadInput: If the module is not ``MultiTaskGRPO``.
     """
-    sizes = _sizes(model)
-    longest = model.sampling.max_tokens
-    settings = Settings(
+    from transformers import AutoConfig
+
+    if not isinstance(model, MultiTaskGRPO):
+        raise BadInput(f"model.class_path: budget plans MultiTaskGRPO, not {type(model).__name__}")
+    sizes = Sizes.of(AutoConfig.from_pretrained(policy_path(model.policy_name)), model.adapter)
+    settings = _budget_settings(
+        model,
+        prompts=datamodule.batch_size,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens or model.sampling.max_tokens // 2,
         gpus=gpus or 1,
         sharded=bool(sharded),
-        weights=model.adapter.weights if model.adapter else "float32",
         compute="bfloat16" if str(trainer.precision).startswith("bf16") else "float32",
-        adapted=model.adapter is not None,
-        reference=any(model.kl.beta.values()),
-        optimizer_bytes=optimizer_bytes(model.optimizer),
-        optimizer_offloaded=model.offload_optimizer,
-        prompts=datamodule.batch_size,
-        group_size=model.sampling.n,
-        tokens=prompt_tokens + (completion_tokens or longest // 2),
-        longest=prompt_tokens + longest,
-        micro_batch_tokens=model.micro_batch_tokens,
-        updates=model.updates_per_batch,
-        checkpointing=model.gradient_checkpointing,
-        logits=LOGITS,
-        engine_weights=getattr(model.engine, "dtype", None),
-        rows=int(getattr(model.engine, "max_rows", getattr(model.engine, "batch_rows", 256))),
-        cache_gib=getattr(model.engine, "kv_cache_gib", None),
     )
     console = Console()
     console.print(f"{sizes.parameters:,} parameters, {sizes.trained:,} trained, {settings.gpus} GPUs")
@@ -74,8 +66,32 @@ def budget(
     console.print(speed_table(seconds(sizes, settings, machine), settings))
 
 
+def _budget_settings(
+    model: MultiTaskGRPO, prompts: int, prompt_tokens: int, completion_tokens: int, **run: Any
+) -> Settings:
+    return Settings(
+        **run,
+        prompts=prompts,
+        tokens=prompt_tokens + completion_tokens,
+        longest=prompt_tokens + model.sampling.max_tokens,
+        weights=model.adapter.weights if model.adapter else "float32",
+        adapted=model.adapter is not None,
+        reference=any(model.kl.beta.values()),
+        optimizer_bytes=optimizer_bytes(model.optimizer),
+        optimizer_offloaded=model.memory.offload_optimizer,
+        group_size=model.sampling.group_size,
+        micro_batch_tokens=model.memory.micro_batch_tokens,
+        updates=model.rollouts.updates_per_batch,
+        checkpointing=model.memory.gradient_checkpointing,
+        logits=LOGITS,
+        engine_weights=getattr(model.engine, "dtype", None),
+        rows=int(getattr(model.engine, "max_rows", getattr(model.engine, "batch_rows", 256))),
+        cache_gib=getattr(model.engine, "kv_cache_gib", None),
+    )
+
+
 def optimizer_bytes(optimizer: OptimizerCallable) -> float:
-    """Bytes of an optimiser's state for each parameter, found by one step on a small one."""
+    """Return the bytes of an optimiser's state per parameter, measured by one step on a small tensor."""
     parameter = torch.nn.Parameter(torch.zeros(4096))
     parameter.grad = torch.zeros_like(parameter)
     made = optimizer([parameter])
@@ -84,21 +100,9 @@ def optimizer_bytes(optimizer: OptimizerCallable) -> float:
     return sum(value.nbytes for value in state if isinstance(value, torch.Tensor)) / parameter.numel()
 
 
-def _sizes(model: PolicyModule) -> Sizes:
-    from transformers import AutoConfig
-
-    return Sizes.of(AutoConfig.from_pretrained(policy_path(_planned(model).policy_name)), model.adapter)
-
-
-def _planned(model: PolicyModule) -> MultiTaskGRPO:
-    if not isinstance(model, MultiTaskGRPO):
-        raise BadInput(f"model.class_path: budget plans MultiTaskGRPO, not {type(model).__name__}")
-    return model
-
-
 @final
 class OmniThinkTrainer(L.Trainer):
-    """Also prepares data, evaluates on benchmarks, scores completions, and says what a run needs."""
+    """Also prepares data, evaluates on benchmarks, scores completions, and plans the memory of a run."""
 
     budget = budget
     prepare = prepare

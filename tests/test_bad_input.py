@@ -12,8 +12,8 @@ import lightning as L
 import pytest
 
 from callbacks.checkpoints import CheckpointError
-from main import EXPECTED, main
-from omnithink_pl.errors import BadInput
+from main import main
+from omnithink_pl.errors import BadInput, OmniThinkError
 from omnithink_pl.model.policy import load_tokenizer
 
 KINDS = {"question_type": "math-word-problem", "problem_type": "Algebra"}
@@ -40,13 +40,16 @@ def fit(directory: Path, *arguments: str) -> None:
             "--curriculum.stages=[{tasks: {poetry: 1}, steps: 2}]",
             r"curriculum\.stages: unknown task 'poetry'; choose from \['code', 'math', 'qa', 'writing'\]",
         ),
-        ("--model.group_size=1", r"model\.group_size is 1; .*use 2 or more"),
-        ("--model.beta={code: 0.1, math: 0.1, qa: 0.1}", r"model\.beta has no entry for the task 'writing'; give one"),
-        ("--model.temperature=0", r"model\.temperature is 0.*use a positive temperature"),
+        ("--model.sampling.group_size=1", r"model\.sampling\.group_size is 1; .*use 2 or more"),
+        (
+            "--model.kl.beta={code: 0.1, math: 0.1, qa: 0.1}",
+            r"model\.kl\.beta has no entry for the task 'writing'",
+        ),
+        ("--model.sampling.temperature=0", r"model\.sampling\.temperature is 0.*use a positive temperature"),
         ("--model.policy=./no/such/policy", r"model\.policy: no directory './no/such/policy'; give a directory"),
         (
-            "--model.max_tokens=180",
-            r"data\.tasks\.qa, row \S+: its prompt of \d+ tokens and model\.max_tokens=180 exceed .* context of 192",
+            "--model.sampling.max_tokens=180",
+            r"data\.tasks\.qa, row \S+: its prompt of \d+ tokens and model\.sampling\.max_tokens=180 .* context of 192",
         ),
         ("--data.batch_size=0", r"data\.batch_size is 0; a step needs at least one prompt"),
     ],
@@ -71,35 +74,35 @@ def math_source(path: Path) -> str:
     )
 
 
-def test_an_empty_dataset_is_named(tmp_path: Path) -> None:
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text("")
-    with pytest.raises(BadInput, match=r"rows\.jsonl' is empty; write rows to it, or name another file"):
-        fit(tmp_path, math_source(rows))
+ROW = {"problem": "What is 1 + 1?", "answer": "2", "uuid": "first"} | KINDS
 
 
-def test_an_empty_split_is_named(tmp_path: Path) -> None:
-    rows = tmp_path / "rows.jsonl"
-    row = {"problem": "What is 1 + 1?", "answer": "2", "uuid": "first"} | KINDS
-    rows.write_text(json.dumps(row))
-    with pytest.raises(BadInput, match=r"data\.tasks\.math\.source: the (train|test) split is empty; check its path"):
-        fit(tmp_path, math_source(rows))
-
-
-def test_a_row_without_a_reference_is_named_with_the_cure(tmp_path: Path) -> None:
-    row = {"problem": "What is 1 + 1?", "answer": "2", "uuid": "first"} | KINDS
-    directory = tmp_path / "rows"
-    directory.mkdir()
-    (directory / "train.jsonl").write_text(json.dumps(row))
-    (directory / "test.jsonl").write_text("\n".join(json.dumps(r) for r in (row, row | {"uuid": "2nd", "answer": ""})))
-    with pytest.raises(BadInput, match=r"row 1 \(uid 2nd\): column 'answer' has no usable reference; "):
-        fit(tmp_path, math_source(directory))
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"rows.jsonl": []}, r"rows\.jsonl' is empty; write rows to it, or name another file"),
+        ({"rows.jsonl": [ROW]}, r"data\.tasks\.math\.source: the (train|test) split is empty; check its path"),
+        (
+            {"train.jsonl": [ROW], "test.jsonl": [ROW, ROW | {"uuid": "2nd", "answer": ""}]},
+            r"row 1 \(uid 2nd\): column 'answer' has no usable reference; ",
+        ),
+    ],
+)
+def test_rows_that_cannot_be_used_are_named_with_the_cure(
+    files: dict[str, list[dict[str, str]]], message: str, tmp_path: Path
+) -> None:
+    for name, rows in files.items():
+        (tmp_path / name).write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(BadInput, match=message):
+        fit(tmp_path, math_source(tmp_path / "rows.jsonl" if "rows.jsonl" in files else tmp_path))
 
 
 def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     # A directory stands where the database should be: unwritable for an ordinary user and for root alike.
     (tmp_path / "mlflow.db").mkdir()
-    with pytest.raises(EXPECTED, match=r"trainer\.logger\.init_args\.tracking_uri: cannot open .*choose another store"):
+    with pytest.raises(
+        OmniThinkError, match=r"trainer\.logger\.init_args\.tracking_uri: cannot open .*choose another store"
+    ):
         fit(tmp_path)
 
 

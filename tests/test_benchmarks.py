@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import time
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import memory, rewards, scaling, step
+from benchmarks import memory, order, rewards, rollout, sandbox, scaling, step, tail
 from benchmarks.floor import attention_flops, linear_flops, pairs
+from benchmarks.harness import Cost, Lap, run_ranks, take_turns
 from benchmarks.lengths import PlannedLengths, log_normal
-from benchmarks.turns import Cost, Lap, take_turns
+from omnithink_pl.errors import BadInput
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from tests.tiny import EOS, TinyPolicy, random_tokens, tiny_qwen
 
@@ -33,15 +37,39 @@ def test_memory(capsys: pytest.CaptureFixture[str]) -> None:
     assert ("ratio_trl" in ratios) == TRL
 
 
-def test_rewards(capsys: pytest.CaptureFixture[str]) -> None:
-    rewards.benchmark(items=4, workers=2, turns=1)
-    assert last_line(capsys).keys() >= {"efficiency_verifications", "efficiency_programs"}
+RANKS = {"ratio_group", "ratio_batch", "ratio_length", "ratio_ranks", "efficiency_ranks"}
 
 
-def test_scaling(capsys: pytest.CaptureFixture[str]) -> None:
-    scaling.benchmark(prompts=1, group=2, median=3.0, max_tokens=6, factor=2, turns=1)
-    names = {"ratio_group", "ratio_batch", "ratio_length", "ratio_ranks", "efficiency_ranks"}
-    assert last_line(capsys).keys() == names
+@pytest.mark.parametrize(
+    ("benchmark", "settings", "names"),
+    [
+        (rewards, {"items": 4, "workers": 2, "turns": 1}, {"efficiency_verifications", "efficiency_programs"}),
+        (sandbox, {"programs": 1}, {"bare_ms", "stdin_program_ms", "processes_after_close"}),
+        (order, {"rows": 8, "group": 2, "draws": 2}, {"ratio_by_length_4"}),
+        (tail, {"prompts": 2, "group": 2, "median": 4.0, "max_tokens": 12, "segment": 6, "steps": 3}, {"ratio_depth"}),
+        pytest.param(
+            scaling,
+            {"prompts": 1, "group": 2, "median": 3.0, "max_tokens": 6, "factor": 2, "turns": 1},
+            RANKS,
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["rewards", "sandbox", "order", "tail", "scaling"],
+)
+def test_runs_in_its_smallest_setting(
+    benchmark: ModuleType, settings: dict[str, float], names: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    benchmark.benchmark(**settings)
+    assert last_line(capsys).keys() >= names
+
+
+def test_rollout_runs_or_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    if importlib.util.find_spec("vllm") is None:
+        with pytest.raises(BadInput, match="make setup-vllm"):
+            rollout.benchmark()
+        return
+    rollout.benchmark(prompts=2, samples=2, max_tokens=4, turns=2)
+    assert "| vLLM |" in capsys.readouterr().out
 
 
 def test_step_runs_or_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,13 +115,25 @@ def fails(lap: Lap) -> None:
     raise ValueError("no more")
 
 
-def goes_on(lap: Lap) -> None:
+def continues(lap: Lap) -> None:
     while True:
         lap()
 
 
 def nothing() -> None:
     pass
+
+
+def rank_one_fails(rank: int, lap: Lap) -> None:
+    assert (os.environ["RANK"], os.environ["WORLD_SIZE"]) == (str(rank), "2")
+    if rank == 1:
+        raise ValueError("no more")
+    time.sleep(60)
+
+
+def test_a_rank_that_fails_ends_the_others() -> None:
+    with pytest.raises(ValueError, match="no more"):
+        run_ranks(rank_one_fails, 2, nothing)
 
 
 def test_every_round_has_one_lap_of_each_side(tmp_path: Path) -> None:
@@ -108,7 +148,7 @@ def test_every_round_has_one_lap_of_each_side(tmp_path: Path) -> None:
 
 def test_a_side_that_fails_ends_the_others() -> None:
     with pytest.raises(RuntimeError, match=r"(?s)b failed.*ValueError: no more"):
-        take_turns({"a": goes_on, "b": fails}, nothing)
+        take_turns({"a": continues, "b": fails}, nothing)
 
 
 def test_operations_are_those_that_torch_counts() -> None:

@@ -1,109 +1,149 @@
-"""Every config parses, composes with the defaults, and what it resolves to runs."""
+"""Every config parses, composes with others, and what it resolves to is a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from datasets import Dataset
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
 
-from main import CONFIGS, TOOLS, main, run_tool
+from main import CONFIGS, CommandLine, main
 from omnithink_pl.errors import BadInput
-from omnithink_pl.rollout.vllm import loading as build
-from tests.judge.scripted import scripted_server
 
-# Engines that are installed apart have tests apart: tests/vllm/test_fit.py runs configs/rollout/. What is only for
-# ``validate`` is parsed below, tools have parsers of their own, tests/test_scale.py runs those of real size,
-# tests/callbacks/test_demonstrations.py runs predict, and tests/distributed what needs several processes.
-APART, ELSEWHERE = {"rollout", "benchmarks", "studies"}, {"base", "fsdp", "sft_data", *TOOLS}
-DELTAS = sorted(p for p in CONFIGS.rglob("*.yaml") if p.stem not in ELSEWHERE and p.parent.name not in APART)
-DELTAS = [path for path in DELTAS if not path.name.startswith("qwen")]
+FILES = {path.relative_to(CONFIGS).with_suffix("").as_posix(): path for path in sorted(CONFIGS.rglob("*.yaml"))}
+STUDIES = [name for name in FILES if name.startswith("studies/")]
+RUNS = [name for name in FILES if name not in {"merge", *STUDIES}]
+OVERLAYS = [name for name in RUNS if name.startswith(("ablations/", "benchmarks/", "judge/", "rollout/", "scale/"))]
+VERBS = {"sft_data": "predict"}  # others are configs of `fit`
 
 
-def resolved(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
-    with pytest.raises(SystemExit) as ended:
-        main(["fit", *arguments, "--print_config"])
-    assert ended.value.code == 0
-    return yaml.safe_load(capsys.readouterr().out)
+@pytest.fixture(scope="module")
+def parsers() -> dict[str, LightningArgumentParser]:
+    """The parser of each verb: to build all of them for each config would take longer than to parse it."""
+
+    class Built(Exception):
+        pass
+
+    class Parsers(CommandLine):
+        def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+            raise Built(self._subcommand_parsers)
+
+    with pytest.raises(Built) as built:
+        Parsers(["fit"])
+    return built.value.args[0]
 
 
-def demonstration(task: str) -> dict[str, object]:
-    return {"task": task, "messages": [{"role": "user", "content": "add"}], "completion": "<answer>2</answer>"}
+def parsed(parsers: dict[str, LightningArgumentParser], *arguments: str, verb: str = "fit") -> Namespace:
+    """The arguments, parsed; the name of a config stands for its file."""
+    given = parsers[verb].parse_args([f"--config={FILES[one]}" if one in FILES else one for one in arguments])
+    del given["config"]
+    return given
 
 
-@contextmanager
-def needed_by(config: Path, directory: Path) -> Iterator[list[str]]:
-    """Arguments for a small run, and those without which a config cannot run here: an endpoint, a data set."""
-    if config.stem == "sft":
-        Dataset.from_list([demonstration(task) for task in ("code", "math", "qa", "writing")]).save_to_disk(directory)
-        yield [f"--data.demonstrations={directory}"]
-        return
-    if config.parent.name != "judge":
-        yield ["--model.group_size=2"]
-        return
-    judge = "--data.tasks.writing.init_args.judge.init_args"
-    with scripted_server() as server:
-        yield [
-            "--model.group_size=2",
-            f"{judge}.endpoint.base_url={server.url}",
-            f"{judge}.endpoint.api_key_env=null",
-            f"{judge}.cache={directory}/judge.sqlite",
-        ]
+def resolved(parsers: dict[str, LightningArgumentParser], *arguments: str, verb: str = "fit") -> dict[str, Any]:
+    """What the arguments come to, as ``--print_config`` prints it."""
+    given = parsed(parsers, *arguments, verb=verb)
+    return yaml.safe_load(parsers[verb].dump(given, skip_none=False, skip_validation=True))
 
 
-@pytest.mark.parametrize("config", DELTAS, ids=[str(path.relative_to(CONFIGS)) for path in DELTAS])
-def test_law_8_every_config_parses_and_its_printed_config_runs(
-    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", RUNS)
+def test_law_8_every_config_parses_and_its_printed_config_is_the_same_run(
+    name: str, parsers: dict[str, LightningArgumentParser], tmp_path: Path
 ) -> None:
+    verb = VERBS.get(name, "fit")
     printed = tmp_path / "printed.yaml"
-    printed.write_text(yaml.safe_dump(resolved([f"--config={config}"], capsys)))
-    with needed_by(config, tmp_path) as needed:
-        cli = main(
-            [
-                "fit",
-                f"--config={printed}",
-                "--trainer.fast_dev_run=1",
-                f"--trainer.default_root_dir={tmp_path}",
-                "--evaluation.evaluator.prompts=2",
-                "--evaluation.evaluator.samples=1",
-                "--data.batch_size=4",
-                *needed,
-            ]
-        )
-    assert cli.model.steps_done == 1
+    once = parsed(parsers, name, verb=verb)
+    printed.write_text(parsers[verb].dump(once, skip_none=False, skip_validation=True))
+    assert parsed(parsers, f"--config={printed}", verb=verb) == once
+    if not name.startswith(("rollout/", "scale/qwen")):  # which need vLLM
+        once.trainer.accelerator, once.trainer.devices, once.trainer.strategy = "cpu", 1, "auto"
+        parsers[verb].instantiate_classes(once)
 
 
-@pytest.mark.parametrize("config", sorted((CONFIGS / "rollout").iterdir()), ids=lambda path: path.stem)
-def test_a_config_of_vllm_parses_without_it_and_says_when_used_how_it_is_installed(
-    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("verb", "name"), [("merge", "merge"), *(("study", name) for name in STUDIES)])
+def test_every_config_of_a_verb_without_a_trainer_parses(
+    verb: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(build, "find_spec", lambda name: None)
-    engine = resolved([f"--config={config}"], capsys)["model"]["init_args"]["engine"]
-    assert engine["init_args"].items() >= yaml.safe_load(config.read_text())["model"]["engine"]["init_args"].items()
-    with pytest.raises(BadInput, match="vLLM is not installed; run `make setup-vllm`"):
-        main(["fit", f"--config={config}", "--trainer.logger=false"])
+    with pytest.raises(SystemExit) as ended:
+        main([verb, f"--config={FILES[name]}", "--print_config"])
+    assert ended.value.code == 0
+    assert yaml.safe_load(capsys.readouterr().out).keys() >= yaml.safe_load(FILES[name].read_text()).keys()
 
 
-@pytest.mark.parametrize("tool", sorted(TOOLS))
-def test_every_config_of_a_verb_without_a_trainer_parses(tool: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for config in CONFIGS.rglob(f"{tool}.yaml"):
-        with pytest.raises(SystemExit) as ended:
-            run_tool(tool, [f"--config={config}", "--print_config"])
-        assert ended.value.code == 0
-        assert yaml.safe_load(capsys.readouterr().out).items() >= yaml.safe_load(config.read_text()).items()
+def leaves(config: Mapping[str, Any], key: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys without ``init_args`` or plus signs, and their values."""
+    for name, value in config.items():
+        inner = key if name == "init_args" else f"{key}.{name}".strip(".+")
+        if isinstance(value, dict) and value:
+            yield from leaves(value, inner)
+        else:
+            yield inner, value
 
 
-def test_overrides_change_one_key_and_leave_its_neighbours(capsys: pytest.CaptureFixture[str]) -> None:
-    got = resolved(["--model.beta.math=0", "--curriculum.stages=[{tasks: {math: 2}, steps: 5}]"], capsys)
-    assert got["model"]["init_args"]["beta"] == {"code": 0.01, "math": 0.0, "qa": 0.01, "writing": 0.01}
-    assert got["curriculum"]["stages"] == [{"tasks": {"math": 2.0}, "steps": 5}]
+def names_module_keys(name: str) -> bool:
+    return "model" in yaml.safe_load(FILES[name].read_text())
 
 
-def test_the_papers_benchmarks_are_those_of_its_table(capsys: pytest.CaptureFixture[str]) -> None:
-    benchmarks = resolved([f"--config={CONFIGS / 'benchmarks' / 'paper.yaml'}"], capsys)["data"]["benchmarks"]
+@pytest.mark.parametrize(
+    ("base", "overlay"),
+    [("scale/qwen2.5-7b", overlay) for overlay in OVERLAYS if overlay != "scale/qwen2.5-7b"]
+    + [(base, overlay) for base in ("sft", "sft_data") for overlay in OVERLAYS if not names_module_keys(overlay)],
+)
+def test_law_11_an_overlay_keeps_what_it_does_not_name(
+    base: str, overlay: str, parsers: dict[str, LightningArgumentParser]
+) -> None:
+    before, after = (
+        dict(leaves(resolved(parsers, *names, verb=VERBS.get(base, "fit")))) for names in ([base], [base, overlay])
+    )
+    named = [key for key, _ in leaves(yaml.safe_load(FILES[overlay].read_text()))]
+    # Another class takes its arguments along; a value that was null may now have parts.
+    replaced = [key.removesuffix("class_path") for key in named if key.endswith(".class_path")]
+    for key, value in before.items():
+        if after.get(key) != value:
+            assert key.startswith(tuple(replaced)) or any(f"{one}.".startswith(f"{key}.") for one in named), key
+
+
+def test_a_plus_sign_keeps_the_other_entries_and_without_it_they_are_replaced(
+    parsers: dict[str, LightningArgumentParser], tmp_path: Path
+) -> None:
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("curriculum: {stages: [{tasks: {qa: 1}, steps: 5}]}\ndata: {tasks+: {qa: {format_weight: 0.3}}}")
+    base, more = resolved(parsers), resolved(parsers, f"--config={overlay}")
+    assert more["data"]["tasks"].pop("qa")["init_args"]["format_weight"] == 0.3
+    del base["data"]["tasks"]["qa"]
+    assert more["data"] == base["data"]
+    assert [stage["tasks"] for stage in more["curriculum"]["stages"]] == [{"qa": 1.0}]
+    overlay.write_text(overlay.read_text().replace("tasks+", "tasks"))
+    assert resolved(parsers, f"--config={overlay}")["data"]["tasks"].keys() == {"qa"}
+
+
+def test_overrides_change_one_key_and_leave_its_neighbours(parsers: dict[str, LightningArgumentParser]) -> None:
+    got = resolved(parsers, "--model.kl.beta.math=0")["model"]["init_args"]["kl"]
+    assert got["beta"] == {"code": 0.01, "math": 0.0, "qa": 0.01, "writing": 0.01}
+
+
+def test_the_orders_differ_in_their_stages_only(parsers: dict[str, LightningArgumentParser]) -> None:
+    def without_stages(name: str) -> tuple[dict[str, Any], list[Any]]:
+        got = resolved(parsers, name)
+        del got["name"]
+        return got, got.pop("curriculum")["stages"]
+
+    base, stages = without_stages("curriculum")
+    assert [list(stage["tasks"]) for stage in stages] == [["code"], ["math"], ["qa"], ["writing"]]
+    for name in ("reverse", "joint", "single_code", "single_math", "single_qa", "single_writing"):
+        assert without_stages(name)[0] == base
+    assert without_stages("reverse")[1] == stages[::-1]
+    (joint,) = without_stages("joint")[1]
+    assert joint["steps"] == sum(stage["steps"] for stage in stages)
+
+
+def test_the_papers_benchmarks_are_those_of_its_table(parsers: dict[str, LightningArgumentParser]) -> None:
+    benchmarks = resolved(parsers, "benchmarks/paper")["data"]["benchmarks"]
     domains: dict[str, list[str]] = {}
     for name, one in benchmarks.items():
         domains.setdefault(one["domain"] or one["task"]["class_path"].rpartition(".")[2].lower(), []).append(name)
@@ -117,50 +157,30 @@ def test_the_papers_benchmarks_are_those_of_its_table(capsys: pytest.CaptureFixt
     assert (benchmarks["aime24"]["samples"], benchmarks["math500"]["samples"]) == (5, 1)
 
 
-def test_letters_are_all_that_the_ablation_changes(capsys: pytest.CaptureFixture[str]) -> None:
-    base, letters = resolved([], capsys), resolved([f"--config={CONFIGS / 'ablations' / 'letter_qa.yaml'}"], capsys)
-    assert letters["data"]["tasks"]["qa"]["init_args"].pop("answer") == "letter"
-    assert base["data"]["tasks"]["qa"]["init_args"].pop("answer") == "text"
-    letters["name"] = base["name"]
-    assert letters == base
+@pytest.mark.parametrize("name", [name for name in RUNS if name.startswith("rollout/")])
+def test_a_config_of_vllm_says_when_used_how_it_is_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("omnithink_pl.rollout.vllm.process.find_spec", lambda name: None)
+    with pytest.raises(BadInput, match="vLLM is not installed; run `make setup-vllm`"):
+        main(["fit", f"--config={FILES[name]}", "--trainer.logger=false"])
 
 
-def test_the_judge_is_all_that_its_overlay_changes(capsys: pytest.CaptureFixture[str]) -> None:
-    base, judged = resolved([], capsys), resolved([f"--config={CONFIGS / 'judge' / 'openai.yaml'}"], capsys)
-    assert judged["data"]["tasks"]["writing"]["init_args"].pop("judge") is not None
-    del base["data"]["tasks"]["writing"]["init_args"]["judge"]
-    assert judged == base
-
-
-def test_the_orders_differ_in_their_stages_only(capsys: pytest.CaptureFixture[str]) -> None:
-    def without_stages(name: str) -> tuple[dict, list]:
-        got = resolved([f"--config={CONFIGS / name}.yaml"], capsys)
-        del got["name"]
-        return got, got.pop("curriculum")["stages"]
-
-    base, stages = without_stages("curriculum")
-    assert [list(stage["tasks"]) for stage in stages] == [["code"], ["math"], ["qa"], ["writing"]]
-    for name in ("reverse", "joint", "single_code", "single_math", "single_qa", "single_writing"):
-        other, _ = without_stages(name)
-        assert other == base
-    assert without_stages("reverse")[1] == stages[::-1]
-    (joint,) = without_stages("joint")[1]
-    assert joint["steps"] == sum(stage["steps"] for stage in stages)
-
-
-@pytest.mark.parametrize(
-    ("part", "key", "value", "source"),
-    [
-        ("data", "seed", 3, "seed_everything"),
-        ("model", "tasks", {}, "data.tasks"),
-        ("model", "init_args", {"seed": 3}, "seed_everything"),
-    ],
-)
-def test_a_key_that_would_be_ignored_is_refused(
-    part: str, key: str, value: object, source: str, tmp_path: Path
-) -> None:
-    config = tmp_path / "mine.yaml"
-    config.write_text(yaml.safe_dump({part: {key: value}}))
-    key = "seed" if key == "init_args" else key
-    with pytest.raises(BadInput, match=rf"mine\.yaml: {part}\.{key} follows from {source}; set {source} instead"):
-        main(["fit", f"--config={config}"])
+# One config for each module that `fit` trains; tests/callbacks/test_demonstrations.py runs `predict`.
+@pytest.mark.parametrize("name", ["curriculum", "sft"])
+def test_law_8_a_printed_config_runs(name: str, parsers: dict[str, LightningArgumentParser], tmp_path: Path) -> None:
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(yaml.safe_dump(resolved(parsers, name)))
+    if name == "sft":
+        rows = [
+            {"task": task, "messages": [{"role": "user", "content": "add"}], "completion": "<answer>2</answer>"}
+            for task in ("code", "math", "qa", "writing")
+        ]
+        Dataset.from_list(rows).save_to_disk(tmp_path / "rows")
+        needed = [f"--data.demonstrations={tmp_path}/rows"]
+    else:
+        needed = ["--model.sampling.group_size=2"]
+    small = ["--evaluation.evaluator.prompts=2", "--evaluation.evaluator.samples=1", "--data.batch_size=4", *needed]
+    cli = main(
+        ["fit", f"--config={printed}", "--trainer.fast_dev_run=1", f"--trainer.default_root_dir={tmp_path}", *small]
+    )
+    assert cli is not None
+    assert cli.model.steps_done == 1

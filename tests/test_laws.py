@@ -14,4 +14,4 @@ def test_every_law_on_the_page_has_a_test_named_after_it() -> None:
     named = {
         int(n) for path in TESTS.rglob("test_*.py") for n in re.findall(r"^def test_law_(\d+)_", path.read_text(), re.M)
     }
-    assert laws == named == set(range(1, 11))
+    assert laws == named == set(range(1, max(laws) + 1))

@@ -15,6 +15,7 @@ from tests.judge.scripted import scripted_server
 from tests.sources.copies import ASKED, hub_copies
 from tests.sources.hub import fake_hub
 
+pytestmark = pytest.mark.slow
 LARGE = [f"--config={CONFIGS}/scale/qwen2.5-7b.yaml"]
 SMALL = [*LARGE, f"--config={CONFIGS}/scale/qwen2.5-0.5b.yaml"]
 ROWS = 40
@@ -70,8 +71,8 @@ def short(directory: Path) -> list[str]:
         f"--trainer.default_root_dir={directory}",
         "--evaluation.evaluator.prompts=2",
         "--evaluation.evaluator.max_tokens=8",
-        "--model.max_tokens=8",
-        "--model.group_size=2",
+        "--model.sampling.max_tokens=8",
+        "--model.sampling.group_size=2",
         "--data.batch_size=4",
     ]
 

@@ -20,6 +20,10 @@ class TinyPolicy:
     model: PreTrainedModel
     eos_id: int = EOS
     context: int = 128
+    version: int = 0
+
+    def weights_changed(self) -> None:
+        self.version += 1
 
     def encode(self, messages: Sequence[dict[str, str]]) -> list[int]:
         return [3 + ord(letter) % (VOCABULARY - 3) for message in messages for letter in message["content"]]

@@ -1,71 +1,60 @@
-"""What was learned and what was forgotten: the score matrix and what follows from it. Pure arithmetic.
+"""The score matrix, and the forgetting and backward transfer computed from it. Pure arithmetic.
 
-Row 0 of the matrix holds the base model's scores, row i those after stage i. Scores are
-fractions in [0, 1]. A task whose rewards failed too often was not measured: its scores are not numbers (NaN), and
-neither is anything that would need them, such as a mean over all tasks.
+Row 0 holds the base model's scores, row i those after stage i. Scores are fractions in [0, 1]; everything computed from
+them uses those sampled at temperature 1. A task of which too many rewards failed was not measured: its scores are NaN,
+and so is everything computed from them, such as a mean over tasks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isnan, nan, sqrt
-from typing import Any, Literal
+from math import hypot, inf, isnan, nan
+from typing import Any
 
-Kind = Literal["sampled", "greedy"]
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with the ends of its 95 % interval; both ends are infinite where no interval is known."""
+
+    value: float
+    low: float = -inf
+    high: float = inf
+
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return self.low > -inf
+
+    def clipped(self, low: float, high: float) -> Estimate:
+        """Return the estimate with the ends of its interval cut off at the ends of the scale."""
+        return Estimate(self.value, max(low, self.low), min(high, self.high)) if self.known else self
 
 
 @dataclass(frozen=True)
 class TaskScore:
-    """One task's mean score on held-out prompts, with 95 % intervals.
+    """One task's mean score on held-out prompts, with 95 % intervals."""
 
-    Args:
-        sampled: Mean score of completions drawn at temperature 1.
-        sampled_low: Lower end of its interval.
-        sampled_high: Upper end of its interval.
-        greedy: Mean score of greedy completions.
-        greedy_low: Lower end of its interval.
-        greedy_high: Upper end of its interval.
-        prompts: Prompts evaluated.
-        samples: Sampled completions per prompt.
-        undefined: Share of sampled completions without a score, such as no answer; they count as 0.
-        failed: Share of all completions, sampled and greedy, that we could not score; they are left out.
-    """
-
-    sampled: float
+    sampled: float  # mean score of completions sampled at temperature 1
     sampled_low: float
     sampled_high: float
-    greedy: float
+    greedy: float  # mean score of greedy completions
     greedy_low: float
     greedy_high: float
     prompts: int
-    samples: int
-    undefined: float = 0.0
-    failed: float = 0.0
+    samples: int  # sampled completions per prompt
+    undefined: float = 0.0  # share of sampled completions without a score, such as no answer; they count as 0
+    failed: float = 0.0  # share of all completions, sampled and greedy, whose reward failed; they are left out
 
     @property
     def measured(self) -> bool:
-        """Whether it is a score at all."""
+        """Whether both scores are numbers."""
         return not (isnan(self.sampled) or isnan(self.greedy))
 
-    def value(self, kind: Kind = "sampled") -> float:
-        """The mean score of a kind."""
-        return self.sampled if kind == "sampled" else self.greedy
-
-    def interval(self, kind: Kind = "sampled") -> tuple[float, float]:
-        """Lower and upper end of the 95 % interval of a kind."""
-        if kind == "sampled":
-            return self.sampled_low, self.sampled_high
-        return self.greedy_low, self.greedy_high
-
-
-@dataclass(frozen=True)
-class Change:
-    """A difference of two scores with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
+    @property
+    def estimate(self) -> Estimate:
+        """The sampled score with its interval."""
+        return Estimate(self.sampled, self.sampled_low, self.sampled_high)
 
 
 Row = Mapping[str, TaskScore]
@@ -73,18 +62,13 @@ Row = Mapping[str, TaskScore]
 
 @dataclass(frozen=True)
 class ScoreMatrix:
-    """Scores of every task, before training and after each stage.
+    """Scores of every task, before training and after each stage."""
 
-    Args:
-        labels: Name of each row: ``base``, then ``1 code`` and so on.
-        rows: The scores of all tasks, one mapping a row.
-    """
-
-    labels: tuple[str, ...] = ()
-    rows: tuple[Row, ...] = ()
+    labels: tuple[str, ...] = ()  # name of each row: ``base``, then ``1 code`` and so on
+    rows: tuple[Row, ...] = ()  # the scores of all tasks, one mapping a row
 
     def add(self, label: str, scores: Row) -> ScoreMatrix:
-        """The matrix with one row more.
+        """Return the matrix with one row more.
 
         Raises:
             ValueError: If the label is taken, or the tasks are not those of row 0.
@@ -100,33 +84,28 @@ class ScoreMatrix:
         """The tasks, in the order of row 0."""
         return list(self.rows[0]) if self.rows else []
 
-    def values(self, kind: Kind = "sampled") -> list[list[float]]:
-        """Scores as a plain table: one list a row, in the order of ``tasks``."""
-        return [[row[task].value(kind) for task in self.tasks] for row in self.rows]
-
     def to_dict(self) -> dict[str, Any]:
-        """Plain lists, dicts and numbers, for JSON and checkpoints; what was not measured is ``None``."""
-        rows = [{task: _plain(score) for task, score in row.items()} for row in self.rows]
+        """Return plain lists, dicts and numbers, for JSON and checkpoints; NaN becomes ``None``."""
+        rows = [
+            {task: {key: None if isnan(v) else v for key, v in asdict(score).items()} for task, score in row.items()}
+            for row in self.rows
+        ]
         return {"labels": list(self.labels), "rows": rows}
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> ScoreMatrix:
-        """The matrix that ``to_dict`` described."""
-        rows = ({task: _score(score) for task, score in row.items()} for row in plain["rows"])
+        """Return the matrix that ``to_dict`` described."""
+
+        def score(values: Mapping[str, Any]) -> TaskScore:
+            numbers: Any = {key: nan if value is None else value for key, value in values.items()}
+            return TaskScore(**numbers)
+
+        rows = ({task: score(values) for task, values in row.items()} for row in plain["rows"])
         return cls(tuple(plain["labels"]), tuple(rows))
 
 
-def _plain(score: TaskScore) -> dict[str, Any]:
-    return {key: None if isnan(value) else value for key, value in asdict(score).items()}
-
-
-def _score(plain: Mapping[str, Any]) -> TaskScore:
-    numbers: dict[str, Any] = {key: nan if value is None else value for key, value in plain.items()}
-    return TaskScore(**numbers)
-
-
 def mean(values: Mapping[str, float]) -> float:
-    """Mean over tasks.
+    """Return the mean over tasks.
 
     Raises:
         ValueError: If there are none.
@@ -136,57 +115,54 @@ def mean(values: Mapping[str, float]) -> float:
     return sum(values.values()) / len(values)
 
 
-def mean_scores(matrix: ScoreMatrix, kind: Kind = "sampled") -> list[float]:
-    """Mean over the tasks, for each row."""
-    return [mean({task: score.value(kind) for task, score in row.items()}) for row in matrix.rows]
+def mean_scores(matrix: ScoreMatrix) -> list[float]:
+    """Return the mean over the tasks of each row."""
+    return [mean({task: score.sampled for task, score in row.items()}) for row in matrix.rows]
 
 
-def forgetting(matrix: ScoreMatrix, kind: Kind = "sampled") -> dict[str, float]:
-    """P_base,j - P_after,j for each task j, positive when forgotten.
+def forgetting(matrix: ScoreMatrix) -> dict[str, float]:
+    """Return P_base,j - P_after,j for each task j, positive when forgotten.
 
-    Omni-Think's measure and sign (its "BWT"): row 0 against the last row. A task that was
-    learned has a negative value. Empty before the first stage has ended.
+    Omni-Think's measure and sign (its "BWT"): row 0 minus the last row. A learned task has a negative value. Empty
+    before the first stage has ended.
     """
-    return {task: -change.value for task, change in changes(matrix, kind).items()}
+    return {task: -change.value for task, change in changes(matrix).items()}
 
 
-def changes(matrix: ScoreMatrix, kind: Kind = "sampled") -> dict[str, Change]:
-    """P_after,j - P_base,j for each task j with its interval; empty before the first stage has ended."""
+def changes(matrix: ScoreMatrix) -> dict[str, Estimate]:
+    """Return P_after,j - P_base,j for each task j with its interval; empty before the first stage has ended.
+
+    Both rows are measured on the same prompts but taken as independent, so the intervals err on the wide side.
+    """
     if len(matrix.rows) < 2:
         return {}
     first, last = matrix.rows[0], matrix.rows[-1]
-    return {task: difference(first[task], last[task], kind) for task in matrix.tasks}
+    return {task: difference(first[task].estimate, last[task].estimate) for task in matrix.tasks}
 
 
-def difference(before: TaskScore, after: TaskScore, kind: Kind = "sampled") -> Change:
-    """``after`` - ``before`` with a 95 % interval, the two taken as independent.
+def difference(before: Estimate, after: Estimate) -> Estimate:
+    """Return ``after`` - ``before``, two independent estimates, with a 95 % interval if both have one.
 
-    Method 10 of Newcombe 1998, "Interval estimation for the difference between independent proportions":
-    the distances of each score to the ends of its interval, added in squares. Both rows are measured on
-    the same prompts, so the interval errs on the wide side.
+    Method 10 of Newcombe 1998, "Interval estimation for the difference between independent proportions": the distances
+    of each value to the ends of its interval, added in squares. Within [-1, 1] if both intervals are within [0, 1].
     """
-    old, new = before.value(kind), after.value(kind)
-    (old_low, old_high), (new_low, new_high) = before.interval(kind), after.interval(kind)
-    value = new - old
-    if isnan(value):
-        return Change(nan, nan, nan)
-    down = sqrt((new - new_low) ** 2 + (old_high - old) ** 2)
-    up = sqrt((new_high - new) ** 2 + (old - old_low) ** 2)
-    return Change(value, max(-1.0, value - down), min(1.0, value + up))
+    value = after.value - before.value
+    if not (before.known and after.known):
+        return Estimate(value)
+    down = hypot(after.value - after.low, before.high - before.value)
+    up = hypot(after.high - after.value, before.value - before.low)
+    return Estimate(value, value - down, value + up)
 
 
-def backward_transfer(
-    matrix: ScoreMatrix, trained: Sequence[Sequence[str]], kind: Kind = "sampled"
-) -> dict[str, float]:
-    """R_last,j - R_own,j for each task j that was trained before the last stage; negative when forgotten.
+def backward_transfer(matrix: ScoreMatrix, trained: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Return R_last,j - R_own,j for each task j that was trained before the last stage; negative when forgotten.
 
-    Lopez-Paz and Ranzato 2017, "Gradient Episodic Memory for Continual Learning", section 2; their BWT is
-    the mean of these values. R_own is the score after the last stage that trained task j.
+    R_own is the score after the last stage that trained task j. Lopez-Paz and Ranzato 2017, "Gradient Episodic Memory
+    for Continual Learning", section 2; their BWT is the mean of these values.
 
     Args:
-        matrix: Row 0 for the base, then one row a stage that has ended.
+        matrix: Row 0 for the base, then one row per finished stage.
         trained: The tasks that each stage trained.
-        kind: ``sampled`` or ``greedy``.
 
     Raises:
         ValueError: If the matrix has more rows than stages and base.
@@ -196,7 +172,7 @@ def backward_transfer(
         raise ValueError(f"the score matrix has {ended} rows after the base, but there are {len(trained)} stages")
     own = {task: stage for stage, tasks in enumerate(trained[: max(ended, 0)], 1) for task in tasks}
     return {
-        task: matrix.rows[-1][task].value(kind) - matrix.rows[stage][task].value(kind)
+        task: matrix.rows[-1][task].sampled - matrix.rows[stage][task].sampled
         for task, stage in own.items()
         if stage < ended
     }

@@ -182,7 +182,7 @@ class DemonstrationStore:
         if not rows:
             raise BadInput(
                 f"demonstrations: not one completion of {sum(count['completions'] for count in counts.values())} was "
-                f"kept; sample more (model.samples), or look at them with `main.py score`"
+                f"kept; sample more (model.sampling.group_size), or look at them with `main.py score`"
             )
         shutil.rmtree(self.dataset, ignore_errors=True)
         Dataset.from_list(rows).save_to_disk(self.dataset)

@@ -13,7 +13,7 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.types import State
 
 if TYPE_CHECKING:
-    from omnithink_pl.grpo.advantage import ScoredGroup
+    from omnithink_pl.grpo.advantage import GroupRecord
     from omnithink_pl.types import Example
 
 
@@ -45,7 +45,7 @@ class TaskSampler(ABC):
         """
         return False
 
-    def observe(self, trained: Sequence[ScoredGroup], replaced: Sequence[ScoredGroup]) -> None:  # noqa: B027
+    def observe(self, trained: Sequence[GroupRecord], replaced: Sequence[GroupRecord]) -> None:  # noqa: B027
         """Observe the groups of a step, over all processes.
 
         Args:
@@ -204,13 +204,13 @@ class AdaptiveSampler(TaskSampler):
         """Skip rather where the prompt's last groups were all right or all wrong."""
         return bool(rng.random() >= self._weight(self._prompts.get(example.key, 1.0)))
 
-    def observe(self, trained: Sequence[ScoredGroup], replaced: Sequence[ScoredGroup]) -> None:
+    def observe(self, trained: Sequence[GroupRecord], replaced: Sequence[GroupRecord]) -> None:
         """Update the running means."""
         for group in (*replaced, *trained):
             found = learnability(group)
             if found is not None:
                 _move(self._tasks, group.task, found, self.task_memory)
-                _move(self._prompts, group.group.example.key, found, self.prompt_memory)
+                _move(self._prompts, group.key, found, self.prompt_memory)
         for group in trained:
             _move(self._acceptance, group.task, float(group.has_signal), self.task_memory)
 
@@ -233,7 +233,7 @@ class AdaptiveSampler(TaskSampler):
         return self.floor + (1.0 - self.floor) * learnability
 
 
-def learnability(group: ScoredGroup) -> float | None:
+def learnability(group: GroupRecord) -> float | None:
     """Return 4 Var of the primary reward over the scored completions, in [0, 1]; ``None`` for fewer than two.
 
     A completion without an answer earns nothing and counts as 0, as it does in the metrics.

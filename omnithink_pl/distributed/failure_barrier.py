@@ -1,7 +1,7 @@
-"""Several processes end together: what goes wrong in one is known to all before they wait for it.
+"""Processes of a run end together: a failure of one is known to all before they wait for it.
 
 Without this, a process whose engine, reward or disk failed would end alone. The others would learn of it only from a
-broken connection, in the midst of something that all must take part in, such as saving a checkpoint.
+broken connection, in the middle of a collective operation such as saving a checkpoint.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import torch
 import torch.distributed as dist
 
 from omnithink_pl.distributed.collectives import process_count
-from omnithink_pl.errors import PeerFailure
+from omnithink_pl.errors import RankFailure
 
 log = logging.getLogger(__name__)
-PATIENCE = timedelta(minutes=5)
-_UNSAVABLE = -1
-_FINE, _WISHES, _FAILED = range(3)
-_ALONE = [[_FAILED, _UNSAVABLE]]  # the answers where some did not come
+TIMEOUT = timedelta(minutes=5)
+_NO_STEP = -1
+_OK, _FLAG, _FAILED = range(3)
+_ALONE = [[_FAILED, _NO_STEP]]  # the table where some process did not answer
 
 
 class Trained(Protocol):
@@ -33,27 +33,27 @@ class Trained(Protocol):
 
 
 @final
-class Peers:
-    """All processes answer at agreed points, the *meetings*, each with how it fares and what it could save.
+class FailureBarrier:
+    """A barrier at which every process tells whether it failed and which step it could save.
 
-    A process that fails goes to one more meeting, which is the next of all others, and then ends. So all know the same
-    of each other, whichever of them failed and wherever. With one process everything here does nothing.
+    A process that fails enters the barrier once more, which is the next one of all others, and then ends. So all know
+    the same of each other, whichever failed and wherever. With one process nothing here does anything.
 
-    Meetings are of the CPU's own group: they work beside any accelerator's, and notice a process that was killed.
+    The barrier uses a process group on the CPU: it works beside any accelerator's, and notices a killed process.
 
     Args:
-        patience: How long a process that failed waits for the others, who may be sampling or in another collective
-            call; after that it ends without them.
+        timeout: How long a failed process waits for the others, who may be sampling or in another collective
+            operation; after that it ends without them.
     """
 
-    def __init__(self, patience: timedelta = PATIENCE) -> None:
-        self._patience = patience
+    def __init__(self, timeout: timedelta = TIMEOUT) -> None:
+        self._timeout = timeout
         self._trained: Trained | None = None
         self._group: dist.ProcessGroup | None = None
-        self._last: list[list[int]] = []  # the answers at the meeting after which all end
+        self._last: list[list[int]] = []  # the table of the barrier after which all end
 
-    def open(self, trained: Trained) -> None:
-        """Make the group. All processes call it at the same point.
+    def setup(self, trained: Trained) -> None:
+        """Create the process group. All processes call it at the same point.
 
         Args:
             trained: What this process could save, now and later.
@@ -63,73 +63,67 @@ class Peers:
             self._group = dist.new_group(backend="gloo")
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Work that this process does by itself; afterwards all meet.
+    def guard(self) -> Iterator[None]:
+        """Guard work that this process does by itself, and enter the barrier after it.
 
         Raises:
-            PeerFailure: If another process failed; its own failure is raised as it is.
+            RankFailure: If another process failed; its own failure is raised as it is.
         """
         try:
             yield
         except BaseException:
-            self._leave()
+            self._report_failure()
             raise
-        self.meet()
+        self.any_rank()
 
-    def meet(self, wish: bool = False) -> bool:
-        """Meet the others.
-
-        Args:
-            wish: Something that all do as soon as one wants it.
-
-        Returns:
-            Whether any process has the wish.
+    def any_rank(self, flag: bool = False) -> bool:
+        """Enter the barrier; return whether the flag is set in any process.
 
         Raises:
-            PeerFailure: If another process failed or is gone.
+            RankFailure: If another process failed or is gone.
         """
         if self._group is None:
-            return wish
+            return flag
         try:
-            answers = self._answers(_WISHES if wish else _FINE)
+            table = self._exchange(_FLAG if flag else _OK)
         except RuntimeError as error:
             self._last = _ALONE
-            raise PeerFailure(f"another process of this run is gone; see its message ({error})") from error
-        failed = [rank for rank, (condition, _) in enumerate(answers) if condition == _FAILED]
+            raise RankFailure(f"another process of this run is gone; see its message ({error})") from error
+        failed = [rank for rank, (condition, _) in enumerate(table) if condition == _FAILED]
         if failed:
-            self._last = answers
-            raise PeerFailure(f"process {failed[0]} of {len(answers)} failed; see its message")
-        return any(condition == _WISHES for condition, _ in answers)
+            self._last = table
+            raise RankFailure(f"process {failed[0]} of {len(table)} failed; see its message")
+        return any(condition == _FLAG for condition, _ in table)
 
-    def agree(self) -> bool:
-        """When this process ends by an error: whether all have come, and could save the same step together."""
-        steps = self._savable()
+    def all_at_same_step(self) -> bool:
+        """Return, in a process that ends by an error, whether all answered and could save the same step together."""
+        step = self._savable_step()
         if self._group is not None:
-            self._leave()
-            return steps != _UNSAVABLE and {other for _, other in self._last} == {steps}
-        return steps != _UNSAVABLE
+            self._report_failure()
+            return step != _NO_STEP and {other for _, other in self._last} == {step}
+        return step != _NO_STEP
 
-    def _leave(self) -> None:
-        """Go to the last meeting, unless it has been."""
+    def _report_failure(self) -> None:
+        """Enter the barrier for the last time, unless that has been done."""
         if self._group is None or self._last:
             return
         self._last = _ALONE
         try:
-            self._last = self._answers(_FAILED, self._patience)
+            self._last = self._exchange(_FAILED, self._timeout)
         except RuntimeError as error:
-            log.debug("The other processes do not come: %s", error)  # they are in another call, or gone
+            log.debug("The other processes do not answer: %s", error)  # they are in another operation, or gone
 
-    def _savable(self) -> int:
-        return _UNSAVABLE if self._trained is None or self._trained.updating else self._trained.steps_done
+    def _savable_step(self) -> int:
+        return _NO_STEP if self._trained is None or self._trained.updating else self._trained.steps_done
 
-    def _answers(self, condition: int, patience: timedelta | None = None) -> list[list[int]]:
-        """Condition of every process and the steps that it could save, by its rank."""
+    def _exchange(self, condition: int, timeout: timedelta | None = None) -> list[list[int]]:
+        """Return the condition of every process and the step that it could save, by rank."""
         assert self._group is not None
         table = torch.zeros(process_count(), 2, dtype=torch.int64)
-        table[dist.get_rank()] = torch.tensor([condition, self._savable()])
-        # Not dist.all_reduce, which has no time limit of its own.
+        table[dist.get_rank()] = torch.tensor([condition, self._savable_step()])
+        # Not dist.all_reduce, which takes no timeout.
         options = dist.AllreduceOptions()
-        if patience is not None:
-            options.timeout = patience
+        if timeout is not None:
+            options.timeout = timeout
         self._group.allreduce([table], options).wait()
         return list(table.tolist())

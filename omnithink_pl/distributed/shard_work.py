@@ -1,4 +1,4 @@
-"""Work without training that processes divide: each does its share, and all have what came of it."""
+"""Work without training that is sharded among processes: each does its share, and all get every result."""
 
 from __future__ import annotations
 
@@ -11,68 +11,55 @@ from omnithink_pl.distributed.collectives import gather_rows, process_count, pro
 from omnithink_pl.errors import BadInput
 
 if TYPE_CHECKING:
-    from omnithink_pl.distributed.failure_barrier import Peers
+    from omnithink_pl.distributed.failure_barrier import FailureBarrier
 
 
 T = TypeVar("T")
 
 
 @final
-class Division:
-    """Divides rows among the processes of a run; all of them must make the same calls. One process does all itself.
+class ShardedWork:
+    """Shards rows among the processes of a run; all of them must make the same calls.
+
+    A bad input in one process is raised in all of them, which may then continue with something else. Where a process
+    fails otherwise, the others raise ``RankFailure``.
 
     Args:
-        peers: Tells each process whether another failed, before it waits for it.
+        barrier: Tells each process whether another failed, before it waits for it.
     """
 
-    def __init__(self, peers: Peers) -> None:
-        self._peers = peers
+    def __init__(self, barrier: FailureBarrier) -> None:
+        self._barrier = barrier
 
-    def own(self, rows: Sequence[T]) -> Sequence[T]:
-        """This process's share: what :meth:`each` puts together again in the same order."""
+    def shard(self, rows: Sequence[T]) -> Sequence[T]:
+        """Return this process's rows: those whose results :meth:`gather` puts back in the same order."""
         return rows[process_rank() :: process_count()]
 
-    def each(self, work: Callable[[], list[T]]) -> list[T]:
-        """The rows that all processes made, in the order of the whole: the first of each, then the second of each.
+    def gather(self, work: Callable[[], list[T]]) -> list[T]:
+        """Do this process's work; return the results of all, in the order of the whole."""
+        return gather_rows(self.run(work))
 
-        Raises:
-            BadInput: In all of them where one raised it.
-            PeerFailure: Where another process failed otherwise.
-        """
-        return gather_rows(self.agreed(work))
+    def on_rank_zero(self, work: Callable[[], T]) -> T:
+        """Do the work in the first process; return its result in all of them."""
+        (result,) = self.gather(lambda: [work()] if process_rank() == 0 else [])
+        return result
 
-    def first(self, work: Callable[[], T]) -> T:
-        """What the first process's work gave, in all processes.
-
-        Raises:
-            BadInput: In all of them.
-            PeerFailure: In the others, where it failed otherwise.
-        """
-        (found,) = self.each(lambda: [work()] if process_rank() == 0 else [])
-        return found
-
-    def agreed(self, work: Callable[[], T]) -> T:
-        """What this process's own work gave, once that of none was refused.
-
-        Raises:
-            BadInput: In all of them where one raised it: all can go on with something else.
-            PeerFailure: Where another process failed otherwise.
-        """
-        found: list[T] = []
+    def run(self, work: Callable[[], T]) -> T:
+        """Do this process's work; return its result once no process has failed."""
+        results: list[T] = []
         refused: list[BadInput] = []
-        with self._peers.watching():
+        with self._barrier.guard():
             try:
-                found = [work()]
+                results = [work()]
             except BadInput as error:
                 refused = [error]
-        everywhere = gather_rows(refused)
-        if everywhere:
-            raise everywhere[0]
-        return found[0]
+        if anywhere := gather_rows(refused):
+            raise anywhere[0]
+        return results[0]
 
 
 def check_divisible(strategy: Strategy, verb: str) -> None:
-    """Refuse a strategy that divides the model: without training only prompts are divided.
+    """Refuse a strategy that shards the model: without training only prompts are sharded.
 
     Args:
         strategy: The trainer's.
@@ -83,6 +70,6 @@ def check_divisible(strategy: Strategy, verb: str) -> None:
     """
     if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
         raise BadInput(
-            f"trainer.strategy: {verb} divides prompts among processes, each of which holds the whole policy, and does "
+            f"trainer.strategy: {verb} shards prompts among processes, each of which holds the whole policy, and does "
             f"not work with {type(strategy).__name__}; use --trainer.strategy=ddp, or one process"
         )

@@ -29,7 +29,7 @@ from omnithink_pl.embedded.demonstrations import (
     writing_demonstration,
 )
 from omnithink_pl.embedded.problems import Problem, split_of
-from omnithink_pl.model.policy import load_policy, without_dropout
+from omnithink_pl.model.policy import load_policy, ready_to_train
 from omnithink_pl.modules.sft import Pair, completion_loss
 from omnithink_pl.prompts import render
 from omnithink_pl.tasks.base import SYSTEM_PROMPT
@@ -163,7 +163,7 @@ def make(output: Path = PACKAGED, seed: int = 0, steps: int = STEPS) -> None:
     seed_everything(seed, verbose=False)
     with TemporaryDirectory() as scratch:  # so that an interruption leaves the present policy alone
         tokenizer = start(Path(scratch), seed)
-        model = without_dropout(load_policy(scratch).model).train()
+        model = ready_to_train(load_policy(scratch).model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = OneCycleLR(optimizer, max_lr=LEARNING_RATE, total_steps=steps, pct_start=0.05)
     for pairs in track(batches(tokenizer, seed + 1, steps), "fine-tuning", total=steps):

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from omnithink_pl.types import Group, Score
 
 
-# Rewards closer than this are the same reward: float noise of sums in float32 stays below it, and
-# the smallest real difference, one tag at weight 0.1, is 0.025.
+# Rewards closer than this are equal: float noise of sums in float32 stays below it, and the smallest real difference,
+# one tag at weight 0.1, is 0.025.
 SAME = 1e-6
 
 
@@ -33,14 +33,14 @@ class GroupAdvantage:
             do; the paper leaves it open). ``none`` only subtracts the mean, as Dr. GRPO does
             (Liu et al. 2025, arXiv 2503.20783), which removes the bias towards groups with little spread.
         phantom_guard: A group whose primary rewards are all equal gets no advantage, so that format
-            and tags alone cannot be blown up to full size. Off: the paper's plain sum.
+            and tags alone are not scaled up to full size. Off: the paper's plain sum.
     """
 
     scale: Literal["std", "none"] = "std"
     phantom_guard: bool = False
 
     def __call__(self, scores: Sequence[Score]) -> list[float | None]:
-        """The advantage of each completion.
+        """Return the advantage of each completion.
 
         Args:
             scores: One score per completion of the group.
@@ -58,35 +58,14 @@ class GroupAdvantage:
         return [None if total is None else (total - mean) / scale for total in totals]
 
 
-def all_equal(rewards: Sequence[float]) -> bool:
-    """Whether rewards are the same but for float noise; true of none or one."""
-    return len(rewards) < 2 or max(rewards) - min(rewards) < SAME
-
-
-def has_mixed_primary(scores: Sequence[Score]) -> bool:
-    """Whether the task's own reward tells the scored completions apart.
-
-    A completion without a primary value, such as one without an answer, adds nothing to the sum
-    and therefore counts as 0 here.
-    """
-    return not all_equal([score.primary.value or 0.0 for score in scores if score.state is State.VALUE])
-
-
 @dataclass(frozen=True, slots=True)
 class ScoredGroup:
-    """A group, one score per completion, and one advantage per completion.
+    """A group with its scores and advantages."""
 
-    Args:
-        group: The example with its completions.
-        scores: One score per completion.
-        advantages: One number per completion; ``None`` where it is left out of the loss.
-        stale: Whether an earlier policy sampled all of it than the one that is trained on it.
-    """
-
-    group: Group
-    scores: tuple[Score, ...]
-    advantages: tuple[float | None, ...]
-    stale: bool = False
+    group: Group  # the example with its completions
+    scores: tuple[Score, ...]  # one score per completion
+    advantages: tuple[float | None, ...]  # one number per completion; ``None`` where it is left out of the loss
+    stale: bool = False  # whether all of it was sampled by an earlier policy than the one that is trained on it
 
     @property
     def task(self) -> str:
@@ -94,8 +73,13 @@ class ScoredGroup:
         return self.group.example.task
 
     @property
+    def key(self) -> str:
+        """Identity of the example among those of all tasks."""
+        return self.group.example.key
+
+    @property
     def has_signal(self) -> bool:
-        """Whether its advantages say which completion is better than another."""
+        """Whether its advantages differ."""
         return not all_equal([advantage for advantage in self.advantages if advantage is not None])
 
     @property
@@ -107,3 +91,45 @@ class ScoredGroup:
     def kept(self) -> list[int]:
         """Indices of the completions that take part in the loss."""
         return [i for i, advantage in enumerate(self.advantages) if advantage is not None]
+
+    def record(self) -> GroupRecord:
+        """Return what metrics, the failure monitor and the task sampler need of it."""
+        completions = self.group.completions
+        return GroupRecord(
+            self.task,
+            self.key,
+            self.scores,
+            tuple(len(c.token_ids) for c in completions),
+            sum(c.finish_reason == "length" for c in completions),
+            sum(self.earlier),
+            self.stale,
+            self.has_signal,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRecord:
+    """A scored group without prompt, tokens and texts: what processes exchange in every step."""
+
+    task: str  # name of the task
+    key: str  # identity of the example
+    scores: tuple[Score, ...]  # one score per completion
+    lengths: tuple[int, ...]  # tokens of each completion
+    truncated: int  # completions without EOS
+    earlier_tokens: int  # tokens that an earlier policy sampled
+    stale: bool  # whether an earlier policy sampled all of it
+    has_signal: bool  # whether its advantages differ
+
+
+def all_equal(rewards: Sequence[float]) -> bool:
+    """Return whether rewards are equal but for float noise; true of none or one."""
+    return len(rewards) < 2 or max(rewards) - min(rewards) < SAME
+
+
+def has_mixed_primary(scores: Sequence[Score]) -> bool:
+    """Return whether the task's own reward differs among the scored completions.
+
+    A completion without a primary value, such as one without an answer, adds nothing to the sum
+    and therefore counts as 0 here.
+    """
+    return not all_equal([score.primary.value or 0.0 for score in scores if score.state is State.VALUE])

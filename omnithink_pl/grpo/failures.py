@@ -7,10 +7,13 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 from omnithink_pl.errors import BadInput, RewardFailure
-from omnithink_pl.types import Example, Group, Score, State
+from omnithink_pl.types import Example, Score, State
+
+if TYPE_CHECKING:
+    from omnithink_pl.grpo.advantage import GroupRecord, ScoredGroup
 
 log = logging.getLogger(__name__)
 _CAUSES = 8
@@ -19,16 +22,16 @@ _OTHER = "other"
 
 @dataclass(frozen=True)
 class FailurePolicy:
-    """When training goes on without some rewards, and when it does not.
+    """When training continues without some rewards, and when it stops.
 
     Args:
         max_rate: Share of a task's completions that may fail to be scored, over ``window`` batches.
-        window: Batches with the task that the rate is taken over; all there are while they are fewer.
-        on_outage: What follows on a higher rate: ``stop`` ends the run with the cause, a checkpoint and exit code 1;
-            ``pause`` samples nothing from the task for a while and goes on with the others of the stage.
+        window: Batches with the task over which the rate is taken; all there are while they are fewer.
+        on_outage: What happens at a higher rate: ``stop`` ends the run with the cause, a checkpoint and exit code 1;
+            ``pause`` samples nothing from the task for a while and continues with the others of the stage.
         retry_after: Steps for which a task is paused.
-        reward_timeout: Seconds that one reward may take once all of a batch has been sampled; what it has not said
-            by then has failed. The last resort, for rewards have shorter limits of their own.
+        reward_timeout: Seconds that one reward may take once all of a batch has been sampled; scores that are missing
+            then have failed. The last resort: rewards have shorter limits of their own.
     """
 
     max_rate: float = 0.2
@@ -47,10 +50,10 @@ class FailurePolicy:
 
 @final
 class FailureMonitor:
-    """Watches the failures of each task, and pauses tasks. Its state is plain values, for checkpoints.
+    """Tracks the failures of each task, and pauses tasks.
 
     Args:
-        policy: What follows on failures.
+        policy: What happens on failures.
     """
 
     def __init__(self, policy: FailurePolicy) -> None:
@@ -60,7 +63,7 @@ class FailureMonitor:
         self._cause = ""
 
     def admit(self, batch: Sequence[Example], step: int, stage: Collection[str]) -> list[Example]:
-        """The examples of a batch whose task is not paused; tasks whose pause is over come back.
+        """Return the examples of a batch whose task is not paused; tasks whose pause is over are admitted again.
 
         Args:
             batch: Examples of a step.
@@ -78,16 +81,20 @@ class FailureMonitor:
             )
         return [example for example in batch if example.task not in self._paused]
 
-    def observe(self, groups: Sequence[Group], scores: Sequence[Sequence[Score]], step: int) -> None:
-        """Note what failed in a batch.
+    def observe(self, groups: Sequence[ScoredGroup | GroupRecord], step: int) -> None:
+        """Count the failures of a batch.
+
+        Args:
+            groups: Of all processes.
+            step: Zero-based.
 
         Raises:
-            RewardFailure: If a task fails too often and the policy is to stop. The batch is then not noted: it is
+            RewardFailure: If a task fails too often and the policy is to stop. The batch is then not counted: it is
                 not trained on, and a resumed run meets it again.
         """
         recent, paused = dict(self._recent), dict(self._paused)
-        for task in dict.fromkeys(group.example.task for group in groups):
-            own = [s for g, row in zip(groups, scores, strict=True) if g.example.task == task for s in row]
+        for task in dict.fromkeys(group.task for group in groups):
+            own = [score for group in groups if group.task == task for score in group.scores]
             count = (sum(score.state is State.FAILED for score in own), len(own))
             recent[task] = [*recent.get(task, ()), count][-self.policy.window :]
             failed, total = (sum(column) for column in zip(*recent[task], strict=True))
@@ -95,21 +102,26 @@ class FailureMonitor:
                 continue
             self._cause = most_frequent(own) or self._cause
             if self.policy.on_outage == "stop":
-                raise RewardFailure(self._verdict(task, failed, total, len(recent[task])))
+                raise RewardFailure(
+                    f"{task}: {failed} of {total} rewards of the last {len(recent[task])} batches could not be "
+                    f"computed, most often: {self._cause}. Mend the cause and continue with --ckpt_path last; or raise "
+                    f"model.failures.max_rate (now {self.policy.max_rate}), or train without the task meanwhile with "
+                    f"model.failures.on_outage: pause"
+                )
             del recent[task]
             paused[task] = step + 1 + self.policy.retry_after
         self._recent, self._paused = recent, paused
 
-    def excuse(self, unscored: Mapping[str, str], row: int) -> None:
-        """Let an evaluation do without tasks too many of whose completions could not be scored.
+    def tolerate_unscored(self, unscored: Mapping[str, str], row: int) -> None:
+        """Accept an evaluation without tasks too many of whose completions could not be scored.
 
         Args:
             unscored: Their reasons, by task.
             row: Of the score matrix.
 
         Raises:
-            RewardFailure: If the policy is to stop; or at row 0, before anything was trained: without it nobody could
-                say later what was forgotten.
+            RewardFailure: If the policy is to stop; or at row 0, before anything was trained: without it forgetting
+                could not be measured later.
         """
         if unscored and (row == 0 or self.policy.on_outage == "stop"):
             task, reason = next(iter(unscored.items()))
@@ -122,36 +134,28 @@ class FailureMonitor:
             log.warning("Row %d of the score matrix has no score of %s, and no mean: %s", row, task, reason)
 
     def metrics(self) -> dict[str, float]:
-        """The number of paused tasks, where tasks can be."""
+        """Return the number of paused tasks, where tasks can be paused."""
         return {"train/paused_tasks": float(len(self._paused))} if self.policy.on_outage == "pause" else {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run has to know."""
+        """Return the recent failures, the paused tasks and the last cause."""
         return {"recent": dict(self._recent), "paused": dict(self._paused), "cause": self._cause}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the state."""
         self._recent, self._paused, self._cause = dict(state["recent"]), dict(state["paused"]), state["cause"]
-
-    def _verdict(self, task: str, failed: int, total: int, batches: int) -> str:
-        return (
-            f"{task}: {failed} of {total} rewards of the last {batches} batches could not be computed, most often: "
-            f"{self._cause}. Mend the cause and continue with --ckpt_path last; or raise model.failures.max_rate (now "
-            f"{self.policy.max_rate}), or train without the task meanwhile with model.failures.on_outage: pause"
-        )
 
 
 def most_frequent(scores: Sequence[Score]) -> str:
-    """The reason that failed components give most often; empty if none failed."""
+    """Return the reason that failed components give most often; empty if none failed."""
     reasons = Counter(reason for score in scores for reason in _reasons(score))
     return reasons.most_common(1)[0][0] if reasons else ""
 
 
 def causes(scores: Sequence[Score]) -> dict[str, int]:
-    """Failed completions by cause, at most eight causes; the rest is ``other``.
+    """Count failed completions by :func:`cause`, at most eight of them; the rest is ``other``.
 
-    Returns:
-        Counts by :func:`cause`. A completion with two causes counts under the first.
+    A completion with two causes counts under the first.
     """
     found = Counter(cause(reasons[0]) for score in scores if (reasons := _reasons(score)))
     kept = dict(found.most_common(_CAUSES))
@@ -160,7 +164,7 @@ def causes(scores: Sequence[Score]) -> dict[str, int]:
 
 
 def cause(reason: str) -> str:
-    """A reason's part before the colon, as a metric may be named: ``judge timed out: ...`` is ``judge_timed_out``.
+    """Convert a reason's part before the colon to a metric name: ``judge timed out: ...`` is ``judge_timed_out``.
 
     Details, and numbers, which would make a metric of their own each, are left out.
     """

@@ -1,33 +1,44 @@
-"""KL coefficients that follow a target, one per task."""
+"""The KL penalty of each task: its settings, and coefficients that follow a target."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, final
+from typing import Any, Literal, final
 
 from omnithink_pl.errors import BadInput
 
+Reference = Literal["base", "stage"]
+
 
 @dataclass(frozen=True)
-class KLTargets:
-    """How far each task may take the policy from the reference.
+class KLSettings:
+    """KL penalty: its coefficients, its reference, and targets that coefficients may follow.
 
-    The proportional controller in log space of Ziegler et al. 2019, "Fine-Tuning Language Models from Human
-    Preferences" (arXiv 1909.08593, section 2.2), for each task k:
+    Coefficients of tasks with a target follow the proportional controller in log space of Ziegler et al. 2019,
+    "Fine-Tuning Language Models from Human Preferences" (arXiv 1909.08593, section 2.2), for each task k:
 
         e_k = clip((KL_k - target_k) / target_k, -clip, clip)
         beta_k <- beta_k (1 + gain e_k)
 
     KL_k is ``train/<task>/kl`` of a step: the mean over the tokens of the task's completions, in nats. (They use the
-    sum over a completion; a mean does not depend on its length.) A step without the task leaves its beta alone.
+    sum over a completion; a mean does not depend on its length.) A step without the task leaves its beta unchanged.
 
     Args:
-        targets: Nats per token; tasks that are not named keep ``model.beta``, which is where the others start.
-        gain: K_beta, how much a step may change beta at most, relative to ``clip``.
+        beta: KL coefficient of each task, or its initial value where the task has a target. All 0: no reference is
+            held or computed.
+        reference: What the penalty pulls towards: the ``base`` model, or the policy at the ``stage``'s start. With an
+            adapter neither needs a second model.
+        targets: KL target of a task, in nats per token; the beta of tasks that are not named stays fixed.
+        gain: K_beta: the largest relative change of beta in a step is ``gain`` times ``clip``.
         clip: Largest relative error that counts.
+
+    Raises:
+        BadInput: If a value is out of range, or a task with a target starts at beta 0, which no factor changes.
     """
 
+    beta: dict[str, float] = field(default_factory=dict)
+    reference: Reference = "base"
     targets: dict[str, float] = field(default_factory=dict)
     gain: float = 0.1
     clip: float = 0.2
@@ -36,53 +47,48 @@ class KLTargets:
         for task, target in self.targets.items():
             if target <= 0.0:
                 raise BadInput(f"model.kl.targets.{task} is {target}; use a positive number of nats per token")
+            if self.beta.get(task, 0.0) <= 0.0:
+                raise BadInput(
+                    f"model.kl.targets.{task}: a target multiplies model.kl.beta.{task}, which is "
+                    f"{self.beta.get(task, 'missing')}; start above 0, such as {task}: 0.01, or drop the target"
+                )
         if not 0.0 < self.gain * self.clip < 1.0:
             raise BadInput(f"model.kl: gain {self.gain} times clip {self.clip} must lie between 0 and 1")
 
 
 @final
 class KLController:
-    """The KL coefficients of a run.
+    """The KL coefficient of each task, in ``beta``; see :class:`KLSettings` for the control law.
 
     Args:
-        beta: Where they start.
-        targets: What they follow.
-
-    Raises:
-        BadInput: If a task that has a target starts at 0, where a factor changes nothing.
+        settings: Initial coefficients, and the targets they follow.
     """
 
-    def __init__(self, beta: Mapping[str, float], targets: KLTargets) -> None:
-        for task in targets.targets:
-            if beta.get(task, 0.0) <= 0.0:
-                raise BadInput(
-                    f"model.kl.targets.{task}: a target multiplies model.beta.{task}, which is "
-                    f"{beta.get(task, 'missing')}; start above 0, such as {task}: 0.01, or drop the target"
-                )
-        self.beta = dict(beta)
-        self.targets = targets
+    def __init__(self, settings: KLSettings) -> None:
+        self.settings = settings
+        self.beta = dict(settings.beta)
 
     def observe(self, metrics: Mapping[str, float]) -> None:
-        """Move the coefficients by what a step measured.
+        """Adapt the coefficients to the KL measured in a step.
 
         Args:
             metrics: Those of the step, with ``train/<task>/kl`` where it had the task.
         """
-        for task, target in self.targets.targets.items():
+        limit = self.settings.clip
+        for task, target in self.settings.targets.items():
             measured = metrics.get(f"train/{task}/kl")
             if measured is not None:
-                limit = self.targets.clip
                 error = max(-limit, min(limit, (measured - target) / target))
-                self.beta[task] *= 1.0 + self.targets.gain * error
+                self.beta[task] *= 1.0 + self.settings.gain * error
 
     def metrics(self) -> dict[str, float]:
-        """The coefficients that follow a target, as they stand."""
-        return {f"train/{task}/beta": self.beta[task] for task in self.targets.targets}
+        """Return the present coefficients that follow a target."""
+        return {f"train/{task}/beta": self.beta[task] for task in self.settings.targets}
 
     def state_dict(self) -> dict[str, Any]:
-        """The coefficients."""
-        return {"beta": {task: self.beta[task] for task in self.targets.targets}}
+        """Return the coefficients that follow a target."""
+        return {"beta": {task: self.beta[task] for task in self.settings.targets}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there; a task that has a target now and had none starts at ``model.beta``."""
-        self.beta |= {task: beta for task, beta in state["beta"].items() if task in self.targets.targets}
+        """Restore them; a task whose target is new starts at ``model.kl.beta``."""
+        self.beta |= {task: beta for task, beta in state["beta"].items() if task in self.settings.targets}

@@ -1,4 +1,4 @@
-"""What a training step reports: names and values, from scores and token statistics."""
+"""Metrics of a training step, from records of its groups and token statistics, and the time of its phases."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, final
 
-from omnithink_pl.grpo.advantage import ScoredGroup, has_mixed_primary
+from omnithink_pl.grpo.advantage import GroupRecord, has_mixed_primary
 from omnithink_pl.grpo.failures import causes
 from omnithink_pl.grpo.update import TokenStats
 from omnithink_pl.types import State
 
 
-def rollout_metrics(rollouts: Sequence[ScoredGroup]) -> dict[str, float]:
-    """Rewards, signal, failures and lengths: for all tasks under ``train/``, for each under ``train/<task>/``.
+def rollout_metrics(groups: Sequence[GroupRecord]) -> dict[str, float]:
+    """Return rewards, signal, failures and lengths: of all tasks as ``train/``, of each as ``train/<task>/``.
 
     Args:
-        rollouts: The groups of one batch; none if all its tasks are paused.
+        groups: Those of one batch, over all processes; none if all its tasks are paused.
 
     Returns:
         Metrics by name; shares and rewards are fractions, lengths are in tokens, failures by cause are counts.
     """
-    if not rollouts:
+    if not groups:
         return {}
-    metrics = {f"train/{name}": value for name, value in _summary(rollouts).items()}
-    for task in sorted({rollout.task for rollout in rollouts}):
-        own = [rollout for rollout in rollouts if rollout.task == task]
+    metrics = {f"train/{name}": value for name, value in _summary(groups).items()}
+    for task in sorted({group.task for group in groups}):
+        own = [group for group in groups if group.task == task]
         metrics |= {f"train/{task}/{name}": value for name, value in _summary(own).items()}
-        metrics[f"train/{task}/share"] = len(own) / len(rollouts)
-        failed = causes([score for rollout in own for score in rollout.scores])
+        metrics[f"train/{task}/share"] = len(own) / len(groups)
+        failed = causes([score for group in own for score in group.scores])
         metrics |= {f"train/{task}/failed/{cause}": float(count) for cause, count in failed.items()}
     return metrics
 
 
 def update_metrics(stats: Sequence[TokenStats]) -> dict[str, float]:
-    """Token means of an update: KL, entropy, clip fraction, sampler against trainer.
+    """Return token means of an update: KL, entropy, clip fraction, sampler against trainer.
 
     Args:
-        stats: One row per completion.
+        stats: Sums over tokens, of single completions or whole tasks.
     """
     if not stats:
         return {}
@@ -50,17 +50,17 @@ def update_metrics(stats: Sequence[TokenStats]) -> dict[str, float]:
     return metrics
 
 
-def staleness(rollouts: Sequence[ScoredGroup]) -> dict[str, float]:
-    """How many groups a step was trained on, and how much of them an earlier policy sampled: shares.
+def staleness(groups: Sequence[GroupRecord]) -> dict[str, float]:
+    """Return the number of groups that a step was trained on, and which share an earlier policy sampled.
 
     Args:
-        rollouts: Of all processes.
+        groups: Of all processes.
     """
-    tokens = sum(len(completion.token_ids) for one in rollouts for completion in one.group.completions)
+    tokens = sum(sum(group.lengths) for group in groups)
     return {
-        "trained_groups": float(len(rollouts)),
-        "stale_groups": sum(one.stale for one in rollouts) / max(1, len(rollouts)),
-        "stale_tokens": sum(sum(one.earlier) for one in rollouts) / max(1, tokens),
+        "trained_groups": float(len(groups)),
+        "stale_groups": sum(group.stale for group in groups) / max(1, len(groups)),
+        "stale_tokens": sum(group.earlier_tokens for group in groups) / max(1, tokens),
     }
 
 
@@ -78,17 +78,17 @@ def _token_means(stats: Sequence[TokenStats]) -> dict[str, float]:
     }
 
 
-def _summary(rollouts: Sequence[ScoredGroup]) -> dict[str, float]:
-    scores = [score for rollout in rollouts for score in rollout.scores]
-    completions = [c for rollout in rollouts for c in rollout.group.completions]
+def _summary(groups: Sequence[GroupRecord]) -> dict[str, float]:
+    scores = [score for group in groups for score in group.scores]
     totals = [total for score in scores if (total := score.total) is not None]
+    lengths = [length for group in groups for length in group.lengths]
     summary = {
-        "completion_length": statistics.fmean(len(c.token_ids) for c in completions),
-        "truncated": _share([c.finish_reason == "length" for c in completions]),
+        "completion_length": statistics.fmean(lengths),
+        "truncated": sum(group.truncated for group in groups) / len(lengths),
         "undefined": _share([score.primary.state is State.UNDEFINED for score in scores]),
         "failed": _share([score.state is State.FAILED for score in scores]),
-        "mixed_groups": _share([has_mixed_primary(rollout.scores) for rollout in rollouts]),
-        "no_signal_groups": _share([not rollout.has_signal for rollout in rollouts]),
+        "mixed_groups": _share([has_mixed_primary(group.scores) for group in groups]),
+        "no_signal_groups": _share([not group.has_signal for group in groups]),
     }
     # A completion without an answer earns nothing; one that we failed to score says nothing.
     primary = [score.primary.value or 0.0 for score in scores if score.state is not State.FAILED]
@@ -120,12 +120,12 @@ class Stopwatch:
         self.seconds: dict[str, float] = {}
 
     def begin(self) -> None:
-        """Forget the step before."""
+        """Reset at the start of a step."""
         self.seconds = {}
 
     @contextmanager
     def timed(self, phase: Phase) -> Iterator[None]:
-        """The step is in this phase for the while; phases do not overlap."""
+        """Time a phase; phases do not overlap."""
         began, self.phase = time.perf_counter(), phase
         try:
             yield

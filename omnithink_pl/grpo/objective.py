@@ -19,17 +19,11 @@ from omnithink_pl.errors import BadInput
 
 
 class Totals(NamedTuple):
-    """How much a batch holds, over all processes: what its means divide by.
+    """Counts of a batch over all processes, which its means divide by."""
 
-    Args:
-        groups: Groups with at least one scored completion.
-        completions: Scored completions.
-        tokens: Tokens of them.
-    """
-
-    groups: int
-    completions: int
-    tokens: int
+    groups: int  # groups with at least one scored completion
+    completions: int  # scored completions
+    tokens: int  # their tokens
 
     @classmethod
     def of(cls, lengths: Sequence[Sequence[int]]) -> Totals:
@@ -38,17 +32,11 @@ class Totals(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """The loss of a micro-batch and what is worth watching about it.
+    """The loss of a micro-batch and its diagnostics."""
 
-    Args:
-        loss: Scalar to be minimised, with gradient; -J up to its constant.
-        kl: ``[N, T]`` estimate of D_KL(pi || pi_ref) per token, in nats, without gradient.
-        clipped: ``[N, T]`` whether the clip holds the token's ratio back.
-    """
-
-    loss: Tensor
-    kl: Tensor
-    clipped: Tensor
+    loss: Tensor  # scalar to be minimised, with gradient; -J up to a constant
+    kl: Tensor  # ``[N, T]`` estimate of D_KL(pi || pi_ref) per token, in nats, without gradient
+    clipped: Tensor  # ``[N, T]`` whether the token's ratio is clipped
 
 
 @dataclass(frozen=True)
@@ -81,11 +69,11 @@ class Objective:
     def weights(
         self, lengths: Sequence[Sequence[int]], max_tokens: int, totals: Totals | None = None
     ) -> list[list[float]]:
-        """The weight of each completion's tokens in the batch's loss.
+        """Return the weight of each completion's tokens in the batch's loss.
 
         Args:
             lengths: Tokens of every scored completion, by group; groups may be empty.
-            max_tokens: The longest completion that could have been sampled.
+            max_tokens: Longest completion that could have been sampled.
             totals: Of the batch where ``lengths`` is only one process's part of it.
 
         Returns:
@@ -109,7 +97,7 @@ class Objective:
         weights: Tensor,
         importance: Tensor | None = None,
     ) -> Terms:
-        """The loss of a micro-batch.
+        """Return the loss of a micro-batch.
 
         Args:
             logprobs: ``[N, T]`` float, log pi(o_t | x, o_<t), with gradient.
@@ -119,12 +107,8 @@ class Objective:
             advantages: ``[N]``.
             beta: ``[N]`` KL coefficient of the completion's task.
             weights: ``[N]`` from :meth:`weights`.
-            importance: ``[N, T]`` weight of each token where another distribution than the policy's was sampled
-                from, without gradient; all ones if not given. The whole bracket is an expectation, so it
-                multiplies the KL term too.
-
-        Returns:
-            Loss and diagnostics.
+            importance: ``[N, T]`` importance weight of each token, without gradient; all ones if not given. The whole
+                bracket is an expectation, so it multiplies the KL term too.
         """
         log_ratio = (logprobs - old_logprobs).masked_fill(~mask, 0.0)
         if self.ratio == "sequence":
@@ -143,13 +127,13 @@ class Objective:
 
 
 def sequence_mean(log_ratio: Tensor, mask: Tensor) -> Tensor:
-    """Mean over a completion's tokens, given to each of them: ``[N, T]`` to ``[N, T]``."""
+    """Return the mean over a completion's tokens at each of them: ``[N, T]`` to ``[N, T]``."""
     mean = log_ratio.sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
     return mean.expand_as(log_ratio)
 
 
 def kl_estimate(logprobs: Tensor, reference_logprobs: Tensor) -> Tensor:
-    """Unbiased, non-negative estimate of D_KL(pi || pi_ref) from tokens drawn from pi, in nats.
+    """Return an unbiased, non-negative estimate of D_KL(pi || pi_ref) from tokens sampled from pi, in nats.
 
     pi_ref/pi - log(pi_ref/pi) - 1, Schulman's k3 (2020, "Approximating KL divergence"), as GRPO has it
     (arXiv 2402.03300, equation 4).
@@ -189,12 +173,14 @@ class ImportanceCorrection:
 
     def __post_init__(self) -> None:
         if self.cap < 1.0:
-            raise BadInput(f"model.correction.cap is {self.cap}; below 1 it would cut agreeing tokens: use 1 or more")
+            raise BadInput(
+                f"model.rollouts.correction.cap is {self.cap}; below 1 it would cut agreeing tokens: use 1 or more"
+            )
         if self.alarm <= 0.0:
-            raise BadInput(f"model.correction.alarm is {self.alarm}; use a positive number of nats")
+            raise BadInput(f"model.rollouts.correction.alarm is {self.alarm}; use a positive number of nats")
 
     def __call__(self, trainer: Tensor, sampler: Tensor, mask: Tensor) -> Tensor:
-        """The weight of each token, before the cap.
+        """Return the weight of each token, before the cap.
 
         Args:
             trainer: ``[N, T]`` log pi_old of the sampled tokens.
@@ -212,15 +198,16 @@ class ImportanceCorrection:
         return log_ratio.exp()
 
     def cut(self, weights: Tensor) -> Tensor:
-        """Weights no larger than the cap."""
+        """Cap the weights."""
         return weights.clamp(max=self.cap)
 
     def warning(self, mean: float, largest: float) -> str:
-        """What to say about a step's mean and largest absolute difference; empty when all is well."""
+        """Return a warning about a step's mean and largest absolute difference; empty below the alarm."""
         if mean <= self.alarm:
             return ""
         return (
             f"the engine's log-probabilities differ from the trainer's by {mean:.2g} nats on average, {largest:.2g} at "
-            f"most (model.correction.alarm is {self.alarm}): weights not synchronised, a stale prefix cache, or too "
-            f"coarse a dtype. Compare with model.engine.init_args.dtype=float32, and set model.correction.level=token"
+            f"most (model.rollouts.correction.alarm is {self.alarm}): weights not synchronised, a stale prefix cache, "
+            f"or too coarse a dtype. Compare with model.engine.init_args.dtype=float32, and set "
+            f"model.rollouts.correction.level=token"
         )

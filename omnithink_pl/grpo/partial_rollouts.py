@@ -19,54 +19,91 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RolloutPolicy:
-    """When rollouts are sampled, beside once for each example of a step.
+class Rollouts:
+    """Complete groups whose rewards are being computed."""
 
-    Args:
-        refill_rounds: How often, in one step, groups without a signal are replaced by groups of other prompts of
-            their task. A group whose rewards are all equal teaches nothing but to stay near the reference.
-        async_rewards: Sample the next step's rollouts before this step's rewards are awaited, so that slow rewards
-            cost no time. They are then one step off-policy, never more, and their ratio is taken to the sampler's
-            log-probabilities. The first rollouts of a stage are not, and none outlives its stage.
-        segment_tokens: Sample at most so many tokens of a completion in one step, so that no step waits for the
-            longest; a group with completions that have not ended goes on in the next step, by the policy of then, and
-            is trained when all of them have ended. Not given: every completion is sampled to its end at once.
-    """
-
-    refill_rounds: int = 0
-    async_rewards: bool = False
-    segment_tokens: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.refill_rounds < 0:
-            raise BadInput(f"model.rollouts.refill_rounds is {self.refill_rounds}; use 0 or more")
-        if self.segment_tokens is not None and self.segment_tokens < 1:
-            raise BadInput(f"model.rollouts.segment_tokens is {self.segment_tokens}; use 1 or more, or null")
+    step: int  # the step that they are for, zero-based
+    sampled_at: int  # training steps of the policy that sampled them
+    groups: list[Group]  # in the order in which they were requested
+    scoring: BatchScoring  # their rewards
 
 
 @dataclass(frozen=True)
-class Rollouts:
-    """Groups that have been sampled, and whose rewards are on their way.
+class PartialGroup:
+    """A group that is being sampled."""
 
-    Args:
-        step: The step that they are for, zero-based.
-        sampled_at: Steps that the policy which sampled them had been trained.
-        groups: Those that are complete, in the order in which they were asked for.
-        scoring: Their rewards.
-    """
+    group: Group  # with its completions so far; without any where it is new
+    seed: int  # what it is sampled with, in every step
 
-    step: int
-    sampled_at: int
-    groups: list[Group]
-    scoring: BatchScoring
+    def with_completions(self, completions: tuple[Completion, ...]) -> PartialGroup:
+        """Return the group with further completions."""
+        return replace(self, group=replace(self.group, completions=completions))
+
+    def is_complete(self, sampling: Sampling) -> bool:
+        """Return whether a call with this sampling has left no completion unfinished."""
+        return sampling.segment is None or not any(map(sampling.is_open, self.group.completions))
+
+    def by_earlier_policy(self) -> PartialGroup:
+        """Return the group, marked as sampled before the policy's last update."""
+        return self.with_completions(tuple(replace(c, earlier=len(c.token_ids)) for c in self.group.completions))
+
+
+@final
+class PartialRollouts:
+    """Unfinished groups that each step leaves to the next, balanced anew among the processes."""
+
+    def __init__(self) -> None:
+        self.count = 0  # unfinished groups of all processes after the last sampled step
+        self._groups: dict[int, list[PartialGroup]] = {}  # by the step that continues them
+        self.packed: list[dict[str, Any]] = []  # from a checkpoint, still without their examples
+
+    def take(self, step: int) -> list[PartialGroup]:
+        """Return the groups that a step continues, the same however often it is asked: a step may be repeated."""
+        self._groups, self.count = {s: groups for s, groups in self._groups.items() if s >= step}, 0
+        return [one.by_earlier_policy() for one in self._groups.get(step, ())]
+
+    def put(self, step: int, own: Sequence[PartialGroup]) -> int:
+        """Have a step continue groups; all processes must call it.
+
+        Args:
+            step: The step that continues them.
+            own: This process's groups.
+
+        Returns:
+            Number of groups over all processes.
+        """
+        everyone = gather_rows(list(own))
+        self._groups[step] = everyone[process_rank() :: process_count()]
+        self.count = len(everyone)
+        return self.count
+
+    def state_dict(self, steps_done: int) -> list[dict[str, Any]]:
+        """Return the groups that unfinished steps continue; all processes must call it."""
+        everyone = {step: gather_rows(groups) for step, groups in sorted(self._groups.items()) if step >= steps_done}
+        return self.packed + [
+            {"step": step, "seeds": [one.seed for one in groups], "groups": pack([one.group for one in groups])}
+            for step, groups in everyone.items()
+            if groups
+        ]
+
+    def load_state_dict(self, state: Sequence[dict[str, Any]]) -> None:
+        """Restore the state, once :meth:`unpack` is given the examples."""
+        self.packed = list(state)
+
+    def unpack(self, examples: Mapping[str, Example]) -> None:
+        """Restore the groups of a checkpoint, given the examples by their keys."""
+        for one in self.packed:
+            groups = map(PartialGroup, unpack(one["groups"], examples), one["seeds"])
+            self._groups[one["step"]] = list(groups)[process_rank() :: process_count()]
+        self.packed = []
 
 
 def pack(groups: Sequence[Group]) -> dict[str, Any]:
-    """Groups as plain values and few tensors, exactly.
+    """Convert groups to plain values and few tensors, without loss.
 
     Returns:
-        Token ids (int64) and log-probabilities (float64) of all completions, one behind the other, and what divides
-        them. Examples are named, not kept.
+        Token ids (int64) and log-probabilities (float64) of all completions, concatenated, with their lengths.
+        Examples are named by their keys.
     """
     completions = [completion for group in groups for completion in group.completions]
     return {
@@ -83,7 +120,7 @@ def pack(groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def unpack(packed: Mapping[str, Any], examples: Mapping[str, Example]) -> list[Group]:
-    """The groups that were packed.
+    """Convert packed groups back.
 
     Args:
         packed: By :func:`pack`.
@@ -106,83 +143,3 @@ def unpack(packed: Mapping[str, Any], examples: Mapping[str, Example]) -> list[G
     )
     rows = zip(packed["keys"], packed["prompts"], packed["sizes"], strict=True)
     return [Group(examples[key], tuple(prompt), tuple(islice(completions, size))) for key, prompt, size in rows]
-
-
-@dataclass(frozen=True)
-class Begun:
-    """A group that is being sampled.
-
-    Args:
-        group: With its completions so far; without any where it is new.
-        seed: What it is sampled with, in every step.
-    """
-
-    group: Group
-    seed: int
-
-    def at(self, completions: tuple[Completion, ...]) -> Begun:
-        """The same with further completions."""
-        return replace(self, group=replace(self.group, completions=completions))
-
-    def is_complete(self, sampling: Sampling) -> bool:
-        """Whether nothing is left to be drawn after a call that was to draw so."""
-        return sampling.segment is None or not any(map(sampling.is_open, self.group.completions))
-
-    def by_earlier_policy(self) -> Begun:
-        """The same, where the policy has been trained since."""
-        return self.at(tuple(replace(c, earlier=len(c.token_ids)) for c in self.group.completions))
-
-
-@final
-class Carried:
-    """What each step leaves to the next, divided anew among the processes, so that each has as many as the others."""
-
-    def __init__(self) -> None:
-        self.left = 0  # groups of all processes that the last step sampled leaves to the next
-        self._begun: dict[int, list[Begun]] = {}
-        self._packed: list[dict[str, Any]] = []
-
-    def take(self, step: int) -> list[Begun]:
-        """What a step goes on with, the same however often it is asked for: a step may be taken again."""
-        self._begun, self.left = {s: begun for s, begun in self._begun.items() if s >= step}, 0
-        return [one.by_earlier_policy() for one in self._begun.get(step, ())]
-
-    def leave(self, step: int, own: Sequence[Begun]) -> int:
-        """Let a step go on with groups; all processes must call it.
-
-        Args:
-            step: The step that goes on.
-            own: This process's groups.
-
-        Returns:
-            How many there are over all processes.
-        """
-        everyone = gather_rows(list(own))
-        self._begun[step] = everyone[process_rank() :: process_count()]
-        self.left = len(everyone)
-        return self.left
-
-    def state_dict(self, steps_done: int) -> list[dict[str, Any]]:
-        """What steps that are not finished go on with; all processes must call it."""
-        everyone = {step: gather_rows(begun) for step, begun in sorted(self._begun.items()) if step >= steps_done}
-        return self._packed + [
-            {"step": step, "seeds": [one.seed for one in begun], "groups": pack([one.group for one in begun])}
-            for step, begun in everyone.items()
-            if begun
-        ]
-
-    def load_state_dict(self, state: Sequence[dict[str, Any]]) -> None:
-        """Go on from there, once :meth:`unpack` is given the examples."""
-        self._packed = list(state)
-
-    @property
-    def is_packed(self) -> bool:
-        """Whether there is something that still lacks its examples."""
-        return bool(self._packed)
-
-    def unpack(self, examples: Mapping[str, Example]) -> None:
-        """Find the examples of what a checkpoint held."""
-        for one in self._packed:
-            begun = map(Begun, unpack(one["groups"], examples), one["seeds"])
-            self._begun[one["step"]] = list(begun)[process_rank() :: process_count()]
-        self._packed = []

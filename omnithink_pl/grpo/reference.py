@@ -1,11 +1,11 @@
-"""The frozen policy that the KL penalty pulls towards."""
+"""The frozen reference policy of the KL penalty."""
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, final
 
 import torch
 
@@ -19,54 +19,60 @@ if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
     from transformers import PreTrainedModel
 
-
-Anchor = Literal["base", "stage"]
+    from omnithink_pl.grpo.kl_control import KLSettings, Reference
 
 
 class ReferencePolicy(ABC):
-    """What the KL penalty pulls towards, kept out of the module's parameters."""
+    """What the KL penalty pulls towards, kept out of the module's parameters.
+
+    Args:
+        anchor: ``base`` keeps the base model for the whole run; ``stage`` takes the policy anew when
+            a stage begins, so that a later stage is free to move as far again.
+    """
+
+    def __init__(self, anchor: Reference) -> None:
+        self.anchor = anchor
 
     @abstractmethod
     def active(self) -> AbstractContextManager[PreTrainedModel]:
-        """The reference, ready to be computed with; the policy must not be used inside."""
+        """Provide the reference model; the policy must not be used inside."""
 
     @abstractmethod
     def begin_stage(self, model: PreTrainedModel) -> None:
-        """Take over the policy's weights if the anchor is the stage's start."""
+        """Copy the policy's weights if the anchor is the stage's start."""
 
     @abstractmethod
     def to(self, device: torch.device) -> None:
-        """Say where it is computed."""
+        """Set the device of the policy."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold: nothing for ``base``, which is loaded from its origin."""
+        """Return the weights that a checkpoint must hold: none for ``base``, which is loaded from its origin."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore the weights."""
 
 
 @final
 class FrozenCopy(ReferencePolicy):
-    """A second model with the weights that the policy had.
+    """A second model.
 
     Args:
         model: The policy as loaded, before any training and before it is sharded.
-        anchor: ``base`` keeps the base model for the whole run; ``stage`` takes the policy anew when
-            a stage begins, so that a later stage is free to move as far again.
-        offload: Keep it in the host's memory but while it is used, which is once a batch of rollouts.
+        anchor: ``base`` or ``stage``.
+        offload: Keep it in host memory except while it is used, which is once a batch of rollouts.
     """
 
-    def __init__(self, model: PreTrainedModel, anchor: Anchor, offload: bool = False) -> None:
-        self.anchor = anchor
+    def __init__(self, model: PreTrainedModel, anchor: Reference, offload: bool = False) -> None:
+        super().__init__(anchor)
         self.offload = offload
         self.model = copy.deepcopy(model).eval().requires_grad_(False)
         self._device = torch.device("cpu")
 
     @contextmanager
     def active(self) -> Iterator[PreTrainedModel]:
-        """The copy, on the policy's device for the while."""
+        """Provide the copy, on the policy's device."""
         self.model.to(self._device)
         try:
             yield self.model
@@ -76,48 +82,48 @@ class FrozenCopy(ReferencePolicy):
 
     @torch.no_grad()
     def begin_stage(self, model: PreTrainedModel) -> None:
-        """Take over the policy's weights if the anchor is the stage's start."""
+        """Copy the policy's weights if the anchor is the stage's start."""
         if self.anchor == "stage":
             for own, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
                 own.copy_(theirs.to(own.device))
 
     def to(self, device: torch.device) -> None:
-        """Move to the policy's device, now or whenever it is used."""
+        """Move to the policy's device, now or when it is used."""
         self._device = device
         if not self.offload:
             self.model.to(device)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All weights where the anchor is a stage's start."""
+        """Return all weights where the anchor is a stage's start."""
         return gathered(dict(self.model.named_parameters())) if self.anchor == "stage" else {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore them."""
+        """Restore the weights."""
         if self.anchor == "stage" and state:
             assign(dict(self.model.named_parameters()), state)
 
 
 @final
 class AdaptedReference(ReferencePolicy):
-    """The policy's own model with its LoRA adapters out of the way: no second model.
+    """The policy's own model without its present LoRA adapters: no second model.
 
-    For ``base`` the adapters' share is multiplied by 0, which leaves exactly the frozen weights. For ``stage`` the
-    adapters of the stage's start, a small copy, change places with the present ones for the while.
+    For ``base`` the adapters are scaled by 0, which leaves exactly the frozen weights. For ``stage`` the present
+    adapters are swapped with a copy of those at the stage's start.
 
     Args:
         model: The policy, wrapped by PEFT.
-        anchor: ``base`` or ``stage``, as above.
+        anchor: ``base`` or ``stage``.
     """
 
-    def __init__(self, model: PreTrainedModel, anchor: Anchor) -> None:
-        self.anchor = anchor
+    def __init__(self, model: PreTrainedModel, anchor: Reference) -> None:
+        super().__init__(anchor)
         self.model = model
         self._start: dict[str, Tensor] = {}
 
     @contextmanager
     def active(self) -> Iterator[PreTrainedModel]:
-        """The policy as it was, for the while."""
-        # Not model.disable_adapter(): it makes the adapters untrainable for the while, and a sharded model keeps that
+        """Provide the policy's model with other adapters."""
+        # Not model.disable_adapter(): it makes the adapters untrainable inside, and a sharded model keeps that
         # for ever if it gathers them for the first time inside.
         from peft.helpers import rescale_adapter_scale
 
@@ -138,15 +144,15 @@ class AdaptedReference(ReferencePolicy):
             self._start = self._adapters(copied=True)
 
     def to(self, device: torch.device) -> None:
-        """The policy is there already; what a checkpoint held may not be."""
+        """Move the adapters of a checkpoint to the policy's device."""
         self._start = {name: value.to(device) for name, value in self._start.items()}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The adapters of the stage's start."""
+        """Return the adapters of the stage's start."""
         return gathered(self._start)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore them."""
+        """Restore the adapters of the stage's start."""
         if self.anchor == "stage" and state:
             self._start = self._adapters(copied=True)
             assign(self._start, state)
@@ -162,29 +168,24 @@ class AdaptedReference(ReferencePolicy):
 
 
 def reference_policy(
-    model: PreTrainedModel,
-    anchor: Anchor,
-    beta: Mapping[str, float],
-    offload: bool = False,
-    mesh: DeviceMesh | None = None,
+    model: PreTrainedModel, settings: KLSettings, offload: bool = False, mesh: DeviceMesh | None = None
 ) -> ReferencePolicy | None:
-    """The cheapest reference that serves.
+    """Build the cheapest reference that suffices.
 
     Args:
         model: The policy as loaded, before any training.
-        anchor: What the penalty pulls towards.
-        beta: KL coefficient of each task.
-        offload: Keep a second model, where one is needed, in the host's memory between uses.
-        mesh: Processes that divide a second model among them.
+        settings: What the penalty pulls towards, and how much.
+        offload: Keep a second model, where one is needed, in host memory between uses.
+        mesh: Processes that a second model is sharded among.
 
     Returns:
         ``None`` where every coefficient is 0: then none is held or computed.
     """
-    if not any(beta.values()):
+    if not any(settings.beta.values()):
         return None
     if hasattr(model, "peft_config"):
-        return AdaptedReference(model, anchor)
-    frozen = FrozenCopy(model, anchor, offload)
+        return AdaptedReference(model, settings.reference)
+    frozen = FrozenCopy(model, settings.reference, offload)
     if mesh is not None:
         shard(frozen.model, mesh)
     return frozen

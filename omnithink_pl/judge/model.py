@@ -124,7 +124,11 @@ def without_adapters(policy: Policy, engine: RolloutEngine) -> Iterator[None]:
     """Let the engine sample from the policy without its adapters (LoRA) inside the context."""
     from peft.helpers import rescale_adapter_scale
 
-    with rescale_adapter_scale(policy.model, 0.0):
-        engine.sync()
-        yield
+    try:
+        with rescale_adapter_scale(policy.model, 0.0):
+            policy.weights_changed()
+            engine.sync()
+            yield
+    finally:
+        policy.weights_changed()
     engine.sync()

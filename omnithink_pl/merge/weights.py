@@ -15,7 +15,7 @@ from torch import Tensor
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.policy import policy_path
-from omnithink_pl.tracking.runs import find_directory, run_path
+from omnithink_pl.tracking.reader import find_directory
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
@@ -31,8 +31,8 @@ def find_model(name: str, tracking_uri: str) -> Path:
     path = Path(policy_path(name)).expanduser()
     if path.is_dir():
         return _inside(path)
-    if (wanted := run_path(name)) is not None:
-        return _inside(find_directory(wanted, tracking_uri))
+    if (directory := find_directory(name, tracking_uri)) is not None:
+        return _inside(directory)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise BadInput(f"no directory {name!r}; give a model's directory, a run's folder or id, or a hub id")
     from huggingface_hub import snapshot_download

@@ -1,4 +1,4 @@
-"""Training a few low-rank matrices beside frozen weights."""
+"""LoRA: training low-rank matrices beside frozen weights, and what a checkpoint holds of them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 class LoRA:
     """Low-rank adapters: W + alpha / rank * B A, of which A and B are trained (Hu et al. 2021, arXiv 2106.09685).
 
-    There is no dropout: a ratio of probabilities must not be a matter of luck. Adapters are float32 whatever the
-    weights are, and start with B = 0, as the base model.
+    There is no dropout: probability ratios must be deterministic. Adapters are float32 whatever the weights are, and
+    start with B = 0, equal to the base model.
 
     Args:
         rank: Rows of A.
-        alpha: Divided by ``rank`` it scales the adapters' share.
+        alpha: Divided by ``rank``, the scale of the adapters.
         target_modules: Names of the layers that are adapted, or ``all-linear`` for all but the output embedding.
         weights: Of the frozen model: ``float32``; ``bfloat16``, half of the memory; or ``nf4``, four bits a weight
             (QLoRA, Dettmers et al. 2023, arXiv 2305.14314), which needs bitsandbytes: ``pip install
@@ -50,7 +50,7 @@ class LoRA:
             raise BadInput("model.adapter.target_modules is empty; name layers, such as q_proj, or use all-linear")
 
     def peft_config(self) -> LoraConfig:
-        """The same in PEFT's words."""
+        """Return PEFT's configuration."""
         from peft import LoraConfig
 
         return LoraConfig(
@@ -64,18 +64,18 @@ class LoRA:
 
 
 def build_policy(name: str, adapter: LoRA | None, seed: int, weights: bool = True) -> Policy:
-    """Load a policy, with adapters if it is to be trained by them.
+    """Load a policy, with adapters if it is trained by them.
 
     Args:
         name: ``embedded``, a local directory, or a hub id.
         adapter: How it is adapted; all weights are trained if not given.
-        seed: The adapters' first values follow from it, in all processes alike.
+        seed: Of the adapters' initial values, the same in all processes.
         weights: Read them; as of ``load_policy``.
 
     Raises:
-        BadInput: If the policy has no such layers, cannot be loaded, or would be trained in too few digits.
+        BadInput: If the policy has no such layers, cannot be loaded, or would be trained in too low a precision.
     """
-    stored = torch.get_default_dtype()  # which trainer.precision sets for the while
+    stored = torch.get_default_dtype()  # trainer.precision has set it
     if stored == torch.float16:
         raise BadInput("trainer.precision: 16-true has no loss scaling, so gradients vanish; use bf16-mixed")
     if adapter is None:
@@ -102,13 +102,13 @@ def build_policy(name: str, adapter: LoRA | None, seed: int, weights: bool = Tru
 
 
 def without_frozen(state: Mapping[str, Tensor], module: torch.nn.Module) -> dict[str, Tensor]:
-    """The part of a module's state that is trained; the rest comes from where the policy was loaded."""
+    """Return the trainable part of a module's state; the rest comes from where the policy was loaded."""
     trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     return {name: value for name, value in state.items() if name in trained}
 
 
 def check_adapter(checkpoint: Mapping[str, Any], module: torch.nn.Module) -> None:
-    """Refuse a checkpoint that would leave adapters at their first values, or has some that nothing would take.
+    """Refuse a checkpoint whose adapters are not the module's.
 
     Raises:
         BadInput: Names the first difference.
@@ -124,15 +124,10 @@ def check_adapter(checkpoint: Mapping[str, Any], module: torch.nn.Module) -> Non
 
 
 def save_adapters(checkpoint: MutableMapping[str, Any], module: torch.nn.Module, sharded: bool) -> None:
-    """Take out what is not trained, and name the optimiser's state by its parameters.
+    """Leave out frozen weights, and key the optimiser's state by parameter names instead of numbers.
 
     An optimiser numbers the parameters that it was given. Lightning numbers all parameters of a sharded model, frozen
-    ones too, and finds a name for each number when it loads them: names alone mean the same to both.
-
-    Args:
-        checkpoint: As Lightning made it.
-        module: What is trained.
-        sharded: Whether it is divided among processes.
+    ones too, and looks up names when it loads them: names alone mean the same to both.
     """
     checkpoint["state_dict"] = without_frozen(checkpoint["state_dict"], module)
     names = dict(enumerate(_names(module, frozen_too=sharded)))
@@ -140,12 +135,7 @@ def save_adapters(checkpoint: MutableMapping[str, Any], module: torch.nn.Module,
 
 
 def load_adapters(checkpoint: MutableMapping[str, Any], module: torch.nn.Module) -> None:
-    """Number the optimiser's state again, as the optimiser of a model that is not sharded has it.
-
-    Args:
-        checkpoint: As :func:`save_adapters` left it.
-        module: What is trained.
-    """
+    """Key the optimiser's state by numbers again, as the optimiser of a model that is not sharded does."""
     numbers = {name: number for number, name in enumerate(_names(module, frozen_too=False))}
     checkpoint["optimizer_states"] = [_renamed(state, numbers) for state in checkpoint.get("optimizer_states", [])]
 
@@ -155,7 +145,7 @@ def _names(module: torch.nn.Module, frozen_too: bool) -> list[str]:
 
 
 def _renamed(state: Mapping[str, Any], names: Mapping[Any, Any]) -> dict[str, Any]:
-    """An optimiser's state under other names; processes but the first have none of a sharded model."""
+    """Return an optimiser's state under other keys; of a sharded model, only the first process has it."""
     if not state:
         return {}
     groups = [{**group, "params": [names.get(one, one) for one in group["params"]]} for group in state["param_groups"]]

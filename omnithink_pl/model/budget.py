@@ -1,4 +1,4 @@
-"""What a run needs of each GPU, by arithmetic: bytes of memory, and tokens per second at best.
+"""Memory and speed of a run on each GPU, by arithmetic: bytes by purpose, and seconds of a step at best.
 
 Nothing is loaded or measured: parameters are counted on a model without storage, so that a plan for 64 GPUs takes
 seconds on a laptop. GiB are 2**30 bytes, a FLOP is one multiplication or addition.
@@ -22,41 +22,28 @@ if TYPE_CHECKING:
 
 FLOAT32 = 4
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "nf4": 4.5 / 8}  # nf4: a scale of 8 bits for 16 weights
-# Tensors of the width of a layer that are kept for its backward pass, for each token: counted below.
+# Tensors of each width that a layer keeps per token for its backward pass: see `activations`.
 KEPT_HIDDEN, KEPT_HEADS, KEPT_KEYS, KEPT_INNER = 6, 3, 3, 4
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Numbers of parameters, and the widths that activations have.
+    """Numbers of parameters, and the widths that activations have."""
 
-    Args:
-        parameters: Of the policy, without adapters.
-        trained: Those that have a gradient.
-        layer: Parameters of one layer.
-        outside: Parameters outside of the layers: embeddings and the last norm.
-        layers: Number of layers.
-        hidden: Width of the residual stream.
-        heads: Width of all query heads together.
-        keys: Width of all key heads together; values are as wide.
-        inner: Width of the feed-forward part.
-        vocabulary: Number of tokens there are.
-    """
-
-    parameters: int
-    trained: int
-    layer: int
-    outside: int
+    parameters: int  # of the policy, without adapters
+    trained: int  # parameters with a gradient
+    layer: int  # parameters of one layer
+    outside: int  # parameters outside of the layers: embeddings and the last norm
     layers: int
-    hidden: int
-    heads: int
-    keys: int
-    inner: int
+    hidden: int  # width of the residual stream
+    heads: int  # width of all query heads together
+    keys: int  # width of all key heads together; values are as wide
+    inner: int  # width of the feed-forward part
     vocabulary: int
 
     @classmethod
     def of(cls, config: PretrainedConfig, adapter: LoRA | None = None) -> Sizes:
-        """Count the parameters of an architecture, without storage for one of them.
+        """Count the parameters of an architecture without allocating them.
 
         Args:
             config: Of a decoder with softmax attention and a gated feed-forward part, such as Qwen2 or Llama.
@@ -68,13 +55,13 @@ class Sizes:
             model = AutoModelForCausalLM.from_config(config)
         text = config.get_text_config()
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        layer = max(_layers(model), default=0)
+        layers = _layers(model)
         size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         return cls(
             parameters=parameters,
             trained=parameters if adapter is None else _adapters(model, adapter),
-            layer=layer,
-            outside=parameters - sum(_layers(model)),
+            layer=max(layers, default=0),
+            outside=parameters - sum(layers),
             layers=text.num_hidden_layers,
             hidden=text.hidden_size,
             heads=text.num_attention_heads * size,
@@ -85,6 +72,7 @@ class Sizes:
 
 
 def _layers(model: PreTrainedModel) -> list[int]:
+    """Parameters of each layer."""
     kinds = set(model._no_split_modules or [])
     return [sum(p.numel() for p in m.parameters()) for m in model.modules() if type(m).__name__ in kinds]
 
@@ -98,49 +86,27 @@ def _adapters(model: PreTrainedModel, adapter: LoRA) -> int:
 
 @dataclass(frozen=True)
 class Settings:
-    """What of a run its memory and speed depend on.
+    """The settings of a run that memory and speed depend on."""
 
-    Args:
-        gpus: Processes, one a GPU.
-        sharded: Whether parameters, gradients and optimiser state are divided among them (FSDP2).
-        weights: Of the policy as it is stored: ``float32``, ``bfloat16`` or ``nf4``.
-        compute: Of the forward pass: ``float32`` or, with autocast, ``bfloat16``.
-        adapted: Whether adapters are trained, in float32, instead of the weights.
-        reference: Whether a second model is kept on the GPU.
-        optimizer_bytes: Of the optimiser's state for each trained parameter: 8 for AdamW.
-        optimizer_offloaded: Whether that state is on the GPU only while the optimiser takes a step.
-        prompts: Of a step, over all GPUs.
-        group_size: Completions a prompt.
-        tokens: Of a prompt with its completion, on average.
-        longest: Of a prompt with its completion, at most.
-        micro_batch_tokens: Of one forward pass.
-        updates: Passes of gradients over a batch of rollouts.
-        checkpointing: Whether a layer's activations are computed again in the backward pass.
-        logits: Numbers that the largest chunk of logits has; all of a micro-batch's if not given.
-        engine_weights: Of a second copy for the rollouts: its type; ``None`` if the policy itself samples.
-        rows: Completions that are decoded at the same time, at most.
-        cache_gib: Memory set aside for keys and values; as much as ``rows`` of the greatest length need if not given.
-    """
-
-    gpus: int = 1
-    sharded: bool = False
-    weights: str = "float32"
-    compute: str = "float32"
-    adapted: bool = False
-    reference: bool = True
-    optimizer_bytes: float = 8.0
-    optimizer_offloaded: bool = False
-    prompts: int = 8
+    gpus: int = 1  # processes, one a GPU
+    sharded: bool = False  # parameters, gradients and optimiser state are sharded among them (FSDP2)
+    weights: str = "float32"  # as the policy is stored: float32, bfloat16 or nf4
+    compute: str = "float32"  # of the forward pass: float32 or, with autocast, bfloat16
+    adapted: bool = False  # adapters are trained, in float32, instead of the weights
+    reference: bool = True  # a second model is kept on the GPU
+    optimizer_bytes: float = 8.0  # of the optimiser's state per trained parameter; AdamW's
+    optimizer_offloaded: bool = False  # that state is on the GPU during the optimiser's step only
+    prompts: int = 8  # of a step, over all GPUs
     group_size: int = 8
-    tokens: int = 1024
-    longest: int = 2048
+    tokens: int = 1024  # of a prompt with its completion, on average
+    longest: int = 2048  # of a prompt with its completion, at most
     micro_batch_tokens: int = 8192
-    updates: int = 1
+    updates: int = 1  # gradient passes over a batch of rollouts
     checkpointing: bool = False
-    logits: int | None = None
-    engine_weights: str | None = None
-    rows: int = 256
-    cache_gib: float | None = None
+    logits: int | None = None  # numbers in the largest chunk of logits; None: those of a whole micro-batch
+    engine_weights: str | None = None  # type of a second copy for the rollouts; None: the policy itself samples
+    rows: int = 256  # completions decoded at the same time, at most
+    cache_gib: float | None = None  # of keys and values; None: what `rows` of the greatest length need
 
     @property
     def completions(self) -> int:
@@ -153,15 +119,10 @@ class Settings:
 
 
 def memory(sizes: Sizes, settings: Settings) -> dict[str, float]:
-    """Bytes on each GPU, by what they are for.
+    """Return the bytes on each GPU, by purpose.
 
-    What lives at different times is listed all the same: a run fits for certain if the sum does. But state of the
-    optimiser that is offloaded takes the place of what only forward and backward passes need: of it counts what exceeds
-    that.
-
-    Args:
-        sizes: Of the policy.
-        settings: Of the run.
+    Tensors that live at different times are all listed: a run fits for certain if the sum does. Except that offloaded
+    optimiser state takes the place of what only forward and backward passes need: of it, only the excess counts.
     """
     shards = settings.gpus if settings.sharded else 1
     passing = {
@@ -184,7 +145,7 @@ def memory(sizes: Sizes, settings: Settings) -> dict[str, float]:
 
 
 def _gathered(sizes: Sizes, settings: Settings) -> float:
-    """What a sharded model gathers: this layer, the next one, and all that lies outside; or all of it to sample."""
+    """What a sharded model gathers: two layers and all that lies outside of them; the whole policy if it samples."""
     if not settings.sharded:
         return 0.0
     in_training = (2 * sizes.layer + sizes.outside) * BYTES[settings.weights]
@@ -192,12 +153,12 @@ def _gathered(sizes: Sizes, settings: Settings) -> float:
 
 
 def activations(sizes: Sizes, settings: Settings) -> float:
-    """Bytes that the backward pass of a micro-batch needs.
+    """Return the bytes that the backward pass of a micro-batch needs.
 
     A layer keeps for each token: the residual stream twice, for the norms as they compute and twice normalised (6
     widths of the hidden state); queries before and after their rotation and the attended values; keys, twice, and
     values; and four widths of the feed-forward part. Attention keeps no scores (flash, SDPA). With checkpointing only
-    the residual stream of each layer is kept, and one layer at a time is computed again.
+    the residual stream of each layer is kept, and one layer at a time is recomputed.
     """
     kept = KEPT_HIDDEN * sizes.hidden + KEPT_HEADS * sizes.heads + KEPT_KEYS * sizes.keys + KEPT_INNER * sizes.inner
     widths = sizes.layers * sizes.hidden + kept if settings.checkpointing else sizes.layers * kept
@@ -237,16 +198,11 @@ class Machine:
 
 
 def seconds(sizes: Sizes, settings: Settings, machine: Machine) -> dict[str, float]:
-    """Seconds of a step's phases where nothing waits: no reward, no network, no long tail of completions.
+    """Return the seconds of a step's phases where nothing waits for rewards, the network or the longest completions.
 
-    Training: 2 FLOP a parameter and token forward, 4 backward (2 with adapters: the frozen weights have no gradient
-    of their own), 2 for the reference and 2 more where activations are computed again. Decoding reads all weights
-    and the cache of all rows for each token of each row.
-
-    Args:
-        sizes: Of the policy.
-        settings: Of the run.
-        machine: One of its GPUs.
+    Training: 2 FLOP a parameter and token forward, 4 backward (2 with adapters: the frozen weights have no gradient),
+    2 for the reference and 2 more where activations are recomputed. Decoding reads all weights and the cache of all
+    rows for each token of each row.
     """
     rows = settings.completions
     kind = BYTES[settings.engine_weights or settings.weights]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -14,9 +14,8 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.model.packed_attention import Tiles, understand_packed_rows
-from omnithink_pl.model.packing import Layout, Padding, packed, separate
-from omnithink_pl.rollout.base import nucleus
+from omnithink_pl.model.packed_attention import PackedAttention, enable_packed_attention
+from omnithink_pl.model.packing import Packing, Padding, pack_rows, pad_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -25,39 +24,211 @@ if TYPE_CHECKING:
 # Logits that are alive at a time: 256 MiB in float32, or 441 tokens of a vocabulary of 152k. Three times as much is the
 # peak. Larger chunks gained nothing on a CPU.
 LOGITS = 2**26
+# What stands in place of an unused logit. It comes out changed where a model scales, caps or rounds its logits.
+CANARY = 12.3456789
+# How transformers' configs name what a model does to its logits.
+REWRITES = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "output_logit_soft_cap",
+    "logits_soft_cap",
+    "logits_mup_width_multiplier",
+    "lm_head_multiplier",
+)
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The tokens that were drawn, and how.
+class TokenLogprobs:
+    """Log-probability and entropy of each token of N completions, the longest of which has T."""
+
+    logprobs: Tensor  # natural log pi(o_t | x, o_<t), float32 of shape [N, T]; 0 behind a completion's end
+    # entropy in nats of the distribution that each token was sampled from, of shape [N, T], without gradient; 0
+    # behind the end
+    entropy: Tensor
+    mask: Tensor  # true where there is a token, of shape [N, T]
+
+
+def token_logprobs(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    completions: Sequence[Sequence[Sequence[int]]],
+    temperature: float = 1.0,
+    share_prompt: bool = True,
+    padding: Padding = "right",
+    top_p: float = 1.0,
+) -> TokenLogprobs:
+    """Compute the log-probabilities of the completions of each prompt.
+
+    With ``share_prompt`` all tokens lie in one row without padding, each prompt once, computed with gradient for all
+    its completions. It needs a model whose layers are all softmax attention that transformers dispatches by name.
+    Without it every completion is a padded row of its own, which works for any causal language model.
+
+    Logits exist only where a completion token is predicted, and only for a chunk of tokens at a time; where a model
+    scales or caps its logits (Gemma, Cohere, Granite, ...), for all of a micro-batch.
 
     Args:
-        targets: ``[n]`` token ids.
-        temperature: Logits are divided by it; above 0.
-        top_p: Below 1, the distribution is renormalised over its nucleus and the target.
-        logits: Most logits to hold at a time; at least one token's.
-    """
+        model: A causal language model.
+        prompts: Token ids of each prompt.
+        completions: Token ids of the completions of each prompt; none is empty.
+        temperature: Logits are divided by it, as when sampling; above 0.
+        share_prompt: Compute each prompt once for its completions.
+        padding: Side on which separate rows are padded; the result does not depend on it.
+        top_p: As when sampling: the distribution is renormalised over the model's own nucleus, to which the sampled
+            token always belongs.
 
-    targets: Tensor
-    temperature: float = 1.0
-    top_p: float = 1.0
-    logits: int = LOGITS
+    Returns:
+        Rows in group order: all completions of the first prompt, then those of the second, and so on.
+
+    Raises:
+        BadInput: If the model cannot share prompts.
+        ValueError: If a prompt or completion is empty.
+    """
+    packing = pack_rows(prompts, completions) if share_prompt else pad_rows(prompts, completions, padding)
+    if share_prompt:
+        _check_shareable(model, packing.longest)
+        enable_packed_attention(model)
+    sampled = SampledTokens(packing.targets.to(model.device), temperature, top_p)
+    found = None if _rewrites_logits(model) else _chunked(model, packing, sampled)
+    if found is None:
+        logits = _logits_of_completions(model, packing)
+        found = torch.stack(logprobs_and_entropy(sampled.scaled(logits, slice(None)), sampled.targets), -1)
+    # From [n, 2] to [N, T].
+    lengths = torch.tensor(packing.lengths, device=found.device)
+    mask = torch.arange(max(packing.lengths), device=found.device) < lengths.unsqueeze(-1)
+    zeros = torch.zeros(mask.shape, dtype=found.dtype, device=found.device)
+    logprobs, entropy = (zeros.masked_scatter(mask, column) for column in found.unbind(-1))
+    return TokenLogprobs(logprobs, entropy.detach(), mask)
+
+
+def _check_shareable(model: PreTrainedModel, longest: int) -> None:
+    config = model.config.get_text_config()
+    window = getattr(config, "sliding_window", None)
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    reason = ""
+    if not kinds <= {"full_attention", "sliding_attention"}:
+        reason = f"it has layers of kind {sorted(kinds)}"
+    elif window is not None and longest > window:
+        reason = f"sequences of {longest} tokens exceed its sliding window of {window}"
+    if reason:
+        raise BadInput(f"{type(model).__name__} cannot share prompts: {reason}; set model.memory.share_prompt to false")
+
+
+def _rewrites_logits(model: PreTrainedModel) -> bool:
+    """Whether the model's config says that logits are more than the output embedding's product."""
+    config = model.config.get_text_config()
+    return any(getattr(config, name, None) not in (None, 1, 1.0) for name in REWRITES)
+
+
+def _chunked(model: PreTrainedModel, packing: Packing, sampled: SampledTokens) -> Tensor | None:
+    """Return ``[n, 2]`` log-probability and entropy of each completion token; ``None`` if the model changes its logits.
+
+    They leave the model in place of its logits, so that wrappers that watch a model's outputs (sharding above all) see
+    them.
+    """
+    head = model.get_output_embeddings()
+    own, source = head.forward, packing.source.to(model.device)
+
+    def forward(hidden: Tensor) -> Tensor:
+        found = head_logprobs(head, own, hidden.flatten(0, 1).index_select(0, source), sampled).unsqueeze(0)
+        return torch.cat([found, torch.full_like(found[..., :1], CANARY)], -1)  # no view: sharding warns of them
+
+    with _replaced_forward(head, forward):
+        found = _run(model, packing)
+    canary = found[:, 2].detach()
+    unchanged = torch.full_like(canary, CANARY, dtype=torch.promote_types(found.dtype, torch.float32))
+    return found[:, :2] if torch.equal(canary, unchanged) else None
+
+
+def _logits_of_completions(model: PreTrainedModel, packing: Packing) -> Tensor:
+    """Return the model's own logits ``[n, vocabulary]``, computed only where a completion token is predicted."""
+    head, source = model.get_output_embeddings(), packing.source.to(model.device)
+    own = head.forward
+    with _replaced_forward(head, lambda hidden: own(hidden.flatten(0, 1).index_select(0, source).unsqueeze(0))):
+        return _run(model, packing)
+
+
+def _run(model: PreTrainedModel, packing: Packing) -> Tensor:
+    attention = PackedAttention.of(packing.spans, model.device) if packing.spans else None
+    # Four dimensions: transformers passes such a mask on as it is. Packed attention does not read it.
+    mask = packing.mask if attention is None else packing.mask.bool().view(1, 1, 1, -1)
+    logits = model(
+        input_ids=packing.tokens.to(model.device),
+        attention_mask=mask.to(model.device),
+        position_ids=packing.positions.to(model.device),
+        use_cache=False,
+        **({} if attention is None else {"packed": attention}),
+    ).logits[0]
+    layers = model.config.get_text_config().num_hidden_layers
+    if attention is not None and attention.calls < layers:
+        raise BadInput(
+            f"{type(model).__name__} cannot share prompts: only {attention.calls} of its {layers} layers let their "
+            f"attention be replaced; set model.memory.share_prompt to false"
+        )
+    return logits
+
+
+@contextmanager
+def _replaced_forward(module: torch.nn.Module, forward: object) -> Iterator[None]:
+    """Replace a module's forward inside; its hooks stay in place."""
+    before = module.__dict__.get("forward")
+    module.forward = forward  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before
+
+
+@dataclass(frozen=True)
+class SampledTokens:
+    """The sampled tokens whose log-probabilities are computed, and how they were sampled."""
+
+    targets: Tensor  # ``[n]`` token ids
+    temperature: float = 1.0  # logits are divided by it; above 0
+    top_p: float = 1.0  # below 1, the distribution is renormalised over its nucleus and the target
+    logits: int = LOGITS  # most logits to hold at a time; at least one token's
 
     def chunks(self, vocabulary: int) -> Iterator[slice]:
-        """Tokens whose logits fit."""
+        """Yield chunks of tokens whose logits fit."""
         step = max(1, self.logits // vocabulary)
         return (slice(start, start + step) for start in range(0, len(self.targets), step))
 
     def scaled(self, logits: Tensor, rows: slice) -> Tensor:
-        """Logits of some tokens, at least as float32, at the temperature, minus infinity outside the nucleus."""
+        """Return logits of some tokens, at least as float32, at the temperature, minus infinity outside the nucleus."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         if self.temperature != 1.0:
             logits = logits / self.temperature
-        return within_nucleus(logits, self.targets[rows], self.top_p)
+        if self.top_p >= 1.0:
+            return logits
+        with torch.no_grad():
+            # The target was inside when it was sampled. It can lie outside now where rounding moves the nucleus's edge,
+            # or after an update; without it the ratio would be 0 and the token lost.
+            kept = nucleus(logits.softmax(-1), self.top_p).scatter_(-1, self.targets[rows].unsqueeze(-1), True)
+        return logits.masked_fill(~kept, -torch.inf)
 
 
-def statistics(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probability of each target, and the entropy of its distribution without gradient, both in nats.
+def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
+    """Return the smallest set of most likely tokens with probability at least ``top_p``.
+
+    Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1.
+
+    Args:
+        probabilities: Of shape [rows, vocabulary].
+        top_p: In (0, 1].
+
+    Returns:
+        True for the tokens inside, of the same shape; never empty.
+    """
+    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    before = ordered.cumsum(-1, dtype=torch.float64) - ordered
+    return torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, before < top_p)
+
+
+def logprobs_and_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log-probability of each target, and the entropy of its distribution without gradient, both in nats.
 
     Args:
         logits: ``[n, vocabulary]`` float32.
@@ -78,66 +249,59 @@ def statistics(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return chosen, entropy
 
 
-def within_nucleus(logits: Tensor, targets: Tensor, top_p: float) -> Tensor:
-    """Logits [tokens, vocabulary] with minus infinity outside the nucleus and the target [tokens].
+def head_logprobs(
+    head: torch.nn.Module, forward: Callable[[Tensor], Tensor], hidden: Tensor, sampled: SampledTokens
+) -> Tensor:
+    """Compute log-probabilities and entropies of sampled tokens, with the logits of one chunk of them at a time.
 
-    The target was inside when it was drawn. It can lie outside now where rounding moves the nucleus's edge, or after
-    an update; without it the ratio would be 0 and the token lost.
-    """
-    if top_p >= 1.0:
-        return logits
-    with torch.no_grad():
-        kept = nucleus(logits.softmax(-1), top_p).scatter_(-1, targets.unsqueeze(-1), True)
-    return logits.masked_fill(~kept, -torch.inf)
-
-
-def project(head: torch.nn.Module, forward: Callable[[Tensor], Tensor], hidden: Tensor, drawn: Drawn) -> Tensor:
-    """Log-probabilities and entropies of drawn tokens, the logits of a chunk of them at a time.
-
-    A plain linear head goes through one fused function. Any other (with an adapter, quantised, a subclass of its
-    author's) is called for each chunk, and again in the backward pass.
+    A plain linear head goes through one fused function. Any other (with an adapter, quantised, a subclass) is called
+    for each chunk, and again in the backward pass.
 
     Args:
         head: The output embedding.
         forward: Its own forward, from hidden states to logits.
         hidden: ``[n, size]`` the hidden states that predict the tokens.
-        drawn: The tokens.
+        sampled: The tokens.
 
     Returns:
         ``[n, 2]`` float32: log-probability, with gradient, and entropy, without.
     """
     if type(head) is torch.nn.Linear:
-        weight, bias = (None if part is None else _whole(part) for part in (head.weight, getattr(head, "bias", None)))
-        return torch.stack(_Fused.apply(hidden, weight, bias, drawn), -1)  # type: ignore[no-untyped-call]
+        weight, bias = (None if part is None else _full(part) for part in (head.weight, getattr(head, "bias", None)))
+        return torch.stack(_FusedHead.apply(hidden, weight, bias, sampled), -1)  # type: ignore[no-untyped-call]
 
     def chunk(hidden: Tensor, rows: slice) -> Tensor:
-        return torch.stack(statistics(drawn.scaled(forward(hidden), rows), drawn.targets[rows]), -1)
+        return torch.stack(logprobs_and_entropy(sampled.scaled(forward(hidden), rows), sampled.targets[rows]), -1)
 
     with torch.no_grad():
         vocabulary = forward(hidden[:1]).shape[-1]
-    parts = [checkpoint(chunk, hidden[rows], rows, use_reentrant=False) for rows in drawn.chunks(vocabulary)]
+    parts = [checkpoint(chunk, hidden[rows], rows, use_reentrant=False) for rows in sampled.chunks(vocabulary)]
     return torch.cat(parts)
 
 
-def _whole(parameter: Tensor) -> Tensor:
-    """A parameter that is divided among processes, put together; its gradient is divided again."""
+def _full(parameter: Tensor) -> Tensor:
+    """Gather a sharded parameter; its gradient is sharded again."""
     return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
 
 
-class _Fused(torch.autograd.Function):
+class _FusedHead(torch.autograd.Function):
     """Linear head, log-softmax, gather and entropy.
 
-    With z = W h / T and p = softmax(z): d log p_y / dz = onehot(y) - p. The backward pass computes z again, chunk by
-    chunk, so that of the forward pass only h stays.
+    With z = W h / T and p = softmax(z): d log p_y / dz = onehot(y) - p. The backward pass recomputes z, chunk by
+    chunk, so that of the forward pass only h is kept. Products are in the compute dtype, all else in float32.
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        ctx.dtype = _compute_dtype(hidden)
-        ctx.drawn = drawn
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, sampled: SampledTokens
+    ) -> tuple[Tensor, Tensor]:
+        ctx.dtype, ctx.sampled = _compute_dtype(hidden), sampled
         ctx.save_for_backward(hidden, weight, bias)
-        logits = _Logits.of(ctx.dtype, hidden, weight, bias, drawn)
-        found = [statistics(logits(rows), drawn.targets[rows]) for rows in drawn.chunks(len(weight))]
+        factors = _cast(ctx.dtype, hidden, weight, bias)
+        found = [
+            logprobs_and_entropy(_logits(factors, sampled, rows), sampled.targets[rows])
+            for rows in sampled.chunks(len(weight))
+        ]
         logprobs, entropy = (torch.cat(column) for column in zip(*found, strict=True))
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
@@ -145,216 +309,40 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias = ctx.saved_tensors
-        drawn, gradient = ctx.drawn, gradients[0]
+        sampled, gradient = ctx.sampled, gradients[0]
         by_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         by_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         by_bias = torch.zeros_like(bias) if ctx.needs_input_grad[2] else None
-        logits = _Logits.of(ctx.dtype, hidden, weight, bias, drawn)
-        for rows in drawn.chunks(len(weight)):
-            here = (gradient[rows] / drawn.temperature).unsqueeze(-1)
-            by_logits = torch.softmax(logits(rows), -1).mul_(-here)
-            by_logits.scatter_add_(-1, drawn.targets[rows].unsqueeze(-1), here)
-            by_logits = by_logits.to(ctx.dtype)
+        factors = _cast(ctx.dtype, hidden, weight, bias)
+        for rows in sampled.chunks(len(weight)):
+            here = (gradient[rows] / sampled.temperature).unsqueeze(-1)
+            by_logits = torch.softmax(_logits(factors, sampled, rows), -1).mul_(-here)
+            by_logits = by_logits.scatter_add_(-1, sampled.targets[rows].unsqueeze(-1), here).to(ctx.dtype)
             if by_hidden is not None:
-                by_hidden[rows] = by_logits @ logits.weight
-            if by_weight is not None:
-                _add_product(by_weight, by_logits.T, logits.hidden[rows])
+                by_hidden[rows] = by_logits @ factors[1]
+            if by_weight is not None and by_weight.dtype == ctx.dtype:
+                by_weight.addmm_(by_logits.T, factors[0][rows])
+            elif by_weight is not None:
+                by_weight += by_logits.T @ factors[0][rows]
             if by_bias is not None:
                 by_bias += by_logits.sum(0)
         return by_hidden, by_weight, by_bias, None
 
 
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add a matrix product in place, at once where the dtypes allow it."""
-    if total.dtype == left.dtype:
-        total.addmm_(left, right)
-    else:
-        total += left @ right
+Factors = tuple[Tensor, Tensor, Tensor | None]  # hidden states, weight and bias of the head
+
+
+def _cast(dtype: torch.dtype, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Factors:
+    """Cast once, not for every chunk."""
+    return hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+
+
+def _logits(factors: Factors, sampled: SampledTokens, rows: slice) -> Tensor:
+    hidden, weight, bias = factors
+    return sampled.scaled(linear(hidden[rows], weight, bias), rows)
 
 
 def _compute_dtype(hidden: Tensor) -> torch.dtype:
     """Of the head's matrix products: autocast's where it is on."""
     kind = hidden.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-
-
-class _Logits(NamedTuple):
-    """Logits of some tokens at a time, their product in the dtype of its factors, everything behind it in float32."""
-
-    hidden: Tensor
-    weight: Tensor
-    bias: Tensor | None
-    drawn: Drawn
-
-    @classmethod
-    def of(cls, dtype: torch.dtype, hidden: Tensor, weight: Tensor, bias: Tensor | None, drawn: Drawn) -> _Logits:
-        """Cast once, not for every chunk."""
-        return cls(hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype), drawn)
-
-    def __call__(self, rows: slice) -> Tensor:
-        return self.drawn.scaled(linear(self.hidden[rows], self.weight, self.bias), rows)
-
-
-# What stands in place of an unused logit. It comes out changed where a model scales, caps or rounds its logits.
-CANARY = 12.3456789
-# How transformers' configs name what a model does to its logits.
-REWRITES = (
-    "final_logit_softcapping",
-    "logit_scale",
-    "logits_scaling",
-    "output_logit_soft_cap",
-    "logits_soft_cap",
-    "logits_mup_width_multiplier",
-    "lm_head_multiplier",
-)
-
-
-@dataclass(frozen=True)
-class TokenLogprobs:
-    """What a model says about each token of N completions, the longest of which has T.
-
-    Args:
-        logprobs: Natural log pi(o_t | x, o_<t), float32 of shape [N, T]; 0 behind a completion's end.
-        entropy: Entropy in nats of the distribution that each token was drawn from, of shape [N, T],
-            without gradient; 0 behind the end.
-        mask: True where there is a token, of shape [N, T].
-    """
-
-    logprobs: Tensor
-    entropy: Tensor
-    mask: Tensor
-
-
-def token_logprobs(
-    model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
-    completions: Sequence[Sequence[Sequence[int]]],
-    temperature: float = 1.0,
-    share_prompt: bool = True,
-    padding: Padding = "right",
-    top_p: float = 1.0,
-) -> TokenLogprobs:
-    """Log-probabilities of the completions of each prompt.
-
-    With ``share_prompt`` all tokens lie in one row without padding, each prompt once, computed with gradient for all
-    its completions. It needs a model whose layers are all softmax attention that transformers dispatches by name.
-    Without it every completion is a padded row of its own, which works for any causal language model.
-
-    Logits exist only where a completion token is predicted, and only for a chunk of tokens at a time; where a model
-    scales or caps its logits (Gemma, Cohere, Granite, ...), for all of a micro-batch.
-
-    Args:
-        model: A causal language model.
-        prompts: Token ids of each prompt.
-        completions: Token ids of the completions of each prompt; none is empty.
-        temperature: Logits are divided by it, as when sampling; above 0.
-        share_prompt: Compute each prompt once for its completions.
-        padding: Side on which separate rows are padded; the result does not depend on it.
-        top_p: As when sampling: the distribution is renormalised over the model's own nucleus, to which the token
-            that was drawn always belongs.
-
-    Returns:
-        Rows in group order: all completions of the first prompt, then those of the second, and so on.
-
-    Raises:
-        BadInput: If the model cannot share prompts.
-        ValueError: If a prompt or completion is empty.
-    """
-    layout = packed(prompts, completions) if share_prompt else separate(prompts, completions, padding)
-    if share_prompt:
-        _check_shareable(model, layout.longest)
-        understand_packed_rows(model)
-    drawn = Drawn(layout.targets.to(model.device), temperature, top_p)
-    found = None if _rewrites_logits(model) else _projected(model, layout, drawn)
-    if found is None:
-        logits = _selected(model, layout)
-        found = torch.stack(statistics(drawn.scaled(logits, slice(None)), drawn.targets), -1)
-    return _spread(found, layout)
-
-
-def _projected(model: PreTrainedModel, layout: Layout, drawn: Drawn) -> Tensor | None:
-    """``[n, 2]`` log-probability and entropy of each completion token; nothing if the model changes its logits.
-
-    They leave the model in place of its logits, lest wrappers that watch a model's outputs (sharding above all)
-    miss them.
-    """
-    head = model.get_output_embeddings()
-    own, source = head.forward, layout.source.to(model.device)
-
-    def forward(hidden: Tensor) -> Tensor:
-        found = project(head, own, hidden.flatten(0, 1).index_select(0, source), drawn).unsqueeze(0)
-        return torch.cat([found, torch.full_like(found[..., :1], CANARY)], -1)  # no view: sharding warns of them
-
-    with _replaced_forward(head, forward):
-        found = _run(model, layout)
-    unchanged = torch.full_like(found[:, 2].detach(), CANARY, dtype=torch.promote_types(found.dtype, torch.float32))
-    return found[:, :2] if torch.equal(found[:, 2].detach(), unchanged) else None
-
-
-def _selected(model: PreTrainedModel, layout: Layout) -> Tensor:
-    """The model's own logits ``[n, vocabulary]``, computed where a completion token is predicted only."""
-    head, source = model.get_output_embeddings(), layout.source.to(model.device)
-    own = head.forward
-    with _replaced_forward(head, lambda hidden: own(hidden.flatten(0, 1).index_select(0, source).unsqueeze(0))):
-        return _run(model, layout)
-
-
-def _run(model: PreTrainedModel, layout: Layout) -> Tensor:
-    tiles = Tiles.of(layout.spans, model.device) if layout.spans else None
-    # Four dimensions: a mask that is ready, which transformers hands on as it is, and the tiles stand for.
-    mask = layout.mask if tiles is None else layout.mask.bool().view(1, 1, 1, -1)
-    logits = model(
-        input_ids=layout.tokens.to(model.device),
-        attention_mask=mask.to(model.device),
-        position_ids=layout.positions.to(model.device),
-        use_cache=False,
-        **({} if tiles is None else {"tiles": tiles}),
-    ).logits[0]
-    if tiles is not None and tiles.calls < (layers := model.config.get_text_config().num_hidden_layers):
-        raise BadInput(
-            f"{type(model).__name__} cannot share prompts: only {tiles.calls} of its {layers} layers let their "
-            f"attention be replaced; set model.share_prompt to false"
-        )
-    return logits
-
-
-def _rewrites_logits(model: PreTrainedModel) -> bool:
-    """Whether the model's config says that logits are more than the output embedding's product."""
-    config = model.config.get_text_config()
-    return any(getattr(config, name, None) not in (None, 1, 1.0) for name in REWRITES)
-
-
-def _spread(found: Tensor, layout: Layout) -> TokenLogprobs:
-    """What was found for each token ``[n, 2]`` over ``[N, T]``."""
-    lengths = torch.tensor(layout.lengths, device=found.device)
-    mask = torch.arange(max(layout.lengths), device=found.device) < lengths.unsqueeze(-1)
-    zeros = torch.zeros(mask.shape, dtype=found.dtype, device=found.device)
-    logprobs, entropy = (zeros.masked_scatter(mask, column) for column in found.unbind(-1))
-    return TokenLogprobs(logprobs, entropy.detach(), mask)
-
-
-@contextmanager
-def _replaced_forward(module: torch.nn.Module, forward: object) -> Iterator[None]:
-    """Another forward for the while; the module's hooks stay in place."""
-    before = module.__dict__.get("forward")
-    module.forward = forward  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if before is None:
-            del module.forward
-        else:
-            module.forward = before
-
-
-def _check_shareable(model: PreTrainedModel, longest: int) -> None:
-    config = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    reason = ""
-    if not kinds <= {"full_attention", "sliding_attention"}:
-        reason = f"it has layers of kind {sorted(kinds)}"
-    elif window is not None and longest > window:
-        reason = f"sequences of {longest} tokens exceed its sliding window of {window}"
-    if reason:
-        raise BadInput(f"{type(model).__name__} cannot share prompts: {reason}; set model.share_prompt to false")

@@ -1,4 +1,4 @@
-"""An optimiser whose state waits in the host's memory."""
+"""Optimiser state that is offloaded to host memory between steps."""
 
 from __future__ import annotations
 
@@ -11,37 +11,32 @@ from torch.optim import Optimizer
 
 @final
 class HostedState:
-    """Keeps an optimiser's state out of the accelerator's memory but while the optimiser takes a step.
+    """Keeps an optimiser's state on the accelerator only while the optimiser takes a step.
 
-    AdamW's state is twice as large as what is trained, and of no use while completions are sampled. It goes to the
-    host's memory behind each step and comes back before the next, bit for bit; gradients are let go too. What lies on
-    the host already, such as AdamW's number of steps, stays there, so on a CPU nothing moves.
+    AdamW's state is twice as large as what is trained, and of no use while completions are sampled. It moves to host
+    memory after each step and back before the next, bit for bit; gradients are freed too. Tensors that are on the host
+    anyway, such as AdamW's number of steps, stay there, so on a CPU nothing moves.
 
-    The optimiser calls this by its hooks. Where its state is asked for, for a checkpoint, sharded state comes back, for
-    what gathers it works on the accelerator alone; whoever asked calls :meth:`release` afterwards. So does whoever
-    loaded a checkpoint.
+    Hooks of the optimiser call it. When its state is read for a checkpoint, sharded state comes back, because gathering
+    works on the accelerator only. After saving or loading a checkpoint, call :meth:`release`.
 
     Args:
         optimizer: Any whose state consists of tensors, sharded ones (``DTensor``) or not.
-        host: Where it waits.
+        host: Device that it is offloaded to.
     """
 
     def __init__(self, optimizer: Optimizer, host: str = "cpu") -> None:
         self._optimizer = optimizer
         self._host = host
-        self._homes: dict[tuple[Tensor, str], torch.device] = {}  # where that was which is on the host now
+        self._homes: dict[tuple[Tensor, str], torch.device] = {}  # devices of tensors that are on the host now
         optimizer.register_step_pre_hook(lambda *_: self.fetch())
         optimizer.register_step_post_hook(lambda *_: self._after_step())
         optimizer.register_state_dict_pre_hook(lambda *_: self.fetch(sharded_only=True))
-        optimizer.register_load_state_dict_post_hook(lambda *_: self._homes.clear())  # that state was replaced
+        optimizer.register_load_state_dict_post_hook(lambda *_: self._homes.clear())  # the state was replaced
 
     @torch.no_grad()
     def fetch(self, sharded_only: bool = False) -> None:
-        """Bring the state back to where it was.
-
-        Args:
-            sharded_only: Leave on the host what is not sharded.
-        """
+        """Move the state back to its device; with ``sharded_only``, sharded tensors alone."""
         for place, home in list(self._homes.items()):
             parameter, key = place
             state = self._optimizer.state[parameter]
@@ -51,7 +46,7 @@ class HostedState:
 
     @torch.no_grad()
     def release(self) -> None:
-        """Move the state to the host's memory; what is there stays."""
+        """Move the state to host memory."""
         devices = set()
         for parameter, state in self._optimizer.state.items():
             for key, value in state.items():
@@ -68,5 +63,5 @@ class HostedState:
 
 
 def _local(tensor: Tensor) -> Tensor:
-    """The part of a sharded tensor that this process has; its wrapper does not tell where that is."""
+    """Return this process's part of a sharded tensor; its wrapper does not tell on which device that is."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAn
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.sharding import gathered
-from omnithink_pl.rollout.vllm.weights import named_weights
+from omnithink_pl.model.weights import named_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,18 +29,24 @@ EMBEDDED = "embedded"
 
 @dataclass
 class Policy:
-    """The model that is trained, and how text becomes its tokens.
+    """A causal language model and its tokenizer.
 
     Args:
         model: A causal language model.
         tokenizer: Its tokenizer, with a chat template and an EOS token.
+        version: Number of the present weights: engines that hold this version need not take them over again.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    version: int = 0
+
+    def weights_changed(self) -> None:
+        """Count a new version; to be called by whatever writes weights."""
+        self.version += 1
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids of a chat prompt, ready for the assistant's turn."""
+        """Return the token ids of a chat prompt, ready for the assistant's turn."""
         return list(
             self.tokenizer.apply_chat_template(
                 list(messages), add_generation_prompt=True, tokenize=True, return_dict=False
@@ -48,7 +54,7 @@ class Policy:
         )
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Text of a completion, without special tokens."""
+        """Return the text of a completion, without special tokens."""
         return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
 
     @property
@@ -63,7 +69,7 @@ class Policy:
 
 
 def policy_path(name: str) -> str:
-    """The directory of the packaged policy for ``embedded``; any other name is returned as it is."""
+    """Return the directory of the packaged policy for ``embedded``, and any other name as it is."""
     return str(files("omnithink_pl.embedded") / "policy") if name == EMBEDDED else name
 
 
@@ -74,7 +80,7 @@ def load_policy(name: str, dtype: torch.dtype = torch.float32, four_bits: bool =
         name: ``embedded``, a local directory, or a hub id.
         dtype: Of the parameters.
         four_bits: Store linear layers in NF4 by bitsandbytes and compute in ``dtype``.
-        weights: Read them; otherwise parameters and buffers are of the device ``meta``, to be filled by ``shard``.
+        weights: Read them; otherwise parameters and buffers are on the device ``meta``, to be filled by ``shard``.
 
     Raises:
         BadInput: If ``name`` looks like a path and does not exist, the tokenizer lacks a chat template
@@ -90,7 +96,7 @@ def load_policy(name: str, dtype: torch.dtype = torch.float32, four_bits: bool =
 
 
 def _empty(path: str, dtype: torch.dtype) -> PreTrainedModel:
-    """The same model without storage, and nothing read but its configuration."""
+    """Build the model without storage; only its configuration is read."""
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path), dtype=dtype)
     with suppress(OSError):  # there need not be one
@@ -99,11 +105,11 @@ def _empty(path: str, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def load_tokenizer(name: str, key: str = "model.policy") -> PreTrainedTokenizerBase:
-    """Load a policy's tokenizer alone.
+    """Load a policy's tokenizer.
 
     Args:
         name: As of ``load_policy``.
-        key: Of the config, for messages.
+        key: Key of the config, for messages.
 
     Raises:
         BadInput: If there is none, or it lacks a chat template or an EOS token.
@@ -126,7 +132,7 @@ def load_tokenizer(name: str, key: str = "model.policy") -> PreTrainedTokenizerB
 
 
 def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
-    """QLoRA's storage: normal floats of four bits, their scales quantised once more."""
+    """QLoRA's storage: four-bit normal floats, double quantised."""
     if find_spec("bitsandbytes") is None:
         raise BadInput(
             "model.adapter.weights is nf4, which needs bitsandbytes: pip install 'omnithink-pl[bitsandbytes]'"
@@ -137,25 +143,20 @@ def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def ready_to_train(model: PreTrainedModel, gradient_checkpointing: bool = False) -> PreTrainedModel:
-    """The same model in training mode, without dropout.
+    """Put a model into training mode, without dropout: probability ratios must be deterministic.
 
     Args:
         model: Any.
-        gradient_checkpointing: Keep only what enters each layer, and compute the rest again in the backward pass.
+        gradient_checkpointing: Keep only the input of each layer, and recompute the rest in the backward pass.
     """
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    return without_dropout(model).train()
-
-
-def without_dropout(model: PreTrainedModel) -> PreTrainedModel:
-    """The same model, deterministic in training mode too: a ratio of probabilities must not be a matter of luck."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.0
-    return model
+    return model.train()
 
 
 ADAPTER = "adapter"
@@ -164,13 +165,13 @@ ADAPTER = "adapter"
 def save_policy(policy: Policy, directory: Path, here: bool = True) -> None:
     """Save a policy so that ``from_pretrained``, vLLM and ``model.policy`` can load it.
 
-    Adapters are added to the weights that they adapt; by themselves they lie in the folder ``adapter``, for
-    ``PeftModel.from_pretrained``. Of a sharded policy one tensor is gathered at a time: all processes must call this.
+    Adapters are merged into the weights, and also saved by themselves in the folder ``adapter``, for
+    ``PeftModel.from_pretrained``. A sharded policy is gathered tensor by tensor: all processes must call this.
 
     Args:
-        policy: Any policy that is trained here.
-        directory: Made if it does not exist.
-        here: Whether this process is the one that writes.
+        policy: The policy.
+        directory: Created if it does not exist.
+        here: Whether this process writes.
 
     Raises:
         OSError: If a file cannot be written.
@@ -192,7 +193,7 @@ def save_policy(policy: Policy, directory: Path, here: bool = True) -> None:
 
 
 def _plain(model: PreTrainedModel) -> PreTrainedModel:
-    """The model itself, or for one of quantised weights an empty shell that does not say so: what is saved is whole."""
+    """Return the model; for quantised weights, an empty one whose config does not say so: full weights are saved."""
     if not hasattr(model.config, "quantization_config"):
         return model
     config = copy.deepcopy(model.config)

@@ -1,4 +1,4 @@
-"""A model whose parameters are divided among processes (FSDP2)."""
+"""Models whose parameters are sharded among processes (FSDP2)."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 
 def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
-    """Divide a model's parameters, gradients and optimiser state among all processes, in place.
+    """Shard a model's parameters, gradients and optimiser state among all processes, in place.
 
-    Each of the model's layers (``_no_split_modules``) is gathered when it is computed and let go again; what lies
-    outside of the layers stays gathered from the forward to the backward pass. Gradients are summed, not averaged:
-    the loss of a batch is the sum of its parts.
+    Each of the model's layers (``_no_split_modules``) is gathered when it is computed and resharded after it; the rest
+    stays gathered from the forward to the backward pass. Gradients are summed, not averaged: the loss of a batch is the
+    sum of its parts.
 
     Args:
-        model: On any device. All processes get the values of the first; those of the others may be of the device
+        model: On any device. All processes get the values of the first; those of the others may be on the device
             ``meta``.
         mesh: Lightning's, with the dimensions ``data_parallel`` and ``tensor_parallel``.
 
     Raises:
-        BadInput: If processes are to divide single matrices among them, or weights of four bits.
+        BadInput: With tensor parallelism, or weights of four bits.
     """
     from torch.distributed.fsdp import fully_shard
 
@@ -40,7 +40,7 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
             "data_parallel_size to the number of processes"
         )
     if any(parameter.dtype == torch.uint8 for parameter in model.parameters()):
-        raise BadInput("model.adapter.weights: nf4 cannot be divided among processes; use bfloat16, or strategy ddp")
+        raise BadInput("model.adapter.weights: nf4 cannot be sharded; use bfloat16, or strategy ddp")
     values = model.state_dict()
     layers = set(model._no_split_modules or [])
     for module in list(model.modules()):
@@ -54,7 +54,7 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
 
 
 def _distribute(model: PreTrainedModel, values: Mapping[str, Tensor], device: str) -> None:
-    """Give each process its part of the first one's parameters, and all of its buffers."""
+    """Send each process its part of the first one's parameters, and all of its buffers."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 
     if any(parameter.is_meta for parameter in model.parameters()):
@@ -67,7 +67,7 @@ def _distribute(model: PreTrainedModel, values: Mapping[str, Tensor], device: st
 
 
 def sharded_modules(model: torch.nn.Module) -> list[FSDPModule]:
-    """The parts of a model that are gathered one by one; none if it is not sharded."""
+    """Return the modules of a model that are gathered one by one; none if it is not sharded."""
     if not torch.distributed.is_available() or not torch.distributed.is_initialized():
         return []
     from torch.distributed.fsdp import FSDPModule
@@ -77,10 +77,10 @@ def sharded_modules(model: torch.nn.Module) -> list[FSDPModule]:
 
 @contextmanager
 def whole(model: torch.nn.Module) -> Iterator[None]:
-    """Hold all of a sharded model in every process for the while; other models are left as they are.
+    """Gather a sharded model in every process inside; other models are left as they are.
 
-    Forward passes inside, without gradient, need no other process: completions differ in length, and so do the numbers
-    of passes that processes take to sample them. All processes enter and leave together.
+    Forward passes inside, without gradient, need no collective: processes sample completions of different lengths, and
+    so take different numbers of passes. All processes enter and leave together.
     """
     parts = sharded_modules(model)
     for part in parts:
@@ -95,13 +95,13 @@ def whole(model: torch.nn.Module) -> Iterator[None]:
 
 
 def full(tensor: Tensor) -> Tensor:
-    """A tensor in full: a sharded one is gathered, which all processes take part in."""
+    """Return a tensor in full; a sharded one is gathered, in which all processes take part."""
     gather = getattr(tensor, "full_tensor", None)
     return tensor if gather is None else gather()
 
 
 def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors in full, detached, on the CPU where they were sharded."""
+    """Return tensors in full, detached; those that were sharded are on the CPU."""
     return {
         name: full(tensor.detach()).cpu() if hasattr(tensor, "full_tensor") else tensor.detach()
         for name, tensor in tensors.items()

@@ -1,74 +1,64 @@
-"""What every module that trains or samples from a policy has in common."""
+"""What every module that samples from a policy or trains it has in common."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC
 from collections.abc import MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import lightning as L
-import torch
 from lightning.pytorch.cli import OptimizerCallable
 
-from omnithink_pl.distributed.collectives import process_rank
-from omnithink_pl.distributed.failure_barrier import Peers
-from omnithink_pl.errors import BadInput
+from omnithink_pl.distributed.collectives import (
+    check_processes,
+    clip_gradients,
+    gather_rows,
+    process_rank,
+    sum_gradients,
+)
+from omnithink_pl.distributed.failure_barrier import FailureBarrier
+from omnithink_pl.errors import BadInput, TrainingDiverged
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
+from omnithink_pl.grpo.settings import MemorySettings
 from omnithink_pl.model.adapter import LoRA, build_policy, check_adapter, load_adapters, save_adapters
 from omnithink_pl.model.offload import HostedState
 from omnithink_pl.model.policy import ready_to_train
-from omnithink_pl.rollout.base import Sampling
+from omnithink_pl.model.sharding import shard
 
 if TYPE_CHECKING:
+    import torch
+
     from omnithink_pl.curriculum.stages import StageRun
     from omnithink_pl.grpo.advantage import ScoredGroup
     from omnithink_pl.model.policy import Policy
-    from omnithink_pl.rollout.base import RolloutEngine
+    from omnithink_pl.rollout.base import RolloutEngine, Sampling
     from omnithink_pl.tasks.base import Task
     from omnithink_pl.types import Example
 
 
-class TrainingDiverged(RuntimeError):
-    """The loss or its gradient is no longer a number."""
-
-
 class PolicyModule(L.LightningModule, ABC):
-    """A policy, its tasks and its engine; what callbacks, data and verbs ask of a module.
-
-    Args:
-        engine: Samples the completions.
-        tasks: The tasks by name.
-        optimizer: Builds the optimiser from the policy's parameters.
-        policy: ``embedded``, a directory, or a hub id, in Hugging Face format.
-        adapter: Train low-rank adapters beside the frozen policy; all of its weights if not given.
-        sampling: How completions are drawn.
-        failures: What happens when rewards cannot be computed.
-        seed: Of the sampling.
-        offload_optimizer: Keep the optimiser's state in the host's memory between its steps.
-    """
+    """A policy, its tasks and its engine: what callbacks, data and verbs need of a module."""
 
     policy: Policy
-    hosted: HostedState | None = None
+    model: torch.nn.Module
     samples_ahead = False  # True where a step's rollouts are begun before the one before it has ended
 
     def __init__(
         self,
         engine: RolloutEngine,
         tasks: dict[str, Task],
-        optimizer: OptimizerCallable,
         policy: str,
         adapter: LoRA | None,
         sampling: Sampling,
         failures: FailurePolicy,
         seed: int,
-        offload_optimizer: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.engine = engine
         self.tasks = tasks
-        self.optimizer = optimizer
         self.policy_name = policy
         self.adapter = adapter
         self.strict_loading = adapter is None  # a checkpoint of adapters has no frozen weights
@@ -76,24 +66,11 @@ class PolicyModule(L.LightningModule, ABC):
         self.monitor = FailureMonitor(failures)
         self.watch = Stopwatch()
         self.seed = seed
-        self.offload_optimizer = offload_optimizer
-        self.peers = Peers()
+        self.barrier = FailureBarrier()
         self.steps_done = 0
         self.updating = False  # True while the weights belong to no finished step
-        self.last_rollouts: list[ScoredGroup] = []
+        self.last_rollouts: list[ScoredGroup] = []  # of this process; see gather_rollouts
         self.last_metrics: dict[str, float] = {}
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The optimiser of what is trained."""
-        made = self.optimizer(parameter for parameter in self.model.parameters() if parameter.requires_grad)
-        if self.offload_optimizer:
-            self.hosted = HostedState(made)
-        return made
-
-    def on_train_start(self) -> None:
-        """Let go of what a checkpoint has brought, before anything is sampled."""
-        if self.hosted is not None:
-            self.hosted.release()
 
     def on_stage_start(self, run: StageRun) -> None:
         """Called before the first step of a stage, and with ``begins`` false on resuming or when its length changed."""
@@ -101,11 +78,24 @@ class PolicyModule(L.LightningModule, ABC):
     def on_stage_end(self, run: StageRun) -> None:
         """Called when all tasks have been evaluated after a stage."""
 
+    def send(self, metrics: dict[str, float]) -> None:
+        """Send the metrics of a step to the loggers, at the number of steps done."""
+        self.last_metrics = metrics
+        # Not self.log_dict: Lightning would repeat a task's last values in every later step, rounded to
+        # float32, and its own steps count optimiser steps.
+        with self.barrier.guard():
+            for logger in self.loggers:
+                logger.log_metrics(metrics, step=self.steps_done)
+
+    def gather_rollouts(self) -> list[ScoredGroup]:
+        """Gather the rollouts of the last step, with their texts, from all processes; all of them must call it."""
+        return gather_rows(self.last_rollouts)
+
     def load(self, gradient_checkpointing: bool = False, sharded: bool = False) -> None:
         """Load the policy, ready to be trained.
 
         Args:
-            gradient_checkpointing: Keep only what enters each layer: less memory, about a third more computing.
+            gradient_checkpointing: Keep only the input of each layer.
             sharded: The first process alone reads the weights; :func:`shard` must follow, and gives each its part.
         """
         weights = not sharded or process_rank() == 0
@@ -113,7 +103,9 @@ class PolicyModule(L.LightningModule, ABC):
         self.model = ready_to_train(self.policy.model, gradient_checkpointing)
 
     def attach(self) -> None:
-        """Hand the policy to the engine, and both to the rewards that ask for them."""
+        """Set up the failure barrier, and hand the policy to the engine and to the rewards that ask for it."""
+        check_processes(self.trainer.world_size)
+        self.barrier.setup(self)
         self.engine.attach(self.policy)
         for task in self.tasks.values():
             task.rubric.attach(self.policy, self.engine)
@@ -129,12 +121,91 @@ class PolicyModule(L.LightningModule, ABC):
             if length + self.sampling.max_tokens > self.policy.context:
                 raise BadInput(
                     f"data.tasks.{example.task}, row {example.uid}: its prompt of {length} tokens and "
-                    f"model.max_tokens={self.sampling.max_tokens} exceed the policy's context of "
-                    f"{self.policy.context}; drop the row, lower model.max_tokens or take another policy"
+                    f"model.sampling.max_tokens={self.sampling.max_tokens} exceed the policy's context of "
+                    f"{self.policy.context}; drop the row, lower model.sampling.max_tokens or take another policy"
                 )
 
+
+class TrainingModule(PolicyModule):
+    """A policy that is trained by an optimiser."""
+
+    hosted: HostedState | None = None
+
+    def __init__(
+        self,
+        engine: RolloutEngine,
+        tasks: dict[str, Task],
+        optimizer: OptimizerCallable,
+        policy: str,
+        adapter: LoRA | None,
+        sampling: Sampling,
+        memory: MemorySettings,
+        max_grad_norm: float,
+        failures: FailurePolicy,
+        seed: int,
+    ) -> None:
+        super().__init__(engine, tasks, policy, adapter, sampling, failures, seed)
+        self.optimizer = optimizer
+        self.memory = memory
+        self.max_grad_norm = max_grad_norm
+
+    def configure_model(self) -> None:
+        """Load the policy, sharded if the strategy says so, before any checkpoint is restored."""
+        if hasattr(self, "model"):
+            return
+        mesh = self.device_mesh
+        self.load(self.memory.gradient_checkpointing, sharded=mesh is not None)
+        self.load_reference()
+        if mesh is not None:
+            shard(self.model, mesh)
+
+    def load_reference(self) -> None:
+        """Load what else is made of the policy's initial weights. Called before the policy is sharded."""
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Build the optimiser of the trainable parameters."""
+        made = self.optimizer(parameter for parameter in self.model.parameters() if parameter.requires_grad)
+        if self.memory.offload_optimizer:
+            self.hosted = HostedState(made)
+        return made
+
+    def on_train_start(self) -> None:
+        """Release optimiser state that a checkpoint has loaded, before anything is sampled."""
+        if self.hosted is not None:
+            self.hosted.release()
+
+    def apply_gradients(self, loss: float, cure: str = "") -> float:
+        """Sum the gradients over all processes, clip them, and take an optimiser step.
+
+        Args:
+            loss: Of the batch.
+            cure: What else than a lower learning rate would help against divergence.
+
+        Returns:
+            The gradient's norm before clipping.
+
+        Raises:
+            TrainingDiverged: If the loss or the norm is not finite; the weights are unchanged.
+        """
+        sum_gradients(self.model.parameters())
+        norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
+        if not math.isfinite(norm) or not math.isfinite(loss):
+            raise TrainingDiverged(
+                f"step {self.steps_done}: loss {loss}, gradient norm {norm}; lower the learning rate "
+                f"(model.optimizer.init_args.lr){cure} and continue from the last checkpoint"
+            )
+        self.updating = True  # from here on the weights belong to no finished step
+        self.optimizers().step()  # type: ignore[union-attr]
+        self.policy.weights_changed()
+        return norm
+
+    def finish_step(self) -> None:
+        """Count the step: the weights belong to it now."""
+        self.steps_done += 1
+        self.updating = False
+
     def save_progress(self, checkpoint: dict[str, Any]) -> None:
-        """Add the step to a checkpoint, and take out what is not trained."""
+        """Add the step to a checkpoint, and leave out frozen weights."""
         checkpoint["steps_done"] = self.steps_done
         if self.hosted is not None:
             self.hosted.release()  # the optimiser's state is in the checkpoint by now
@@ -144,6 +215,7 @@ class PolicyModule(L.LightningModule, ABC):
     def load_progress(self, checkpoint: MutableMapping[str, Any]) -> None:
         """Restore the step, and refuse the checkpoint of another adapter."""
         self.steps_done = checkpoint["steps_done"]
+        self.policy.weights_changed()
         if self.adapter is not None:
             check_adapter(checkpoint, self)
             if self.device_mesh is None:  # otherwise Lightning has loaded it already, by its names

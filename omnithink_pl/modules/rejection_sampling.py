@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, final
 
-import torch
-
-from omnithink_pl.distributed.collectives import check_processes
-from omnithink_pl.distributed.shard_work import Division, check_divisible
+from omnithink_pl.distributed.shard_work import ShardedWork, check_divisible
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailurePolicy
@@ -25,20 +22,16 @@ if TYPE_CHECKING:
 
 @final
 class RejectionSampling(PolicyModule):
-    """Draws completions from a policy and scores them with the rewards of training, for rejection sampling.
+    """Samples completions from a policy and scores them with the rewards of training, for rejection sampling.
 
-    Processes divide the prompts of each batch among them, and all have what came of it.
-
-    Which completions are kept, and where, is a matter of the ``demonstrations`` callback.
+    The prompts of each batch are sharded among processes, and all of them get the results. Which completions are kept,
+    and where, is decided by the ``demonstrations`` callback.
 
     Args:
         engine: Samples the completions.
         tasks: The tasks by name; comes from ``data.tasks``.
         policy: ``embedded``, a directory, or a hub id, in Hugging Face format.
-        samples: Completions per prompt; the paper has 128.
-        temperature: Of sampling.
-        top_p: Of sampling.
-        max_tokens: Longest completion.
+        sampling: How completions are sampled; the paper draws 128 of each prompt.
         failures: What happens when rewards cannot be computed; a task cannot be paused here.
         seed: Of the sampling; comes from ``seed_everything``.
     """
@@ -48,17 +41,11 @@ class RejectionSampling(PolicyModule):
         engine: RolloutEngine,
         tasks: dict[str, Task],
         policy: str = "embedded",
-        samples: int = 16,
-        temperature: float = 1.0,
-        top_p: float = 1.0,
-        max_tokens: int = 56,
+        sampling: Sampling = Sampling(group_size=16, max_tokens=56),  # noqa: B008  (frozen)
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
     ) -> None:
-        sampling = Sampling(samples, temperature, top_p, max_tokens)
-        super().__init__(engine, tasks, torch.optim.SGD, policy, None, sampling, failures, seed)  # nothing is trained
-        if samples < 1:
-            raise BadInput(f"model.samples is {samples}; draw at least one completion per prompt")
+        super().__init__(engine, tasks, policy, None, sampling, failures, seed)
         if failures.on_outage == "pause":
             raise BadInput("model.failures.on_outage is pause, but sampling has no stage to go on with; use stop")
 
@@ -70,8 +57,6 @@ class RejectionSampling(PolicyModule):
     def on_predict_start(self) -> None:
         """Check every prompt against the context, and hand the policy to the engine."""
         check_divisible(self.trainer.strategy, "predict")
-        check_processes(self.trainer.world_size)
-        self.peers.open(self)
         self.check_prompts(self.trainer.datamodule.train)  # type: ignore[attr-defined]
         self.attach()
         self.engine.sync()
@@ -85,9 +70,9 @@ class RejectionSampling(PolicyModule):
         Raises:
             RewardFailure: If a task's rewards fail too often.
         """
-        division = Division(self.peers)
-        scored = division.each(lambda: self._sample(division.own(batch.examples)))
-        self.monitor.observe([one.group for one in scored], [one.scores for one in scored], batch.number)
+        sharded = ShardedWork(self.barrier)
+        scored = sharded.gather(lambda: self._sample(sharded.shard(batch.examples)))
+        self.monitor.observe(scored, batch.number)
         return scored
 
     def _sample(self, examples: Sequence[Example]) -> list[ScoredGroup]:

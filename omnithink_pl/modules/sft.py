@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from lightning.pytorch.cli import OptimizerCallable
 
-from omnithink_pl.distributed.collectives import (
-    check_processes,
-    clip_gradients,
-    own_gradients,
-    sum_gradients,
-    sum_over_processes,
-)
+from omnithink_pl.distributed.collectives import no_gradient_sync, sum_over_processes
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.failures import FailurePolicy
-from omnithink_pl.grpo.update import split
+from omnithink_pl.grpo.settings import MemorySettings
 from omnithink_pl.model.adapter import LoRA
 from omnithink_pl.model.logprobs import token_logprobs
-from omnithink_pl.model.padding_passes import in_company
-from omnithink_pl.model.sharding import shard
-from omnithink_pl.modules.base import PolicyModule, TrainingDiverged
+from omnithink_pl.model.micro_batches import padding_passes, split
+from omnithink_pl.modules.base import TrainingModule
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example
@@ -36,7 +28,7 @@ Pair = tuple[Sequence[int], Sequence[int]]
 
 
 @final
-class SupervisedFineTuning(PolicyModule):
+class SupervisedFineTuning(TrainingModule):
     """Maximise the likelihood of completions given their prompts.
 
     The loss of a batch of pairs (x, y) is the mean over all completion tokens,
@@ -53,11 +45,10 @@ class SupervisedFineTuning(PolicyModule):
         policy: ``embedded``, a directory, or a hub id, in Hugging Face format.
         adapter: Train low-rank adapters beside the frozen policy; all of its weights if not given.
         max_tokens: Longest completion when the policy is evaluated on benchmarks.
-        micro_batch_tokens: Tokens of prompts and completions that one forward pass may hold.
+        memory: Memory against speed; results do not depend on it.
         max_grad_norm: The gradient is scaled down to this norm.
         failures: What happens when rewards cannot be computed in evaluations.
         seed: Of the sampling in evaluations; comes from ``seed_everything``.
-        offload_optimizer: Keep the optimiser's state in the host's memory between its steps, and no gradients.
     """
 
     def __init__(
@@ -68,31 +59,18 @@ class SupervisedFineTuning(PolicyModule):
         policy: str = "embedded",
         adapter: LoRA | None = None,
         max_tokens: int = 56,
-        micro_batch_tokens: int = 8192,
+        memory: MemorySettings = MemorySettings(),  # noqa: B008  (frozen)
         max_grad_norm: float = 1.0,
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
-        offload_optimizer: bool = False,
     ) -> None:
         sampling = Sampling(max_tokens=max_tokens)
-        super().__init__(engine, tasks, optimizer, policy, adapter, sampling, failures, seed, offload_optimizer)
-        self.micro_batch_tokens = micro_batch_tokens
-        self.max_grad_norm = max_grad_norm
-
-    def configure_model(self) -> None:
-        """Load the policy, before any checkpoint is restored."""
-        if hasattr(self, "model"):
-            return
-        self.load(sharded=self.device_mesh is not None)
-        if self.device_mesh is not None:
-            shard(self.model, self.device_mesh)
+        super().__init__(engine, tasks, optimizer, policy, adapter, sampling, memory, max_grad_norm, failures, seed)
 
     def on_fit_start(self) -> None:
         """Check every demonstration against the context, and hand the policy to the engine for evaluations."""
         for example in self.trainer.datamodule.train:  # type: ignore[attr-defined]
             self.check(example)
-        check_processes(self.trainer.world_size)
-        self.peers.open(self)
         self.attach()
 
     def check(self, example: Example) -> None:
@@ -119,54 +97,40 @@ class SupervisedFineTuning(PolicyModule):
         return self.policy.encode(example.messages), [*completion, self.policy.eos_id]
 
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
-        """One update on a batch of demonstrations."""
+        """Update on a batch of demonstrations, and log."""
         self.watch.begin()
         with self.watch.timed("update"):
             loss, tokens, norm = self.update([self.tokens(example) for example in batch])
-        self.report(loss, tokens, norm)
+        seconds = self.watch.seconds["update"]
+        self.send(
+            {
+                "train/loss": loss,
+                "train/grad_norm": norm,
+                "train/seconds/update": seconds,
+                "train/tokens_per_second": tokens / seconds,
+            }
+        )
 
     def update(self, pairs: Sequence[Pair]) -> tuple[float, int, float]:
-        """Take one optimiser step; the loss, the completion tokens of all processes, and the gradient's norm."""
-        optimizer = self.optimizers()
-        optimizer.zero_grad()  # type: ignore[union-attr]
+        """Take one optimiser step; return the loss, the completion tokens of all processes, and the gradient norm."""
+        self.optimizers().zero_grad()  # type: ignore[union-attr]
         (total,) = sum_over_processes([sum(len(completion) for _, completion in pairs)], self.device)
-        parts = split([(len(x), [len(y)]) for x, y in pairs], self.micro_batch_tokens, share_prompt=False)
+        batches = split([(len(x), [len(y)]) for x, y in pairs], self.memory.micro_batch_tokens, share_prompt=False)
         loss = 0.0
         with (
-            self.peers.watching(),
-            own_gradients(self.trainer.model),
-            in_company(self.model, len(parts), self.manual_backward),
+            self.barrier.guard(),
+            no_gradient_sync(self.trainer.model),
+            padding_passes(self.model, len(batches), self.manual_backward),
         ):
-            for part in parts:
-                own = [pairs[piece.group] for piece in part]
+            for parts in batches:
+                own = [pairs[part.group] for part in parts]
                 share = completion_loss(self.model, own) * (sum(len(y) for _, y in own) / total)
                 self.manual_backward(share)
                 loss += float(share.detach())
-        sum_gradients(self.model.parameters())
-        norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
-        if not math.isfinite(norm) or not math.isfinite(loss):
-            raise TrainingDiverged(
-                f"step {self.steps_done}: loss {loss}, gradient norm {norm}; lower the learning rate "
-                f"(model.optimizer.init_args.lr) and continue from the last checkpoint"
-            )
-        self.updating = True
-        optimizer.step()  # type: ignore[union-attr]
-        self.steps_done += 1
-        self.updating = False
+        norm = self.apply_gradients(loss)
+        self.finish_step()
         (whole,) = sum_over_processes([loss], self.device)
         return whole, total, norm
-
-    def report(self, loss: float, tokens: int, norm: float) -> None:
-        """Log the step, at the number of steps done."""
-        seconds = self.watch.seconds["update"]
-        self.last_metrics = {
-            "train/loss": loss,
-            "train/grad_norm": norm,
-            "train/seconds/update": seconds,
-            "train/tokens_per_second": tokens / seconds,
-        }
-        for logger in self.loggers:
-            logger.log_metrics(self.last_metrics, step=self.steps_done)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the step."""

@@ -1,4 +1,4 @@
-"""Tables and figures that show what a run learned and what it forgot, on the screen and on paper.
+"""Tables and figures of runs and studies, for the console, MLflow and the report's page.
 
 Nothing is imported here: matplotlib is needed only when figures are drawn.
 """

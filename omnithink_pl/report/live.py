@@ -1,4 +1,4 @@
-"""How long a run will still take, from how long its steps and evaluations took."""
+"""The live display of a fit: stage, rewards, metrics at a glance, and the time left."""
 
 from __future__ import annotations
 
@@ -11,13 +11,21 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from omnithink_pl.report.console import percent
+from omnithink_pl.report.format import percent
 
-_WARM_UP = 2  # the first steps start worker processes and fill caches
+_WARM_UP = 2  # steps left out: they start worker processes and fill caches
+# Label and format of the metrics shown, in this order.
+_METRICS = {
+    "train/kl": ("KL", ".4f"),
+    "train/entropy": ("entropy", ".2f"),
+    "train/completion_length": ("length", ".0f"),
+    "train/mixed_groups": ("mixed groups", ".2f"),
+    "train/failed": ("failed", ".2f"),
+}
 
 
 class Pace:
-    """Durations of steps and evaluations.
+    """Estimates the time left from the durations of steps and evaluations.
 
     Args:
         window: Steps that the present pace is averaged over; tasks differ in length.
@@ -46,12 +54,7 @@ class Pace:
         return statistics.fmean(self._steps) if self._steps else None
 
     def left(self, steps: int, evaluations: int) -> float | None:
-        """Seconds that remain; ``None`` until the pace is known.
-
-        Args:
-            steps: Steps to go.
-            evaluations: Evaluations to go. They count nothing until one has been timed.
-        """
+        """Return the seconds that remain; ``None`` until the pace is known."""
         if self.seconds_per_step is None:
             return None
         each = statistics.fmean(self._evaluations) if self._evaluations else 0.0
@@ -59,7 +62,7 @@ class Pace:
 
 
 def clock(seconds: float | None) -> str:
-    """``1:05`` or ``2:01:05``; ``-:--`` where unknown."""
+    """Return ``1:05`` or ``2:01:05``; ``-:--`` if unknown."""
     if seconds is None:
         return "-:--"
     minutes, second = divmod(round(seconds), 60)
@@ -67,66 +70,35 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
-# Label and format of the metrics worth a glance, in this order.
-_GLANCE = {
-    "train/kl": ("KL", ".4f"),
-    "train/entropy": ("entropy", ".2f"),
-    "train/completion_length": ("length", ".0f"),
-    "train/mixed_groups": ("mixed groups", ".2f"),
-    "train/failed": ("failed", ".2f"),
-}
-
-
 @dataclass(frozen=True)
 class TaskView:
-    """One task's line.
+    """One task's line."""
 
-    Args:
-        latest: Mean primary reward of its last batch; ``None`` before one.
-        average: Mean over its last batches.
-        scores: Held-out scores so far, one per row of the score matrix.
-    """
-
-    latest: float | None
-    average: float | None
-    scores: Sequence[float]
+    latest: float | None  # mean primary reward of its last batch; ``None`` before one
+    average: float | None  # mean over its last batches
+    scores: Sequence[float]  # held-out scores so far, one per row of the score matrix
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Where a fit is.
+    """The state of a fit."""
 
-    Args:
-        name: Kind of run.
-        stage: Number of the stage, from 1.
-        stages: Number of stages.
-        stage_name: Its tasks.
-        steps: Finished steps.
-        total: Steps of all stages.
-        phase: ``training`` or ``evaluating``.
-        elapsed: Seconds since the fit began.
-        left: Seconds that remain; ``None`` if unknown.
-        seconds_per_step: Present pace; ``None`` if unknown.
-        tasks: By name, those that the run trains or evaluates.
-        metrics: The last step's metrics.
-    """
-
-    name: str
-    stage: int
-    stages: int
-    stage_name: str
-    steps: int
-    total: int
-    phase: str
-    elapsed: float
-    left: float | None
-    seconds_per_step: float | None
-    tasks: Mapping[str, TaskView]
-    metrics: Mapping[str, float]
+    name: str  # kind of run
+    stage: int  # number of the stage, from 1
+    stages: int  # number of stages
+    stage_name: str  # its tasks
+    steps: int  # finished steps
+    total: int  # steps of all stages
+    phase: str  # ``training`` or ``evaluating``
+    elapsed: float  # seconds since the start of the fit
+    left: float | None  # seconds that remain; ``None`` if unknown
+    seconds_per_step: float | None  # present pace; ``None`` if unknown
+    tasks: Mapping[str, TaskView]  # by name, those that the run trains or evaluates
+    metrics: Mapping[str, float]  # the last step's metrics
 
 
 def live_view(now: Snapshot) -> RenderableType:
-    """The display of a terminal, at most 80 columns wide."""
+    """Return the display of a terminal, at most 80 columns wide."""
     head = Text.assemble(
         (now.name, "bold"), f"  stage {now.stage} of {now.stages}: ", (now.stage_name, "bold"), f"  {now.phase}"
     )
@@ -135,14 +107,14 @@ def live_view(now: Snapshot) -> RenderableType:
     bar.add_row(
         ProgressBar(total=max(now.total, 1), completed=now.steps, width=30),
         f"{now.steps}/{now.total} steps",
-        f"{clock(now.elapsed)} gone",
+        f"{clock(now.elapsed)} elapsed",
         f"{clock(now.left)} left",
     )
-    return Group(head, bar, _task_table(now.tasks), Text(_glance(now), style="dim"))
+    return Group(head, bar, _task_table(now.tasks), Text(_metrics(now), style="dim"))
 
 
 def status_line(now: Snapshot) -> str:
-    """The same in one line, for a log file: only the tasks of the last step."""
+    """Return the same in one line, for a log file, with the rewards of the last step's tasks only."""
     rewards = [
         f"{task} {view.latest:.2f} (avg {view.average:.2f})"
         for task, view in now.tasks.items()
@@ -171,8 +143,8 @@ def _task_table(tasks: Mapping[str, TaskView]) -> Table:
     return table
 
 
-def _glance(now: Snapshot) -> str:
-    parts = [f"{label} {now.metrics[name]:{spec}}" for name, (label, spec) in _GLANCE.items() if name in now.metrics]
+def _metrics(now: Snapshot) -> str:
+    parts = [f"{label} {now.metrics[name]:{spec}}" for name, (label, spec) in _METRICS.items() if name in now.metrics]
     if now.seconds_per_step is not None:
         parts.append(f"{now.seconds_per_step:.2f} s/step")
     return "  ".join(parts)

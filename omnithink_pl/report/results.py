@@ -1,4 +1,4 @@
-"""What the runs of a study measured, as plain values: what tables and figures are made of.
+"""The results of a study, read from MLflow and grouped by method: what tables and figures are made of.
 
 A *score* has a name: ``math`` is a task's held-out score sampled at temperature 1, ``math/greedy`` the greedy one,
 ``math/aime24`` a benchmark, ``qa/mmlu_pro/law`` one of its categories, and ``math/*`` the mean of a domain's
@@ -8,116 +8,101 @@ scores are fractions in [0, 1].
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix
 from omnithink_pl.curriculum.stages import Stage
+from omnithink_pl.tracking.artifacts import Artifacts
+from omnithink_pl.tracking.reader import (
+    DEFINITION,
+    find_study,
+    job_tags,
+    list_files,
+    load_text,
+    metric_history,
+    search_runs,
+)
+from omnithink_pl.tracking.store import TrackingError, connect, guard
 
-ByPrompt = Mapping[str, float]
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+ByPrompt = Mapping[str, float]  # score of each prompt, by uid
 BASE = "base"
 LETTER = "_letter"
+_SAMPLED = "_sampled"  # suffix of held-out examples that `validate` answers at temperature 1
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """One finished run.
+    """One finished run."""
 
-    Args:
-        run_id: Id in the store.
-        run: Name of the run in the study.
-        method: What it stands for in the report.
-        seed: Its seed.
-        paper: Column of the paper's tables that it repeats.
-        stages: What it trained, in order; empty for a run that only evaluates.
-        scores: Final scores by name.
-        base: Scores before training by name; empty for a run that only evaluates.
-        prompts: Final score of each prompt, by name of the score and uid.
-        base_prompts: The same before training.
-        matrix: The score matrix, where the run has one.
-        rewards: Training rewards of each task: points (step, mean primary reward).
-        seconds: How long it took.
-    """
-
-    run_id: str
-    run: str
-    method: str
+    method: str  # name of its method in the report
     seed: int
-    paper: str | None = None
-    stages: tuple[Stage, ...] = ()
-    scores: Mapping[str, float] = field(default_factory=dict)
+    paper: str | None = None  # column of the paper's tables that it reproduces
+    stages: tuple[Stage, ...] = ()  # stages of training, in order; empty for a run that only evaluates
+    scores: Mapping[str, float] = field(default_factory=dict)  # final scores by name
+    # Scores before training by name; empty for a run that only evaluates
     base: Mapping[str, float] = field(default_factory=dict)
-    prompts: Mapping[str, ByPrompt] = field(default_factory=dict)
-    base_prompts: Mapping[str, ByPrompt] = field(default_factory=dict)
-    matrix: ScoreMatrix | None = None
+    prompts: Mapping[str, ByPrompt] = field(default_factory=dict)  # final score of each prompt, by name of the score
+    base_prompts: Mapping[str, ByPrompt] = field(default_factory=dict)  # the same before training
+    matrix: ScoreMatrix | None = None  # the score matrix, if the run has one
+    # Training rewards of each task: points (step, mean primary reward)
     rewards: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
-    seconds: float = 0.0
 
     @property
     def order(self) -> tuple[str, ...]:
-        """The tasks in the order of the stages, if each stage trains one task and none comes twice; else empty."""
+        """The tasks in the order of the stages, if each stage trains one task and no task repeats; else empty."""
         tasks = [task for stage in self.stages for task, weight in stage.tasks.items() if weight > 0]
         return tuple(tasks) if len(set(tasks)) == len(tasks) == len(self.stages) else ()
 
 
 @dataclass(frozen=True)
 class Method:
-    """The runs of one method, over its seeds.
-
-    Args:
-        name: Its name in the report.
-        scores: Of each score, its value by seed.
-        prompts: Of each score, the scores of its prompts by seed.
-        paper: Column of the paper's tables that it repeats.
-        runs: The runs behind it.
-    """
+    """The runs of one method, over its seeds."""
 
     name: str
-    scores: Mapping[str, Mapping[int, float]]
-    prompts: Mapping[str, Mapping[int, ByPrompt]]
-    paper: str | None = None
+    scores: Mapping[str, Mapping[int, float]]  # of each score, its value by seed
+    prompts: Mapping[str, Mapping[int, ByPrompt]]  # of each score, the scores of its prompts by seed
+    paper: str | None = None  # column of the paper's tables that it reproduces
     runs: tuple[RunResult, ...] = ()
-
-    def values(self, score: str) -> list[float]:
-        """A score's values, one per seed."""
-        return list(self.scores.get(score, {}).values())
-
-    def parts(self, score: str) -> list[str]:
-        """The scores whose plain mean a score is: the benchmarks of a domain's mean ``math/*``, else itself."""
-        domain, _, rest = score.partition("/")
-        if rest != "*":
-            return [score]
-        own = (name for name in self.scores if name.startswith(f"{domain}/") and name.count("/") == 1)
-        parts = sorted(name for name in own if name not in (score, f"{domain}/greedy"))
-        for seed, value in self.scores.get(score, {}).items():
-            found = [self.scores[part][seed] for part in parts if seed in self.scores[part]]
-            if not parts or len(found) < len(parts) or abs(fmean(found) - value) > _ROUNDING:
-                return [score]  # the mean of others, of which nothing is known
-        return parts
 
     @property
     def order(self) -> tuple[str, ...]:
         """The order of its single-task stages; empty if it has none."""
         return next((run.order for run in self.runs if run.order), ())
 
+    def components(self, score: str) -> list[str]:
+        """Return the benchmarks of which a domain's mean ``math/*`` is the plain mean; any other score alone."""
+        domain, _, rest = score.partition("/")
+        if rest != "*":
+            return [score]
+        own = (name for name in self.scores if name.startswith(f"{domain}/") and name.count("/") == 1)
+        benchmarks = sorted(name for name in own if name not in (score, f"{domain}/greedy"))
+        for seed, value in self.scores.get(score, {}).items():
+            found = [self.scores[name][seed] for name in benchmarks if seed in self.scores[name]]
+            if not benchmarks or len(found) < len(benchmarks) or abs(fmean(found) - value) > _ROUNDING:
+                return [score]  # the mean of other benchmarks, which are unknown
+        return benchmarks
+
 
 @dataclass(frozen=True)
 class StudyResults:
-    """A study.
-
-    Args:
-        name: Its name.
-        methods: The base model first, then the methods in the order of the study.
-        seeds: The seeds that the study asks for.
-        missing: Runs that have not finished, such as ``joint/1``.
-    """
+    """The results of a study."""
 
     name: str
-    methods: tuple[Method, ...]
-    seeds: tuple[int, ...]
-    missing: tuple[str, ...] = ()
+    methods: tuple[Method, ...]  # the base model first, then the methods in the order of the study
+    seeds: tuple[int, ...]  # the seeds of the study's definition
+    missing: tuple[str, ...] = ()  # runs that have not finished, such as ``joint/1``
 
     @property
     def base(self) -> Method:
@@ -144,11 +129,11 @@ class StudyResults:
                 found.setdefault(method.order[0], method)
         return found
 
-    def domain_score(self) -> dict[str, str]:
-        """The score that stands for each task: the one of the same kind that all methods have.
+    def task_scores(self) -> dict[str, str]:
+        """Return the score by which methods are compared on each task: of the one kind that all methods have.
 
-        The mean of its benchmarks if there is one everywhere, else the score sampled at temperature 1, else the
-        greedy one. Methods without any score do not count.
+        The mean of its benchmarks if all have one, else the score sampled at temperature 1, else the greedy one. Where
+        there is no such kind, methods that lack a sampled score are left out of comparisons.
         """
         for kind in ("{}/*", "{}", "{}/greedy"):
             chosen = {task: kind.format(task) for task in self.tasks}
@@ -156,22 +141,20 @@ class StudyResults:
                 return chosen
         return {task: task for task in self.tasks if task in self.base.scores}
 
+    def groups(self) -> dict[str, list[str]]:
+        """Return the scores of each task, and of their ``mean``."""
+        scores = self.task_scores()
+        return {**{task: [score] for task, score in scores.items()}, "mean": list(scores.values())}
 
-def gather(name: str, runs: Sequence[RunResult], seeds: Sequence[int], missing: Sequence[str]) -> StudyResults:
-    """Put the runs together by method, and what they all started from as the base model.
 
-    Args:
-        name: Of the study.
-        runs: Its finished runs, in the order of the study.
-        seeds: The seeds that it asks for.
-        missing: Runs that have not finished.
-    """
-    trained: dict[str, list[RunResult]] = {}
+def group_by_method(name: str, runs: Sequence[RunResult], seeds: Sequence[int], missing: Sequence[str]) -> StudyResults:
+    """Group runs by method; what they measured before training becomes the base model."""
+    by_method: dict[str, list[RunResult]] = {}
     for run in runs:
-        trained.setdefault(run.method, []).append(run)
-    trained.pop("", None)
-    base = _base([run for run in runs if run.method], trained.pop(BASE, []))
-    methods = [_on_the_same(_method(name, own), base) for name, own in trained.items() if any(r.scores for r in own)]
+        if run.method:
+            by_method.setdefault(run.method, []).append(run)
+    base = _base_model([run for own in by_method.values() for run in own], by_method.pop(BASE, []))
+    methods = [_restrict(_method(name, own), base) for name, own in by_method.items() if any(r.scores for r in own)]
     return StudyResults(name, (base, *methods), tuple(seeds), tuple(missing))
 
 
@@ -183,30 +166,28 @@ def _method(name: str, runs: Sequence[RunResult]) -> Method:
             scores.setdefault(score, {})[run.seed] = value
         for score, by_prompt in run.prompts.items():
             prompts.setdefault(score, {})[run.seed] = by_prompt
-    paper = next((run.paper for run in runs if run.paper), None)
-    return Method(name, scores, prompts, paper, tuple(runs))
+    return Method(name, scores, prompts, next((run.paper for run in runs if run.paper), None), tuple(runs))
 
 
-def _on_the_same(method: Method, base: Method) -> Method:
+def _restrict(method: Method, base: Method) -> Method:
     """The method on the prompts that the base model answered, where it answered more, as ``validate`` does."""
     scores, prompts = dict(method.scores), dict(method.prompts)
     for score, by_seed in method.prompts.items():
-        known = {uid for of_seed in base.prompts.get(score, {}).values() for uid in of_seed}
-        if not all(known & set(of_seed) for of_seed in by_seed.values()):
-            continue
+        known = {uid for prompts_of_seed in base.prompts.get(score, {}).values() for uid in prompts_of_seed}
         kept = {seed: {uid: own[uid] for uid in own if uid in known} for seed, own in by_seed.items()}
-        prompts[score] = kept
-        if any(len(kept[seed]) < len(by_seed[seed]) for seed in kept):
-            scores[score] = {seed: fmean(own.values()) for seed, own in kept.items()}
+        if all(kept.values()):
+            prompts[score] = kept
+            if any(len(kept[seed]) < len(by_seed[seed]) for seed in kept):
+                scores[score] = {seed: fmean(own.values()) for seed, own in kept.items()}
     for score in method.scores:
-        parts = method.parts(score)
-        if any(scores[part] is not method.scores[part] for part in parts if part != score):
-            scores[score] = {seed: fmean(scores[part][seed] for part in parts) for seed in scores[score]}
+        components = method.components(score)
+        if any(scores[name] is not method.scores[name] for name in components if name != score):
+            scores[score] = {seed: fmean(scores[name][seed] for name in components) for seed in scores[score]}
     return replace(method, scores=scores, prompts=prompts)
 
 
-def _base(runs: Sequence[RunResult], own: Sequence[RunResult]) -> Method:
-    """The base model: what fits measured before training (of one seed all the same), and runs named ``base``."""
+def _base_model(runs: Sequence[RunResult], own: Sequence[RunResult]) -> Method:
+    """Scores that fits measured before training, the mean of those of a seed, and scores of runs named ``base``."""
     values: dict[str, dict[int, list[float]]] = {}
     prompts: dict[str, dict[int, ByPrompt]] = {}
     for run in runs:
@@ -217,3 +198,166 @@ def _base(runs: Sequence[RunResult], own: Sequence[RunResult]) -> Method:
     scores = {score: {seed: fmean(found) for seed, found in by_seed.items()} for score, by_seed in values.items()}
     evaluated = _method(BASE, own)
     return Method(BASE, {**scores, **evaluated.scores}, {**prompts, **evaluated.prompts}, BASE, tuple(own))
+
+
+class StudyReader:
+    """Reads a study from a tracking store.
+
+    Args:
+        uri: The store.
+        name: The study.
+
+    Raises:
+        TrackingError: If the store cannot be opened or has no such study.
+    """
+
+    def __init__(self, uri: str, name: str) -> None:
+        self.uri = uri
+        self.name = name
+        self._client = connect(uri)
+        self._parent = find_study(self._client, uri, name)
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """Writer of files into the study's parent run."""
+        return Artifacts(self._client, str(self._parent.info.run_id), self.uri)
+
+    def read(self) -> StudyResults:
+        """Return the results of the study's present definition; runs of earlier definitions are left out.
+
+        Raises:
+            TrackingError: If no run has finished.
+        """
+        with guard(self.uri, "read the study"):
+            definition = json.loads(load_text(self._client, self._parent, DEFINITION) or "{}")
+            if not definition:
+                raise TrackingError(f"study {self.name!r} at {self.uri} has no {DEFINITION}; run `study` again")
+            results: list[RunResult] = []
+            missing: list[str] = []
+            for name, about in definition["runs"].items():
+                for seed in definition["seeds"]:
+                    run = self._newest_run(name, seed, about["fingerprint"])
+                    if run is None:
+                        missing.append(f"{name}/{seed}")
+                    else:
+                        results.append(self._result(run, seed, about))
+        if not any(result.scores for result in results):
+            raise TrackingError(f"study {self.name!r} at {self.uri}: no run with a score has finished yet")
+        return group_by_method(self.name, results, definition["seeds"], missing)
+
+    def _newest_run(self, name: str, seed: int, fingerprint: str) -> Run | None:
+        parent = self._parent.info
+        tags = job_tags(str(parent.run_id), self.name, name, seed, fingerprint)
+        runs = search_runs(self._client, [str(parent.experiment_id)], tags)
+        finished = [run for run in runs if run.info.status == "FINISHED"]
+        return max(finished, key=lambda run: run.info.start_time, default=None)
+
+    def _result(self, run: Run, seed: int, about: Mapping[str, Any]) -> RunResult:
+        result = RunResult(
+            method=str(about["method"]),
+            seed=seed,
+            paper=about.get("paper"),
+            scores=final_scores(run.data.metrics, about["verb"] == "validate"),
+        )
+        plain = load_text(self._client, run, "score_matrix.json")
+        if plain is None:
+            return replace(result, prompts=self._benchmark_prompts(run))
+        matrix = ScoreMatrix.from_dict(json.loads(plain))
+        config = yaml.safe_load(load_text(self._client, run, "config.yaml") or "") or {}
+        stages = (config.get("curriculum") or {}).get("stages") or []
+        return replace(
+            result,
+            stages=tuple(Stage(dict(stage["tasks"]), int(stage["steps"])) for stage in stages),
+            base=_row_scores(matrix, 0),
+            prompts=self._prompts(run, len(matrix.rows) - 1),
+            base_prompts=self._prompts(run, 0),
+            matrix=matrix,
+            rewards=self._rewards(run, [task for stage in stages for task in stage["tasks"]]),
+        )
+
+    def _prompts(self, run: Run, row: int) -> dict[str, ByPrompt]:
+        columns = json.loads(load_text(self._client, run, f"prompt_scores/{row}.json") or "{}")
+        found: dict[str, ByPrompt] = {}
+        for task, scores in columns.items():
+            for name, kind in ((task, "sampled"), (f"{task}/greedy", "greedy")):
+                pairs = zip(scores["uid"], scores[kind], strict=True)
+                found[name] = {uid: value for uid, value in pairs if value is not None}
+        return found
+
+    def _benchmark_prompts(self, run: Run) -> dict[str, ByPrompt]:
+        """Scores of prompts in the results that ``validate`` stores, one JSON object a line."""
+        found: dict[str, ByPrompt] = {}
+        for path in list_files(self._client, run, "benchmarks"):
+            stem = Path(path).stem
+            if path.endswith(".jsonl"):
+                rows = [
+                    json.loads(row) for row in (load_text(self._client, run, path) or "").split("\n") if row.strip()
+                ]
+                metric = re.compile(rf"eval/(\w+)/{re.escape(stem)}")
+                for domain in {match[1] for key in run.data.metrics if (match := metric.fullmatch(key))}:
+                    found |= {_score_name(domain, name): own for name, own in _with_categories(stem, rows).items()}
+        return found
+
+    def _rewards(self, run: Run, tasks: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
+        names = {task: f"train/{task}/reward" for task in tasks}
+        return {
+            task: metric_history(self._client, run.info.run_id, name)
+            for task, name in names.items()
+            if name in run.data.metrics
+        }
+
+
+def final_scores(metrics: Mapping[str, float], validated: bool) -> dict[str, float]:
+    """Return the last scores of a run by name, from the metrics that it logged.
+
+    Args:
+        metrics: The last value of each metric.
+        validated: Whether ``validate`` logged them. A domain's value is then the mean of its benchmarks, and a
+            benchmark that has the domain's name is its held-out examples, answered greedily, or, with the suffix
+            ``_sampled``, at temperature 1.
+    """
+    found: dict[str, float] = {}
+    for key, value in metrics.items():
+        # A score has its interval beside it; anything else under eval/ is no score.
+        if not key.startswith("eval/") or not {f"{key}/low", f"{key}_low"} & set(metrics):
+            continue
+        name = key.removeprefix("eval/")
+        domain, _, rest = name.partition("/")
+        if not validated:
+            found[name] = value
+        elif rest:
+            found[_score_name(domain, rest)] = value
+        elif not {f"eval/{domain}/{domain}", f"eval/{domain}/{domain}{_SAMPLED}"} & set(metrics):
+            found[f"{domain}/*"] = value
+    return found
+
+
+def _score_name(domain: str, name: str) -> str:
+    first, _, rest = name.partition("/")
+    if first == f"{domain}{_SAMPLED}":
+        return f"{domain}/{rest}" if rest else domain
+    if first == domain and not domain.endswith(LETTER):  # held-out examples, answered greedily
+        return f"{domain}/greedy/{rest}" if rest else f"{domain}/greedy"
+    return f"{domain}/{name}"
+
+
+def _with_categories(stem: str, rows: list[dict[str, Any]]) -> dict[str, ByPrompt]:
+    """Scores by prompt of a benchmark, and of each of its categories."""
+    categories = sorted({str(row["category"]) for row in rows if row.get("category")})
+    own = {f"{stem}/{one}": _prompt_means([row for row in rows if row.get("category") == one]) for one in categories}
+    return {stem: _prompt_means(rows), **own}
+
+
+def _prompt_means(rows: Sequence[Mapping[str, Any]]) -> ByPrompt:
+    """Each prompt's mean over its completions: undefined counts as 0, failed ones are left out."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        if row.get("state") != "failed":
+            values.setdefault(str(row["uid"]), []).append(float(row.get("value") or 0.0))
+    return {uid: fmean(own) for uid, own in values.items()}
+
+
+def _row_scores(matrix: ScoreMatrix, row: int) -> dict[str, float]:
+    scores = {task: score for task, score in matrix.rows[row].items() if score.measured}
+    sampled = {task: score.sampled for task, score in scores.items()}
+    return sampled | {f"{task}/greedy": score.greedy for task, score in scores.items()}

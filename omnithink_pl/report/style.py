@@ -1,28 +1,36 @@
-"""How figures look: fonts, and colours that colour-blind readers can tell apart."""
+"""The look of figures, and the charts that several of them are made of.
+
+Figures are made without pyplot, so that nothing outlives them and no screen is needed.
+"""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from math import isfinite
-from typing import Any
+from itertools import accumulate
+from math import ceil, isnan
+from typing import Any, Literal
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
-from omnithink_pl.report.estimates import Estimate
-from omnithink_pl.report.tables import signed
+from omnithink_pl.curriculum.score_matrix import Estimate
+from omnithink_pl.curriculum.stages import Stage
+from omnithink_pl.report.format import Number, points
 
-# Okabe and Ito 2008, "Color Universal Design", without black and yellow.
-_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+# Okabe and Ito 2008, "Color Universal Design", without black and yellow: colour-blind readers can tell them apart.
+_TASKS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 FORGOTTEN, LEARNED, NEUTRAL, INK = "#D55E00", "#0072B2", "#7F7F7F", "#222222"
+SMALL = 8  # font size of notes
 
 _DPI = 160
-RC: Any = {
+_RC: Any = {
     "font.size": 10,
     "font.family": "DejaVu Sans",
     "axes.titlesize": 12,
@@ -31,156 +39,156 @@ RC: Any = {
     "axes.titlepad": 12,
     "axes.edgecolor": "#999999",
     "axes.labelcolor": INK,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.8,
     "xtick.color": INK,
     "ytick.color": INK,
     "text.color": INK,
     "figure.facecolor": "white",
     "savefig.dpi": _DPI,
 }
+_PANEL = 1.75  # inches
 
 
 def colours(tasks: Sequence[str]) -> dict[str, str]:
-    """A colour for each task; they repeat after six."""
-    return {task: _PALETTE[index % len(_PALETTE)] for index, task in enumerate(tasks)}
+    """Return a colour for each task; they repeat after six."""
+    return {task: _TASKS[index % len(_TASKS)] for index, task in enumerate(tasks)}
+
+
+def wrap(text: str, width: int = 100) -> str:
+    """Return a note in lines that fit below a figure."""
+    return "\n".join(textwrap.wrap(text, width))
+
+
+@contextmanager
+def panels(
+    count: int, across: int, size: tuple[float, float], *, title: str = "", sharex: bool = False, sharey: bool = False
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Yield a figure of a size in inches with some axes, ``across`` of them in a row."""
+    with matplotlib.rc_context(_RC):
+        drawn = Figure(figsize=size, dpi=_DPI, layout="constrained")
+        grid = drawn.subplots(ceil(count / across), across, squeeze=False, sharex=sharex, sharey=sharey).flatten()
+        for axes in grid:
+            axes.spines[["top", "right"]].set_visible(False)
+        for unused in grid[count:]:
+            unused.set_visible(False)
+        if title:
+            drawn.suptitle(title, x=0.01, ha="left", fontsize=12, weight="bold")
+        yield drawn, list(grid[:count])
 
 
 @contextmanager
 def figure(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """A figure with one axis, made without pyplot, so that nothing outlives it and no screen is needed.
-
-    Args:
-        width: In inches.
-        height: In inches.
-    """
-    with matplotlib.rc_context(RC):
-        drawn = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
-        axes = drawn.subplots()
-        axes.spines[["top", "right"]].set_visible(False)
-        yield drawn, axes
+    """Yield a figure of a size in inches with a single axis."""
+    with panels(1, 1, (width, height)) as (drawn, axes):
+        yield drawn, axes[0]
 
 
-# Twelve that stay apart: Okabe and Ito's first, then their darker or lighter kin.
-_COLOURS = (
-    "#0072B2", "#56B4E9", "#009E73", "#D55E00", "#E69F00", "#CC79A7",
-    "#7F7F7F", "#4B3D8F", "#9ACD8F", "#8C510A", "#B8B8B8", "#222222",
-)  # fmt: skip
-
-
-def grouped_bars(
-    groups: Sequence[str],
+def bar_panels(
+    panel_names: Sequence[str],
     bars: Mapping[str, Sequence[Estimate | None]],
     *,
     title: str,
     unit: str,
-    note: str,
-    differences: bool,
-    digits: int = 0,
+    note: str = "",
+    number: Number = points,
+    positive: str = LEARNED,
+    negative: str = FORGOTTEN,
 ) -> Figure:
-    """One group of bars per task, one bar per method, with 95 % intervals.
+    """Draw fractions times 100 as horizontal bars from a line at 0, with 95 % intervals.
 
     Args:
-        groups: Names of the groups.
-        bars: Of each method, a value per group as a fraction; ``None`` where it has none.
+        panel_names: Names of the panels.
+        bars: By name, a value for each panel; ``None`` where there is none.
         title: Above the figure.
-        unit: Of the vertical axis; values are shown times 100.
+        unit: Of the axis that all panels share.
         note: Below the figure.
-        differences: Whether values are differences, drawn from a line at 0 and numbered with their sign.
-        digits: Decimals of the value beyond each interval.
+        number: Writes a value.
+        positive: Colour of positive values.
+        negative: Colour of negative values.
     """
-    width = 0.86 / max(1, len(bars))
-    with figure(max(7.5, 2.5 + 0.27 * len(groups) * (len(bars) + 1)), 4.9) as (drawn, axes):
-        for index, (name, estimates) in enumerate(bars.items()):
-            colour = _COLOURS[index % len(_COLOURS)]
-            shift = (index - (len(bars) - 1) / 2) * width
-            present = [(x + shift, found) for x, found in enumerate(estimates) if found is not None]
-            shades = [FORGOTTEN if e.value < 0 else LEARNED for _, e in present] if len(bars) == 1 else colour
-            heights = [100 * found.value for _, found in present]
-            axes.bar([x for x, _ in present], heights, width * 0.9, color=shades, label=name)
-            for x, found in present:
-                _interval(axes, x, found, signed=differences, digits=digits)
-        _frame(axes, groups, title, unit, note)
-        if not differences:
-            axes.set_ylim(bottom=0)
-        if len(bars) > 1:
-            axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    count = len(panel_names)
+    size = (1.9 + _PANEL * max(3, count), 1.7 + 0.3 * len(bars))
+    with panels(count, count, size, title=title, sharex=True, sharey=True) as (drawn, grid):
+        layout: Any = drawn.get_layout_engine()
+        layout.set(w_pad=0.08, h_pad=0.08)
+        for index, axes in enumerate(grid):
+            for y, own in enumerate(bars.values()):
+                _bar(axes, y, own[index], number, positive, negative)
+            axes.set_title(panel_names[index], fontsize=10, pad=4)
+            axes.axvline(0, color=INK, lw=1)
+            axes.grid(axis="x")
+            axes.tick_params(axis="y", length=0)
+            axes.tick_params(axis="x", labelsize=SMALL)
+            axes.spines["left"].set_visible(False)
+        grid[0].set_yticks(range(len(bars)), list(bars))
+        grid[0].set_ylim(len(bars) - 0.4, -0.6)
+        left, right = grid[0].get_xlim()
+        grid[0].set_xlim(left, right + 0.3 * (right - left))  # room for the numbers
+        grid[0].xaxis.set_major_locator(MaxNLocator(4))
+        drawn.supxlabel(f"{unit}\n{note}".strip(), fontsize=SMALL)
     return drawn
 
 
-def _interval(axes: Axes, x: float, found: Estimate, *, signed: bool, digits: int) -> None:
-    low, high = (100 * end if isfinite(end) else 100 * found.value for end in (found.low, found.high))
-    if found.known:
-        axes.vlines(x, low, high, color=INK, lw=1.1)
-    up = found.value >= 0
-    value = round(100 * found.value, digits) + 0.0  # no negative zero
-    axes.annotate(
-        (f"{value:+.{digits}f}" if signed and value else f"{value:.{digits}f}").replace("-", "−"),
-        (x, high if up else low),
-        xytext=(0, 3 if up else -3),
-        textcoords="offset points",
-        ha="center",
-        va="bottom" if up else "top",
-        fontsize=7.5,
-    )
-
-
-def _frame(axes: Axes, groups: Sequence[str], title: str, unit: str, note: str) -> None:
-    axes.axhline(0, color=INK, lw=1)
-    axes.set_xticks(range(len(groups)), groups)
-    axes.tick_params(axis="x", length=0)
-    axes.grid(axis="y", color="#dddddd", lw=0.8)
-    axes.set_axisbelow(True)
-    axes.margins(y=0.12)
-    axes.spines["bottom"].set_visible(False)
-    axes.set_ylabel(unit)
-    axes.set_title(title)
-    axes.set_xlabel(note, fontsize=8, labelpad=8)
-
-
-_PANEL = 1.75  # inches
-
-
-def difference_panels(
-    groups: Sequence[str], bars: Mapping[str, Sequence[Estimate | None]], *, title: str, unit: str, note: str
-) -> Figure:
-    """Differences of every method in every group, as bars from a line at 0 with 95 % intervals.
-
-    Args:
-        groups: Names of the panels.
-        bars: Of each method, a difference per group as a fraction; ``None`` where it has none.
-        title: Above the figure.
-        unit: Of the axis that all panels share; values are shown times 100.
-        note: Below the figure.
-    """
-    with matplotlib.rc_context(RC):
-        size = (1.9 + _PANEL * len(groups), 1.7 + 0.3 * len(bars))
-        drawn = Figure(figsize=size, dpi=160, layout=ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08))
-        panels = drawn.subplots(1, len(groups), squeeze=False, sharex=True, sharey=True)[0]
-        for index, (panel, group) in enumerate(zip(panels, groups, strict=True)):
-            _panel(panel, [own[index] for own in bars.values()])
-            panel.set_title(group, fontsize=10, loc="left", pad=4)
-        panels[0].set_yticks(range(len(bars)), list(bars))
-        panels[0].set_ylim(len(bars) - 0.4, -0.6)
-        left, right = panels[0].get_xlim()
-        panels[0].set_xlim(left, right + 0.3 * (right - left))  # the numbers stand there
-        panels[0].xaxis.set_major_locator(MaxNLocator(4))
-        drawn.suptitle(title, x=0.01, ha="left", fontsize=12, weight="bold")
-        drawn.supxlabel(f"{unit}\n{note}", fontsize=8)
-    return drawn
-
-
-def _panel(axes: Axes, values: Sequence[Estimate | None]) -> None:
+def _bar(axes: Axes, y: int, found: Estimate | None, number: Number, positive: str, negative: str) -> None:
+    text = "none" if found is None else "not measured" if isnan(found.value) else number(found.value, 0)
     beside = blended_transform_factory(axes.transAxes, axes.transData)
-    for y, found in enumerate(values):
-        if found is None:
-            axes.text(0.99, y, "none", transform=beside, ha="right", va="center", fontsize=8, color="#777777")
-            continue
-        axes.barh(y, 100 * found.value, 0.68, color=LEARNED if found.value >= 0 else FORGOTTEN, alpha=0.85)
-        if found.known and isfinite(found.high):
+    axes.text(0.99, y, text, transform=beside, ha="right", va="center", fontsize=8.5)
+    if found is not None and not isnan(found.value):
+        axes.barh(y, 100 * found.value, 0.68, color=positive if found.value >= 0 else negative, alpha=0.85)
+        if found.known:
             axes.hlines(y, 100 * found.low, 100 * found.high, color=INK, lw=1.3)
-        axes.text(0.99, y, signed(found.value, 0), transform=beside, ha="right", va="center", fontsize=8.5)
-    axes.axvline(0, color=INK, lw=1)
-    axes.grid(axis="x", color="#dddddd", lw=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=8)
-    axes.spines[["top", "right", "left"]].set_visible(False)
+
+
+def cell(
+    axes: Axes, x: float, y: float, text: str, note: str, *, fill: Any = None, edge: str | None = None, ink: str = INK
+) -> None:
+    """Draw a cell of a matrix: a large text, and a small one below it."""
+    corner, width, height = (x - 0.47, y - 0.46), 0.94, 0.92
+    if fill is not None:
+        axes.add_patch(Rectangle(corner, width, height, color=fill, lw=0))
+    if edge is not None:
+        axes.add_patch(Rectangle(corner, width, height, fill=False, ec=edge, lw=2, zorder=3))
+    axes.text(x, y - 0.08, text, ha="center", va="center", color=ink, fontsize=13, weight="bold")
+    axes.text(x, y + 0.27, note, ha="center", va="center", color=ink, fontsize=7.5)
+
+
+def matrix_axes(axes: Axes, columns: Mapping[Any, str], rows: Mapping[Any, str], title: str, note: str) -> None:
+    """Label the rows and columns of a matrix, by their places."""
+    axes.set_xlim(-0.55, max(columns) + 0.55)
+    axes.set_ylim(max(rows) + 0.55, -0.55)
+    axes.set_xticks(list(columns), list(columns.values()))
+    axes.set_yticks(list(rows), list(rows.values()))
+    axes.tick_params(length=0)
+    axes.xaxis.tick_top()
+    axes.spines[:].set_visible(False)
+    axes.set_title(title)
+    axes.set_xlabel(note, fontsize=SMALL, labelpad=8)
+
+
+def shade_stages(axes: Axes, stages: Sequence[Stage]) -> list[int]:
+    """Shade the steps of each stage; return the steps done at the start of each, and at the end of the last."""
+    ends = list(accumulate((stage.steps for stage in stages), initial=0))
+    for index in range(len(stages)):
+        axes.axvspan(ends[index], ends[index + 1], color="#f2f2f2" if index % 2 == 0 else "#e4e4e4", lw=0, zorder=0)
+    return ends
+
+
+def smoothing_window(steps: int) -> int:
+    """Return the number of steps over which a curve of so many steps is averaged."""
+    return max(5, steps // 20) | 1  # odd, so that it has a middle
+
+
+def moving_average(values: Sequence[float], window: int) -> list[float]:
+    """Return the mean of the ``window`` values around each value; of fewer at both ends of the series."""
+    half = window // 2
+    series = np.asarray(values, dtype=float)
+    return [float(series[max(0, i - half) : i + half + 1].mean()) for i in range(len(series))]
+
+
+def dot(axes: Axes, found: Estimate, y: float, colour: str, marker: Literal["o", "D"]) -> None:
+    """Draw a value in percent as a dot on its interval."""
+    if found.known:
+        axes.hlines(y, 100 * found.low, 100 * found.high, color=colour, lw=1.6)
+    axes.plot(100 * found.value, y, marker, color=colour, ms=5.5, zorder=4)

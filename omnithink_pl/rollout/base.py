@@ -1,49 +1,69 @@
-"""The seam between training and whatever samples completions."""
+"""What training asks of a rollout engine, and the decoding requests that all engines have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol, TypeAlias, final
 
-import torch
-from torch import Tensor
+from omnithink_pl.errors import BadInput
+from omnithink_pl.types import Completion
 
 if TYPE_CHECKING:
     from omnithink_pl.model.policy import Policy
-    from omnithink_pl.types import Completion
 
 
-# Told the place of a prompt among the prompts, and all of its completions.
+# Called with a prompt's index and all of its completions.
 Finished: TypeAlias = "Callable[[int, tuple[Completion, ...]], None]"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn.
+    """How completions are sampled.
 
     Args:
-        n: Completions per prompt.
-        temperature: Logits are divided by it; 0 is greedy.
-        top_p: Smallest set of tokens with at least this probability is sampled from.
-        max_tokens: A completion without EOS is cut off here.
-        segment: Tokens that one call adds to a completion at most; what has not ended by then can be continued by
-            another call. Not given: a call ends every completion.
+        group_size: Completions per prompt, G.
+        temperature: Logits are divided by it; 0 is greedy. Log-probabilities are those at this temperature.
+        top_p: Smallest set of tokens with at least this probability is sampled from; below 1, the policy that is
+            trained is the one renormalised over its nucleus.
+        max_tokens: Longest completion; one without EOS is truncated here.
+
+    Raises:
+        BadInput: If a value is out of range.
     """
 
-    n: int = 1
+    group_size: int = 1
     temperature: float = 1.0
     top_p: float = 1.0
     max_tokens: int = 64
-    segment: int | None = None
+    # Tokens that one call adds to a completion at most; an unfinished completion can be continued by another call.
+    # None: a call finishes every completion. Not a setting of users: see `in_segments`.
+    segment: int | None = field(default=None, init=False)
 
-    def room(self, drawn: int = 0) -> int:
-        """Tokens that one call may add to a completion that has so many."""
-        left = self.max_tokens - drawn
-        return left if self.segment is None else min(left, self.segment)
+    def __post_init__(self) -> None:
+        if self.group_size < 1:
+            raise BadInput(f"model.sampling.group_size is {self.group_size}; use 1 or more completions per prompt")
+        if self.temperature < 0.0:
+            raise BadInput(f"model.sampling.temperature is {self.temperature}; use 0 (greedy) or more")
+        if not 0.0 < self.top_p <= 1.0:
+            raise BadInput(f"model.sampling.top_p is {self.top_p}; it is a probability: above 0, and at most 1")
+        if self.max_tokens < 1:
+            raise BadInput(f"model.sampling.max_tokens is {self.max_tokens}; use 1 or more")
+
+    def in_segments(self, tokens: int | None) -> Sampling:
+        """Return the same sampling, of which one call adds at most ``tokens`` tokens to a completion."""
+        segmented = replace(self)
+        object.__setattr__(segmented, "segment", tokens)
+        return segmented
+
+    def max_new_tokens(self, generated: int = 0) -> int:
+        """Return how many tokens one call may add to a completion that has ``generated`` ones."""
+        remaining = self.max_tokens - generated
+        return remaining if self.segment is None else min(remaining, self.segment)
 
     def is_open(self, completion: Completion) -> bool:
-        """Whether a completion has not ended and can be continued."""
+        """Return whether a completion has not ended and can be continued."""
         return completion.finish_reason == "length" and len(completion.token_ids) < self.max_tokens
 
 
@@ -51,15 +71,18 @@ class RolloutEngine(Protocol):
     """Samples completions from the current policy.
 
     Log-probabilities are those of the distribution sampled from: the softmax at the sampling temperature,
-    renormalised over the nucleus where ``top_p`` is below 1; a greedy completion carries those at temperature 1.
+    renormalised over the nucleus where ``top_p`` is below 1; those of temperature 1 for a greedy completion.
     """
 
     def attach(self, policy: Policy) -> None:
-        """Take the policy to sample from. Called once, before the first ``generate``."""
+        """Set the policy to sample from. Called once, before the first ``generate``."""
         ...
 
     def sync(self) -> None:
-        """Take over the policy's present weights. Called before each batch of rollouts."""
+        """Load the policy's current weights. Called before each batch of rollouts.
+
+        An engine with weights of its own skips this while ``policy.version`` is that of its last sync.
+        """
         ...
 
     def generate(
@@ -68,37 +91,37 @@ class RolloutEngine(Protocol):
         sampling: Sampling,
         seeds: Sequence[int],
         finished: Finished | None = None,
-        begun: Sequence[Sequence[Completion]] | None = None,
+        partial: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
-        """Draw ``sampling.n`` completions for each prompt.
+        """Sample ``sampling.group_size`` completions for each prompt.
 
-        A prompt's completions are a function of (weights, prompt, sampling, its seed, what was begun): but for
-        rounding they depend neither on the prompts beside it, nor on its place, nor on the process. The global random
-        state is left as it was.
+        A prompt's completions are a function of (weights, prompt, sampling, seed, partial completions). Up to
+        rounding they depend neither on the other prompts, nor on their order, nor on the process. The global random
+        state is unchanged.
 
         Args:
             prompts: Token ids of each prompt.
-            sampling: How to draw.
+            sampling: Sampling parameters.
             seeds: One for each prompt, at least 0 and below 2**63.
-            finished: Called once for each prompt, in the calling thread, as soon as all of its completions are
-                there, while others are still being drawn. It must return at once and not use the engine.
-            begun: For each prompt what an earlier call with the same seed returned for it, or nothing. Completions
-                that are open go on behind their last token, which keeps its log-probability and those before it
-                theirs; the others are returned as they are.
+            finished: Called once for each prompt, in the calling thread, as soon as all of its completions exist,
+                while others are still being sampled. It must return at once and not use the engine.
+            partial: For each prompt what an earlier call with the same seed returned for it, or nothing. Completions
+                that are open are continued; their tokens keep their log-probabilities. The others are returned
+                unchanged.
 
         Returns:
-            One tuple of ``sampling.n`` completions per prompt, in order.
+            One tuple of ``sampling.group_size`` completions per prompt, in order.
+
+        Raises:
+            RuntimeError: Before ``attach``.
+            ValueError: If a prompt is empty or leaves no room for ``max_tokens`` in the context.
+            EngineFailure: If an engine beside the trainer dies, does not answer, or was restarted.
         """
         ...
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], sampling: Sampling, context: int) -> None:
-    """Refuse prompts that leave no room for a completion.
-
-    Args:
-        prompts: Token ids of each prompt.
-        sampling: Asks for ``max_tokens`` behind each.
-        context: Tokens that prompt and completion may have together.
+    """Refuse empty prompts and those that leave no room for ``sampling.max_tokens`` within the context.
 
     Raises:
         ValueError: Names the prompt and the setting.
@@ -113,54 +136,105 @@ def check_prompts(prompts: Sequence[Sequence[int]], sampling: Sampling, context:
             )
 
 
-def draw(logits: Tensor, noise: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:
-    """Draw one token a row by inverting the cumulative distribution at the row's own noise.
-
-    A row's token depends on its own logits and noise alone, so the result does not change
-    with the rows that happen to be in the batch beside it.
-
-    Args:
-        logits: Of shape [rows, vocabulary], before the temperature.
-        noise: Of shape [rows], float64, uniform in [0, 1). Not read when greedy.
-        temperature: Logits are divided by it; 0 takes the most likely token.
-        top_p: Smallest set of most likely tokens with at least this probability is drawn from.
-
-    Returns:
-        Token ids and their natural log-probabilities, both of shape [rows]. Log-probabilities are
-        those of the distribution drawn from, renormalised over the nucleus; those of temperature 1 when greedy.
-    """
-    logits = logits.float()
-    if temperature == 0.0:
-        tokens = logits.argmax(-1, keepdim=True)
-    else:
-        logits = logits / temperature if temperature != 1.0 else logits
-        if top_p < 1.0:
-            logits = logits.masked_fill(~nucleus(logits.softmax(-1), top_p), -torch.inf)
-        tokens = _invert(logits.softmax(-1), noise)
-    logprobs = logits.gather(-1, tokens) - logits.logsumexp(-1, keepdim=True)
-    return tokens.squeeze(-1), logprobs.squeeze(-1)
+def stop_ids(policy: Policy) -> set[int]:
+    """Return the tokens that end a completion: the tokenizer's EOS and those of the model's generation config."""
+    configured = policy.model.generation_config.eos_token_id
+    listed = configured if isinstance(configured, list) else [configured]
+    return {policy.eos_id, *(token for token in listed if token is not None)}
 
 
-def _invert(probabilities: Tensor, noise: Tensor) -> Tensor:
-    """Tokens of shape [rows, 1] at which the cumulative distribution exceeds the noise."""
-    cumulative = probabilities.cumsum(-1, dtype=torch.float64)
-    threshold = noise.unsqueeze(-1) * cumulative[:, -1:]
-    # "right" finds the first entry *above* the threshold, so a token of probability 0 is never drawn.
-    return torch.searchsorted(cumulative, threshold, right=True).clamp_(max=probabilities.shape[-1] - 1)
+def make_completion(
+    policy: Policy, ids: Sequence[int], logprobs: Sequence[float], stops: Collection[int]
+) -> Completion:
+    """Return the completion of sampled tokens, which has ended if its last token is a stop token."""
+    return Completion(tuple(ids), tuple(logprobs), policy.decode(ids), "stop" if ids[-1] in stops else "length")
 
 
-def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
-    """The smallest set of most likely tokens with probability at least ``top_p``.
-
-    Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1.
+@dataclass(frozen=True, slots=True)
+class DecodingRequest:
+    """A prefix that is prefilled once, and the completions that are sampled behind it.
 
     Args:
-        probabilities: Of shape [rows, vocabulary].
-        top_p: In (0, 1].
-
-    Returns:
-        True for the tokens inside, of the same shape; never empty.
+        prompt: Index of the prompt in the call.
+        first: Index of the first of these completions in the prompt's group.
+        copies: Number of completions; 1 where a partial completion is continued.
+        tokens: The prompt, followed by the partial completion if there is one.
+        generated: Tokens of that partial completion.
+        max_new_tokens: Tokens that this call may add to each completion.
     """
-    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
-    before = ordered.cumsum(-1, dtype=torch.float64) - ordered
-    return torch.zeros_like(order, dtype=torch.bool).scatter(-1, order, before < top_p)
+
+    prompt: int
+    first: int
+    copies: int
+    tokens: tuple[int, ...]
+    generated: int
+    max_new_tokens: int
+
+
+@final
+class RequestBatch:
+    """Split the prompts of one ``generate`` call into decoding requests, and collect their completions in any order.
+
+    Args:
+        policy: Its tokenizer decodes completions.
+        prompts: Token ids of each prompt.
+        sampling: Sampling parameters.
+        partial: For each prompt its completions so far, or none; all prompts are new if not given.
+        finished: Called for each prompt once all of its completions exist.
+        max_copies: Completions that one request may have; a whole group if not given.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        partial: Sequence[Sequence[Completion]] | None,
+        finished: Finished | None,
+        max_copies: int | None = None,
+    ) -> None:
+        self._policy, self._sampling, self._finished = policy, sampling, finished
+        partial = partial or [()] * len(prompts)
+        self._groups = [[*group] or [Completion((), (), "", "length")] * sampling.group_size for group in partial]
+        self.requests = [
+            request
+            for index, prompt in enumerate(prompts)
+            for request in self._split(index, tuple(prompt), max_copies or sampling.group_size)
+        ]
+        self._waiting = Counter(request.prompt for request in self.requests)
+        for index in range(len(prompts)):
+            self._notify(index)
+
+    def add(self, request: DecodingRequest, sampled: Sequence[Completion]) -> None:
+        """Record the completions of a request, without the partial completion that they continue."""
+        group = self._groups[request.prompt]
+        for index, completion in enumerate(sampled, request.first):
+            group[index] = self._concatenate(group[index], completion)
+        self._waiting[request.prompt] -= 1
+        self._notify(request.prompt)
+
+    def groups(self) -> list[tuple[Completion, ...]]:
+        """Return all completions, in the order of the prompts."""
+        return [tuple(group) for group in self._groups]
+
+    def _split(self, index: int, prompt: tuple[int, ...], max_copies: int) -> Iterator[DecodingRequest]:
+        group, max_new = self._groups[index], self._sampling.max_new_tokens
+        if not any(completion.token_ids for completion in group):
+            for first in range(0, len(group), max_copies):
+                yield DecodingRequest(index, first, min(max_copies, len(group) - first), prompt, 0, max_new())
+            return
+        for i, completion in enumerate(group):
+            if self._sampling.is_open(completion):
+                generated = len(completion.token_ids)
+                yield DecodingRequest(index, i, 1, prompt + completion.token_ids, generated, max_new(generated))
+
+    def _notify(self, index: int) -> None:
+        if self._finished is not None and not self._waiting[index]:
+            self._finished(index, tuple(self._groups[index]))
+
+    def _concatenate(self, head: Completion, tail: Completion) -> Completion:
+        if not head.token_ids:
+            return tail
+        ids = head.token_ids + tail.token_ids
+        text = self._policy.decode(ids)
+        return Completion(ids, head.logprobs + tail.logprobs, text, tail.finish_reason, head.earlier)

@@ -1,273 +1,121 @@
-"""Batched decoding with transformers: prompts prefilled once, several completions each, one key-value cache."""
+"""Batched decoding with transformers: each prefix is prefilled once, all rows share one key-value cache."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 from transformers.masking_utils import causal_mask_function, eager_mask
 
-from omnithink_pl.rollout.base import draw
-from omnithink_pl.types import Completion
+from omnithink_pl.model.logprobs import nucleus
+from omnithink_pl.rollout.base import make_completion, stop_ids
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
     from omnithink_pl.model.policy import Policy
-    from omnithink_pl.rollout.base import Finished, Sampling
+    from omnithink_pl.rollout.base import Sampling
+    from omnithink_pl.types import Completion
 
-
-@dataclass(frozen=True, slots=True)
-class Stem:
-    """Tokens that are computed once, and the completions that go on from there.
-
-    Args:
-        place: Of the prompt among the prompts.
-        first: The first of these completions among the prompt's.
-        copies: How many there are; 1 behind a completion that has begun.
-        tokens: The prompt, and behind it the completion so far.
-        drawn: Tokens of that completion.
-        room: Tokens that each copy may add.
-    """
-
-    place: int
-    first: int
-    copies: int
-    tokens: tuple[int, ...]
-    drawn: int
-    room: int
-
-
-@final
-class Harvest:
-    """A call's prompts, divided into stems; their completions arrive stem by stem, in any order.
-
-    Args:
-        policy: Its tokenizer makes text of tokens.
-        prompts: Token ids of each prompt.
-        sampling: How completions are drawn.
-        begun: For each prompt its completions so far, or none; all are new if not given.
-        finished: Told of each prompt once all of its completions are there.
-        most: Copies that a stem may have.
-    """
-
-    def __init__(
-        self,
-        policy: Policy,
-        prompts: Sequence[Sequence[int]],
-        sampling: Sampling,
-        begun: Sequence[Sequence[Completion]] | None,
-        finished: Finished | None,
-        most: int | None = None,
-    ) -> None:
-        self._policy = policy
-        self._sampling = sampling
-        self._finished = finished
-        self._most = most or sampling.n
-        begun = begun or [()] * len(prompts)
-        self._groups = [[*own] or [Completion((), (), "", "length")] * sampling.n for own in begun]
-        self.stems = [stem for place, prompt in enumerate(prompts) for stem in self._divide(place, tuple(prompt))]
-        self._left = [0] * len(prompts)
-        for stem in self.stems:
-            self._left[stem.place] += 1
-        for place, left in enumerate(self._left):
-            self._hand_over(place, left)
-
-    def _divide(self, place: int, prompt: tuple[int, ...]) -> list[Stem]:
-        group, room = self._groups[place], self._sampling.room
-        if not any(completion.token_ids for completion in group):
-            firsts = range(0, len(group), self._most)
-            return [Stem(place, f, min(self._most, len(group) - f), prompt, 0, room()) for f in firsts]
-        return [
-            Stem(place, i, 1, prompt + completion.token_ids, len(completion.token_ids), room(len(completion.token_ids)))
-            for i, completion in enumerate(group)
-            if self._sampling.is_open(completion)
-        ]
-
-    def put(self, stem: Stem, drawn: Sequence[Completion]) -> None:
-        """Add what was drawn behind a stem: one completion for each of its copies, without what had begun."""
-        group = self._groups[stem.place]
-        for i, tail in enumerate(drawn, stem.first):
-            group[i] = self._joined(group[i], tail)
-        self._left[stem.place] -= 1
-        self._hand_over(stem.place, self._left[stem.place])
-
-    def groups(self) -> list[tuple[Completion, ...]]:
-        """All completions, in the order of the prompts."""
-        return [tuple(group) for group in self._groups]
-
-    def _hand_over(self, place: int, left: int) -> None:
-        if left == 0 and self._finished is not None:
-            self._finished(place, tuple(self._groups[place]))
-
-    def _joined(self, head: Completion, tail: Completion) -> Completion:
-        if not head.token_ids:
-            return tail
-        ids = head.token_ids + tail.token_ids
-        text = self._policy.decode(ids)
-        return Completion(ids, head.logprobs + tail.logprobs, text, tail.finish_reason, head.earlier)
-
-
-NAME = "grouped_matmul"
-
-
-def grouped_attention(
-    module: torch.nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    **kwargs: object,
-) -> tuple[Tensor, None]:
-    """Softmax attention of one query position, in the signature of transformers' attention interface.
-
-    Query heads that share a key-value head are taken as rows of one matrix product. With a mask,
-    transformers' own paths first copy the cache once per query head, which costs more than the
-    attention itself.
-
-    Args:
-        module: The attention layer; not read.
-        query: Of shape [rows, heads, 1, size].
-        key: Of shape [rows, key-value heads, length, size].
-        value: Of the same shape as ``key``.
-        attention_mask: Added to the scores, of shape [rows, 1, 1, length]; ``None`` shows everything.
-        scaling: Of the scores; 1 / sqrt(size) by default.
-        **kwargs: What other implementations take.
-
-    Returns:
-        The attended values of shape [rows, 1, heads, size], and no weights.
-    """
-    rows, heads, length, size = query.shape
-    grouped = query.view(rows, key.shape[1], heads // key.shape[1] * length, size)
-    scores = grouped @ key.transpose(-1, -2) * (size**-0.5 if scaling is None else scaling)
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    return (scores.softmax(-1) @ value).view(rows, length, heads, size), None
-
-
-def decoding_mask(
-    q_length: int,
-    kv_length: int,
-    mask_function: object,
-    attention_mask: Tensor | None,
-    dtype: torch.dtype,
-    **kwargs: Any,
-) -> Tensor:
-    """What ``grouped_attention`` adds to its scores, in the signature of transformers' mask interface.
-
-    One query position that sees all that precedes has nothing hidden but padding: the padding mask is all there is to
-    know. transformers' own, which is asked in every other case, finds that out anew for each token.
-
-    Args:
-        q_length: Query positions.
-        kv_length: Positions in the cache, the query's included.
-        mask_function: Who sees whom, padding aside.
-        attention_mask: Of shape [rows, length], true for a token.
-        dtype: Of the scores.
-        **kwargs: What other implementations take.
-
-    Returns:
-        0 where there is a token and the smallest number elsewhere, of shape [rows, 1, 1, kv_length].
-    """
-    shown = attention_mask
-    if shown is None or q_length != 1 or mask_function is not causal_mask_function or shown.shape[-1] != kv_length:
-        asked = {"q_length": q_length, "kv_length": kv_length, "mask_function": mask_function, **kwargs}
-        return eager_mask(attention_mask=attention_mask, dtype=dtype, **asked)
-    hidden = ~shown.bool()[:, None, None]
-    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, torch.finfo(dtype).min)
-
-
-@contextmanager
-def decoding_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Let a model on the CPU that uses ``sdpa``, packed or not, decode with ``grouped_attention`` for the while.
-
-    Other models and devices are left as they are. Inside, only forwards of a single new token are allowed.
-    """
-    own = model.config._attn_implementation
-    if not own.endswith("sdpa") or model.device.type != "cpu":
-        yield
-        return
-    AttentionInterface.register(NAME, grouped_attention)
-    AttentionMaskInterface.register(NAME, decoding_mask)
-    model.config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        model.config._attn_implementation = own
-
-
-# Finished rows leave the batch once they are this share of it; leaving copies the cache of those that stay.
+# Finished rows are dropped once they are this share of the batch: dropping copies the cache of the others.
 DROP_SHARE = 0.125
+ATTENTION = "grouped_matmul"
 
 
 def decode(
-    policy: Policy, stems: Sequence[Sequence[int]], noise: Sequence[Tensor], sampling: Sampling
+    policy: Policy, prefixes: Sequence[Sequence[int]], noise: Sequence[Tensor], sampling: Sampling
 ) -> Iterator[tuple[int, list[Completion]]]:
-    """Sample what goes on behind stems that fit into one batch.
+    """Sample completions of prefixes that fit into one batch.
 
     Args:
         policy: Model and tokenizer.
-        stems: Token ids of each.
-        noise: For each stem uniform in [0, 1), of shape [copies, room]: what each token is drawn with.
+        prefixes: Token ids of each prefix.
+        noise: For each prefix uniform in [0, 1), of shape [copies, max_new_tokens]: one number per sampled token.
         sampling: Temperature and top-p.
 
     Yields:
-        Each stem's place and its completions without the stem, as soon as the last of them has ended.
+        Each prefix's index and its completions without the prefix, as soon as the last of them has ended.
     """
-    left = [len(own) for own in noise]
-    running = _Running(policy.model, stems, left)
+    unfinished = [len(own) for own in noise]
+    running = _RunningRows(policy.model, prefixes, unfinished)
     device = running.logits.device
-    firsts = list(accumulate(left, initial=0))
-    owners = [place for place, copies in enumerate(left) for _ in range(copies)]
-    rooms = torch.tensor([noise[place].shape[1] for place in owners], device=device)
+    firsts = list(accumulate(unfinished, initial=0))
+    owners = [index for index, copies in enumerate(unfinished) for _ in range(copies)]
+    limits = torch.tensor([noise[index].shape[1] for index in owners], device=device)
     uniform = pad_sequence([row for own in noise for row in own], batch_first=True).to(device)
     tokens = torch.zeros(uniform.shape, dtype=torch.long, device=device)
     logprobs = torch.zeros(uniform.shape, dtype=torch.float32, device=device)
+    ends = [0] * len(owners)  # tokens of each finished row
     stops = stop_ids(policy)
-    stop = torch.tensor(stops, device=device)
+    stop = torch.tensor(sorted(stops), device=device)
     for step in range(uniform.shape[1]):
         rows = running.rows
-        token, logprob = draw(running.logits, uniform[rows, step], sampling.temperature, sampling.top_p)
+        token, logprob = sample_tokens(running.logits, uniform[rows, step], sampling.temperature, sampling.top_p)
         tokens[rows, step], logprobs[rows, step] = token, logprob
-        for row in running.finish(torch.isin(token, stop) | (rooms[rows] == step + 1)):
-            place = owners[row]
-            left[place] -= 1
-            if left[place] == 0:
-                own = slice(firsts[place], firsts[place + 1]), slice(noise[place].shape[1])
-                yield place, _completions(policy, tokens[own].tolist(), logprobs[own].tolist(), set(stops))
+        for row in running.finish(torch.isin(token, stop) | (limits[rows] == step + 1)):
+            ends[row] = step + 1  # the row can stay in the batch for a while
+            index = owners[row]
+            unfinished[index] -= 1
+            if unfinished[index] == 0:
+                own = slice(firsts[index], firsts[index + 1])
+                columns = zip(tokens[own].tolist(), logprobs[own].tolist(), ends[own], strict=True)
+                yield index, [make_completion(policy, ids[:end], values[:end], stops) for ids, values, end in columns]
         if running.count == 0:
             break
         running.advance(token)
 
 
-def stop_ids(policy: Policy) -> list[int]:
-    """Tokens that end a completion: the tokenizer's EOS and those of the model's generation config."""
-    configured = policy.model.generation_config.eos_token_id
-    listed = configured if isinstance(configured, list) else [configured]
-    return sorted({policy.eos_id, *(token for token in listed if token is not None)})
+def sample_tokens(logits: Tensor, noise: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:
+    """Sample one token per row by inverting the cumulative distribution at the row's own noise.
+
+    A row's token depends on its own logits and noise only, not on the other rows of the batch.
+
+    Args:
+        logits: Of shape [rows, vocabulary], before the temperature.
+        noise: Of shape [rows], float64, uniform in [0, 1). Not read when greedy.
+        temperature: Divides the logits; 0 takes the most likely token.
+        top_p: Smallest set of most likely tokens with at least this probability is sampled from.
+
+    Returns:
+        Token ids and their log-probabilities (nats), both of shape [rows]. Log-probabilities are those of the
+        distribution sampled from, renormalised over the nucleus; those of temperature 1 when greedy.
+    """
+    logits = logits.float()
+    if temperature == 0.0:
+        tokens = logits.argmax(-1, keepdim=True)
+    else:
+        logits = logits / temperature if temperature != 1.0 else logits
+        if top_p < 1.0:
+            logits = logits.masked_fill(~nucleus(logits.softmax(-1), top_p), -torch.inf)
+        cumulative = logits.softmax(-1).cumsum(-1, dtype=torch.float64)
+        threshold = noise.unsqueeze(-1) * cumulative[:, -1:]
+        # "right" finds the first entry *above* the threshold, so a token of probability 0 is never sampled.
+        tokens = torch.searchsorted(cumulative, threshold, right=True).clamp_(max=logits.shape[-1] - 1)
+    logprobs = logits.gather(-1, tokens) - logits.logsumexp(-1, keepdim=True)
+    return tokens.squeeze(-1), logprobs.squeeze(-1)
 
 
-class _Running:
-    """The rows that are still being decoded, with their cache and next logits.
+class _RunningRows:
+    """Rows that are being decoded, with their key-value cache and next logits.
 
     Args:
         model: A causal language model.
-        stems: Token ids of each.
-        copies: Rows of each.
+        prefixes: Token ids of each prefix.
+        copies: Rows of each prefix.
     """
 
-    def __init__(self, model: PreTrainedModel, stems: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
+    def __init__(self, model: PreTrainedModel, prefixes: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
         self.model = model
         self.cache = DynamicCache(config=model.config)
-        tokens, mask = pad_left(stems, model.device)
+        rows = [torch.tensor(prefix, device=model.device) for prefix in prefixes]
+        tokens = pad_sequence(rows, batch_first=True, padding_side="left")
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
         lengths = mask.sum(-1, keepdim=True)
         logits = model(
             input_ids=tokens,
@@ -277,22 +125,22 @@ class _Running:
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
-        origins = torch.arange(len(stems)).repeat_interleave(torch.tensor(copies)).to(model.device)
+        origins = torch.arange(len(prefixes)).repeat_interleave(torch.tensor(copies)).to(model.device)
         self.cache.batch_select_indices(origins)
         self.logits, self.positions, self.mask = logits[origins], lengths[origins], mask[origins]
-        self.rows = torch.arange(len(self.logits), device=model.device)
+        self.rows = torch.arange(len(self.logits), device=model.device)  # original indices of the rows in the batch
         self.open = torch.ones_like(self.rows, dtype=torch.bool)
         self.count = len(self.rows)
 
     def finish(self, ended: Tensor) -> list[int]:
-        """Note which of the present rows have ended; those that just did are returned, and ``count`` go on."""
-        just = self.rows[ended & self.open].tolist()
+        """Mark rows of the batch as ended, and return the original indices of those that were not before."""
+        newly = self.rows[ended & self.open].tolist()
         self.open &= ~ended
-        self.count -= len(just)
-        return just
+        self.count -= len(newly)
+        return newly
 
     def advance(self, token: Tensor) -> None:
-        """Append a token to every present row and compute the next logits."""
+        """Append a token to every row of the batch and compute the next logits."""
         if self.count <= (1 - DROP_SHARE) * len(self.rows):
             token = self._drop_finished(token)
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], -1)
@@ -314,26 +162,78 @@ class _Running:
         return token[keep]
 
 
-def pad_left(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Prompts as one tensor, padded on the left with token 0, which the mask hides.
+@contextmanager
+def decoding_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Replace ``sdpa``, packed or not, by ``grouped_attention`` on a CPU; leave other models and devices unchanged.
+
+    Inside, only forward passes of a single new token are allowed.
+    """
+    original = model.config._attn_implementation
+    if not original.endswith("sdpa") or model.device.type != "cpu":
+        yield
+        return
+    AttentionInterface.register(ATTENTION, grouped_attention)
+    AttentionMaskInterface.register(ATTENTION, decoding_mask)
+    model.config._attn_implementation = ATTENTION
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = original
+
+
+def grouped_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    **kwargs: object,
+) -> tuple[Tensor, None]:
+    """Compute softmax attention of one query position, as transformers' attention interface asks.
+
+    Query heads that share a key-value head become rows of one matrix product. With a mask, transformers' own
+    implementations copy the cache once per query head first, which costs more than the attention itself.
+
+    Args:
+        module: The attention layer; not read.
+        query: Of shape [rows, heads, 1, size].
+        key: Of shape [rows, key-value heads, length, size].
+        value: Of the same shape as ``key``.
+        attention_mask: Added to the scores, of shape [rows, 1, 1, length].
+        scaling: Of the scores; 1 / sqrt(size) by default.
+        **kwargs: Not read.
 
     Returns:
-        Token ids and the mask (1 for a token, 0 for padding), both int64 of shape [prompts, longest].
+        The attended values of shape [rows, 1, heads, size], and no weights.
     """
-    width = max(len(prompt) for prompt in prompts)
-    tokens = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts])
-    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    return tokens.to(device), mask.to(device)
+    rows, heads, length, size = query.shape
+    grouped = query.view(rows, key.shape[1], heads // key.shape[1] * length, size)
+    scores = grouped @ key.transpose(-1, -2) * (size**-0.5 if scaling is None else scaling)
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    return (scores.softmax(-1) @ value).view(rows, length, heads, size), None
 
 
-def _completions(
-    policy: Policy, tokens: list[list[int]], logprobs: list[list[float]], stops: set[int]
-) -> list[Completion]:
-    """Each row up to its first stop token; what was decoded behind it is thrown away."""
-    done = []
-    for row, row_logprobs in zip(tokens, logprobs, strict=True):
-        end = next((place + 1 for place, token in enumerate(row) if token in stops), None)
-        ids = tuple(row[:end])
-        text = policy.decode(ids)
-        done.append(Completion(ids, tuple(row_logprobs[:end]), text, "length" if end is None else "stop"))
-    return done
+def decoding_mask(
+    q_length: int,
+    kv_length: int,
+    mask_function: object,
+    attention_mask: Tensor | None,
+    dtype: torch.dtype,
+    **kwargs: Any,
+) -> Tensor:
+    """Build the mask that ``grouped_attention`` adds to its scores, as transformers' mask interface asks.
+
+    For one query position behind all others only padding is hidden, so the padding mask is enough. transformers' own
+    function, which handles every other case, builds the causal mask anew for each token.
+
+    Returns:
+        0 where there is a token and the smallest number elsewhere, of shape [rows, 1, 1, kv_length].
+    """
+    shown = attention_mask
+    if shown is None or q_length != 1 or mask_function is not causal_mask_function or shown.shape[-1] != kv_length:
+        arguments = {"q_length": q_length, "kv_length": kv_length, "mask_function": mask_function, **kwargs}
+        return eager_mask(attention_mask=attention_mask, dtype=dtype, **arguments)
+    hidden = ~shown.bool()[:, None, None]
+    return torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, torch.finfo(dtype).min)

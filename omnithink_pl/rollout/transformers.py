@@ -1,4 +1,4 @@
-"""A rollout engine over transformers: samples from the very model that is trained."""
+"""The rollout engine over transformers: it samples from the very model that is trained."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.sharding import whole
-from omnithink_pl.rollout.base import check_prompts
-from omnithink_pl.rollout.decoding import Harvest, Stem, decode
+from omnithink_pl.rollout.base import DecodingRequest, RequestBatch, check_prompts
+from omnithink_pl.rollout.decoding import decode
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,11 +37,11 @@ class TransformersEngine:
         self._policy: Policy | None = None
 
     def attach(self, policy: Policy) -> None:
-        """Take the policy to sample from."""
+        """Set the policy to sample from."""
         self._policy = policy
 
     def sync(self) -> None:
-        """Nothing to do: the engine reads the policy's own weights."""
+        """Do nothing: the engine reads the policy's own weights."""
 
     def generate(
         self,
@@ -49,62 +49,52 @@ class TransformersEngine:
         sampling: Sampling,
         seeds: Sequence[int],
         finished: Finished | None = None,
-        begun: Sequence[Sequence[Completion]] | None = None,
+        partial: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
-        """Draw ``sampling.n`` completions for each prompt, as ``RolloutEngine.generate`` has it.
-
-        Raises:
-            RuntimeError: Before ``attach``.
-            ValueError: If a prompt is empty or leaves no room for ``max_tokens`` in the context.
-        """
+        """Sample completions; see ``RolloutEngine.generate``."""
         if self._policy is None:
             raise RuntimeError("TransformersEngine.generate before attach; call attach(policy) once")
         check_prompts(prompts, sampling, self._policy.context)
-        harvest = Harvest(self._policy, prompts, sampling, begun, finished, most=self.batch_rows)
+        batch = RequestBatch(self._policy, prompts, sampling, partial, finished, max_copies=self.batch_rows)
         with torch.no_grad(), _eval_mode(self._policy.model), whole(self._policy.model):
-            for chunk in self._chunks(harvest.stems):
-                noise = [_noise_of(stem, seeds[stem.place], sampling) for stem in chunk]
-                for place, completions in decode(self._policy, [stem.tokens for stem in chunk], noise, sampling):
-                    harvest.put(chunk[place], completions)
-        return harvest.groups()
+            for chunk in self._chunks(batch.requests):
+                noise = [_request_noise(request, seeds[request.prompt], sampling) for request in chunk]
+                for index, completions in decode(self._policy, [r.tokens for r in chunk], noise, sampling):
+                    batch.add(chunk[index], completions)
+        return batch.groups()
 
-    def _chunks(self, stems: Sequence[Stem]) -> Iterator[list[Stem]]:
-        """Stems that are decoded together; those of like length are, which saves padding.
+    def _chunks(self, requests: Sequence[DecodingRequest]) -> Iterator[list[DecodingRequest]]:
+        """Yield requests that are decoded together, of similar length to save padding.
 
-        What goes on is not decoded beside what begins: one cache is as long for all of its rows, and short completions
-        beside long ones cost more than a few rows more save.
+        Partial completions are not decoded beside new prompts: one cache is equally long for all of its rows, and short
+        rows beside long ones cost more than a larger batch saves.
         """
         for new in (True, False):
-            chunk: list[Stem] = []
-            for stem in sorted((s for s in stems if (s.drawn == 0) is new), key=lambda stem: len(stem.tokens)):
-                if chunk and sum(one.copies for one in chunk) + stem.copies > self.batch_rows:
+            chunk: list[DecodingRequest] = []
+            for request in sorted((r for r in requests if (r.generated == 0) is new), key=lambda r: len(r.tokens)):
+                if chunk and sum(other.copies for other in chunk) + request.copies > self.batch_rows:
                     yield chunk
                     chunk = []
-                chunk.append(stem)
+                chunk.append(request)
             if chunk:
                 yield chunk
 
 
-def _noise_of(stem: Stem, seed: int, sampling: Sampling) -> Tensor:
-    """What a stem's copies go on with: the noise of a completion does not depend on where it was cut."""
-    rows = slice(stem.first, stem.first + stem.copies)
-    return draw_noise([seed], sampling)[0, rows, stem.drawn : stem.drawn + stem.room]
+def _request_noise(request: DecodingRequest, seed: int, sampling: Sampling) -> Tensor:
+    """Return the noise of a request's completions; where a completion was cut makes no difference to it."""
+    rows = slice(request.first, request.first + request.copies)
+    return uniform_noise(seed, sampling)[rows, request.generated : request.generated + request.max_new_tokens]
 
 
-def draw_noise(seeds: Sequence[int], sampling: Sampling) -> Tensor:
-    """What the tokens of each prompt's completions are drawn with, from the prompt's own seed.
-
-    Returns:
-        Uniform in [0, 1), float64, of shape [seeds, n, max_tokens].
-    """
-    shape = (sampling.n, sampling.max_tokens)
-    own = (torch.Generator().manual_seed(seed) for seed in seeds)
-    return torch.stack([torch.rand(shape, generator=generator, dtype=torch.float64) for generator in own])
+def uniform_noise(seed: int, sampling: Sampling) -> Tensor:
+    """Return the noise of a prompt's completions: uniform in [0, 1), float64 of shape [group_size, max_tokens]."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand((sampling.group_size, sampling.max_tokens), generator=generator, dtype=torch.float64)
 
 
 @contextmanager
 def _eval_mode(model: PreTrainedModel) -> Iterator[None]:
-    """Dropout off for the while; afterwards every module is in the mode it was in."""
+    """Switch dropout off, and restore every module's mode afterwards."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

@@ -1,3 +1,3 @@
-"""Many runs as one: a list of runs and seeds, carried out, resumed, and recorded under one parent in MLflow."""
+"""Studies: many runs and seeds, run in parallel, resumed, and recorded under one parent run in MLflow."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs a command that is asked to end when the process that started it dies, even of SIGKILL.
+"""Run a command that gets SIGTERM when the process that started it dies, even of SIGKILL.
 
     python child.py <number of that process> <program> <arguments>...
 
@@ -17,10 +17,9 @@ _PR_SET_PDEATHSIG = 1  # prctl(2), Linux
 
 def main() -> None:
     """Ask the kernel for a SIGTERM on the parent's death, then become the command."""
-    parent = int(sys.argv[1])
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it has died before the kernel was asked
+        if os.getppid() != int(sys.argv[1]):  # the parent died before the kernel was asked
             sys.exit(1)
     os.execv(sys.argv[2], sys.argv[2:])
 

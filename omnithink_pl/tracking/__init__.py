@@ -1,4 +1,4 @@
-"""The tracking store: the only room, beside ``report``, that knows MLflow."""
+"""Experiment tracking: writing runs to MLflow and reading them back."""
 
 from __future__ import annotations
 

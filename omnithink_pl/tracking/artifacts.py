@@ -1,4 +1,4 @@
-"""The files of a run: texts, JSON, tables and figures."""
+"""The files of a run: texts, JSON, tables, figures, and the table of rollouts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.tracking.store import guard
-from omnithink_pl.types import Outcome, Score, State
+from omnithink_pl.types import Outcome, State
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,34 +35,30 @@ class Artifacts:
         with guard(self._uri, f"store the artifact {path}"):
             self._client.log_text(self._run_id, text, path)
 
-    def file(self, file: Path, folder: str) -> None:
-        """Store a file of this machine in a folder of the run, whatever its size."""
-        with guard(self._uri, f"store the artifact {folder}/{file.name}"):
-            self._client.log_artifact(self._run_id, str(file), folder)
-
     def json(self, value: Any, path: str) -> None:
         """Store a JSON file."""
         self.text(json.dumps(value, indent=2, ensure_ascii=False), path)
-
-    def folder(self, directory: Path, path: str) -> None:
-        """Store the files of a directory in a folder of the run."""
-        with guard(self._uri, f"store the artifacts {path}"):
-            self._client.log_artifacts(self._run_id, str(directory), path)
 
     def figure(self, figure: Figure, path: str) -> None:
         """Store a figure as an image."""
         with guard(self._uri, f"store the artifact {path}"):
             self._client.log_figure(self._run_id, figure, path)
 
+    def file(self, file: Path, folder: str) -> None:
+        """Store a local file in a folder of the run, whatever its size."""
+        with guard(self._uri, f"store the artifact {folder}/{file.name}"):
+            self._client.log_artifact(self._run_id, str(file), folder)
+
+    def folder(self, directory: Path, path: str) -> None:
+        """Store the files of a local directory in a folder of the run."""
+        with guard(self._uri, f"store the artifacts {path}"):
+            self._client.log_artifacts(self._run_id, str(directory), path)
+
     def table(self, columns: Mapping[str, Sequence[Any]], path: str) -> None:
         """Store a table that MLflow's UI shows as one, and ``mlflow.load_table`` reads.
 
-        MLflow's own ``log_table`` appends to a table that exists, so that a stage repeated after a kill
-        would be in it twice.
-
-        Args:
-            columns: Values of each column, all of the same length.
-            path: Ends in ``.json``.
+        MLflow's own ``log_table`` appends to a table that exists, so that a stage repeated after a kill would be in it
+        twice.
         """
         from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
@@ -77,23 +73,17 @@ class Artifacts:
 
 
 def rollout_table(groups: Sequence[ScoredGroup], step: int) -> dict[str, list[Any]]:
-    """One row per completion.
+    """Return one row per completion, as columns of equal length.
 
-    Args:
-        groups: Scored groups of one step, of one task or several.
-        step: Finished steps.
-
-    Returns:
-        Columns of equal length. Each reward component has its own column, such as ``reward/format``: the
-        value in [0, 1] where it has one, else its state and the reason, such as ``undefined: no answer
-        segment``; ``None`` where the task has no such component.
+    Each reward component has its own column, such as ``reward/format``: the value in [0, 1] where it has one, else its
+    state and the reason, such as ``undefined: no answer segment``; ``None`` where the task has no such component.
     """
-    rewards = {c.name: None for group in groups for score in group.scores for c in score.components}
-    rows = [_row(group, index, step, list(rewards)) for group in groups for index in range(len(group.scores))]
+    components = {c.name: None for group in groups for score in group.scores for c in score.components}
+    rows = [_row(group, index, step, list(components)) for group in groups for index in range(len(group.scores))]
     return {column: [row[column] for row in rows] for column in (rows[0] if rows else ())}
 
 
-def _row(group: ScoredGroup, index: int, step: int, rewards: list[str]) -> dict[str, Any]:
+def _row(group: ScoredGroup, index: int, step: int, components: list[str]) -> dict[str, Any]:
     example, completion, score = group.group.example, group.group.completions[index], group.scores[index]
     outcomes = {c.name: _cell(c.outcome) for c in score.components}
     return {
@@ -104,14 +94,10 @@ def _row(group: ScoredGroup, index: int, step: int, rewards: list[str]) -> dict[
         "completion": completion.text,
         "tokens": len(completion.token_ids),
         "finish_reason": completion.finish_reason,
-        **{f"reward/{name}": outcomes.get(name) for name in rewards},
-        "total": _total(score),
+        **{f"reward/{name}": outcomes.get(name) for name in components},
+        "total": str(score.state) if score.total is None else round(score.total, 6),
         "advantage": group.advantages[index],
     }
-
-
-def _total(score: Score) -> float | str:
-    return str(score.state) if score.total is None else round(score.total, 6)
 
 
 def _cell(outcome: Outcome) -> float | str | None:

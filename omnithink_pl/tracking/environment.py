@@ -1,4 +1,4 @@
-"""What a run ran on: machine, packages, commit."""
+"""The environment of a run: machine, packages, commit."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import torch
 
 
 def environment() -> dict[str, Any]:
-    """Python, platform, processors, the versions of all installed packages, and the commit."""
+    """Return Python, platform, processors, the versions of all installed packages, and the commit."""
     commit, dirty = git_commit()
+    metadata = [distribution.metadata for distribution in distributions()]
+    packages = {str(one["Name"]): one["Version"] for one in metadata if one["Name"]}
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -24,19 +26,18 @@ def environment() -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda,
         "git": {"commit": commit, "uncommitted_changes": dirty},
-        "packages": _packages(),
+        "packages": dict(sorted(packages.items())),
     }
 
 
 def git_commit(directory: Path | None = None) -> tuple[str | None, bool]:
-    """The commit of the source code, and whether it was changed since.
+    """Return the commit of the source code, and whether the code was changed since.
 
     Args:
         directory: A directory under version control; this package's own if not given.
 
     Returns:
-        ``(None, False)`` where the code is not under version control. A package installed below a
-        checkout is not part of that checkout, so git must know the directory's files.
+        ``(None, False)`` where git tracks no file of the directory, as for a package installed below a checkout.
     """
     root = directory or Path(__file__).parents[1]
     if not _git(root, "ls-files"):
@@ -52,9 +53,3 @@ def _git(directory: Path, *arguments: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _packages() -> dict[str, str]:
-    about = [dist.metadata for dist in distributions()]  # parsed anew whenever it is asked for
-    found = {one["Name"]: one["Version"] for one in about}
-    return dict(sorted((name, version) for name, version in found.items() if name))

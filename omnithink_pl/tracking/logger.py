@@ -1,65 +1,38 @@
-"""Metric names as MLflow accepts them."""
+"""Lightning's MLflow logger, made safe for runs that are killed and resumed."""
 
 from __future__ import annotations
 
 import math
 import re
 import sys
-import time
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
 from omnithink_pl.tracking.artifacts import Artifacts
-from omnithink_pl.tracking.runs import close_dead_runs, find_experiment, last_steps, mark_used, resume_run, start_run
-from omnithink_pl.tracking.store import TrackingError, artifact_location, connect, guard
+from omnithink_pl.tracking.reader import metric_history
+from omnithink_pl.tracking.runs import close_dead_runs, find_experiment, mark_used, resume_run, start_run
+from omnithink_pl.tracking.store import TrackingError, artifact_location, guard, opening
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-
+NON_FINITE = "train/non_finite"
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_/. -]+")
 
 
-def metric_name(name: str) -> str:
-    """A name of letters, digits and ``_/. -``.
-
-    Simply deleting other characters, as Lightning does, turns ``pass@1`` and ``pass1`` into the same
-    metric; here ``@`` is written ``_at_`` and anything else ``_``.
-    """
-    return _FORBIDDEN.sub("_", name.replace("@", "_at_"))
-
-
-def check_distinct(names: Iterable[str]) -> None:
-    """Refuse two metrics that would be stored under one name.
-
-    Raises:
-        ValueError: Names both.
-    """
-    stored: dict[str, str] = {}
-    for name in names:
-        other = stored.setdefault(metric_name(name), name)
-        if other != name:
-            raise ValueError(
-                f"metrics {other!r} and {name!r} would both be stored as {metric_name(name)!r}; rename one"
-            )
-
-
-NON_FINITE = "train/non_finite"
-
-
-class TrackingLogger(Logger):
+class TrackingLogger(MLFlowLogger):
     """Logs to MLflow, synchronously and in one batch per step, so that a killed run loses nothing.
 
-    The store is opened, and written to, before training starts; the run itself is created at the first
-    value, because only then is it known whether a checkpoint continues an earlier run. A continued run
-    keeps the points that it has: a step that was logged before a kill is not logged twice. A value
-    that is NaN or infinite is left out, because MLflow stores infinity as 1.8e308, and is counted in
-    ``train/non_finite``.
+    The store is opened, and written to, before training starts; the run itself is created at the first value, because
+    only then is it known whether a checkpoint continues an earlier run. A resumed run keeps its points: a step that was
+    logged before a kill is not logged twice. A value that is NaN or infinite is left out, because MLflow stores
+    infinity as 1.8e308, and is counted in ``train/non_finite``.
 
     Args:
         experiment_name: Experiment that the run belongs to.
@@ -83,18 +56,20 @@ class TrackingLogger(Logger):
         tags: dict[str, str] | None = None,
         run_id: str | None = None,
     ) -> None:
-        super().__init__()
+        # MLFlowLogger's constructor opens the store, in every process and for every verb; `_connect` calls it later.
+        # The attributes that it would set are set here as far as they are read before.
+        Logger.__init__(self)
         self.run_name = run_name
-        self.tracking_uri = tracking_uri
+        self.tracking_uri = self._tracking_uri = tracking_uri
         self._experiment_name = experiment_name
         self._artifact_location = artifact_location
-        self._tags = dict(tags or {})
+        self.tags = dict(tags or {})
         self._run_id = run_id
-        self._client: MlflowClient | None = None
-        self._experiment_id = ""
-        self._open = False
-        self._logged: dict[str, int] = {}
-        self._kept: dict[str, str] = {}
+        self._mlflow_client: MlflowClient | None = None
+        self._initialized = False  # whether the run is open
+        self._log_model = False
+        self._history: dict[str, list[tuple[int, float]]] = {}  # every point of the run, as the store has them
+        self._pending: dict[str, str] = {}  # texts to store by path, once there is a run
 
     @property
     def name(self) -> str:
@@ -109,15 +84,18 @@ class TrackingLogger(Logger):
     @property
     @rank_zero_experiment
     def experiment(self) -> MlflowClient:
-        """MLflow's client, once the store is known to be writable. Creates no run."""
-        if self._client is None:
-            self._client = self._connect()
-        return self._client
+        """MLflow's client, once the store is known to be writable.
+
+        MLFlowLogger's own property also creates a run, and sets MLflow's global store.
+        """
+        if self._mlflow_client is None:
+            self._connect()
+        return self._mlflow_client
 
     @property
     def run_id(self) -> str:
-        """Id of the run, which is created or continued if it is not open yet."""
-        if not self._open:
+        """Id of the run, which is created or resumed if it is not open yet."""
+        if not self._initialized:
             with self._guard("open the run"):
                 self._open_run()
         assert self._run_id is not None
@@ -132,46 +110,50 @@ class TrackingLogger(Logger):
 
     @property
     def artifacts(self) -> Artifacts:
-        """Where the files of the run go."""
+        """Writer of the run's files."""
         return Artifacts(self.experiment, self.run_id, self.tracking_uri)
 
     def keep(self, text: str, path: str) -> None:
         """Store a text file with the run as soon as there is a run; none is opened for it."""
-        self._kept[path] = text
+        self._pending[path] = text
 
     def resume(self, run_id: str) -> None:
         """Continue a run, once there is something to log; an empty id, of an untracked run, changes nothing."""
         if run_id and run_id != self._run_id:
-            self._run_id, self._open = run_id, False
+            self._run_id, self._initialized = run_id, False
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Store one step's values in one transaction.
+        """Store one step's values in one transaction, without those that the run already has.
 
         Args:
             metrics: Value of each metric.
             step: Finished steps; 0 if not given.
         """
         check_distinct(metrics)
+        step = step or 0
         points = {metric_name(name): float(value) for name, value in metrics.items()}
         finite = {name: value for name, value in points.items() if math.isfinite(value)}
         if len(finite) < len(points):
             finite[NON_FINITE] = float(len(points) - len(finite))
-        self._store(finite, step or 0)
+        with self._guard("log metrics"):
+            _ = self.run_id  # opens the run, and reads the history of a resumed one
+            new = {name: value for name, value in finite.items() if step > self._last_step(name)}
+            if new:
+                super().log_metrics(new, step)
+        for name, value in new.items():
+            self._history.setdefault(name, []).append((step, value))
 
     @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Store flat parameters. MLflow's cannot change, so a continued run keeps the ones it has.
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        """Store flat parameters. MLflow's cannot change, so a resumed run keeps those it has.
 
         Few belong here: the whole configuration is stored as the artifact ``config.yaml``.
         """
-        from mlflow.entities import Param
-
         flat = vars(params) if isinstance(params, Namespace) else params
         with self._guard("log parameters"):
             known = self.experiment.get_run(self.run_id).data.params
-            new = [Param(key, str(value)) for key, value in flat.items() if key not in known]
-            self.experiment.log_batch(self.run_id, params=new, synchronous=True)
+            super().log_hyperparams({key: str(value) for key, value in flat.items() if key not in known})
 
     @rank_zero_only
     def set_tags(self, tags: Mapping[str, str]) -> None:
@@ -181,74 +163,88 @@ class TrackingLogger(Logger):
                 self.experiment.set_tag(self.run_id, key, value)
 
     def latest(self) -> dict[str, float]:
-        """The last value of each metric of the run."""
-        with self._guard("read metrics"):
-            return dict(self.experiment.get_run(self.run_id).data.metrics)
+        """Return the last value of each metric of the run."""
+        _ = self.run_id
+        return {name: points[-1][1] for name, points in self._history.items()}
 
     def history(self, name: str) -> list[tuple[int, float]]:
-        """The points (step, value) of a metric of the run, by step."""
-        with self._guard("read metrics"):
-            points = self.experiment.get_metric_history(self.run_id, name)
-        return sorted((point.step, point.value) for point in points)
+        """Return the points (step, value) of a metric of the run, by step."""
+        _ = self.run_id
+        return list(self._history.get(name, ()))
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
         """Close the run as ``FINISHED``, as ``KILLED`` after Ctrl-C or SIGTERM, or as ``FAILED``.
 
-        Lightning calls this with ``failed`` while the exception that ended the fit is being handled.
-        That exception must reach the user even when the store is what failed.
+        Lightning calls this with ``failed`` while the exception that ended the fit is being handled. That exception
+        must reach the user even when the store is what failed.
         """
-        if not self._open:
+        if not self._initialized:
             return
         cause = sys.exc_info()[1]
+        if status == "failed" and isinstance(cause, KeyboardInterrupt | SystemExit):
+            status = "KILLED"
         try:
             with self._guard("close the run"):
-                self.experiment.set_terminated(self.run_id, status=_final_status(status, cause))
+                super().finalize(status)
         except TrackingError as error:
             if cause is None:
                 raise
             rank_zero_warn(str(error))
-        self._open = False
+        self._initialized = False
 
-    def _store(self, values: Mapping[str, float], step: int) -> None:
-        from mlflow.entities import Metric
-
-        with self._guard("log metrics"):
-            run_id, now = self.run_id, int(time.time() * 1000)
-            new = [
-                Metric(name, value, now, step) for name, value in values.items() if step > self._logged.get(name, -1)
-            ]
-            if new:
-                self.experiment.log_batch(run_id, metrics=new, synchronous=True)
-
-    def _connect(self) -> MlflowClient:
-        client = connect(self.tracking_uri)
+    def _connect(self) -> None:
+        location = artifact_location(self.tracking_uri, self._artifact_location)
+        with opening(self.tracking_uri):
+            super().__init__(
+                self._experiment_name, self.run_name, self.tracking_uri, self.tags,
+                artifact_location=location, run_id=self._run_id, synchronous=True,
+            )  # fmt: skip
         with self._guard("write to the tracking store"):
-            location = artifact_location(self.tracking_uri, self._artifact_location)
-            self._experiment_id = find_experiment(client, self._experiment_name, location)
-            mark_used(client, self._experiment_id)
-        return client
+            self._experiment_id = find_experiment(self._mlflow_client, self._experiment_name, location)
+            mark_used(self._mlflow_client, self._experiment_id)
 
     def _open_run(self) -> None:
         client = self.experiment
         if self._run_id is None:
-            self._run_id = start_run(client, self._experiment_id, self.run_name, self._tags)
+            self._run_id = start_run(client, self._experiment_id or "", self.run_name, self.tags or {})
         else:
             resume_run(client, self._run_id)
-            self._logged = last_steps(client, self._run_id)
-        self._open = True
-        close_dead_runs(client, self._experiment_id)
-        while self._kept:
-            path, text = self._kept.popitem()
+            names = client.get_run(self._run_id).data.metrics
+            self._history = {name: metric_history(client, self._run_id, name) for name in names}
+        self._initialized = True
+        close_dead_runs(client, self._experiment_id or "")
+        while self._pending:
+            path, text = self._pending.popitem()
             self.artifacts.text(text, path)
 
-    @contextmanager
-    def _guard(self, action: str) -> Iterator[None]:
-        with guard(self.tracking_uri, action):
-            yield
+    def _last_step(self, name: str) -> int:
+        points = self._history.get(name)
+        return points[-1][0] if points else -1
+
+    def _guard(self, action: str) -> AbstractContextManager[None]:
+        return guard(self.tracking_uri, action)
 
 
-def _final_status(status: str, cause: BaseException | None) -> str:
-    if status != "failed":
-        return "FINISHED"
-    return "KILLED" if isinstance(cause, KeyboardInterrupt | SystemExit) else "FAILED"
+def metric_name(name: str) -> str:
+    """Return a name of letters, digits and ``_/. -``, as MLflow requires.
+
+    Deleting other characters, as Lightning does, turns ``pass@1`` and ``pass1`` into the same metric; here ``@`` is
+    written ``_at_`` and anything else ``_``.
+    """
+    return _FORBIDDEN.sub("_", name.replace("@", "_at_"))
+
+
+def check_distinct(names: Iterable[str]) -> None:
+    """Refuse two metrics that would be stored under one name.
+
+    Raises:
+        ValueError: Names both.
+    """
+    stored: dict[str, str] = {}
+    for name in names:
+        other = stored.setdefault(metric_name(name), name)
+        if other != name:
+            raise ValueError(
+                f"metrics {other!r} and {name!r} would both be stored as {metric_name(name)!r}; rename one"
+            )

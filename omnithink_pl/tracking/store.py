@@ -1,41 +1,53 @@
-"""The tracking store: opening it, and turning its failures into one clear error."""
+"""Open the tracking store, and turn its failures into one clear error."""
 
 from __future__ import annotations
 
 import logging
-import os
-import platform
 import socket
 import sqlite3
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from omnithink_pl.errors import OmniThinkError
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-
 SETTING = "trainer.logger.init_args.tracking_uri"
 _SQLITE = "sqlite:///"
 _CURE = "make it writable, free space on its disk, or choose another store such as sqlite:///mlflow.db"
+_TIMEOUT = 20.0  # seconds
 
 
-class TrackingError(RuntimeError):
+class TrackingError(OmniThinkError):
     """The tracking store cannot be used; the message names the setting and the cure."""
 
 
 def connect(uri: str) -> MlflowClient:
-    """Open a tracking store; an SQLite one is created when it does not exist.
-
-    MLflow retries an unusable database for minutes and prints every migration of a new one. Here a
-    store is probed first and MLflow is kept quiet, because its errors come back as exceptions.
+    """Return a client of a tracking store; an SQLite store is created if it does not exist.
 
     Args:
         uri: ``sqlite:///<path>``, another SQLAlchemy database, or ``http(s)://<host>:<port>``.
+
+    Raises:
+        TrackingError: If the store cannot be opened.
+    """
+    with opening(uri):
+        from mlflow.tracking import MlflowClient
+
+        return MlflowClient(uri)
+
+
+@contextmanager
+def opening(uri: str) -> Iterator[None]:
+    """Probe a store, and keep MLflow quiet while the store is opened within the context.
+
+    MLflow retries an unusable database or server for minutes, and prints every migration of a new database. Its errors
+    come back as exceptions, so nothing is lost with its log.
 
     Raises:
         TrackingError: If the store cannot be opened.
@@ -47,26 +59,29 @@ def connect(uri: str) -> MlflowClient:
         _probe_sqlite(uri, path)
     elif uri.startswith("http"):
         _probe_server(uri)
-    with _root_logging_kept(), guard(uri, "open the tracking store"):
-        from mlflow.tracking import MlflowClient
-
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-        return MlflowClient(uri)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        with guard(uri, "open the tracking store"):
+            logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+            yield
+    finally:  # the migrations of a new database reconfigure the root logger
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The file of an SQLite store; ``None`` for other stores and for one in memory."""
+    """Return the file of an SQLite store; ``None`` for other stores and for one in memory."""
     name = uri.removeprefix(_SQLITE).partition("?")[0]
     if not uri.startswith(_SQLITE) or name in ("", ":memory:") or name.startswith("file:"):
         return None
     return Path(name)
 
 
-def artifact_location(uri: str, chosen: str | None) -> str | None:
-    """Where the files of a new experiment go: ``mlartifacts`` beside an SQLite database, if nothing was chosen.
+def artifact_location(uri: str, chosen: str | None = None) -> str | None:
+    """Return the URI for the files of a new experiment: by default ``mlartifacts`` beside an SQLite database.
 
-    Returns:
-        A URI; ``None`` leaves it to the store.
+    ``None`` leaves the choice to the store.
     """
     database = sqlite_path(uri)
     if chosen is not None or database is None:
@@ -76,7 +91,7 @@ def artifact_location(uri: str, chosen: str | None) -> str | None:
 
 @contextmanager
 def guard(uri: str, action: str) -> Iterator[None]:
-    """Raise what MLflow and the disk complain about as a ``TrackingError``.
+    """Raise errors of MLflow and of the disk as ``TrackingError``.
 
     Args:
         uri: The store, for the message.
@@ -87,11 +102,10 @@ def guard(uri: str, action: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError) as error:
-        raise failure(uri, action, error) from error
+        raise _failure(uri, action, error) from error
 
 
-def failure(uri: str, action: str, error: BaseException) -> TrackingError:
-    """The error to show for a store that failed; only the first line of the cause is kept."""
+def _failure(uri: str, action: str, error: BaseException) -> TrackingError:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return TrackingError(f"{SETTING}: cannot {action} at {uri}: {reason}; {_CURE}")
 
@@ -99,120 +113,22 @@ def failure(uri: str, action: str, error: BaseException) -> TrackingError:
 def _probe_sqlite(uri: str, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=20.0)) as connection:
+        with closing(sqlite3.connect(path, timeout=_TIMEOUT)) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("CREATE TABLE omnithink_probe (x)")  # a read-only file refuses only a write
             connection.rollback()
     except (OSError, sqlite3.Error) as error:
-        raise failure(uri, "open the tracking store", error) from error
+        raise _failure(uri, "open the tracking store", error) from error
 
 
 def _probe_server(uri: str) -> None:
-    """MLflow backs off for minutes before it gives up on a server that is not there."""
     try:
-        urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=20.0).close()
+        urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=_TIMEOUT).close()
     except urllib.error.HTTPError:
-        return  # it answers: what it lacks or forbids, MLflow reports itself
+        return  # the server answers; MLflow reports what it lacks or forbids
     except urllib.error.URLError as error:
         if isinstance(error.reason, ConnectionError | socket.gaierror | TimeoutError):
             raise TrackingError(
                 f"{SETTING}: no tracking server answers at {uri}: {error.reason}; start it, correct the "
                 f"address, or use sqlite:///mlflow.db"
             ) from error
-
-
-@contextmanager
-def _root_logging_kept() -> Iterator[None]:
-    """The migrations of a new database reconfigure the root logger; put it back as it was."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    try:
-        yield
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
-
-
-_PREFIX = "owner"
-
-
-@dataclass(frozen=True)
-class Owner:
-    """A process on a machine.
-
-    Args:
-        host: Name of the machine.
-        boot: Identity of the machine's present boot and of the process's PID namespace, so that equal
-            numbers in two containers or after a restart are not taken for the same process.
-        pid: Process number.
-        started: When the process started, in clock ticks since the boot; tells a reused number apart.
-    """
-
-    host: str
-    boot: str
-    pid: int
-    started: str
-
-    @classmethod
-    def current(cls) -> Owner:
-        """This process."""
-        return cls(platform.node(), _boot(), os.getpid(), _started(os.getpid()) or "")
-
-    @classmethod
-    def from_tags(cls, tags: Mapping[str, str]) -> Owner | None:
-        """The process that a run's tags name; ``None`` if they name none."""
-        pid = tags.get(f"{_PREFIX}.pid", "")
-        if not pid.isdigit():
-            return None
-        host, boot, started = (tags.get(f"{_PREFIX}.{key}", "") for key in ("host", "boot", "started"))
-        return cls(host, boot, int(pid), started)
-
-    def tags(self) -> dict[str, str]:
-        """The tags that name this process."""
-        values = {"host": self.host, "boot": self.boot, "pid": str(self.pid), "started": self.started}
-        return {f"{_PREFIX}.{key}": value for key, value in values.items()}
-
-    def is_here(self) -> bool:
-        """Whether its process number means something on this machine, now."""
-        return self.host == platform.node() and self.boot == _boot()
-
-    def is_gone(self) -> bool:
-        """Whether the process has provably ended; unknown counts as alive."""
-        return self.is_here() and not self._runs()
-
-    def is_alive_elsewhere(self) -> bool:
-        """Whether another process of this machine provably still runs."""
-        return self.is_here() and self.pid != os.getpid() and self._runs()
-
-    def _runs(self) -> bool:
-        if not Path("/proc/self/stat").exists():  # macOS: a reused number looks alive, which is the safe side
-            return _exists(self.pid)
-        return _started(self.pid) == self.started
-
-
-def _boot() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
-def _started(pid: int) -> str | None:
-    """Start of a process in ticks since the boot, field 22 of proc(5) stat; ``None`` if it has ended."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    state, *rest = stat.rpartition(")")[2].split()  # the name before it may hold spaces and brackets
-    return None if state in "ZX" else rest[18]
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

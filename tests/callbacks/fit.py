@@ -15,7 +15,7 @@ from omnithink_pl.curriculum.score_matrix import TaskScore
 from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.data.samplers import StratifiedTaskSampler
-from omnithink_pl.distributed.failure_barrier import Peers
+from omnithink_pl.distributed.failure_barrier import FailureBarrier
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
@@ -35,17 +35,20 @@ class CountingModule(MultiTaskGRPO):
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.policy_name, self.seed = "embedded", 7
         self.steps_done, self.updating = 0, False
-        self.policy, self.engine = SimpleNamespace(steps_done=lambda: self.steps_done), None
+        self.policy, self.engine = (
+            SimpleNamespace(steps_done=lambda: self.steps_done, weights_changed=lambda: None),
+            None,
+        )
         self.last_rollouts, self.last_metrics = [], {}
         self.fail_at, self.error = fail_at, error
-        self.peers = Peers()
+        self.barrier = FailureBarrier()
         self.watch, self.monitor = Stopwatch(), FailureMonitor(FailurePolicy())
 
     def configure_model(self) -> None:
         pass
 
     def on_fit_start(self) -> None:
-        self.peers.open(self)
+        self.barrier.setup(self)
 
     def on_stage_start(self, run: StageRun) -> None:
         pass

@@ -24,7 +24,7 @@ def few(directory: Path) -> list[str]:
         "predict",
         f"--config={CONFIGS / 'sft_data.yaml'}",
         STAGES,
-        "--model.samples=1",
+        "--model.sampling.group_size=1",
         "--data.batch_size=256",
         f"--demonstrations.output={directory / 'data'}",
         "--trainer.logger=false",

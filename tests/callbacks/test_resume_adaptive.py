@@ -21,7 +21,7 @@ EVERYTHING = [
     "--model.rollouts.async_rewards=true",
     "--model.rollouts.refill_rounds=1",
     "--model.kl.targets={qa: 0.001, code: 0.5}",
-    "--model.updates_per_batch=1",
+    "--model.rollouts.updates_per_batch=1",
     "--checkpoints.every_n_steps=1",
 ]
 # The state of the loader, which holds the samplers' and what has been drawn ahead, lies in the loop.

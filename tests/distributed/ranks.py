@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 
+from callbacks.checkpoints import Checkpoints
 from main import main
 
 # One task, and nothing that needs workers, a store or figures: what is tested here has no part in them.
@@ -24,12 +27,12 @@ SETTINGS = [
     f"--data.tasks={QA}",
     "--data.batch_size=4",
     "--curriculum.stages=[{tasks: {qa: 1}, steps: 4}]",
-    "--model.beta={qa: 0.1}",
-    "--model.reference=stage",
-    "--model.group_size=4",
-    "--model.max_tokens=24",
-    "--model.updates_per_batch=2",
-    "--model.micro_batch_tokens=200",
+    "--model.kl.beta={qa: 0.1}",
+    "--model.kl.reference=stage",
+    "--model.sampling.group_size=4",
+    "--model.sampling.max_tokens=24",
+    "--model.rollouts.updates_per_batch=2",
+    "--model.memory.micro_batch_tokens=200",
     # AdamW makes a step of a gradient's rounding where there is little else: see EXACT.
     "--model.optimizer=torch.optim.SGD",
     "--model.optimizer.init_args.lr=0.05",
@@ -49,7 +52,33 @@ EXACT = [
     "--model.optimizer={class_path: torch.optim.AdamW, init_args: {lr: 1.0e-3, weight_decay: 0.01}}",
     "--curriculum.stages=[{tasks: {qa: 1}, steps: 2}]",
 ]
-KEPT = "--trainer.callbacks=[{class_path: tests.distributed.keeper.KeepCheckpoint, init_args: {step: 2}}]"
+EQUAL = 1e-6
+FAR = 1e-3  # what training moves the weights by, at least
+
+
+class KeepCheckpoint(L.Callback):
+    """Copies ``last.ckpt`` to ``kept.ckpt`` when a step begins: what the run would have been resumed from."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if pl_module.steps_done == self.step and trainer.is_global_zero:
+            (checkpoints,) = (one for one in trainer.callbacks if isinstance(one, Checkpoints))
+            shutil.copy(checkpoints.path, checkpoints.path.with_name("kept.ckpt"))
+
+
+def keeping(step: int) -> str:
+    return f"--trainer.callbacks=[{{class_path: tests.distributed.ranks.KeepCheckpoint, init_args: {{step: {step}}}}}]"
+
+
+def put_kept(before: Path, directory: Path, step: int = 2) -> None:
+    """Put the checkpoint that another run has kept where a run looks for its own."""
+    (kept,) = before.glob("short/*/kept.ckpt")
+    folder = directory / "short" / "1"
+    folder.mkdir(parents=True)
+    shutil.copy(kept, folder / "last.ckpt")
+    assert checkpoint(directory)["steps_done"] == step
 
 
 def run(directory: Path, *more: str, ranks: int = 1, settings: Sequence[str] = SETTINGS) -> list[int | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,11 @@ import pytest
 import torch
 
 from omnithink_pl.model.policy import load_policy
-from tests.distributed.ranks import DDP, EXACT, KEPT, LORA, SHARDED, checkpoint, distance, run
+from tests.distributed.ranks import DDP, EQUAL, EXACT, FAR, LORA, SHARDED, checkpoint, distance, keeping, put_kept, run
 
-EQUAL = 1e-6
+pytestmark = pytest.mark.slow
+KEPT = keeping(2)
 EXACTLY = 1e-12
-FAR = 1e-3  # what training moves the weights by, at least
 HOW = {"1": (1, []), "2": (2, DDP), "2 sharded": (2, SHARDED)}
 
 
@@ -78,20 +77,11 @@ def test_a_signal_ends_all_processes_together_between_two_steps(
         assert largest_difference(tmp_path, runs["2"]) == 0
 
 
-def from_the_middle(before: Path, directory: Path) -> None:
-    """Put the checkpoint that another run had after two steps where a run looks for its own."""
-    (kept,) = before.glob("short/*/kept.ckpt")
-    folder = directory / "short" / "1"
-    folder.mkdir(parents=True)
-    shutil.copy(kept, folder / "last.ckpt")
-    assert checkpoint(directory)["steps_done"] == 2
-
-
 @pytest.mark.parametrize(("before", "after"), [("2 sharded", "1"), ("1", "2"), ("1", "2 sharded")])
 def test_any_number_of_processes_goes_on_from_any_other(
     before: str, after: str, runs: dict[str, Path], tmp_path: Path
 ) -> None:
-    from_the_middle(runs[before], tmp_path)
+    put_kept(runs[before], tmp_path)
     ranks, strategy = HOW[after]
     assert run(tmp_path, *strategy, "--ckpt_path=last", ranks=ranks) == [0] * ranks
     assert largest_difference(tmp_path, runs[before]) < EQUAL
@@ -103,6 +93,28 @@ def test_law_7_holds_for_adapters_which_are_all_that_a_checkpoint_has(tmp_path: 
     state = checkpoint(whole)["state_dict"]
     assert all("lora_" in name for name in state)
     assert max(float(value.abs().max()) for name, value in state.items() if "lora_B" in name) > FAR
-    from_the_middle(whole, resumed)
+    put_kept(whole, resumed)
     assert run(resumed, *LORA, "--ckpt_path=last") == [0]
     assert largest_difference(resumed, whole) == 0
+
+
+SEGMENTS = [
+    "--data.batch_size=8",
+    "--model.sampling.temperature=1.2",
+    "--model.rollouts.segment_tokens=15",  # some groups have ended by then, others have not
+    "--evaluation.evaluator.prompts=1",
+]
+
+
+def test_partial_rollouts_survive_a_checkpoint_whichever_number_of_processes_resumes_it(tmp_path: Path) -> None:
+    one, resumed, joined = (tmp_path / name for name in ("one", "resumed", "joined"))
+    assert run(one, *SEGMENTS, KEPT) == [0]
+    put_kept(one, resumed)
+    carried = checkpoint(resumed)["rollouts"]["partial"]
+    assert [entry["step"] for entry in carried] == [2], "there is something to go on with"
+    assert run(resumed, *SEGMENTS, "--ckpt_path=last") == [0]
+    assert largest_difference(resumed, one) == 0
+    put_kept(one, joined)
+    assert run(joined, *SEGMENTS, *DDP, "--ckpt_path=last", ranks=2) == [0, 0]
+    assert largest_difference(joined, one) < EQUAL
+    assert checkpoint(joined)["rollouts"]["partial"] == [], "a stage ends what it has begun"

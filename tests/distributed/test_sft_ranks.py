@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
 from datasets import Dataset
 
-from tests.distributed.ranks import DDP, QA, SHARDED, checkpoint, distance, run
+from tests.distributed.ranks import DDP, EQUAL, FAR, QA, SHARDED, checkpoint, distance, keeping, put_kept, run
 
-EQUAL = 1e-6
-FAR = 1e-3
+pytestmark = pytest.mark.slow
 SETTINGS = [
     "fit",
     "--config=configs/sft.yaml",
@@ -22,8 +21,8 @@ SETTINGS = [
     "--data.batch_size=4",
     "--curriculum.stages=[{tasks: {qa: 1}, steps: 3}]",
     "--model.adapter={rank: 4, alpha: 16}",
-    "--model.offload_optimizer=true",  # moves nothing on a CPU, but its hooks run
-    "--model.micro_batch_tokens=64",  # processes differ in their number of micro-batches
+    "--model.memory.offload_optimizer=true",  # moves nothing on a CPU, but its hooks run
+    "--model.memory.micro_batch_tokens=64",  # processes differ in their number of micro-batches
     "--model.optimizer={class_path: torch.optim.SGD, init_args: {lr: 0.2, momentum: 0.9}}",
     "--evaluation.evaluator.prompts=2",
     "--evaluation.evaluator.samples=1",
@@ -59,18 +58,9 @@ def largest_difference(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
     )
 
 
-def keeping(step: int) -> str:
-    """Keep the checkpoint that there is when a step begins."""
-    return f"--trainer.callbacks=[{{class_path: tests.distributed.keeper.KeepCheckpoint, init_args: {{step: {step}}}}}]"
-
-
-def go_on(before: Path, directory: Path, step: int, *arguments: str) -> dict[str, Any]:
+def resumed(before: Path, directory: Path, step: int, *arguments: str) -> dict[str, Any]:
     """Continue in two processes from what another run had kept; the last checkpoint."""
-    (kept,) = before.glob("short/*/kept.ckpt")
-    folder = directory / "short" / "1"
-    folder.mkdir(parents=True)
-    shutil.copy(kept, folder / "last.ckpt")
-    assert checkpoint(directory)["steps_done"] == step
+    put_kept(before, directory, step)
     assert run(directory, *arguments, "--ckpt_path=last", ranks=2, settings=SETTINGS) == [0, 0]
     return checkpoint(directory)
 
@@ -82,5 +72,5 @@ def test_two_sharded_processes_go_on_as_one_would_have_and_two_that_are_not_shar
     whole = checkpoint(one)
     assert whole["steps_done"] == 3
     assert max(float(value.abs().max()) for name, value in whole["state_dict"].items() if "lora_B" in name) > FAR
-    assert largest_difference(go_on(one, sharded, 1, *SHARDED, shown, keeping(2)), whole) < EQUAL
-    assert largest_difference(go_on(sharded, not_sharded, 2, *DDP, shown), whole) < EQUAL
+    assert largest_difference(resumed(one, sharded, 1, *SHARDED, shown, keeping(2)), whole) < EQUAL
+    assert largest_difference(resumed(sharded, not_sharded, 2, *DDP, shown), whole) < EQUAL

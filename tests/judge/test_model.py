@@ -35,7 +35,7 @@ class Chatty:
     def generate(
         self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]
     ) -> list[tuple[Completion, ...]]:
-        assert (sampling.n, sampling.temperature) == (1, 0.0)
+        assert (sampling.group_size, sampling.temperature) == (1, 0.0)
         replies = [reply("".join(map(chr, prompt)), biased=False) for prompt in prompts]
         return [(Completion((1, 2, 3), (0.0,) * 3, text, "stop"),) for text in replies]
 

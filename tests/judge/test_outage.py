@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 import pytest
 
-from main import CONFIGS, EXPECTED, main
+from main import CONFIGS, main
 from omnithink_pl.errors import RewardFailure
 from tests.callbacks.test_resume import assert_same, histories
 from tests.judge.scripted import ScriptedServer, scripted_server
@@ -44,8 +44,8 @@ def settings(directory: Path, server: ScriptedServer, *more: str) -> list[str]:
         "--name=short",
         f"--curriculum.stages=[{{tasks: {{qa: 1, writing: 1}}, steps: {STEPS}}}, {{tasks: {{math: 1}}, steps: 1}}]",
         "--data.batch_size=2",
-        "--model.group_size=4",
-        "--model.temperature=0.3",  # nearly greedy: every completion has an answer for the judge
+        "--model.sampling.group_size=4",
+        "--model.sampling.temperature=0.3",  # nearly greedy: every completion has an answer for the judge
         "--model.failures.max_rate=0.5",
         "--model.failures.window=1",
         "--evaluation.evaluator.prompts=2",
@@ -82,7 +82,6 @@ def test_stopped_with_the_cause_and_resumed_it_equals_an_undisturbed_run(
 ) -> None:
     with scripted_server() as server, pytest.raises(RewardFailure, match=r"writing: 4 of 4 .*connection failed"):
         main(settings(tmp_path, server, outage(server)))
-    assert issubclass(RewardFailure, EXPECTED)  # which the command line turns into a message and exit code 1
     with scripted_server(server.port) as again:
         main(settings(tmp_path, again, "--ckpt_path=last"))
     assert_same(undisturbed, histories(tmp_path), "metrics")

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from omnithink_pl.errors import BadInput
+from omnithink_pl.grpo.settings import MemorySettings
 from omnithink_pl.modules.sft import Pair, SupervisedFineTuning, completion_loss
 from omnithink_pl.rollout import TransformersEngine
 from omnithink_pl.types import Example, Options
@@ -112,10 +113,10 @@ def shown(text: str, task: str = "math") -> Example:
 def trained(examples: list[Example], steps: int, budget: int = 8192) -> tuple[SupervisedFineTuning, list[float]]:
     """A module after some steps at a learning rate of 1e-3, and its losses."""
     module = SupervisedFineTuning(
-        TransformersEngine(), {}, partial(torch.optim.AdamW, lr=1e-3), micro_batch_tokens=budget
+        TransformersEngine(), {}, partial(torch.optim.AdamW, lr=1e-3), memory=MemorySettings(micro_batch_tokens=budget)
     )
     losses: list[float] = []
-    module.report = lambda loss, tokens, norm: losses.append(loss)  # type: ignore[method-assign]
+    module.send = lambda metrics: losses.append(metrics["train/loss"])  # type: ignore[method-assign]
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=1,

@@ -8,7 +8,7 @@ import pytest
 
 from omnithink_pl.report.paper import answer_formats, benchmarks, table
 from omnithink_pl.report.results import Method, StudyResults
-from omnithink_pl.report.study_tables import table1, table2
+from omnithink_pl.report.study_tables import method_table, order_table
 
 # Questions of each category of MMLU-Pro.
 SIZES = {
@@ -41,13 +41,13 @@ def study(scores: dict[str, float]) -> StudyResults:
 
 def test_without_a_benchmark_in_common_no_number_of_the_paper_appears() -> None:
     own = study({"math": 0.5, "math/greedy": 0.5})
-    for made in (table1(own), table2(own)):
+    for made in (order_table(own), method_table(own)):
         assert not any("paper" in column for column in made.columns)
         assert "its numbers do not stand beside ours" in made.note
 
 
 def test_a_benchmark_in_common_has_the_printed_number_beside_it_and_other_rows_have_none() -> None:
-    made = table2(study({"math": 0.5, "math/math500": 0.4, "math/mine": 0.3}))
+    made = method_table(study({"math": 0.5, "math/math500": 0.4, "math/mine": 0.3}))
     assert list(made.columns) == ["", "base", "paper", "together", "paper"]
     rows = {row[0]: row for row in made.rows}
     assert rows["math/math500"] == ["math/math500", "40.0", "78.2", "40.0", "77.6"]
@@ -57,5 +57,5 @@ def test_a_benchmark_in_common_has_the_printed_number_beside_it_and_other_rows_h
 
 def test_a_domain_is_the_papers_only_with_the_same_benchmarks() -> None:
     whole = {"code/*": 0.3, **dict.fromkeys(benchmarks("code"), 0.3)}
-    assert table1(study(whole)).rows[0][-1] == "29.6"
-    assert not any("paper" in column for column in table1(study({**whole, "code/mine": 0.1})).columns)
+    assert order_table(study(whole)).rows[0][-1] == "29.6"
+    assert not any("paper" in column for column in order_table(study({**whole, "code/mine": 0.1})).columns)

@@ -7,7 +7,7 @@ import yaml
 
 from main import CONFIGS
 from omnithink_pl.errors import BadInput
-from omnithink_pl.study.definition import Definition, Run, check, chosen
+from omnithink_pl.study.definition import Definition, Run, select_jobs
 
 RUNS = {
     "ties": Run(["--config={merged}/policy"], "validate"),
@@ -83,7 +83,7 @@ def test_a_config_counts_by_what_it_says_not_by_how(form: list[str], tmp_path: P
     ("runs", "message"),
     [
         ({"a": Run(["{b}/policy"])}, r"runs\.a\.arguments: \{b\} is no run of this study"),
-        ({"a": Run(["{b}"]), "b": Run(["{a}"])}, r"need each other; break the circle"),
+        ({"a": Run(["{b}"]), "b": Run(["{a}"])}, r"need each other; break the cycle"),
         ({"a": Run(["--config=no/such.yaml"])}, r"runs\.a\.arguments: cannot read the config no/such\.yaml"),
         ({"a b": Run([])}, r"'a b' is no name for a study or run"),
         ({"seed": Run([])}, r"\{seed\} has a meaning of its own"),
@@ -92,20 +92,20 @@ def test_a_config_counts_by_what_it_says_not_by_how(form: list[str], tmp_path: P
 )
 def test_a_study_that_cannot_be_carried_out_is_refused(runs: dict[str, Run], message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        (check(definition(runs)), definition(runs).jobs())
+        (definition(runs).check(), definition(runs).jobs())
 
 
 def test_a_seed_twice_is_refused() -> None:
     with pytest.raises(BadInput, match="names one twice"):
-        check(Definition("s", {"a": Run([])}, [1, 1], {}, Path("out")))
+        Definition("s", {"a": Run([])}, [1, 1], {}, Path("out")).check()
 
 
 def test_runs_are_chosen_by_name_and_by_seed() -> None:
     jobs = definition().jobs()
-    assert [job.key for job in chosen(jobs, ["one", "two/7"])] == ["one/0", "one/7", "two/7"]
-    assert chosen(jobs, None) == jobs
+    assert [job.key for job in select_jobs(jobs, ["one", "two/7"])] == ["one/0", "one/7", "two/7"]
+    assert select_jobs(jobs, None) == jobs
     with pytest.raises(BadInput, match="'three' is no run of this study"):
-        chosen(jobs, ["three"])
+        select_jobs(jobs, ["three"])
 
 
 def test_the_description_is_plain_and_names_methods() -> None:
@@ -121,5 +121,5 @@ def test_every_study_that_is_shipped_can_be_carried_out(path: Path, monkeypatch:
     settings = yaml.safe_load(path.read_text())
     runs = {name: Run(**about) for name, about in settings["runs"].items()}
     study = Definition(settings["name"], runs, settings["seeds"], settings.get("arguments", {}), Path("out"))
-    check(study)
+    study.check()
     assert len(study.jobs()) == len(runs) * len(settings["seeds"])

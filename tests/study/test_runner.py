@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.study.job import Job, Result, Status, free_to_run
-from omnithink_pl.study.runner import Runner, make_slots
+from omnithink_pl.study.job import Job, Result, Status
+from omnithink_pl.study.runner import Runner, lock_folder, make_slots
 
 # A run that writes when it began and ended, and ends as its verb says.
 PROGRAM = """
@@ -34,18 +34,15 @@ with open(out, "a") as log:
 
 
 class Memory:
-    """A ledger and watcher that remember."""
+    """A tracker and display that remember."""
 
     def __init__(self) -> None:
         self.done: set[str] = set()
-        self.told: list[str] = []
+        self.uri, self.experiment = "sqlite:///x.db", "e"
         self.on_start = lambda job: None
 
     def finished(self, job: Job) -> bool:
         return job.key in self.done
-
-    def began(self, job: Job) -> bool:
-        return False
 
     def record(self, job: Job) -> None:
         self.done.add(job.key)
@@ -53,15 +50,16 @@ class Memory:
     def environment(self, job: Job) -> dict[str, str]:
         return {"JOB": job.key}
 
-    def started(self, job: Job) -> None:
-        self.told.append(f"started {job.key}")
+    def started(self, job: Job) -> bool:
+        """Called as the display's and as the tracker's."""
         self.on_start(job)
+        return False
 
     def busy(self, job: Job) -> None:
-        self.told.append(f"busy {job.key}")
+        pass
 
     def ended(self, result: Result) -> None:
-        self.told.append(f"{result.status} {result.job.key}")
+        pass
 
 
 @pytest.fixture
@@ -76,7 +74,7 @@ def job(folder: Path, run: str, verb: str = "work", needs: tuple[str, ...] = ())
 
 def run(folder: Path, jobs: list[Job], memory: Memory, slots: list[dict[str, str]] | None = None) -> dict[str, Result]:
     program = [sys.executable, "-I", "-S", str(folder / "program.py")]
-    runner = Runner(program, memory, slots or [{}], memory, "sqlite:///x.db", "e")
+    runner = Runner(program, memory, slots or [{}], memory)
     return {result.job.run: result for result in runner.run(jobs, {job.key: job for job in jobs})}
 
 
@@ -147,7 +145,7 @@ def test_a_signal_ends_the_running_and_keeps_the_rest_from_starting(folder: Path
 
 def test_a_job_that_another_process_is_at_is_waited_for_and_then_not_repeated(folder: Path) -> None:
     memory = Memory()
-    with free_to_run(folder / "a") as lock:
+    with lock_folder(folder / "a") as lock:
         assert lock is not None
         inherited = os.dup(lock)  # as a child has it that outlives its study
 
@@ -163,5 +161,5 @@ def test_a_job_that_another_process_is_at_is_waited_for_and_then_not_repeated(fo
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(BadInput, match=r"output: cannot write to .*file/a"), free_to_run(tmp_path / "file" / "a"):
+    with pytest.raises(BadInput, match=r"output: cannot write to .*file/a"), lock_folder(tmp_path / "file" / "a"):
         pass

@@ -10,10 +10,12 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
+from lightning.pytorch.demos.boring_classes import BoringModel
 from mlflow.tracking import MlflowClient
 
 from omnithink_pl.tracking import TrackingError, TrackingLogger
-from omnithink_pl.tracking.store import Owner
+from omnithink_pl.tracking.logger import check_distinct, metric_name
+from omnithink_pl.tracking.runs import Owner
 
 
 def points(logger: TrackingLogger, name: str) -> list[tuple[int, float]]:
@@ -36,6 +38,26 @@ def resumed(logger: TrackingLogger) -> TrackingLogger:
     return again
 
 
+@pytest.mark.parametrize(
+    ("name", "stored"),
+    [("train/math/reward", "train/math/reward"), ("eval/code/pass@1", "eval/code/pass_at_1"), ("eval/a:b", "eval/a_b")],
+)
+def test_a_name_is_stored_so_that_it_stays_distinct(name: str, stored: str) -> None:
+    assert metric_name(name) == stored
+
+
+def test_two_metrics_never_share_a_stored_name() -> None:
+    check_distinct(["pass@1", "pass1"])
+    with pytest.raises(ValueError, match="'a:b' and 'a_b'"):
+        check_distinct(["a:b", "a_b"])
+
+
+def test_making_a_logger_opens_no_store(tmp_path: Path) -> None:
+    """Every process makes one, and every verb."""
+    logger = TrackingLogger(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    assert (logger.save_dir, logger.version, list(tmp_path.iterdir())) == (None, None, [])
+
+
 def test_opening_the_store_creates_no_run(logger: TrackingLogger) -> None:
     client = logger.experiment
     assert logger.version is None
@@ -48,7 +70,6 @@ def test_a_step_is_stored_with_its_step_and_every_value(logger: TrackingLogger) 
     logger.log_metrics({"train/math/reward": 0.75}, step=4)
     assert points(logger, "train/math/reward") == [(3, 0.25), (4, 0.75)]
     assert points(logger, "train/kl") == [(3, 0.5)]
-    assert logger.history("train/math/reward") == [(3, 0.25), (4, 0.75)]
 
 
 def test_values_that_are_not_finite_are_left_out_and_counted(logger: TrackingLogger) -> None:
@@ -67,6 +88,11 @@ def test_a_resumed_run_ends_with_the_history_of_an_uninterrupted_one(logger: Tra
     assert points(again, "train/loss") == [(step, float(step)) for step in range(8)]
     assert points(again, "eval/math") == [(0, 0.5), (8, 0.75)]
     assert again.version == logger.version
+    # What is held in memory is what the store has, points of before the kill included.
+    assert [again.history(name) for name in ("train/loss", "eval/math")] == [
+        points(again, name) for name in ("train/loss", "eval/math")
+    ]
+    assert again.latest() == MlflowClient(again.tracking_uri).get_run(again.version).data.metrics
 
 
 def test_a_metric_that_first_appears_after_a_resume_is_stored(logger: TrackingLogger) -> None:
@@ -94,24 +120,18 @@ def test_parameters_of_a_resumed_run_stay_and_new_ones_are_added(logger: Trackin
     assert logger.experiment.get_run(logger.run_id).data.params == {"lr": "0.1", "beta": "1"}
 
 
-class _Failing(L.LightningModule):
-    """One step that ends in an exception, or none."""
+class _Failing(BoringModel):
+    """Training that ends in an exception at its first step, or in none."""
 
     def __init__(self, error: BaseException | None) -> None:
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(()))
         self.error = error
 
-    def training_step(self, batch: torch.Tensor, index: int) -> torch.Tensor:
-        self.log_dict({"train/loss": 1.0, "step": 0.0})
+    def on_train_batch_start(self, *args: object) -> None:
         if isinstance(self.error, SystemExit):
             os.kill(os.getpid(), signal.SIGTERM)
         elif self.error is not None:
             raise self.error
-        return self.weight * batch.sum()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
 @pytest.mark.parametrize(
@@ -127,20 +147,12 @@ class _Failing(L.LightningModule):
 def test_a_run_shows_as_what_it_is(
     logger: TrackingLogger, tmp_path: Path, error: BaseException | None, expected: str
 ) -> None:
-    trainer = L.Trainer(
-        accelerator="cpu",
-        logger=logger,
-        max_epochs=1,
-        log_every_n_steps=1,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
+    quiet = dict.fromkeys(("enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = L.Trainer(accelerator="cpu", logger=logger, max_steps=2, default_root_dir=tmp_path, **quiet)
     logger.log_metrics({"eval/mean": 0.5}, 0)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        trainer.fit(_Failing(error), torch.utils.data.DataLoader(torch.ones(2, 1), batch_size=1))
+        trainer.fit(_Failing(error))
     except (ValueError, SystemExit):
         assert error is not None
     finally:

@@ -5,12 +5,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from main import main
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore
 from omnithink_pl.data.demonstrations import COUNTED
 from omnithink_pl.data.prepare import Prepared
+from omnithink_pl.evaluation.completions import Record
 from omnithink_pl.evaluation.evaluator import evaluation_metrics
-from omnithink_pl.evaluation.journal import Record
 from omnithink_pl.evaluation.suite_scores import score_domains, score_records, suite_metrics
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
@@ -43,13 +45,13 @@ EVERYTHING = [
     "--curriculum.replay=0.25",
     "--data.batch_size=4",
     "--data.task_sampler=omnithink_pl.data.samplers.AdaptiveSampler",
-    "--model.group_size=4",
-    "--model.max_tokens=24",
-    "--model.beta={math: 0.1, qa: 0.1}",
+    "--model.sampling.group_size=4",
+    "--model.sampling.max_tokens=24",
+    "--model.kl.beta={math: 0.1, qa: 0.1}",
     "--model.kl.targets={math: 0.1, qa: 0.1}",
     "--model.rollouts={refill_rounds: 1, async_rewards: true}",
     "--model.failures.on_outage=pause",
-    "--model.correction.level=token",
+    "--model.rollouts.correction.level=token",
     "--learning_rate={warmup_steps: 1, decay: linear}",
     "--validation.every_n_steps=1",
     "--validation.evaluator={prompts: 2, samples: 1, max_tokens: 24}",
@@ -62,7 +64,7 @@ def logged() -> set[str]:
     completion = Completion((1, 2), (-0.1, -0.2), "an answer", "stop")
     group = Group(Example("math", "row-1", "q", "r"), (3,), (completion, completion))
     failed = score(Outcome.failed("cause: details"))
-    rollouts = [ScoredGroup(group, (score(1.0), failed), (1.0, None))]
+    rollouts = [ScoredGroup(group, (score(1.0), failed), (1.0, None)).record()]
     value = TaskScore(0.5, 0.4, 0.6, 0.5, 0.4, 0.6, 10, 2)
     matrix = ScoreMatrix()
     for label in ("base", "1 math", "2 code"):
@@ -110,6 +112,7 @@ def test_every_metric_that_is_logged_is_on_the_page() -> None:
     assert logged() - DOCUMENTED == set()
 
 
+@pytest.mark.slow
 def test_every_metric_of_a_run_with_all_options_is_on_the_page(tmp_path: Path, tracking_uri: str) -> None:
     from mlflow.tracking import MlflowClient
 

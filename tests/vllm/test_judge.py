@@ -14,8 +14,10 @@ from omnithink_pl.rollout.vllm import ColocatedVLLM
 from omnithink_pl.types import Completion, Example, Group, Outcome, State
 from tests.judge.adapted import CONTEXT as LONG
 from tests.judge.adapted import check_that_the_base_judges
-from tests.vllm.opinionated import CONTEXT, save_judge
+from tests.vllm.scripted_judge import CONTEXT, save_judge
 from tests.vllm.serving import vllm_server
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

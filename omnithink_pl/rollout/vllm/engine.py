@@ -1,243 +1,48 @@
-"""A vLLM engine that lives inside the training process and shares its device."""
+"""A vLLM engine inside the training process, on the same device."""
 
 from __future__ import annotations
 
 import atexit
-import logging
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.distributed as dist
 
 from omnithink_pl.errors import BadInput, EngineFailure
-from omnithink_pl.rollout.base import Finished, Sampling, check_prompts
-from omnithink_pl.rollout.decoding import Harvest, stop_ids
-from omnithink_pl.rollout.vllm.loading import EngineGroup, build, isolated, load_vllm
-from omnithink_pl.rollout.vllm.weights import named_weights
+from omnithink_pl.model.weights import named_weights
+from omnithink_pl.rollout.base import (
+    DecodingRequest,
+    Finished,
+    RequestBatch,
+    Sampling,
+    check_prompts,
+    make_completion,
+    stop_ids,
+)
+from omnithink_pl.rollout.vllm.process import ProcessState, Sleep, TensorParallelGroup, require_vllm, unpacked_weights
 from omnithink_pl.seeds import derive_seed
 from omnithink_pl.types import Completion
 
+# jsonargparse reads these to compare with the protocol; a block that fails, as vLLM's does where it is missing, counts
+# as empty. So vLLM has a block of its own.
 if TYPE_CHECKING:
-    from vllm import LLM, RequestOutput, SamplingParams
+    from transformers import PreTrainedModel
 
     from omnithink_pl.model.policy import Policy
-    from omnithink_pl.rollout.decoding import Stem
+if TYPE_CHECKING:
+    from vllm import LLM
 
 
-def request_seed(seed: int, stem: Stem) -> int:
-    """For a request: vLLM gives its samples the seeds s, s + 1, ..., and those of neighbouring seeds must not meet.
-
-    Noise starts anew with each request, so a completion that goes on gets a seed of its place and length.
-    """
-    return derive_seed("request", seed, *((stem.first, stem.drawn) if stem.drawn else ()))
-
-
-def sampling_settings(policy: Policy, sampling: Sampling, stem: Stem) -> dict[str, Any]:
-    """Arguments of vLLM's ``SamplingParams`` for a stem, but its seed."""
-    return {
-        "n": stem.copies,
-        "temperature": sampling.temperature,
-        "top_p": 1.0 if sampling.temperature == 0.0 else sampling.top_p,
-        "max_tokens": stem.room,
-        "stop_token_ids": stop_ids(policy),
-        "logprobs": 0,  # of the sampled token only
-    }
-
-
-def stem_requests(
-    policy: Policy, stems: Sequence[Stem], sampling: Sampling, seeds: Sequence[int]
-) -> Iterator[tuple[Sequence[int], SamplingParams]]:
-    """One request a stem: its samples share the stem's computation where vLLM's prefix cache allows.
-
-    Args:
-        policy: Ends completions.
-        stems: What is continued.
-        sampling: How.
-        seeds: Of the prompts.
-    """
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    for stem in stems:
-        seed, kind = request_seed(seeds[stem.place], stem), RequestOutputKind.FINAL_ONLY
-        settings = sampling_settings(policy, sampling, stem)
-        yield stem.tokens, SamplingParams(**settings, seed=seed, detokenize=False, output_kind=kind)
-
-
-def finished_requests(
-    llm: LLM, policy: Policy, requests: Iterable[tuple[Sequence[int], SamplingParams]]
-) -> Iterator[tuple[int, tuple[Completion, ...]]]:
-    """Run requests, and give each one's place and completions as soon as all of its samples have ended."""
-    engine = llm.llm_engine
-    for place, (prompt, params) in enumerate(requests):
-        engine.add_request(str(place), {"prompt_token_ids": list(prompt)}, params)
-    while engine.has_unfinished_requests():
-        for output in engine.step():
-            if output.finished:
-                yield int(output.request_id), completions(policy, output)
-
-
-def completions(policy: Policy, output: RequestOutput) -> tuple[Completion, ...]:
-    """The samples of one request, token ids as the engine drew them."""
-    stops = set(stop_ids(policy))
-    done = []
-    for sample in output.outputs:
-        ids = tuple(sample.token_ids)
-        logprobs = tuple(chosen[token].logprob for token, chosen in zip(ids, sample.logprobs or (), strict=True))
-        done.append(Completion(ids, logprobs, policy.decode(ids), "stop" if ids[-1] in stops else "length"))
-    return tuple(done)
-
-
-log = logging.getLogger(__name__)
-
-PROBE = [5, 7, 11, 13]  # any tokens that every vocabulary has
-# Waking copies bytes back, so only kernels that are not deterministic may move a log-probability.
-TOLERANCE = 1e-2
-
-
-class Sleep:
-    """Level-1 sleep: weights to host memory, the key-value cache thrown away.
-
-    Level 2, which throws the weights away too, has corrupted weights in several versions of vLLM and is not offered.
-    After waking, the log-probabilities of a fixed prompt must be those from before. On a CPU all of this does nothing
-    and says so once. On GPUs it is untested.
-
-    Args:
-        wanted: Sleep at all.
-    """
-
-    def __init__(self, wanted: bool) -> None:
-        self.wanted = wanted
-        self._asleep = False
-        self._said = False
-        self._before: list[float] = []
-
-    def sleep(self, llm: LLM) -> None:
-        """Release the memory, if wanted and possible."""
-        if not self.wanted:
-            return
-        if not torch.cuda.is_available():
-            self._say("model.engine.init_args.sleep does nothing on a CPU: there is no GPU memory to release")
-            return
-        self._before = probe(llm)
-        full = used_gib()
-        llm.sleep(level=1)
-        self._asleep = True
-        self._say(f"vLLM sleeps between rollouts: {full:.1f} GiB of GPU memory in use before, {used_gib():.1f} during")
-
-    def wake(self, llm: LLM) -> None:
-        """Take the memory back.
-
-        Raises:
-            RuntimeError: If the engine has not come back as it was.
-        """
-        if not self._asleep:
-            return
-        asleep = used_gib()
-        llm.wake_up()
-        llm.reset_prefix_cache()
-        self._asleep = False
-        log.debug("vLLM awake: %.1f GiB of GPU memory in use during its sleep, %.1f after", asleep, used_gib())
-        check_probe(self._before, probe(llm))
-
-    def _say(self, message: str) -> None:
-        if not self._said:
-            log.info(message)
-            self._said = True
-
-
-def probe(llm: LLM) -> list[float]:
-    """Log-probabilities of a fixed prompt's tokens under the engine's present weights."""
-    from vllm import SamplingParams
-
-    params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
-    (output,) = llm.generate([{"prompt_token_ids": PROBE}], params, use_tqdm=False)
-    rows = (output.prompt_logprobs or [])[1:]  # the first token is given
-    return [row[token].logprob for token, row in zip(PROBE[1:], rows, strict=True) if row is not None]
-
-
-def check_probe(before: list[float], after: list[float]) -> None:
-    """Compare two probes.
-
-    Raises:
-        RuntimeError: If they differ.
-    """
-    moved = [abs(a - b) for a, b in zip(before, after, strict=True)]
-    wrong = [difference for difference in moved if not difference <= TOLERANCE]  # also what is not a number
-    if wrong:
-        raise RuntimeError(
-            f"after waking, its log-probabilities differ by {wrong[0]:.3g} nats from those before its sleep; set "
-            f"model.engine.init_args.sleep=false"
-        )
-
-
-def used_gib() -> float:
-    """GPU memory in use by all processes, GiB."""
-    free, total = torch.cuda.mem_get_info()
-    return (total - free) / 2**30
-
-
-Request = TypeVar("Request", bound=Hashable)
-
-
-@final
-class Team:
-    """A tensor-parallel group, as vLLM's external launcher has it: consecutive ranks, each with an engine object.
-
-    The engines compute every layer together, so they must be called at the same time with the same requests in the same
-    order; nothing tells them of each other's. A rank's own prompts are therefore gathered from all of the team, and
-    each takes its share of the completions back.
-
-    Args:
-        size: Ranks of a team; 1 where each rank has an engine of its own.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._group: dist.ProcessGroup | None = None
-
-    def form(self) -> None:
-        """Make the groups. All ranks call it, once the process group is there.
-
-        Raises:
-            BadInput: If the ranks cannot be divided into teams.
-        """
-        if self.size == 1:
-            return
-        ranks = dist.get_world_size() if dist.is_initialized() else 1
-        if ranks % self.size:
-            raise BadInput(
-                f"model.engine.init_args.tensor_parallel_size is {self.size}, and {ranks} processes train; take a "
-                f"divisor of trainer.devices x trainer.num_nodes"
-            )
-        for first in range(0, ranks, self.size):
-            # Of the CPU: prompts and seeds are Python objects.
-            group = dist.new_group(list(range(first, first + self.size)), backend="gloo")
-            if first <= dist.get_rank() < first + self.size:
-                self._group = group
-
-    def gather(self, requests: Sequence[Request]) -> tuple[list[Request], list[int]]:
-        """The requests of the whole team, each distinct one once, in an order that all of it agree on.
-
-        Args:
-            requests: This rank's; may be none, but every rank of the team must call.
-
-        Returns:
-            All requests, and where among them each of this rank's is.
-        """
-        parts = [list(requests)] * self.size
-        if self.size > 1:
-            dist.all_gather_object(parts, list(requests), group=self._group)
-        place = {request: i for i, request in enumerate(dict.fromkeys(one for part in parts for one in part))}
-        return list(place), [place[request] for request in requests]
-
-
-# Read whenever vLLM is called; set for the while of a call only.
+# vLLM reads them whenever it is called; they are set during its calls only.
 VARIABLES = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine's core in this process: weights are handed over, not sent
-    "VLLM_LOGGING_LEVEL": "CRITICAL",  # what goes wrong is raised; besides, vLLM prints its whole state
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine's core in this process: weights are passed by reference
+    "VLLM_LOGGING_LEVEL": "CRITICAL",  # errors are raised; besides, vLLM prints its whole state
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # training keeps its cores
     "VLLM_NO_USAGE_STATS": "1",
     "TQDM_DISABLE": "1",
@@ -245,15 +50,15 @@ VARIABLES = {
 
 
 class ColocatedVLLM:
-    """Samples with vLLM 0.32 in this process, from weights taken over before each batch of rollouts.
+    """Samples with vLLM 0.32 in the training process, from its own copy of the weights on the same device.
 
     The engine is built in ``attach``, which therefore comes after the process group; each rank has its own. It
-    lives as long as the process. Random state, threads, environment and process group stay as they were. What is drawn
-    for a prompt depends on the weights, the prompt and the seed, but for rounding not on the prompts beside it.
+    lives as long as the process. Random state, threads, environment and process group stay unchanged. A prompt's
+    completions depend on the weights, the prompt and the seed but, up to rounding, not on the other prompts.
 
     Args:
         dtype: Of the engine's weights and cache. ``float32`` agrees with a float32 trainer to 1e-4, ``bfloat16`` is
-            faster on GPUs and differs by a few 1e-2 nats: keep ``model.correction`` on.
+            faster on GPUs and differs by a few 1e-2 nats: keep ``model.rollouts.correction`` on.
         max_rows: Completions that are decoded at the same time.
         max_context: Longest prompt with its completion, in tokens; the policy's own context if not given.
         kv_cache_gib: Memory of the key-value cache. If not given, on a GPU what ``gpu_memory_utilization`` leaves.
@@ -283,7 +88,7 @@ class ColocatedVLLM:
             raise BadInput(
                 f"model.engine.init_args.gpu_memory_utilization is {gpu_memory_utilization}; it lies between 0 and 1"
             )
-        load_vllm()
+        require_vllm()
         self.dtype = dtype
         self.max_rows = max_rows
         self.max_context = max_context
@@ -292,40 +97,45 @@ class ColocatedVLLM:
         self.tensor_parallel_size = tensor_parallel_size
         self.cuda_graphs = cuda_graphs
         self.sleep = sleep
-        self._group = EngineGroup()
-        self._team = Team(tensor_parallel_size)
-        self._sleep = Sleep(wanted=sleep)
         self.context = 0
+        self._process = ProcessState()
+        self._tensor_parallel = TensorParallelGroup(tensor_parallel_size)
+        self._sleep = Sleep(enabled=sleep)
         self._policy: Policy | None = None
         self._llm: LLM | None = None
+        self._version: int | None = None  # of the policy's weights that the engine holds
 
     def attach(self, policy: Policy) -> None:
-        """Build the engine in the shape of a policy and take over its weights.
+        """Build the engine in the shape of a policy and load its weights.
 
         Raises:
             BadInput: If the processes cannot be divided into groups of ``tensor_parallel_size``.
             EngineFailure: If it cannot start, for instance for lack of memory.
         """
-        self._policy, self.context = policy, self.max_context or policy.context
-        self._team.form()
-        with self._calling("start"):
-            self._llm = build(policy, self, self.context)
+        self._policy, self.context, self._version = policy, self.max_context or policy.context, None
+        self._tensor_parallel.setup()
+        with self._vllm_call("start"):
+            self._llm = self._build(policy.model)
         # Its destructor would end the process group that training uses, so it lives until the process ends.
         atexit.register(id, self._llm)
         self.sync()
 
     def sync(self) -> None:
-        """Take over the policy's present weights, and forget what was computed with the ones before.
+        """Load the policy's current weights, unless the engine holds them, and drop the prefix cache.
 
         Raises:
             EngineFailure: If some weight of the engine did not get a value.
         """
         policy, llm = self._attached()
-        with self._calling("take over the weights"), torch.no_grad():
+        if self._version == policy.version:
+            return
+        self._version = None  # until every weight is loaded
+        with self._vllm_call("load the weights"), torch.no_grad():
             self._sleep.wake(llm)
             llm.apply_model(lambda model: load_every_weight(model, named_weights(policy.model)))
-            # Without it the engine goes on from keys and values of the old weights, and is wrong without a sign.
+            # Keys and values of the old weights would be used without any error.
             llm.reset_prefix_cache()
+        self._version = policy.version
 
     def generate(
         self,
@@ -333,38 +143,33 @@ class ColocatedVLLM:
         sampling: Sampling,
         seeds: Sequence[int],
         finished: Finished | None = None,
-        begun: Sequence[Sequence[Completion]] | None = None,
+        partial: Sequence[Sequence[Completion]] | None = None,
     ) -> list[tuple[Completion, ...]]:
-        """Draw ``sampling.n`` completions for each prompt, as ``RolloutEngine.generate`` has it.
-
-        Raises:
-            RuntimeError: Before ``attach``.
-            ValueError: If a prompt is empty or leaves no room for ``max_tokens`` in the context.
-            EngineFailure: If the engine dies.
-        """
+        """Sample completions; see ``RolloutEngine.generate``."""
         policy, llm = self._attached()
-        own = zip(map(tuple, prompts), seeds, map(tuple, begun or [()] * len(prompts)), strict=True)
-        asked, mine = self._team.gather(list(own))
-        check_prompts([prompt for prompt, _, _ in asked], sampling, self.context)
-        if not asked:
+        own = zip(map(tuple, prompts), seeds, map(tuple, partial or [()] * len(prompts)), strict=True)
+        everyone, mine = self._tensor_parallel.gather(list(own))
+        check_prompts([prompt for prompt, _, _ in everyone], sampling, self.context)
+        if not everyone:
             return []
-        rows = {place: [row for row, own in enumerate(mine) if own == place] for place in set(mine)}
+        rows: dict[int, list[int]] = {}  # of this rank, by index of the distinct request
+        for row, index in enumerate(mine):
+            rows.setdefault(index, []).append(row)
 
-        def hand_over(place: int, completions: tuple[Completion, ...]) -> None:
+        def own_finished(index: int, completions: tuple[Completion, ...]) -> None:
             if finished is not None:
-                for row in rows.get(place, ()):
+                for row in rows.get(index, ()):
                     finished(row, completions)
 
-        all_prompts, all_seeds, all_begun = zip(*asked, strict=True)
-        harvest = Harvest(policy, all_prompts, sampling, all_begun, hand_over)
-        with self._calling("generate"):
+        all_prompts, all_seeds, all_partial = zip(*everyone, strict=True)
+        batch = RequestBatch(policy, all_prompts, sampling, all_partial, own_finished)
+        with self._vllm_call("generate"):
             self._sleep.wake(llm)
-            requests = stem_requests(policy, harvest.stems, sampling, all_seeds)
-            for place, completions in finished_requests(llm, policy, requests):
-                harvest.put(harvest.stems[place], completions)
+            for request, completions in _run(llm, policy, batch.requests, sampling, all_seeds):
+                batch.add(request, completions)
             self._sleep.sleep(llm)
-        groups = harvest.groups()
-        return [groups[place] for place in mine]
+        groups = batch.groups()
+        return [groups[index] for index in mine]
 
     def _attached(self) -> tuple[Policy, LLM]:
         if self._policy is None or self._llm is None:
@@ -372,24 +177,87 @@ class ColocatedVLLM:
         return self._policy, self._llm
 
     @contextmanager
-    def _calling(self, doing: str) -> Iterator[None]:
-        """One call of vLLM's: nothing around it changes, and its errors say which setting to look at."""
+    def _vllm_call(self, action: str) -> Iterator[None]:
+        """Restore the state of the process after a call of vLLM's, and name the setting behind its errors."""
         # vLLM compiles small functions on first use, which on a CPU takes longer than a short run.
         stance = "default" if self.cuda_graphs else "force_eager"
         try:
-            with isolated(self._group, VARIABLES), torch.compiler.set_stance(stance):
+            with self._process.preserved(VARIABLES), torch.compiler.set_stance(stance):
                 yield
         except torch.OutOfMemoryError as error:
             raise EngineFailure(
-                f"vLLM could not {doing}: out of GPU memory. Lower model.engine.init_args.gpu_memory_utilization or "
-                f"max_rows, or model.micro_batch_tokens; continue with --ckpt_path last. ({error})"
+                f"vLLM could not {action}: out of GPU memory. Lower model.engine.init_args.gpu_memory_utilization or "
+                f"max_rows, or model.memory.micro_batch_tokens; continue with --ckpt_path last. ({error})"
             ) from error
         except (RuntimeError, ValueError, OSError, AssertionError) as error:
-            raise EngineFailure(f"vLLM could not {doing}: {advice(str(error))} ({error})") from error
+            raise EngineFailure(f"vLLM could not {action}: {advice(str(error))} ({error})") from error
+
+    def _build(self, model: PreTrainedModel) -> LLM:
+        """Return an engine with the model's architecture and arbitrary weights, which the first sync replaces.
+
+        Nothing is read from where the policy was loaded: it may have been trained, resumed or made up.
+        """
+        from vllm import LLM
+        from vllm.platforms import current_platform
+
+        with tempfile.TemporaryDirectory(prefix="omnithink-engine-") as directory, unpacked_weights():
+            write_architecture(model, Path(directory))
+            return LLM(
+                model=directory,
+                load_format="dummy",
+                skip_tokenizer_init=True,
+                generation_config="vllm",
+                dtype=self.dtype,
+                max_model_len=self.context,
+                max_num_seqs=self.max_rows,
+                logprobs_mode="processed_logprobs",  # of the distribution sampled from, after temperature and top-p
+                seed=0,
+                disable_log_stats=True,
+                **self._device_arguments(current_platform.is_cpu()),
+            )
+
+    def _device_arguments(self, is_cpu: bool) -> dict[str, Any]:
+        """Return the arguments that depend on the device. Those for a GPU are untested."""
+        if is_cpu:
+            arguments: dict[str, Any] = {
+                "enforce_eager": True,
+                # vLLM 0.32 cannot split a prompt that has a seed of its own: it rewinds the seed's generator by an
+                # offset, which generators on a CPU do not have, and dies as soon as the prompts of a batch exceed
+                # its token budget.
+                "enable_chunked_prefill": False,
+                "max_num_batched_tokens": max(self.context, 4096),
+            }
+        else:
+            arguments = {
+                "enforce_eager": not self.cuda_graphs,
+                "gpu_memory_utilization": self.gpu_memory_utilization,
+                "enable_sleep_mode": self.sleep,
+            }
+        if self.kv_cache_gib is not None:
+            arguments["kv_cache_memory_bytes"] = int(self.kv_cache_gib * 2**30)
+        several = dist.is_initialized() and dist.get_world_size() > 1
+        if several and (torch.cuda.is_available() or self.tensor_parallel_size > 1):
+            # The launcher has placed the ranks on their devices; vLLM joins their process group and divides it into
+            # consecutive ranks. It reads what torchrun sets and Lightning's launcher does not; the environment is
+            # restored afterwards. On a CPU an engine without tensor parallelism needs no group.
+            os.environ["RANK"] = str(dist.get_rank())
+            os.environ.setdefault("LOCAL_RANK", str(torch.cuda.current_device() if torch.cuda.is_available() else 0))
+            arguments["tensor_parallel_size"] = self.tensor_parallel_size
+            arguments["distributed_executor_backend"] = "external_launcher"
+        return arguments
+
+
+def write_architecture(model: PreTrainedModel, directory: Path) -> None:
+    """Write the model's configuration as vLLM reads it, for a model that may never have been saved."""
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    base.config.save_pretrained(directory)
+    path = directory / "config.json"
+    name = type(base).__name__.removeprefix("FSDP")  # sharding adds it
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"architectures": [name]}))
 
 
 def load_every_weight(model: torch.nn.Module, weights: Iterator[tuple[str, torch.Tensor]]) -> None:
-    """Load weights into vLLM's model, and make sure that none keeps its old value.
+    """Load weights into vLLM's model, and check that none keeps its old value.
 
     Raises:
         RuntimeError: Names the weights that were left out.
@@ -400,13 +268,61 @@ def load_every_weight(model: torch.nn.Module, weights: Iterator[tuple[str, torch
         raise RuntimeError(f"the policy has no value for the engine's {', '.join(left_out[:5])}")
 
 
+def sampling_arguments(policy: Policy, sampling: Sampling, request: DecodingRequest, seed: int) -> dict[str, Any]:
+    """Return a request's arguments of vLLM's ``SamplingParams``, which the server takes under the same names.
+
+    Args:
+        policy: Ends completions.
+        sampling: Sampling parameters.
+        request: The request.
+        seed: Of its prompt.
+    """
+    # vLLM gives the samples of a request the seeds s, s + 1, ...: those of neighbouring prompts must not overlap. Its
+    # noise starts anew with each request, so a continued completion has a seed of its index and length.
+    suffix = (request.first, request.generated) if request.generated else ()
+    return {
+        "n": request.copies,
+        "temperature": sampling.temperature,
+        "top_p": 1.0 if sampling.temperature == 0.0 else sampling.top_p,
+        "max_tokens": request.max_new_tokens,
+        "stop_token_ids": sorted(stop_ids(policy)),
+        "logprobs": 0,  # of the sampled token only
+        "seed": derive_seed("request", seed, *suffix),
+    }
+
+
+def _run(
+    llm: LLM, policy: Policy, requests: Sequence[DecodingRequest], sampling: Sampling, seeds: Sequence[int]
+) -> Iterator[tuple[DecodingRequest, list[Completion]]]:
+    """Yield each request with its completions as soon as all of them have ended."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    engine, stops = llm.llm_engine, stop_ids(policy)
+    for index, request in enumerate(requests):
+        arguments = sampling_arguments(policy, sampling, request, seeds[request.prompt])
+        params = SamplingParams(**arguments, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
+        engine.add_request(str(index), {"prompt_token_ids": list(request.tokens)}, params)
+    while engine.has_unfinished_requests():
+        for output in engine.step():
+            if output.finished:
+                completions = []
+                for sample in output.outputs:
+                    pairs = zip(sample.token_ids, sample.logprobs or (), strict=True)
+                    logprobs = [chosen[token].logprob for token, chosen in pairs]
+                    completions.append(make_completion(policy, sample.token_ids, logprobs, stops))
+                yield requests[int(output.request_id)], completions
+
+
 def advice(message: str) -> str:
-    """Which setting is behind one of vLLM's errors, as far as its text tells."""
+    """Return which setting is behind one of vLLM's errors, as far as its text tells."""
     text = message.lower()
     if "kv cache" in text or "cache blocks" in text:
         return "its key-value cache is too small; raise model.engine.init_args.kv_cache_gib or lower max_context"
     if "free memory" in text or "out of memory" in text:
-        return "too little memory; lower model.engine.init_args.gpu_memory_utilization or model.micro_batch_tokens"
+        return (
+            "too little memory; lower model.engine.init_args.gpu_memory_utilization or model.memory.micro_batch_tokens"
+        )
     if "max_model_len" in text:
         return "its context exceeds the policy's; lower model.engine.init_args.max_context"
     return "continue with --ckpt_path last, or use configs/base.yaml's engine."

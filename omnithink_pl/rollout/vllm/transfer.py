@@ -1,7 +1,7 @@
 """The server's side of a weight sync: a transport for vLLM's weight-transfer API that needs no GPU.
 
-vLLM's own transports (NCCL, CUDA IPC) run between GPUs only. This one goes over TCP, through the key-value store that
-vLLM itself uses between processes, and so between any two hosts, at the price of a copy through host memory.
+vLLM's own transports (NCCL, CUDA IPC) run between GPUs only. This one uses TCP, through the key-value store that vLLM
+itself uses between processes, and so works between any two hosts, at the price of a copy through host memory.
 """
 
 from __future__ import annotations
@@ -12,17 +12,15 @@ from dataclasses import dataclass
 import torch
 from vllm.distributed.utils import StatelessProcessGroup
 from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTransferInitInfo, WeightTransferUpdateInfo
-from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
 from omnithink_pl.rollout.vllm.engine import load_every_weight
 
-BACKEND = "omnithink_store"
-TRAINER = 0
+TRAINER = 0  # its rank in the group
 
 
 @dataclass
 class StoreInit(WeightTransferInitInfo):  # type: ignore[misc]
-    """Where the trainer's store is, and how many engine workers there are besides the trainer."""
+    """Address of the trainer's store, and number of engine workers besides the trainer."""
 
     host: str
     port: int
@@ -31,34 +29,34 @@ class StoreInit(WeightTransferInitInfo):  # type: ignore[misc]
 
 @dataclass
 class StoreUpdate(WeightTransferUpdateInfo):  # type: ignore[misc]
-    """How many tensors follow."""
+    """Number of tensors that follow."""
 
     count: int
 
 
 class StoreTransfer(WeightTransferEngine[StoreInit, StoreUpdate]):  # type: ignore[misc]
-    """Takes the policy's weights from the trainer's store and loads all of them, or fails."""
+    """Loads the policy's weights from the trainer's store: all of them, or it fails."""
 
     init_info_cls = StoreInit
     update_info_cls = StoreUpdate
 
     def init_transfer_engine(self, init_info: StoreInit) -> None:
-        """Join the trainer's group; its rank 0 is the trainer."""
+        """Join the trainer's group."""
         rank = 1 + self.parallel_config.rank
         self.group = StatelessProcessGroup.create(init_info.host, init_info.port, rank, 1 + init_info.workers)
 
     def start_weight_update(self) -> None:
-        """Weights are loaded in place."""
+        """Do nothing: weights are loaded in place."""
 
     def finish_weight_update(self) -> None:
-        """Weights are loaded in place."""
+        """Do nothing: weights are loaded in place."""
 
     def update_weights(self, update_info: dict[str, int]) -> None:
-        """Take one whole set of weights."""
+        """Load one whole set of weights."""
         self.receive_weights(self.parse_update_info(update_info))
 
     def receive_weights(self, update_info: StoreUpdate) -> None:
-        """Load the tensors as they come, one at a time."""
+        """Load the tensors one at a time, as they arrive."""
         with torch.no_grad():
             load_every_weight(self.model, self._incoming(update_info.count))
 
@@ -68,10 +66,5 @@ class StoreTransfer(WeightTransferEngine[StoreInit, StoreUpdate]):  # type: igno
             yield name, value
 
     def shutdown(self) -> None:
-        """Forget the group."""
+        """Leave the group."""
         self.group = None
-
-
-def register() -> None:
-    """Make the transport known to vLLM in this process."""
-    WeightTransferEngineFactory.register_engine(BACKEND, StoreTransfer)

@@ -1,0 +1,182 @@
+"""How benchmarks run: quiet libraries, programs that take turns, ranks that train together, tables."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import random
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+
+from omnithink_pl.rollout.vllm.server import free_port
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+Lap = Callable[[], None]
+Program = Callable[[Lap], Any]
+
+
+def quiet(threads: int = 1) -> None:
+    """Silence progress bars and advice of the libraries, but not errors, and set torch's CPU threads."""
+    torch.set_num_threads(threads)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
+    warnings.filterwarnings("ignore")
+    for name in ("lightning.pytorch", "lightning.fabric", "accelerate", "trl"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def print_table(header: str, rows: Iterable[str]) -> None:
+    """Print a Markdown table; cells are separated by `` | ``."""
+    print(f"| {header} |")
+    print("|" + " --- |" * (header.count(" | ") + 1))
+    for row in rows:
+        print(f"| {row} |")
+
+
+class Cost(NamedTuple):
+    """Cost of a lap.
+
+    Args:
+        seconds: Wall-clock time.
+        cpu: Processor seconds of the program's process, all threads; other load on the machine changes them less.
+    """
+
+    seconds: float
+    cpu: float
+
+
+class Run(NamedTuple):
+    """Costs and result of a program.
+
+    Args:
+        costs: Of each lap, without waiting; the first includes the start.
+        result: What the program returned.
+    """
+
+    costs: list[Cost]
+    result: Any
+
+
+def take_turns(sides: Mapping[str, Program], begin: Callable[[], None]) -> dict[str, Run]:
+    """Run programs in turns, each in a process of its own, so that a busy machine slows all of them alike.
+
+    Each program calls the function that it is given after each of its laps. Every round has one lap of each, in random
+    order. Programs in one process would share an allocator, a garbage collector and the libraries' global settings.
+    Programs and results must be picklable.
+
+    Args:
+        sides: The programs by name.
+        begin: Called in each process before its program.
+
+    Raises:
+        RuntimeError: If a program fails, with its traceback; the others are terminated.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["benchmarks.ours"])
+    costs: dict[str, list[Cost]] = {name: [] for name in sides}
+    results: dict[str, Any] = {}
+    pipes: dict[str, Connection] = {}
+    processes = []
+    order = random.Random(0)
+    try:
+        for name, program in sides.items():
+            pipes[name], theirs = context.Pipe()
+            processes.append(context.Process(target=_run, args=(theirs, begin, program)))
+            processes[-1].start()
+            theirs.close()
+        while pipes:
+            for name in order.sample(list(pipes), len(pipes)):
+                kind, value = _next_lap(name, pipes[name])
+                if kind == "lap":
+                    costs[name].append(value)
+                else:
+                    results[name] = value
+                    del pipes[name]
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+    return {name: Run(costs[name], results[name]) for name in sides}
+
+
+def _next_lap(name: str, pipe: Connection) -> tuple[Literal["lap", "end"], Any]:
+    """Let a program run until the end of its lap, or its own; return the cost or the result."""
+    try:
+        pipe.send("continue")
+        kind, value = pipe.recv()
+    except (EOFError, OSError) as error:
+        raise RuntimeError(f"{name}: its process is gone") from error
+    if kind == "failure":
+        raise RuntimeError(f"{name} failed\n{value}")
+    return kind, value
+
+
+def _run(pipe: Connection, begin: Callable[[], None], program: Program) -> None:
+    """A program's process: it answers every call with the cost of a lap, and the last with the result."""
+    began = Cost(0.0, 0.0)
+
+    def wait() -> None:
+        nonlocal began
+        pipe.recv()
+        began = _now()
+
+    def lap() -> None:
+        pipe.send(("lap", Cost(*(now - then for now, then in zip(_now(), began, strict=True)))))
+        wait()
+
+    wait()
+    try:
+        begin()
+        pipe.send(("end", program(lap)))
+    except BaseException:  # noqa: BLE001  (sent to the parent)
+        pipe.send(("failure", traceback.format_exc()))
+
+
+def _now() -> Cost:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return Cost(time.perf_counter(), time.process_time())
+
+
+def run_ranks(program: Callable[[int, Lap], Any], ranks: int, begin: Callable[[], None]) -> list[float]:
+    """Run a program in several processes that train together, as torchrun would start them.
+
+    Args:
+        program: Gets its rank, and what to call after each lap; must be picklable.
+        ranks: Number of processes.
+        begin: Called in each process before the program.
+
+    Returns:
+        Seconds of each lap but the first, in the first process.
+    """
+    run = partial(_rank, program, ranks, free_port(), begin)
+    with multiprocessing.get_context("spawn").Pool(ranks) as pool:
+        # Unordered, so that the failure of any rank ends all of them.
+        return dict(pool.imap_unordered(run, range(ranks)))[0]
+
+
+def _rank(
+    program: Callable[[int, Lap], Any], ranks: int, port: int, begin: Callable[[], None], rank: int
+) -> tuple[int, list[float]]:
+    if ranks > 1:
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "WORLD_SIZE": str(ranks)}
+        os.environ |= {"LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        os.environ["TORCHELASTIC_RUN_ID"] = "benchmark"
+    begin()
+    ends: list[float] = []
+    program(rank, lambda: ends.append(time.perf_counter()))
+    return rank, [after - before for before, after in pairwise(ends)]

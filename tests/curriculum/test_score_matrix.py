@@ -1,0 +1,118 @@
+"""Forgetting and backward transfer, on matrices worked out by hand."""
+
+from __future__ import annotations
+
+import json
+from math import isnan, nan
+
+import pytest
+
+from omnithink_pl.curriculum.score_matrix import (
+    Estimate,
+    ScoreMatrix,
+    TaskScore,
+    backward_transfer,
+    changes,
+    difference,
+    forgetting,
+    mean,
+    mean_scores,
+)
+
+STAGES = [["code"], ["math"], ["qa"]]
+SAMPLED = [(0.2, 0.4, 0.5), (0.6, 0.3, 0.5), (0.5, 0.7, 0.4), (0.3, 0.6, 0.9)]
+
+
+def score(sampled: float) -> TaskScore:
+    return TaskScore(sampled, max(0.0, sampled - 0.1), min(1.0, sampled + 0.1), 0.5, 0.4, 0.6, 50, 4)
+
+
+def matrix(rows: int = 4) -> ScoreMatrix:
+    built = ScoreMatrix()
+    for label, sampled in list(zip(["base", "1 code", "2 math", "3 qa"], SAMPLED, strict=True))[:rows]:
+        built = built.add(label, dict(zip(["code", "math", "qa"], map(score, sampled), strict=True)))
+    return built
+
+
+def test_forgetting_is_base_minus_after_positive_when_forgotten() -> None:
+    assert forgetting(matrix()) == pytest.approx({"code": -0.1, "math": -0.2, "qa": -0.4})
+    assert forgetting(matrix(2)) == pytest.approx({"code": -0.4, "math": 0.1, "qa": 0.0})
+    assert forgetting(matrix(1)) == {}
+
+
+def test_backward_transfer_is_last_minus_own_stage_for_tasks_trained_before_the_last() -> None:
+    assert backward_transfer(matrix(), STAGES) == pytest.approx({"code": 0.3 - 0.6, "math": 0.6 - 0.7})
+    assert mean(backward_transfer(matrix(), STAGES)) == pytest.approx((-0.3 - 0.1) / 2)
+
+
+def test_backward_transfer_in_the_middle_of_a_curriculum_counts_ended_stages_only() -> None:
+    assert backward_transfer(matrix(3), STAGES) == pytest.approx({"code": 0.5 - 0.6})
+    assert backward_transfer(matrix(2), STAGES) == {}
+    assert backward_transfer(matrix(1), STAGES) == {}
+    assert backward_transfer(ScoreMatrix(), STAGES) == {}
+
+
+def test_backward_transfer_of_a_task_trained_twice_starts_at_its_last_stage() -> None:
+    assert backward_transfer(matrix(), [["code", "math"], ["code"], ["qa"]]) == pytest.approx(
+        {"code": 0.3 - 0.5, "math": 0.6 - 0.3}
+    )
+    assert backward_transfer(matrix(), [["code"], ["math"], ["code"]]) == pytest.approx({"math": 0.6 - 0.7})
+
+
+def test_backward_transfer_refuses_more_rows_than_stages() -> None:
+    with pytest.raises(ValueError, match="3 rows after the base, but there are 2 stages"):
+        backward_transfer(matrix(), STAGES[:2])
+
+
+def test_a_difference_adds_the_distances_to_the_ends_in_squares() -> None:
+    before, after = Estimate(0.5, 0.46, 0.53), Estimate(0.7, 0.66, 0.73)
+    found = difference(before, after)
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.2 - 0.05, 0.2 + 0.05))
+    assert changes(matrix())["qa"].value == pytest.approx(0.4)
+
+
+def test_newcombes_own_example() -> None:
+    # Newcombe 1998, table II, row (a), method 10: 56/70 - 48/80 has the interval 0.0524 to 0.3339.
+    found = difference(Estimate(48 / 80, 0.4904, 0.7000), Estimate(56 / 70, 0.6918, 0.8771))
+    assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-4)
+
+
+def test_a_matrix_survives_json() -> None:
+    assert ScoreMatrix.from_dict(json.loads(json.dumps(matrix().to_dict()))) == matrix()
+    assert ScoreMatrix.from_dict(ScoreMatrix().to_dict()) == ScoreMatrix()
+
+
+def test_means_follow_the_order_of_row_0() -> None:
+    built = matrix().add("4 joint", {"qa": score(0.3), "code": score(0.1), "math": score(0.2)})
+    assert built.tasks == ["code", "math", "qa"]
+    assert mean_scores(built) == pytest.approx([1.1 / 3, 1.4 / 3, 1.6 / 3, 0.6, 0.2])
+
+
+def test_adding_leaves_the_old_matrix_as_it_was() -> None:
+    old = matrix(2)
+    old.add("2 math", dict(old.rows[0]))
+    assert old == matrix(2)
+
+
+def test_a_row_needs_a_new_label_and_the_same_tasks() -> None:
+    with pytest.raises(ValueError, match="already"):
+        matrix(1).add("base", matrix(1).rows[0])
+    with pytest.raises(ValueError, match=r"\['code'\], row 0 has \['code', 'math', 'qa'\]"):
+        matrix(1).add("1 code", {"code": score(0.5)})
+
+
+def test_a_mean_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="no task"):
+        mean({})
+
+
+def test_what_was_not_measured_has_no_change_and_survives_json() -> None:
+    unknown = TaskScore(nan, nan, nan, nan, nan, nan, 10, 2, failed=1.0)
+    made = ScoreMatrix().add("base", {"a": score(0.4), "b": score(0.5)}).add("1 a", {"a": score(0.6), "b": unknown})
+    again = ScoreMatrix.from_dict(json.loads(json.dumps(made.to_dict(), allow_nan=False)))
+    assert not again.rows[1]["b"].measured
+    assert again.rows[1]["a"] == score(0.6)
+    assert forgetting(made)["a"] == pytest.approx(-0.2)
+    assert isnan(forgetting(made)["b"])
+    assert isnan(mean_scores(made)[1])
+    assert not changes(made)["b"].known

@@ -1,0 +1,66 @@
+"""KL coefficients that follow a target."""
+
+from __future__ import annotations
+
+import pytest
+
+from omnithink_pl.errors import BadInput
+from omnithink_pl.grpo.kl_control import KLController, KLSettings
+
+BETA = {"math": 0.01, "qa": 0.02}
+
+
+def test_one_step_is_the_formula() -> None:
+    controller = KLController(KLSettings(BETA, targets={"math": 0.1, "qa": 0.1}, gain=0.5, clip=0.2))
+    controller.observe({"train/math/kl": 0.11, "train/qa/kl": 0.01})
+    assert controller.beta == pytest.approx({"math": 0.01 * (1 + 0.5 * 0.1), "qa": 0.02 * (1 - 0.5 * 0.2)})
+
+
+def test_a_distance_that_answers_to_the_penalty_is_led_to_its_target() -> None:
+    controller = KLController(KLSettings({"math": 1.0}, targets={"math": 0.05}))
+    distance = 0.0
+    for _ in range(2000):
+        distance += 0.1 * (0.002 / controller.beta["math"] - distance)  # the larger beta, the closer it stays
+        controller.observe({"train/math/kl": distance})
+    assert distance == pytest.approx(0.05, rel=0.02)
+    assert controller.beta["math"] == pytest.approx(0.04, rel=0.02)
+
+
+def test_fixed_coefficients_and_tasks_that_a_step_does_not_have_stay_as_they_are() -> None:
+    fixed, one = KLController(KLSettings(BETA)), KLController(KLSettings(BETA, targets={"qa": 0.1}))
+    for controller in (fixed, one):
+        controller.observe({"train/math/kl": 9.0})
+        assert controller.beta == BETA
+    assert fixed.metrics() == {}
+    assert one.metrics() == {"train/qa/beta": 0.02}
+
+
+def test_its_state_survives_a_checkpoint() -> None:
+    settings = KLSettings(BETA, targets={"math": 0.1})
+    one, other = KLController(settings), KLController(settings)
+    one.observe({"train/math/kl": 0.3})
+    other.load_state_dict(one.state_dict())
+    assert other.beta == one.beta != BETA
+    fixed = KLController(KLSettings(BETA))
+    fixed.load_state_dict(one.state_dict())
+    assert fixed.beta == BETA, "a target that is gone has no say"
+
+
+@pytest.mark.parametrize(
+    ("beta", "targets", "message"),
+    [
+        ({"math": 0.0}, {"math": 0.1}, r"model\.kl\.targets\.math: .* is 0\.0; start above 0"),
+        ({"math": 0.1}, {"art": 0.1}, r"model\.kl\.targets\.art: .* is missing"),
+    ],
+)
+def test_a_target_needs_a_coefficient_to_multiply(
+    beta: dict[str, float], targets: dict[str, float], message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        KLSettings(beta, targets=targets)
+
+
+@pytest.mark.parametrize("wrong", [{"targets": {"math": 0.0}}, {"gain": 0.0}, {"gain": 10.0}])
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(BadInput, match=r"model\.kl"):
+        KLSettings({"math": 0.1}, **wrong)

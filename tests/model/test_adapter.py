@@ -1,0 +1,164 @@
+"""Adapters: what is trained, what a checkpoint holds, and what comes out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM
+
+from omnithink_pl.errors import BadInput
+from omnithink_pl.grpo.kl_control import KLSettings
+from omnithink_pl.grpo.reference import AdaptedReference, FrozenCopy, reference_policy
+from omnithink_pl.model.adapter import LoRA, build_policy, check_adapter, without_frozen
+from omnithink_pl.model.logprobs import token_logprobs
+from omnithink_pl.model.policy import ADAPTER, Policy, save_policy
+from omnithink_pl.rollout import Sampling, TransformersEngine
+from tests.tiny import TinyPolicy, random_tokens, teacher_forced, tiny_qwen
+
+SMALL = LoRA(rank=2, alpha=8)
+PROMPTS, COMPLETIONS = random_tokens(5, 3), [random_tokens(4, 7, seed=1), random_tokens(6, seed=2)]
+
+
+def adapted(seed: int = 0, adapter: LoRA = SMALL) -> Policy:
+    return build_policy("embedded", adapter, seed)
+
+
+def moved(model: torch.nn.Module, by: float = 0.05) -> None:
+    """What training does to whatever is trained."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter += by * torch.sin(torch.arange(parameter.numel())).view_as(parameter)
+
+
+def logprobs(model: torch.nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        return token_logprobs(model, PROMPTS, COMPLETIONS).logprobs
+
+
+def test_only_adapters_are_trained_and_at_first_they_change_nothing() -> None:
+    policy, base = adapted(), build_policy("embedded", None, 0)
+    assert torch.equal(logprobs(policy.model), logprobs(base.model))
+    trained = {name for name, parameter in policy.model.named_parameters() if parameter.requires_grad}
+    assert trained
+    assert all("lora_" in name for name in trained)
+    assert sum(p.numel() for p in policy.model.parameters() if p.requires_grad) < 0.1 * base.model.num_parameters()
+    assert policy.context == base.context
+
+
+def test_first_values_are_those_of_the_seed_whatever_was_drawn_before() -> None:
+    first = adapted(seed=3).model.state_dict()
+    torch.rand(5)
+    state = torch.get_rng_state()
+    again, other = adapted(seed=3).model.state_dict(), adapted(seed=4).model.state_dict()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+def test_weights_of_half_the_size_have_adapters_in_full_precision() -> None:
+    model = adapted(adapter=LoRA(rank=2, weights="bfloat16")).model
+    kinds = {p.requires_grad: p.dtype for p in model.parameters()}
+    assert kinds == {True: torch.float32, False: torch.bfloat16}
+
+
+def test_the_reference_of_an_adapted_policy_is_the_base_without_a_second_model() -> None:
+    model = adapted().model
+    before = logprobs(model)
+    base, stage = AdaptedReference(model, "base"), AdaptedReference(model, "stage")
+    moved(model)
+    now = logprobs(model)
+    assert not torch.allclose(now, before, atol=1e-2)
+    for reference in (base, stage):  # before its first stage the policy is the base
+        with reference.active() as active:
+            assert torch.equal(logprobs(active), before)
+        reference.begin_stage(model)
+    moved(model, by=-0.2)
+    with base.active() as active:
+        assert torch.equal(logprobs(active), before)
+    with stage.active() as active:
+        assert torch.equal(logprobs(active), now)
+    assert not torch.allclose(logprobs(model), now, atol=1e-2)
+    assert all(p.requires_grad == ("lora_" in name) for name, p in model.named_parameters())
+
+
+def test_the_reference_of_a_stage_comes_back_from_a_checkpoint() -> None:
+    model = adapted().model
+    stage = AdaptedReference(model, "stage")
+    moved(model)
+    stage.begin_stage(model)
+    other = adapted(seed=9).model
+    restored = AdaptedReference(other, "stage")
+    restored.load_state_dict(stage.state_dict())
+    with restored.active() as active:
+        assert torch.equal(logprobs(active), logprobs(model))
+    assert AdaptedReference(model, "base").state_dict() == {}
+
+
+def test_no_reference_is_held_where_no_task_has_a_penalty() -> None:
+    full, small = tiny_qwen(), adapted().model
+    assert reference_policy(full, KLSettings({"math": 0.0, "qa": 0.0})) is None
+    assert isinstance(reference_policy(full, KLSettings({"math": 0.0, "qa": 0.1})), FrozenCopy)
+    assert isinstance(reference_policy(small, KLSettings({"qa": 0.1})), AdaptedReference)
+
+
+def test_a_checkpoint_holds_adapters_only_and_other_adapters_refuse_it() -> None:
+    module = torch.nn.Module()
+    module.model = adapted().model
+    state = without_frozen(module.state_dict(), module)
+    assert state.keys() == {name for name, p in module.named_parameters() if p.requires_grad}
+    check_adapter({"state_dict": state}, module)
+    module.model = adapted(adapter=LoRA(rank=4)).model
+    with pytest.raises(BadInput, match=r"another model\.adapter: .*lora_A.* is \(2, 384\) there and \(4, 384\) here"):
+        check_adapter({"state_dict": state}, module)
+
+
+def test_law_6_the_engine_samples_from_the_adapted_policy() -> None:
+    policy = TinyPolicy(get_peft_model(tiny_qwen(), LoRA(rank=2).peft_config()))
+    engine = TransformersEngine()
+    engine.attach(policy)
+    for _ in range(2):
+        engine.sync()
+        found = engine.generate(PROMPTS, Sampling(group_size=3, max_tokens=8), [1, 2])
+        for prompt, group in zip(PROMPTS, found, strict=True):
+            for completion in group:
+                right = teacher_forced(policy.model, prompt, completion.token_ids)
+                assert completion.logprobs == pytest.approx(right, abs=1e-4)
+        moved(policy.model)
+
+
+def test_a_saved_policy_is_the_trained_one_merged_and_as_an_adapter(tmp_path: Path) -> None:
+    policy = adapted()
+    moved(policy.model)
+    save_policy(policy, tmp_path)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.allclose(logprobs(merged), logprobs(policy.model), atol=1e-5)
+    base = build_policy("embedded", None, 0).model
+    assert torch.allclose(logprobs(PeftModel.from_pretrained(base, tmp_path / ADAPTER)), logprobs(policy.model))
+    again = build_policy(str(tmp_path), None, 0)
+    assert again.encode([{"role": "user", "content": "2 + 2"}]) == policy.encode([{"role": "user", "content": "2 + 2"}])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: adapted(adapter=LoRA(rank=0)), r"model\.adapter\.rank is 0"),
+        (lambda: adapted(adapter=LoRA(target_modules=[])), r"model\.adapter\.target_modules is empty"),
+        (
+            lambda: adapted(adapter=LoRA(target_modules=["query"])),
+            r"target_modules: .* name layers that 'embedded' has",
+        ),
+    ],
+)
+def test_an_adapter_that_cannot_be_is_refused(make, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        make()
+
+
+def test_four_bits_without_their_library_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("omnithink_pl.model.policy.find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"weights is nf4, which needs bitsandbytes"):
+        adapted(adapter=LoRA(weights="nf4"))

@@ -1,0 +1,50 @@
+"""Whatever writes the policy's weights says so: an engine that loads each version once never samples from old ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from main import main
+from tests.judge.adapted import check_that_the_base_judges
+from tests.rollout.versioned import VersionedEngine
+
+SETTINGS = [
+    "fit",
+    "--name=short",
+    "--curriculum.stages=[{tasks: {qa: 1}, steps: 3}, {tasks: {math: 1}, steps: 2}]",
+    "--model.engine=tests.rollout.versioned.VersionedEngine",
+    "--model.adapter={rank: 2, alpha: 8}",
+    "--model.optimizer.init_args.lr=0.01",
+    "--model.sampling.group_size=2",
+    "--model.rollouts.updates_per_batch=2",
+    "--model.rollouts.refill_rounds=2",
+    "--data.batch_size=2",
+    "--validation.every_n_steps=1",
+    "--validation.min_delta=1",  # nothing is ever better: the weights of a stage's first step are restored
+    "--validation.continue_from=best",
+    "--validation.evaluator.prompts=2",
+    "--validation.evaluator.samples=1",
+    "--evaluation.evaluator.prompts=2",
+    "--evaluation.evaluator.samples=1",
+    "--checkpoints.every_n_steps=1",
+]
+
+
+@pytest.mark.slow
+def test_updates_restored_weights_and_checkpoints_are_new_versions(tmp_path: Path, tracking_uri: str) -> None:
+    """The engine itself refuses to sample where its weights are not the policy's."""
+    settings = [
+        *SETTINGS,
+        f"--trainer.default_root_dir={tmp_path}",
+        f"--trainer.logger.init_args.tracking_uri={tracking_uri}",
+    ]
+    engine = main(settings).model.engine
+    # Attached; one sync a step, of two updates; the restored weights of each stage.
+    assert engine.loads == 1 + (3 + 1) + (2 + 1)
+    assert engine.skipped > 5, "evaluations, and rounds that replace groups"
+
+
+def test_a_judging_base_model_and_the_adapters_after_it_are_new_versions() -> None:
+    check_that_the_base_judges(VersionedEngine)
