@@ -87,9 +87,7 @@ class Report:
     def add(self, split: str, name: str, before: int, after: int, dropped: Sequence[tuple[int, str, str]] = ()) -> None:
         """Record a filter, with index, uid and reason of each dropped row worth naming."""
         self.steps.append({"split": split, "filter": name, "before": before, "after": after})
-        self.dropped += [
-            {"split": split, "row": index, "uid": uid, "filter": name, "why": why} for index, uid, why in dropped
-        ]
+        self.dropped += [{"split": split, "row": i, "uid": uid, "filter": name, "why": why} for i, uid, why in dropped]
 
 
 CHECKED_AT_ONCE = 256
