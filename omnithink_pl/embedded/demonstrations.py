@@ -15,7 +15,7 @@ from omnithink_pl.embedded.math import MathProblem, calculate
 from omnithink_pl.embedded.qa import QAProblem
 from omnithink_pl.embedded.writing import Flaw, WritingProblem, tell
 from omnithink_pl.prompts import render
-from omnithink_pl.tasks.builtin import letter_prompt, qa_prompt
+from omnithink_pl.tasks.qa import letter_prompt, qa_prompt
 
 MALFORMED = 0.06
 """Share of demonstrations that break the think and answer form."""

@@ -5,15 +5,11 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, final
+from typing import Literal, final
 
 from omnithink_pl.embedded.problems import PEOPLE, distinct
-from omnithink_pl.sources.base import Source, text_uid
+from omnithink_pl.sources.base import Source, Split, text_uid
 from omnithink_pl.types import Example
-
-if TYPE_CHECKING:
-    from omnithink_pl.sources.base import Split
-
 
 NOUNS = {
     "lamp": ("lit the lamp", "polished the lamp"),
@@ -102,13 +98,10 @@ def draw(rng: random.Random) -> WritingProblem:
 
 
 def tell(problem: WritingProblem, rng: random.Random, flaw: Flaw = "none") -> str:
-    """Write a story that answers the problem.
+    """Write a story that answers the problem: openers, actions and the sentences that express the mood are drawn.
 
-    Args:
-        problem: The request.
-        rng: Draws openers, actions, and which sentences express the mood.
-        flaw: ``bare`` expresses no mood, ``bland`` uses two words in no fitting way, ``short`` stops a sentence
-            early, ``wrong mood`` expresses another mood.
+    As its flaw it is ``bare`` and expresses no mood, ``bland`` and uses two words in no fitting way, ``short`` and
+    stops a sentence early, or expresses the ``wrong mood``.
     """
     mood = problem.mood
     if flaw == "wrong mood":
