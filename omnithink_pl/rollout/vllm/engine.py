@@ -230,7 +230,7 @@ class ColocatedVLLM:
         if self.kv_cache_gib is not None:
             arguments["kv_cache_memory_bytes"] = int(self.kv_cache_gib * 2**30)
         several = dist.is_initialized() and dist.get_world_size() > 1
-        if several and (not is_cpu or self.tensor_parallel_size > 1):
+        if several and (torch.cuda.is_available() or self.tensor_parallel_size > 1):
             # The launcher has placed the ranks on their devices; vLLM joins their process group and divides it into
             # consecutive ranks. It reads what torchrun sets and Lightning's launcher does not; the environment is
             # restored afterwards. On a CPU an engine without tensor parallelism needs no group.

@@ -72,12 +72,7 @@ class VLLMServer:
         self._version: int | None = None  # of the policy's weights that the server holds
 
     def attach(self, policy: Policy) -> None:
-        """Join the server's workers in a group and push the first weights.
-
-        Raises:
-            EngineFailure: If the server does not answer.
-            BadInput: With several training processes.
-        """
+        """Join the server's workers in a group and push the first weights."""
         if dist.is_initialized() and dist.get_world_size() > 1:
             raise BadInput("VLLMServer works with one training process; use ColocatedVLLM with several")
         with ProcessState().preserved({}):  # importing vLLM edits the environment
