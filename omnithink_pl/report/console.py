@@ -23,7 +23,6 @@ from omnithink_pl.report.output import markdown_table, percent, points, row_name
 from omnithink_pl.types import Outcome, Score, State
 
 if TYPE_CHECKING:
-    from omnithink_pl.data.prepare import Prepared
     from omnithink_pl.evaluation.completions import Record
     from omnithink_pl.evaluation.scorer import Interval
     from omnithink_pl.evaluation.suite_scores import DomainScore, SuiteScore
@@ -34,7 +33,7 @@ LEGEND = """\
 ▲ ▼ change since the base beyond its 95 % interval, △ ▽ within it
 forgotten: base - last row, in points; below 0 is learned"""
 GAPS = "- not measured: too much could not be scored, so there is no mean either"
-_COMPLETION, _UID, _CATEGORIES, _REASON = 48, 20, 6, 100  # shown of each: characters, entries
+_COMPLETION, _UID, _REASON = 48, 20, 100  # shown of each: characters, entries
 _GIB = 2**30
 _MEMORY_NOTES = {
     "weights": "the policy, with its adapters",
@@ -216,19 +215,6 @@ def speed_table(phases: Mapping[str, float], settings: Settings) -> Table:
     tokens = settings.prompts * settings.group_size * settings.tokens
     table.add_section()
     table.add_row("tokens per second", f"{tokens / sum(phases.values()):,.0f}")
-    return table
-
-
-def data_table(prepared: Sequence[Prepared]) -> Table:
-    """Return a line per task: rows, tokens of the prompts, categories."""
-    table = Table("task", "train", "held out", "tokens", "mean", "max", "categories")
-    for one in prepared:
-        lengths = one.train or (0,)
-        numbers = [len(one.train), len(one.test), sum(lengths), f"{fmean(lengths):.0f}", max(lengths)]
-        categories = one.report.categories if one.report is not None else {}
-        shown = [f"{name} {count}" for name, count in list(categories.items())[:_CATEGORIES]]
-        more = ["…"] if len(categories) > _CATEGORIES else []
-        table.add_row(one.task, *map(str, numbers), Text(", ".join([*shown, *more]) if len(categories) > 1 else ""))
     return table
 
 
