@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from omnithink_pl.model.policy import Policy
-from omnithink_pl.model.weights import named_weights
+from omnithink_pl.model.policy import Policy, named_weights
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from omnithink_pl.rollout.base import Finished
 from omnithink_pl.types import Completion
