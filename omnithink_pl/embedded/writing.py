@@ -97,7 +97,7 @@ def draw(rng: random.Random) -> WritingProblem:
     return WritingProblem(rng.choice(tuple(PEOPLE)), (first, second, third), rng.choice(tuple(MOODS)))
 
 
-def tell(problem: WritingProblem, rng: random.Random, flaw: Flaw = "none") -> str:
+def write_story(problem: WritingProblem, rng: random.Random, flaw: Flaw = "none") -> str:
     """Write a story that answers the problem: openers, actions and the sentences that express the mood are drawn.
 
     As its flaw it is ``bare`` and expresses no mood, ``bland`` and uses two words in no fitting way, ``short`` and
@@ -123,7 +123,7 @@ def reference(problem: WritingProblem) -> str:
     """Write the reference of a problem, the same each time; most have a flaw."""
     rng = random.Random(problem.question)
     flaw = rng.choices(tuple(REFERENCE_FLAWS), tuple(REFERENCE_FLAWS.values()))[0]
-    return tell(problem, rng, flaw)
+    return write_story(problem, rng, flaw)
 
 
 @final

@@ -177,7 +177,7 @@ def study_curves_figure(study: StudyResults) -> Picture | None:
     size = (5.4 * across, 0.9 + 2.5 * ceil(len(methods) / across))
     with style.panels(len(methods), across, size, sharey=True) as (drawn, grid):
         for axes, method in zip(grid, methods, strict=True):
-            _curves(axes, method, colour)
+            _plot_curves(axes, method, colour)
         seeds = max(len(method.runs) for method in methods)
         note = f"lines: mean of {seeds} seeds, smoothed; bands: lowest to highest seed" if seeds > 1 else "smoothed"
         drawn.supxlabel(f"step    ({note}; grey: stages)", fontsize=9)
@@ -188,7 +188,7 @@ def study_curves_figure(study: StudyResults) -> Picture | None:
     return Picture("learning_curves", "Learning curves", drawn)
 
 
-def _curves(axes: Axes, method: Method, colour: Mapping[str, str]) -> None:
+def _plot_curves(axes: Axes, method: Method, colour: Mapping[str, str]) -> None:
     stages = next((run.stages for run in method.runs if run.stages), ())
     steps = style.shade_stages(axes, stages)[-1]
     window = style.smoothing_window(steps)
