@@ -3,99 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
+from transformers import PreTrainedModel
 
 from benchmarks import ours
+from benchmarks.harness import Lap
 from benchmarks.lengths import Kind, PlannedEngine, Plans
 from benchmarks.ours import Shape
 from omnithink_pl.model.logprobs import token_logprobs
 from omnithink_pl.model.micro_batches import split
-from omnithink_pl.model.policy import load_policy, ready_to_train
+from omnithink_pl.model.policy import Policy, load_policy, ready_to_train
 from omnithink_pl.rollout import Sampling
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from benchmarks.harness import Lap
-    from omnithink_pl.model.policy import Policy
 
 MICRO_BATCH = 8192  # model.memory.micro_batch_tokens
 
 
 def step(shape: Shape, kind: Kind, plans: Plans, lap: Lap) -> None:
-    """Run our whole step, on the same engine as the floor; arguments as of ``floor``."""
-    ours.train(shape, lambda policy: None, lap, PlannedEngine(kind, plans))
+    """Run our whole step, on the same engine as the floor."""
+    ours.train(shape, lap, PlannedEngine(kind, plans))
 
 
 def floor(shape: Shape, kind: Kind, plans: Plans, learn: bool, lap: Lap) -> None:
-    """Generate, then forward and backward: no rewards, no loss, no optimiser, no training loop.
+    """Generate, then forward and backward if ``learn``: no rewards, no loss, no optimiser, no training loop.
 
     The engine loads the weights before each batch, as in training: the prompts are the same in every step, and cached
     keys and values of them would cost nothing.
-
-    Args:
-        shape: Of each step.
-        kind: What samples.
-        plans: Begins the lengths of batch after batch.
-        learn: Whether there is a forward and backward pass.
-        lap: Called after each step.
     """
-    policy = _policy(shape)
+    policy, prompts = _policy_and_prompts(shape)
     engine = PlannedEngine(kind, plans)
     engine.attach(policy)
-    prompts = [policy.encode(example.messages) for example in shape.examples()]
     for step in range(shape.steps):
         policy.weights_changed()
         engine.sync()
         seeds = range(step * len(prompts), (step + 1) * len(prompts))
         groups = engine.generate(prompts, Sampling(shape.group, max_tokens=shape.max_tokens), seeds)
         if learn:
-            _forward_and_backward(policy.model, prompts, [[c.token_ids for c in group] for group in groups])
+            lengths = [(len(p), [len(c.token_ids) for c in group]) for p, group in zip(prompts, groups, strict=True)]
+            for parts in split(lengths, MICRO_BATCH):
+                chosen = [[groups[part.group][i].token_ids for i in part.completions] for part in parts]
+                chosen_prompts = [prompts[part.group] for part in parts]
+                token_logprobs(policy.model, chosen_prompts, chosen).logprobs.sum().backward()
+            policy.model.zero_grad()
         lap()
 
 
-def _forward_and_backward(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[Sequence[int]]]
-) -> None:
-    lengths = [(len(p), [len(c) for c in group]) for p, group in zip(prompts, completions, strict=True)]
-    for parts in split(lengths, MICRO_BATCH):
-        chosen = [[completions[part.group][i] for i in part.completions] for part in parts]
-        token_logprobs(model, [prompts[part.group] for part in parts], chosen).logprobs.sum().backward()
-    model.zero_grad()
-
-
 def products(shape: Shape, completions: Sequence[int], lap: Lap) -> None:
-    """Run the matrix products of the linear layers for one batch, forward and backward, and nothing between them.
-
-    Args:
-        shape: Of the batch.
-        completions: Tokens of each completion.
-        lap: Called after each repetition.
-    """
-    policy = _policy(shape)
-    prompts = _prompt_lengths(policy, shape)
-    factors = [
-        pair
-        for layer, rows in linear_layers(policy.model, sum(prompts) + sum(completions), sum(completions))
-        for pair in _factors(layer.weight.detach(), rows)
-    ]
+    """Run the matrix products of the linear layers for completions of given lengths, forward and backward."""
+    policy, prompts = _policy_and_prompts(shape)
+    tokens, factors = sum(map(len, prompts)) + sum(completions), []
+    for layer, rows in linear_layers(policy.model, tokens, sum(completions)):
+        weight = layer.weight.detach()
+        outputs, inputs = weight.shape
+        hidden, gradient = weight.new_ones(rows, inputs), weight.new_ones(rows, outputs)
+        # Both factors and the product of: output, gradient of the input, gradient of the weight.
+        factors += [(hidden, weight.T, gradient.clone()), (gradient, weight, hidden.clone())]
+        factors += [(gradient.T, hidden, weight.clone())]
     for _ in range(shape.steps):
         for left, right, product in factors:
             torch.mm(left, right, out=product)
         lap()
-
-
-def _factors(weight: torch.Tensor, rows: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Return both factors and the product of output, gradient of the input and gradient of the weight."""
-    outputs, inputs = weight.shape
-    hidden, gradient = weight.new_ones(rows, inputs), weight.new_ones(rows, outputs)
-    return [
-        (hidden, weight.T, gradient.clone()),
-        (gradient, weight, hidden.clone()),
-        (gradient.T, hidden, weight.clone()),
-    ]
 
 
 def linear_layers(model: PreTrainedModel, tokens: int, predicted: int) -> list[tuple[torch.nn.Linear, int]]:
@@ -132,22 +99,16 @@ def pairs(prompts: Sequence[int], completions: Sequence[int]) -> int:
 
 def share_of_batch(shape: Shape, batches: Sequence[Sequence[int]]) -> list[float]:
     """Return all operations of each batch's forward and backward pass, relative to those of ``products``."""
-    policy = _policy(shape)
-    prompts = _prompt_lengths(policy, shape)
-    first = linear_flops(policy.model, prompts, batches[0])
-    return [
-        (linear_flops(policy.model, prompts, batch) + attention_flops(policy.model, prompts, batch)) / first
-        for batch in batches
-    ]
+    policy, prompts = _policy_and_prompts(shape)
+    lengths = list(map(len, prompts))
+    linear = [linear_flops(policy.model, lengths, batch) for batch in batches]
+    attention = [attention_flops(policy.model, lengths, batch) for batch in batches]
+    return [(a + b) / linear[0] for a, b in zip(linear, attention, strict=True)]
 
 
-def _prompt_lengths(policy: Policy, shape: Shape) -> list[int]:
-    return [len(policy.encode(example.messages)) for example in shape.examples()]
-
-
-def _policy(shape: Shape) -> Policy:
+def _policy_and_prompts(shape: Shape) -> tuple[Policy, list[list[int]]]:
     policy = load_policy(shape.policy)
     ready_to_train(policy.model)
     if torch.cuda.is_available():
         policy.model.cuda()
-    return policy
+    return policy, [policy.encode(example.messages) for example in shape.examples()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import multiprocessing
 import os
@@ -12,14 +13,12 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
 
 import torch
 
 from omnithink_pl.rollout.vllm.server import free_port
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
 
 Lap = Callable[[], None]
 Program = Callable[[Lap], Any]
@@ -47,27 +46,22 @@ def print_table(header: str, rows: Iterable[str]) -> None:
         print(f"| {row} |")
 
 
+def print_json(figures: Mapping[str, float]) -> None:
+    """Print rounded figures as one line of JSON."""
+    print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
+
+
 class Cost(NamedTuple):
-    """Cost of a lap.
+    """Cost of a lap."""
 
-    Args:
-        seconds: Wall-clock time.
-        cpu: Processor seconds of the program's process, all threads; other load on the machine changes them less.
-    """
-
-    seconds: float
-    cpu: float
+    seconds: float  # wall-clock time
+    cpu: float  # processor seconds of the process, all threads; other load on the machine changes them less
 
 
 class Run(NamedTuple):
-    """Costs and result of a program.
+    """Costs and result of a program."""
 
-    Args:
-        costs: Of each lap, without waiting; the first includes the start.
-        result: What the program returned.
-    """
-
-    costs: list[Cost]
+    costs: list[Cost]  # of each lap, without waiting; the first includes the start
     result: Any
 
 
@@ -76,11 +70,7 @@ def take_turns(sides: Mapping[str, Program], begin: Callable[[], None]) -> dict[
 
     Each program calls the function that it is given after each of its laps. Every round has one lap of each, in random
     order. Programs in one process would share an allocator, a garbage collector and the libraries' global settings.
-    Programs and results must be picklable.
-
-    Args:
-        sides: The programs by name.
-        begin: Called in each process before its program.
+    ``begin`` is called in each process before its program. Programs and results must be picklable.
 
     Raises:
         RuntimeError: If a program fails, with its traceback; the others are terminated.
@@ -100,7 +90,13 @@ def take_turns(sides: Mapping[str, Program], begin: Callable[[], None]) -> dict[
             theirs.close()
         while pipes:
             for name in order.sample(list(pipes), len(pipes)):
-                kind, value = _next_lap(name, pipes[name])
+                try:
+                    pipes[name].send("continue")
+                    kind, value = pipes[name].recv()
+                except (EOFError, OSError) as error:
+                    raise RuntimeError(f"{name}: its process is gone") from error
+                if kind == "failure":
+                    raise RuntimeError(f"{name} failed\n{value}")
                 if kind == "lap":
                     costs[name].append(value)
                 else:
@@ -113,20 +109,8 @@ def take_turns(sides: Mapping[str, Program], begin: Callable[[], None]) -> dict[
     return {name: Run(costs[name], results[name]) for name in sides}
 
 
-def _next_lap(name: str, pipe: Connection) -> tuple[Literal["lap", "end"], Any]:
-    """Let a program run until the end of its lap, or its own; return the cost or the result."""
-    try:
-        pipe.send("continue")
-        kind, value = pipe.recv()
-    except (EOFError, OSError) as error:
-        raise RuntimeError(f"{name}: its process is gone") from error
-    if kind == "failure":
-        raise RuntimeError(f"{name} failed\n{value}")
-    return kind, value
-
-
 def _run(pipe: Connection, begin: Callable[[], None], program: Program) -> None:
-    """A program's process: it answers every call with the cost of a lap, and the last with the result."""
+    """Run a program, and answer every call with the cost of a lap, the last with the result."""
     began = Cost(0.0, 0.0)
 
     def wait() -> None:
@@ -155,13 +139,8 @@ def _now() -> Cost:
 def run_ranks(program: Callable[[int, Lap], Any], ranks: int, begin: Callable[[], None]) -> list[float]:
     """Run a program in several processes that train together, as torchrun would start them.
 
-    Args:
-        program: Gets its rank, and what to call after each lap; must be picklable.
-        ranks: Number of processes.
-        begin: Called in each process before the program.
-
-    Returns:
-        Seconds of each lap but the first, in the first process.
+    The program gets its rank, and what to call after each lap. Return the seconds of each lap but the first, in the
+    first process.
     """
     run = partial(_rank, program, ranks, free_port(), begin)
     with multiprocessing.get_context("spawn").Pool(ranks) as pool:

@@ -6,20 +6,16 @@ import random
 from collections.abc import Callable, Iterator
 from copy import copy
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import Any, Literal, final
 
 import torch
+from transformers import PreTrainedModel
 
+from omnithink_pl.model.policy import Policy
 from omnithink_pl.rollout import ColocatedVLLM, TransformersEngine
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from omnithink_pl.model.policy import Policy
-    from omnithink_pl.types import Completion
-
 Kind = Literal["transformers", "vllm"]
-Plans = Callable[[], Iterator[list[int]]]
+Plans = Callable[[], Iterator[list[int]]]  # begins the lengths of batch after batch
 
 SHORTEST = 2  # the first token is sampled before the cache has a row for each completion
 CACHE_GIB = 0.5
@@ -33,28 +29,16 @@ def log_normal(rows: int, median: float, sigma: float, longest: int, seed: int) 
         yield [min(max(length, SHORTEST), longest) for length in drawn]
 
 
-def fixed(rows: int, length: int) -> Iterator[list[int]]:
-    """Yield equal lengths."""
-    while True:
-        yield [length] * rows
-
-
 class PlannedLengths:
     """Make a model end each row of a batch at its planned length, and not before.
 
     It acts on the forward passes that use a cache, which are those of sampling. Ended rows may leave the batch.
-
-    Args:
-        model: A causal language model.
-        stop: The token that ends a completion.
-        plans: Lengths of the rows of each batch, at least 2 each.
+    ``stop`` is the token that ends a completion, ``plans`` has the lengths of the rows of each batch, at least 2 each.
     """
 
     def __init__(self, model: PreTrainedModel, stop: int, plans: Iterator[list[int]]) -> None:
-        self.stop = stop
-        self.plans = plans
-        self.rows: list[int] = []
-        self.step = 0
+        self.stop, self.plans = stop, plans
+        self.rows, self.step = list[int](), 0
         model.register_forward_hook(self._end, with_kwargs=True)
 
     def _end(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
@@ -94,17 +78,12 @@ def plan_requests(llm: Any, plans: Iterator[list[int]]) -> None:
 
 @final
 class PlannedEngine:
-    """One of our engines, with planned lengths.
-
-    Args:
-        kind: Which.
-        plans: Begins the lengths of batch after batch.
-    """
+    """One of our engines, with planned lengths."""
 
     def __init__(self, kind: Kind, plans: Plans) -> None:
         vllm = kind == "vllm"
         self.engine = ColocatedVLLM(kv_cache_gib=CACHE_GIB, sleep=False) if vllm else TransformersEngine()
-        self.plans = plans
+        self.plans, self.sync, self.generate = plans, self.engine.sync, self.engine.generate
 
     def attach(self, policy: Policy) -> None:
         """Set the policy, and force the lengths on its engine."""
@@ -113,11 +92,3 @@ class PlannedEngine:
             plan_requests(self.engine._llm, self.plans())
         else:
             PlannedLengths(policy.model, policy.eos_id, self.plans())
-
-    def sync(self) -> None:
-        """Load the policy's weights."""
-        self.engine.sync()
-
-    def generate(self, *args: Any, **kwargs: Any) -> list[tuple[Completion, ...]]:
-        """Sample completions; see ``RolloutEngine.generate``."""
-        return self.engine.generate(*args, **kwargs)

@@ -3,17 +3,15 @@
 python -m benchmarks.memory
 python -m benchmarks.memory --device cuda
 
-Counts every tensor from the hidden states on, gradients of hidden states and output embedding included; both
-themselves are there before and are left out. By default nothing is allocated or computed: PyTorch goes through the very
-same operations on tensors without contents (``FakeTensorMode``), so that any size takes a second on any machine. What a
-kernel allocates within itself is seen on ``cuda`` only. ``ratio_naive`` says how many times as much the plain path
-takes.
+Counts every tensor from the hidden states on, gradients of hidden states and output embedding included. By default
+nothing is allocated or computed: PyTorch runs the same operations on tensors without contents (``FakeTensorMode``);
+what a kernel allocates within itself is seen on ``cuda`` only. ``ratio_naive`` says how many times as much the plain
+path takes.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.harness import print_table
+from benchmarks.harness import print_json, print_table
 from omnithink_pl.model.logprobs import SampledTokens, head_logprobs
 
 Path = Callable[[Tensor, torch.nn.Linear, Tensor], Tensor]
@@ -47,20 +45,15 @@ class LiveBytes(TorchDispatchMode):
         """Run an operation, and count its results."""
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor):
-                self._count(leaf.untyped_storage())
+            if isinstance(leaf, Tensor) and (storage := leaf.untyped_storage()) not in self._known:
+                self._known.add(storage)
+                self._add(storage.nbytes())
+                weakref.finalize(storage, self._add, -storage.nbytes())
         return result
 
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._known:
-            return
-        self._known.add(storage)
-        self.now += (size := storage.nbytes())
+    def _add(self, size: int) -> None:
+        self.now += size
         self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._free, size)
-
-    def _free(self, size: int) -> None:
-        self.now -= size
 
 
 def benchmark(
@@ -87,10 +80,9 @@ def benchmark(
     if len(sides) == 2:
         print("TRL is not installed: pip install -e '.[bench]'")
     keys = {"naive": "ratio_naive", "TRL, selective log-softmax": "ratio_trl", "TRL, fused head": "ratio_trl_fused"}
-    ratios = {keys[name]: round(peaks[name][0] / peaks["ours"][0], 2) for name in sides if name != "ours"}
+    ratios = {keys[name]: peaks[name][0] / peaks["ours"][0] for name in sides if name != "ours"}
     workspace = {name: most - gradients for name, (most, gradients) in peaks.items()}
-    ratios["ratio_naive_without_gradients"] = round(workspace["naive"] / workspace["ours"], 2)
-    print(json.dumps(ratios))
+    print_json(ratios | {"ratio_naive_without_gradients": workspace["naive"] / workspace["ours"]})
 
 
 def peak(path: Path, tokens: int, vocabulary: int, hidden: int, device: str, dtype: torch.dtype) -> tuple[int, int]:

@@ -12,7 +12,6 @@ which nobody knows.
 from __future__ import annotations
 
 import heapq
-import json
 import random
 import statistics
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from typing import NamedTuple
 
 from jsonargparse import auto_cli
 
-from benchmarks.harness import print_table
+from benchmarks.harness import print_json, print_table
 
 
 class Waiting(NamedTuple):
@@ -31,8 +30,7 @@ class Waiting(NamedTuple):
     length: int
 
 
-Key = Callable[[Waiting], float]
-ORDERS: dict[str, Key] = {
+ORDERS: dict[str, Callable[[Waiting], float]] = {
     "as_they_come": lambda one: 0.0,
     "by_task": lambda one: -one.task,
     "by_prompt": lambda one: -one.prompt,
@@ -66,9 +64,9 @@ def benchmark(
         }
         found = {name: end / ends["as_they_come"] for name, end in ends.items()}
         lines.append(" | ".join([str(times), *(f"{ratio:.2f}" for ratio in found.values())]))
-        ratios |= {f"ratio_{name}_{times}": round(ratio, 3) for name, ratio in found.items() if ratio != 1.0}
+        ratios |= {f"ratio_{name}_{times}": ratio for name, ratio in found.items() if ratio != 1.0}
     print_table(" | ".join(["completions / rows", *ORDERS]), lines)
-    print(json.dumps(ratios))
+    print_json(ratios)
 
 
 def batch(

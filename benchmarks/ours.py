@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import final
 
 import lightning as L
@@ -29,39 +30,31 @@ from omnithink_pl.types import Example, Group, Outcome
 
 @dataclass(frozen=True)
 class Shape:
-    """Shape of a step.
+    """Shape of a step, and number of steps."""
 
-    Args:
-        policy: A directory, or a hub id.
-        prompts: Prompts per step.
-        group: Completions per prompt.
-        max_tokens: Longest completion.
-        steps: Steps to run.
-    """
-
-    policy: str
-    prompts: int
-    group: int
-    max_tokens: int
+    policy: str  # a directory, or a hub id
+    prompts: int  # per step
+    group: int  # completions per prompt
+    max_tokens: int  # of a completion
     steps: int
-
-    @property
-    def rows(self) -> int:
-        """Completions per step."""
-        return self.prompts * self.group
 
     def examples(self) -> list[Example]:
         """Return the prompts, the same in every step."""
         return Arithmetic(self.prompts).examples("train", 0)
 
 
-def save_with_context(policy: str, context: int, folder: Path) -> str:
-    """Save a copy of a policy with a longer context than it was made for; what it then says is of no interest."""
+@contextmanager
+def saved_for(policy: str, max_tokens: int) -> Iterator[str]:
+    """Yield a directory with a copy of a policy whose context has room for more than ``max_tokens``.
+
+    That may be longer than the context it was made for: what it says is of no interest.
+    """
     loaded = load_policy(policy)
-    loaded.model.config.max_position_embeddings = max(loaded.context, context)
-    loaded.model.save_pretrained(folder)
-    loaded.tokenizer.save_pretrained(folder)
-    return str(folder)
+    loaded.model.config.max_position_embeddings = max(loaded.context, 2 * max_tokens + 1024)
+    with TemporaryDirectory() as folder:
+        loaded.model.save_pretrained(folder)
+        loaded.tokenizer.save_pretrained(folder)
+        yield folder
 
 
 @final
@@ -77,11 +70,7 @@ class Alternating(Reward):
 
 @final
 class FewProblems(Source):
-    """The first of the packaged math problems.
-
-    Args:
-        count: How many.
-    """
+    """The first ``count`` of the packaged math problems."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -93,11 +82,7 @@ class FewProblems(Source):
 
 @final
 class Arithmetic(Task):
-    """Math problems with the reward above.
-
-    Args:
-        prompts: How many.
-    """
+    """Math problems with the reward above."""
 
     name = "math"
     metric = "alternating"
@@ -111,16 +96,10 @@ class Arithmetic(Task):
 
 
 class OneStage(L.Callback):
-    """Trains one stage, without any evaluation.
-
-    Args:
-        stage: The stage.
-        lap: Called at the end of each step.
-    """
+    """Train one stage, without any evaluation, and call ``lap`` at the end of each step."""
 
     def __init__(self, stage: Stage, lap: Callable[[], None] = lambda: None) -> None:
-        self.stage = stage
-        self.lap = lap
+        self.stage, self.lap = stage, lap
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Set the length of the loader."""
@@ -138,21 +117,15 @@ class OneStage(L.Callback):
 
 def train(
     shape: Shape,
-    prepare: Callable[[Policy], object],
     lap: Lap,
     engine: RolloutEngine | None = None,
+    prepare: Callable[[Policy], object] | None = None,
     rollouts: RolloutSettings = RolloutSettings(),  # noqa: B008  (frozen)
     ranks: int = 1,
 ) -> None:
-    """Run the whole training loop, without a KL penalty.
+    """Run the whole training loop without a KL penalty, as one of ``ranks`` processes that share each batch.
 
-    Args:
-        shape: Of each step.
-        prepare: Called with the policy before the first step.
-        lap: Called after each step.
-        engine: Samples the completions; transformers if not given.
-        rollouts: When they are sampled.
-        ranks: Processes that share each batch, of which this is one.
+    ``prepare`` is called with the policy before the first step, ``lap`` after each step.
     """
     data = MultiTaskData({"math": Arithmetic(shape.prompts)}, batch_size=shape.prompts)
     module = MultiTaskGRPO(
@@ -166,7 +139,8 @@ def train(
         rollouts=replace(rollouts, correction=ImportanceCorrection(alarm=1e6)),
     )
     module.configure_model()
-    prepare(module.policy)
+    if prepare is not None:
+        prepare(module.policy)
     trainer = L.Trainer(
         devices=ranks,
         strategy="ddp" if ranks > 1 else "auto",

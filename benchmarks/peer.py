@@ -19,19 +19,13 @@ def train(shape: Shape, kind: Kind, plans: Plans, lap: Lap) -> None:
     """Run TRL's training loop with its defaults, except where the two would differ in work or TRL would lose time.
 
     Gradient checkpointing is off, numbers are float32, and the whole batch is one micro-batch, as on our side.
-
-    Args:
-        shape: Of each step.
-        kind: What samples.
-        plans: Begins the lengths of batch after batch.
-        lap: Called after each step.
     """
     import datasets
     import trl
     from transformers import PrinterCallback, TrainerCallback
 
     class Laps(TrainerCallback):
-        """Reports the end of each step."""
+        """Report the end of each step."""
 
         def on_step_end(self, *args: object, **kwargs: object) -> None:
             lap()
@@ -50,7 +44,7 @@ def train(shape: Shape, kind: Kind, plans: Plans, lap: Lap) -> None:
             train_dataset=datasets.Dataset.from_list([{"prompt": list(e.messages)} for e in shape.examples()]),
             args=trl.GRPOConfig(
                 output_dir=folder,
-                per_device_train_batch_size=shape.rows,
+                per_device_train_batch_size=shape.prompts * shape.group,
                 num_generations=shape.group,
                 max_completion_length=shape.max_tokens,
                 max_steps=shape.steps,

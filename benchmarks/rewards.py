@@ -1,4 +1,4 @@
-"""Verifications and sandboxed programs per second, and what a second worker adds.
+"""Verifications and sandboxed programs per second with one worker and with several.
 
 python -m benchmarks.rewards
 python -m benchmarks.rewards --workers 8 --items 4000
@@ -10,7 +10,6 @@ reached depends on how many processors are free. Numbers of workers take turns, 
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import time
@@ -20,7 +19,7 @@ from itertools import count, islice
 
 from jsonargparse import auto_cli
 
-from benchmarks.harness import print_table
+from benchmarks.harness import print_json, print_table
 from benchmarks.sandbox import SCRIPT, scripts
 from omnithink_pl.rewards.math import MathReward
 from omnithink_pl.sandbox import HardenedSandbox
@@ -37,8 +36,10 @@ def verifier(workers: int) -> Iterator[Callable[[int], None]]:
     def run(items: int) -> None:
         groups = []
         for number in islice(numbers, items):
+            gold = rf"\frac{{{number + 1}}}{{7}}+\sqrt{{2}}"
             answer = rf"\sqrt{{2}}+\frac{{{2 * (number + 1) + number % 2}}}{{14}}"
-            groups.append(group(rf"\frac{{{number + 1}}}{{7}}+\sqrt{{2}}", answer))
+            completion = Completion((), (), f"<think>so</think><answer>\\boxed{{{answer}}}</answer>", "stop")
+            groups.append(Group(Example("math", gold, "?", gold), (), (completion,)))
         outcomes = [outcome for row in reward.score(groups) for outcome in row]
         if any(outcome.state is not State.VALUE for outcome in outcomes):
             raise RuntimeError(f"not every answer could be verified: {outcomes}")
@@ -60,12 +61,6 @@ def runner(workers: int) -> Iterator[Callable[[int], None]]:
     sandbox.close()
 
 
-def group(gold: str, answer: str) -> Group:
-    """Return a group of one completion."""
-    text = f"<think>so</think><answer>\\boxed{{{answer}}}</answer>"
-    return Group(Example("math", gold, "?", gold), (), (Completion((), (), text, "stop"),))
-
-
 def benchmark(items: int = 200, workers: int | None = None, turns: int = 3) -> None:
     """Print a table, and rates and efficiencies as one line of JSON.
 
@@ -80,8 +75,8 @@ def benchmark(items: int = 200, workers: int | None = None, turns: int = 3) -> N
     efficiency = {what: many / one / most for what, (one, many) in found.items()}
     rows = [f"{what} | {one:.0f} | {many:.0f} | {efficiency[what]:.2f}" for what, (one, many) in found.items()]
     print_table(f"what | per second, 1 worker | per second, {most} workers | efficiency", rows)
-    numbers = {f"efficiency_{what}": round(value, 3) for what, value in efficiency.items()}
-    print(json.dumps(numbers | {f"{what}_per_second": round(many, 1) for what, (_, many) in found.items()}))
+    figures = {f"efficiency_{what}": value for what, value in efficiency.items()}
+    print_json(figures | {f"{what}_per_second": many for what, (_, many) in found.items()})
 
 
 def rates(side: Side, most: int, items: int, turns: int) -> tuple[float, float]:

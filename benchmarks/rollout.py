@@ -57,32 +57,28 @@ def benchmark(
         "transformers": TransformersEngine(),
         "vLLM": ColocatedVLLM(dtype=dtype, kv_cache_gib=1.0, sleep=False),  # type: ignore[arg-type]
     }
-    seconds: dict[str, list[float]] = {name: [] for name in engines}
-    syncs: dict[str, list[float]] = {name: [] for name in engines}
-    lengths: dict[str, list[int]] = {name: [] for name in engines}
+    measured: dict[str, tuple[list[float], list[float], list[int]]] = {name: ([], [], []) for name in engines}
     for name, engine in engines.items():
         _, attaching = timed(partial(engine.attach, loaded))
         print(f"{name}: ready after {attaching:.1f} s")
     for turn in range(turns + 1):
+        seeds = range(turn * prompts, (turn + 1) * prompts)
         for name, engine in engines.items():
             loaded.weights_changed()  # or there is nothing to load
             _, syncing = timed(engine.sync)
-            groups, sampling_time = timed(
-                partial(engine.generate, batch, sampling, range(turn * prompts, (turn + 1) * prompts))
-            )
+            groups, sampling_time = timed(partial(engine.generate, batch, sampling, seeds))
             if turn > 0:
-                syncs[name].append(syncing)
-                seconds[name].append(sampling_time)
-                lengths[name] += [len(completion.token_ids) for group in groups for completion in group]
-    report(seconds, syncs, lengths)
+                seconds, syncs, lengths = measured[name]
+                seconds.append(sampling_time)
+                syncs.append(syncing)
+                lengths += [len(completion.token_ids) for group in groups for completion in group]
+    report(measured)
 
 
 def questions(policy: Policy, count: int) -> list[list[int]]:
     """Return prompts of two tasks in turn, as token ids."""
-    tasks = Math(EmbeddedMath()), QA(EmbeddedQA())
-    examples = [task.examples("test", 0) for task in tasks]
-    chosen = [examples[place % 2][place // 2] for place in range(count)]
-    return [policy.encode(example.messages) for example in chosen]
+    examples = [task.examples("test", 0) for task in (Math(EmbeddedMath()), QA(EmbeddedQA()))]
+    return [policy.encode(examples[place % 2][place // 2].messages) for place in range(count)]
 
 
 def timed(call: Callable[[], T]) -> tuple[T, float]:
@@ -94,14 +90,14 @@ def timed(call: Callable[[], T]) -> tuple[T, float]:
     return result, time.perf_counter() - began
 
 
-def report(seconds: dict[str, list[float]], syncs: dict[str, list[float]], lengths: dict[str, list[int]]) -> None:
+def report(measured: dict[str, tuple[list[float], list[float], list[int]]]) -> None:
     """Print the table of docs/rollout.md."""
     rows = []
-    for name, times in seconds.items():
-        deciles = statistics.quantiles(lengths[name], n=10)
-        spread = f"{deciles[0]:.0f}, {statistics.median(lengths[name]):.0f}, {deciles[-1]:.0f}"
-        rate, sync = sum(lengths[name]) / sum(times), 1000 * statistics.median(syncs[name])
-        rows.append(f"{name} | {rate:.0f} | {statistics.median(times):.2f} | {sync:.1f} | {spread}")
+    for name, (seconds, syncs, lengths) in measured.items():
+        deciles = statistics.quantiles(lengths, n=10)
+        spread = f"{deciles[0]:.0f}, {statistics.median(lengths):.0f}, {deciles[-1]:.0f}"
+        rate, sync = sum(lengths) / sum(seconds), 1000 * statistics.median(syncs)
+        rows.append(f"{name} | {rate:.0f} | {statistics.median(seconds):.2f} | {sync:.1f} | {spread}")
     columns = ("tokens per second", "seconds per batch (median)", "sync, ms (median)")
     print_table(" | ".join(("engine", *columns, "lengths: 10 %, median, 90 %")), rows)
 

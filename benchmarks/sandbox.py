@@ -7,7 +7,6 @@ line holds all figures as one JSON object.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 from jsonargparse import auto_cli
 
 from omnithink_pl.sandbox import HardenedSandbox
@@ -29,12 +29,12 @@ ROUNDS = 7
 
 
 def scripts(tests: int) -> UnitTests:
-    """Return tests by input and output."""
+    """Return tests of ``SCRIPT`` by input and output."""
     return UnitTests(inputs=("1 2\n",) * tests, outputs=("3",) * tests)
 
 
 def asserts(tests: int) -> UnitTests:
-    """Return tests by asserts."""
+    """Return tests of ``FUNCTION`` by asserts."""
     body = "".join(f"    assert candidate({i}) == {i + 1}\n" for i in range(tests))
     return UnitTests(functional=f"def check(candidate):\n{body}check(f)\n")
 
@@ -60,31 +60,17 @@ def timed(sandbox: HardenedSandbox, program: str, tests: UnitTests, programs: in
     return (time.perf_counter() - start) / programs * 1000
 
 
-def held(pids: list[int]) -> dict[str, float]:
+def held() -> dict[str, float]:
     """Return what this process and its boxes hold: open files, processes, temporary files, megabytes."""
-    page = os.sysconf("SC_PAGE_SIZE") / 2**20
-    boxes = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * page for pid in pids]
+    own = psutil.Process()
+    boxes = own.children(recursive=True)
     return {
-        "files": len(list(Path("/proc/self/fd").iterdir())),
-        "processes": len(pids),
+        "files": own.num_fds(),
+        "processes": len(boxes),
         "temporary": len(list(Path(tempfile.gettempdir()).iterdir())),
-        "own_mb": int(Path("/proc/self/statm").read_text().split()[1]) * page,
-        "boxes_mb": sum(boxes),
+        "own_mb": own.memory_info().rss / 2**20,
+        "boxes_mb": sum(box.memory_info().rss for box in boxes) / 2**20,
     }
-
-
-def descendants() -> list[int]:
-    """Return this process's children, and theirs."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-    found = [os.getpid()]
-    for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid]
-    return found[1:]
 
 
 def costs(sandbox: HardenedSandbox, workers: int) -> dict[str, float]:
@@ -133,15 +119,16 @@ def measure(sandbox: HardenedSandbox, workers: int, programs: int) -> dict[str, 
     print("\n".join(f"{value:8.1f} {name}" for name, value in measured.items()))
     sandbox.metrics()
     rounds = -(-programs // len(jobs))
-    before = held(descendants())
+    before = held()
     for _ in range(rounds):
         sandbox.run_all(jobs)
-    after, speed = held(descendants()), sandbox.metrics()
+    after, speed = held(), sandbox.metrics()
     print(f"{rounds * len(jobs)} programs: " + ", ".join(f"{value:.2f} {name}" for name, value in speed.items()))
     print(", ".join(f"{name} {before[name]:.0f} -> {after[name]:.0f}" for name in before))
     sandbox.close()
-    remaining = len(descendants())
-    print(f"after close: {remaining} processes, {len(list(Path('/proc/self/fd').iterdir()))} open files")
+    own = psutil.Process()
+    remaining = len(own.children(recursive=True))
+    print(f"after close: {remaining} processes, {own.num_fds()} open files")
     figures |= {**measured, "programs": rounds * len(jobs), **speed, "processes_after_close": remaining}
     figures |= {f"{name}_grown": round(after[name] - before[name], 3) for name in before}
     return {name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()}

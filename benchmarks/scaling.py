@@ -11,19 +11,16 @@ with one on the row ``batch``, and ``efficiency_ranks`` is that by their number.
 
 from __future__ import annotations
 
-import json
 import statistics
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from pathlib import Path
 
 from jsonargparse import auto_cli
 
 from benchmarks import ours
-from benchmarks.harness import Lap, print_table, quiet, run_ranks, take_turns
+from benchmarks.harness import Lap, print_json, print_table, quiet, run_ranks, take_turns
 from benchmarks.lengths import PlannedLengths, log_normal
 from benchmarks.ours import Shape
 from omnithink_pl.model.policy import Policy
@@ -31,40 +28,27 @@ from omnithink_pl.model.policy import Policy
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table.
-
-    Args:
-        shape: Of its steps.
-        median: Of its lengths.
-        sigma: Of their logarithm.
-    """
+    """A line of the table."""
 
     shape: Shape
-    median: float
-    sigma: float
+    median: float  # of the log-normal lengths
+    sigma: float  # of their logarithm
 
     def lengths(self) -> list[list[int]]:
         """Return the lengths of each step, prompt by prompt."""
-        plans = log_normal(self.shape.rows, self.median, self.sigma, self.shape.max_tokens, 0)
-        return list(islice(plans, self.shape.steps))
-
-    def tokens(self) -> list[int]:
-        """Return the completion tokens of each step but the first."""
-        return [sum(batch) for batch in self.lengths()[1:]]
+        rows = self.shape.prompts * self.shape.group
+        return list(islice(log_normal(rows, self.median, self.sigma, self.shape.max_tokens, 0), self.shape.steps))
 
 
 def train(row: Row, ranks: int, rank: int, lap: Lap) -> None:
     """Train on the lengths of a row, as one of several processes; each has every ``ranks``-th prompt."""
-    size = row.shape.group
-    plans = []
-    for batch in row.lengths():
-        groups = [batch[start : start + size] for start in range(0, len(batch), size)]
-        plans.append([length for group in groups[rank::ranks] for length in group])
+    group = row.shape.group
+    plans = [[length for i, length in enumerate(batch) if i // group % ranks == rank] for batch in row.lengths()]
 
     def prepare(policy: Policy) -> None:
         PlannedLengths(policy.model, policy.eos_id, iter(plans))
 
-    ours.train(row.shape, prepare, lap, ranks=ranks)
+    ours.train(row.shape, lap, prepare=prepare, ranks=ranks)
 
 
 def benchmark(
@@ -94,47 +78,36 @@ def benchmark(
         processes: How many share a batch in the last row.
     """
     quiet(threads)
-    with tempfile.TemporaryDirectory() as folder:
-        saved = ours.save_with_context(policy, 2 * factor * max_tokens + 1024, Path(folder))
-        steps = turns + 1
+    with ours.saved_for(policy, factor * max_tokens) as directory:
+        base = Shape(directory, prompts, group, max_tokens, steps=turns + 1)
         rows = {
-            "base": Row(Shape(saved, prompts, group, max_tokens, steps), median, sigma),
-            "group": Row(Shape(saved, prompts, factor * group, max_tokens, steps), median, sigma),
-            "batch": Row(Shape(saved, factor * prompts, group, max_tokens, steps), median, sigma),
-            "length": Row(Shape(saved, prompts, group, factor * max_tokens, steps), factor * median, sigma),
+            "base": Row(base, median, sigma),
+            "group": Row(replace(base, group=factor * group), median, sigma),
+            "batch": Row(replace(base, prompts=factor * prompts), median, sigma),
+            "length": Row(replace(base, max_tokens=factor * max_tokens), factor * median, sigma),
         }
         sides = {name: partial(train, row, 1, 0) for name, row in rows.items()}
         runs = take_turns(sides, partial(quiet, threads))
         laps = {name: [cost.seconds for cost in run.costs[1:]] for name, run in runs.items()}
-        batch = rows["batch"]
         for name, count in {"1 process": 1, f"{processes} processes": processes}.items():
-            laps[name] = run_ranks(partial(train, batch, count), count, partial(quiet, threads))
-            rows[name] = batch
+            rows[name] = rows["batch"]
+            laps[name] = run_ranks(partial(train, rows[name], count), count, partial(quiet, threads))
     rates = show(rows, laps)
     one, several = (rates[name] for name in list(rows)[-2:])
     ratios = {f"ratio_{name}": rates[name] / rates["base"] for name in sides if name != "base"}
     ratios |= {"ratio_ranks": several / one, "efficiency_ranks": several / one / processes}
-    print(json.dumps({name: round(value, 3) for name, value in ratios.items()}))
+    print_json(ratios)
 
 
 def show(rows: Mapping[str, Row], laps: Mapping[str, list[float]]) -> dict[str, float]:
-    """Print a line for each row.
-
-    Args:
-        rows: By name.
-        laps: Seconds of each step but the first.
-
-    Returns:
-        Tokens a second of each row.
-    """
+    """Print a line for each row, and return its tokens a second; ``laps`` are seconds of its steps but the first."""
     rates, lines = {}, []
     for name, row in rows.items():
-        rates[name] = statistics.median(n / s for n, s in zip(row.tokens(), laps[name], strict=True))
-        tokens, seconds = statistics.mean(row.tokens()), statistics.median(laps[name])
-        shape = f"{row.shape.prompts} | {row.shape.group} | {row.median:.0f} | {tokens:.0f}"
-        lines.append(f"{name} | {shape} | {seconds:.2f} | {rates[name]:.0f}")
-    header = "row | prompts | group | median length | tokens a step | seconds a step | tokens per second"
-    print_table(header, lines)
+        tokens = [sum(batch) for batch in row.lengths()[1:]]
+        rates[name] = statistics.median(n / s for n, s in zip(tokens, laps[name], strict=True))
+        shape = f"{row.shape.prompts} | {row.shape.group} | {row.median:.0f} | {statistics.mean(tokens):.0f}"
+        lines.append(f"{name} | {shape} | {statistics.median(laps[name]):.2f} | {rates[name]:.0f}")
+    print_table("row | prompts | group | median length | tokens a step | seconds a step | tokens per second", lines)
     return rates
 
 

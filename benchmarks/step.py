@@ -5,42 +5,32 @@ python -m benchmarks.step
 python -m benchmarks.step --engine vllm
 python -m benchmarks.step --policy Qwen/Qwen2.5-0.5B-Instruct --max_tokens 1024 --median 200
 
-Both train the same policy on the same prompts with the same group size and the same lengths, which are drawn from a
-log-normal distribution and forced on both samplers. All sides take turns step by step, so that a busy machine slows all
-of them, and each ratio is the median over such rounds; ``_cpu`` is the same in processor seconds, which other processes
-on the machine change less.
+Both train the same policy on the same prompts with the same group size and the same log-normal lengths, which are
+forced on both samplers. All sides take turns step by step, and each ratio is the median over such rounds; ``_cpu`` is
+the same in processor seconds, ``_fixed`` with all lengths equal to the mean.
 
-``ratio_trl``: how many times as many trained tokens a second we reach. ``ratio_trl_fixed``: the same with all lengths
-equal to the mean. ``ratio_floor``: how long our step takes against our sampler's generate and our packed forward and
-backward pass, and nothing else. ``ratio_matmul``: against our sampler's generate and nothing but the matrix products of
-that pass, as fast as the machine multiplies matrices of the policy's own shapes: the time of the linear layers'
-products, measured in the same rounds, and attention's at the same rate. What lies between the last two are the
-operations on single numbers: normalisation, rotation, activation, softmax, the head's second forward, indices.
+``ratio_trl``: how many times as many trained tokens a second we reach. ``ratio_floor``: how long our step takes against
+our sampler's generate and our packed forward and backward pass. ``ratio_matmul``: against our sampler's generate and
+the matrix products of that pass: the linear layers' are measured in the same rounds, attention's are charged at the
+same rate. docs/performance.md says what lies between them.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import statistics
 import sys
-import tempfile
 from functools import partial
-from itertools import islice
-from pathlib import Path
-from typing import Literal
+from itertools import islice, repeat
 
 from jsonargparse import auto_cli
 
 from benchmarks import floor, ours, peer
-from benchmarks.harness import Cost, print_table, quiet, take_turns
-from benchmarks.lengths import Kind, Plans, fixed, log_normal
+from benchmarks.harness import Cost, print_json, print_table, quiet, take_turns
+from benchmarks.lengths import Kind, Plans, log_normal
 from benchmarks.ours import Shape
 
 Costs = dict[str, list[Cost]]
-Measure = Literal["seconds", "cpu"]
-
-MEASURES: dict[Measure, str] = {"seconds": "", "cpu": "_cpu"}  # with the suffix of the ratio's name
 
 
 def benchmark(
@@ -74,18 +64,17 @@ def benchmark(
     spread: Plans = partial(log_normal, rows, median, sigma, max_tokens, 0)
     lengths = [length for batch in islice(spread(), turns + 1) for length in batch]
     mean = round(statistics.mean(lengths))
-    with tempfile.TemporaryDirectory() as folder:
-        saved = ours.save_with_context(policy, 2 * max_tokens + 1024, Path(folder))
-        shape = Shape(saved, prompts, group, max_tokens, turns + 1)
+    with ours.saved_for(policy, max_tokens) as directory:
+        shape = Shape(directory, prompts, group, max_tokens, turns + 1)
         realistic = compare(shape, engine, spread, threads)
-        equal = compare(shape, engine, partial(fixed, rows, mean), threads)
+        equal = compare(shape, engine, partial(repeat, [mean] * rows), threads)
     deciles = statistics.quantiles(lengths, n=10)
     print(
         f"{rows} completions a step; lengths: 10 % {deciles[0]:.0f}, median {statistics.median(lengths):.0f}, "
         f"mean {mean}, 90 % {deciles[-1]:.0f}, longest {max(lengths)}; {engine}, {threads} thread(s)"
     )
     report({"log-normal": realistic, "fixed": equal}, tokens=mean * rows)
-    print(json.dumps(ratios(realistic) | ratios(equal, "_fixed")))
+    print_json(ratios(realistic) | ratios(equal, "_fixed"))
 
 
 def compare(shape: Shape, engine: Kind, plans: Plans, threads: int) -> Costs:
@@ -117,15 +106,10 @@ def ratios(costs: Costs, kind: str = "") -> dict[str, float]:
         "matmul": (costs["ours"], least),
     }
     return {
-        f"ratio_{name}{kind}{suffix}": round(ratio(*pair, measure), 3)
-        for measure, suffix in MEASURES.items()
+        f"ratio_{name}{kind}{suffix}": statistics.median(a[i] / b[i] for a, b in zip(*pair, strict=True))
+        for i, suffix in enumerate(("", "_cpu"))  # the two numbers of a cost
         for name, pair in pairs.items()
     }
-
-
-def ratio(slow: list[Cost], fast: list[Cost], measure: Measure) -> float:
-    """Return the median over pairs of laps of the same round."""
-    return statistics.median(getattr(a, measure) / getattr(b, measure) for a, b in zip(slow, fast, strict=True))
 
 
 def report(costs: dict[str, Costs], tokens: int) -> None:

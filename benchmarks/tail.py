@@ -14,18 +14,15 @@ as long for few rows as for many. ``ratio_depth`` says how many times less deep 
 
 from __future__ import annotations
 
-import json
 import random
 import statistics
-import tempfile
 from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 
 from jsonargparse import auto_cli
 
 from benchmarks import ours
-from benchmarks.harness import Lap, print_table, quiet, take_turns
+from benchmarks.harness import Lap, print_json, print_table, quiet, take_turns
 from benchmarks.lengths import SHORTEST, PlannedLengths
 from benchmarks.ours import Shape
 from omnithink_pl.grpo.collection import RolloutSettings
@@ -36,18 +33,11 @@ from omnithink_pl.types import Completion
 
 
 class PlannedEngine:
-    """The engine over transformers, with lengths that are a function of the seed, however often they are cut.
-
-    Args:
-        median: Of the log-normal lengths, in tokens.
-        sigma: Of their logarithm.
-        segment: Tokens that a call adds where it does not end completions.
-    """
+    """The engine over transformers, with lengths that are a function of the seed, however often they are cut."""
 
     def __init__(self, median: float, sigma: float, segment: int) -> None:
         self.median, self.sigma, self.segment = median, sigma, segment
-        self.depths: list[int] = []
-        self.tokens: list[int] = []
+        self.depths, self.tokens = list[int](), list[int]()  # of each call
         self._engine = TransformersEngine(batch_rows=1 << 20)  # new prompts are one batch, partial ones another
         self._plans: list[list[int]] = []
 
@@ -58,7 +48,7 @@ class PlannedEngine:
         PlannedLengths(policy.model, policy.eos_id, iter(lambda: self._plans.pop(0), None))
 
     def sync(self) -> None:
-        """Do nothing, as the engine itself."""
+        """Do nothing: the engine reads the policy's own weights."""
 
     def generate(
         self,
@@ -92,7 +82,7 @@ def side(
 ) -> tuple[list[int], list[int]]:
     """Train the stage one way, and return depth and tokens of each step."""
     engine = PlannedEngine(median, sigma, segment)
-    ours.train(shape, lambda policy: None, lap, engine=engine, rollouts=rollouts)
+    ours.train(shape, lap, engine, rollouts=rollouts)
     return engine.depths, engine.tokens
 
 
@@ -122,26 +112,18 @@ def benchmark(
     """
     quiet(threads)
     rollouts = {"whole": RolloutSettings(), "segments": RolloutSettings(segment_tokens=segment)}
-    with tempfile.TemporaryDirectory() as folder:
-        shape = Shape(
-            ours.save_with_context(policy, 2 * max_tokens + 1024, Path(folder)), prompts, group, max_tokens, steps
-        )
+    with ours.saved_for(policy, max_tokens) as directory:
+        shape = Shape(directory, prompts, group, max_tokens, steps)
         sides = {name: partial(side, shape, median, sigma, segment, own) for name, own in rollouts.items()}
         runs = take_turns(sides, partial(quiet, threads))
-    laps = {name: run.costs[1:] for name, run in runs.items()}
-    rows = []
-    for name, (_, (depths, tokens)) in runs.items():
-        seconds, cpu = (statistics.mean(lap[i] for lap in laps[name]) for i in (0, 1))
-        depth = f"{sum(depths) / steps:.0f} | {max(depths)}"
-        rows.append(f"{name} | {sum(tokens)} | {depth} | {seconds:.2f} | {cpu:.2f}")
+    rows, means = [], []
+    for name, (costs, (depths, tokens)) in runs.items():
+        depth, seconds, cpu = sum(depths) / steps, *map(statistics.mean, zip(*costs[1:], strict=True))
+        means.append((depth, seconds, cpu))
+        rows.append(f"{name} | {sum(tokens)} | {depth:.0f} | {max(depths)} | {seconds:.2f} | {cpu:.2f}")
     print_table("completions | tokens | depth of a step: mean | deepest | seconds a step | CPU seconds a step", rows)
-    whole, cut = (run.result[0] for run in (runs["whole"], runs["segments"]))
-    ratios = {
-        "ratio_depth": sum(whole) / sum(cut),
-        "ratio_seconds": sum(lap.seconds for lap in laps["whole"]) / sum(lap.seconds for lap in laps["segments"]),
-        "ratio_cpu": sum(lap.cpu for lap in laps["whole"]) / sum(lap.cpu for lap in laps["segments"]),
-    }
-    print(json.dumps({name: round(value, 3) for name, value in ratios.items()}))
+    names = ("ratio_depth", "ratio_seconds", "ratio_cpu")
+    print_json({name: whole / cut for name, whole, cut in zip(names, *means, strict=True)})
 
 
 if __name__ == "__main__":

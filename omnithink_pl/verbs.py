@@ -12,7 +12,8 @@ from rich.console import Console
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.data.prepare import prepare
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation.verbs import score, validate
+from omnithink_pl.evaluation.score import score
+from omnithink_pl.evaluation.validate import validate
 from omnithink_pl.model.budget import Machine, Settings, Sizes, memory, seconds
 from omnithink_pl.model.logprobs import LOGITS
 from omnithink_pl.model.policy import policy_path

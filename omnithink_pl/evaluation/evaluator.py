@@ -6,35 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from math import nan
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore, backward_transfer, forgetting, mean
 from omnithink_pl.distributed.collectives import gather_rows, process_count, process_rank
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation.scorer import (
-    PromptOutcomes,
-    first_failure,
-    mean_interval,
-    sample_groups,
-    share,
-)
+from omnithink_pl.evaluation.scorer import PromptOutcomes, first_failure, mean_interval, sample_groups, share
+from omnithink_pl.model.policy import Policy
 from omnithink_pl.rewards.scoring import score_batch
-from omnithink_pl.rollout.base import Sampling
-from omnithink_pl.types import Group, State
+from omnithink_pl.rollout.base import RolloutEngine, Sampling
+from omnithink_pl.tasks.base import Task
+from omnithink_pl.types import Example, Group, State
 
-if TYPE_CHECKING:
-    from omnithink_pl.model.policy import Policy
-    from omnithink_pl.rollout.base import RolloutEngine
-    from omnithink_pl.tasks.base import Task
-    from omnithink_pl.types import Example
-
-
-@dataclass(frozen=True)
-class TaskOutcomes:
-    """Outcomes on a task's held-out prompts: of one process, or gathered from all."""
-
-    greedy: tuple[PromptOutcomes, ...]
-    sampled: tuple[PromptOutcomes, ...]  # at temperature 1; same prompts, same order
+# Each held-out prompt's outcomes: of the greedy completion, and of those sampled at temperature 1.
+TaskOutcomes = list[tuple[PromptOutcomes, PromptOutcomes]]
 
 
 @dataclass(frozen=True)
@@ -42,34 +27,31 @@ class EvaluationResult:
     """One task's score, and the outcomes it was computed from."""
 
     score: TaskScore
-    outcomes: TaskOutcomes
+    greedy: tuple[PromptOutcomes, ...]
+    sampled: tuple[PromptOutcomes, ...]  # at temperature 1; same prompts, same order
 
     @property
     def unscored(self) -> str:
         """Reason why the task has no score, where too many completions failed to be scored; else empty."""
-        return "" if self.score.measured else first_failure(self.outcomes.greedy + self.outcomes.sampled)
+        return "" if self.score.measured else first_failure(self.greedy + self.sampled)
 
     def by_prompt(self) -> dict[str, list[Any]]:
-        """Return the mean score of each prompt, by which two policies are compared prompt by prompt.
+        """Return the columns ``uid``, ``sampled`` and ``greedy``: the mean score of each prompt.
 
-        Returns:
-            Columns ``uid``, ``sampled`` and ``greedy``; a score is ``None`` where all completions failed to be scored.
+        By it two policies are compared prompt by prompt. ``None`` where all completions failed to be scored.
         """
-        columns = {"sampled": self.outcomes.sampled, "greedy": self.outcomes.greedy}
-        means = {
-            name: [round(fmean(prompt.values), 6) if prompt.values else None for prompt in prompts]
-            for name, prompts in columns.items()
-        }
-        return {"uid": [prompt.uid for prompt in self.outcomes.greedy], **means}
+        found: dict[str, list[Any]] = {"uid": [prompt.uid for prompt in self.greedy]}
+        for name, prompts in (("sampled", self.sampled), ("greedy", self.greedy)):
+            found[name] = [round(fmean(prompt.values), 6) if prompt.values else None for prompt in prompts]
+        return found
 
 
 class Evaluator:
     """Measures the primary reward on held-out prompts; format and tags do not count.
 
-    The prompts are divided among the processes of a run, and all of them get the result.
-
-    A completion without a defined score, such as one without an answer, counts 0. One that failed to be scored is
-    left out and counted in ``TaskScore.failed``; a task with too many failures has no score (NaN).
+    The prompts are divided among the processes of a run, and all of them get the result. A completion without a
+    defined score, such as one without an answer, counts 0. One that failed to be scored is left out and counted in
+    ``TaskScore.failed``; a task with too many failures has no score (NaN).
 
     Args:
         prompts: Prompts per task, spread evenly over the held-out examples; all of them when null.
@@ -115,21 +97,9 @@ class Evaluator:
     ) -> dict[str, TaskOutcomes]:
         """Sample and score this process's share of the prompts, without waiting for other processes.
 
-        The prompts of all tasks are sampled together, greedily and at temperature 1. Scoring begins after that, since
-        a judge may use the same engine; all rewards then run at the same time.
-
-        Args:
-            policy: Encodes the prompts.
-            engine: Attached to the policy; its weights are synced first.
-            tasks: Their rubrics score the completions.
-            held_out: Examples of each task, with their prompts filled in.
-            seed: Seed of the sampling.
-
-        Returns:
-            Outcomes by task, for :meth:`conclude`.
-
-        Raises:
-            BadInput: If a task has no example.
+        The engine is attached to the policy; its weights are synced first. The prompts of all tasks, filled in in
+        ``held_out``, are sampled together, greedily and at temperature 1. Scoring begins after that, since a judge may
+        use the same engine; all rewards then run at the same time. :meth:`conclude` takes the result.
         """
         chosen = {name: self.choose(held_out[name]) for name in tasks}
         for name, examples in chosen.items():
@@ -147,35 +117,30 @@ class Evaluator:
             PromptOutcomes(group.example.uid, tuple(score.primary for score in row))
             for group, row in zip(groups, scores, strict=True)
         ]
-        greedy, sampled = outcomes[: len(own)], outcomes[len(own) :]
-        places = {name: [place for place, example in enumerate(own) if example.task == name] for name in tasks}
-        return {
-            name: TaskOutcomes(tuple(greedy[i] for i in places[name]), tuple(sampled[i] for i in places[name]))
-            for name in tasks
-        }
+        found: dict[str, TaskOutcomes] = {name: [] for name in tasks}
+        for example, greedy, sampled in zip(own, outcomes[: len(own)], outcomes[len(own) :], strict=True):
+            found[example.task].append((greedy, sampled))
+        return found
 
     def conclude(self, own: Mapping[str, TaskOutcomes], max_failed: float = 1.0) -> dict[str, EvaluationResult]:
-        """Gather the outcomes of all processes and score each task. Every process must call it.
+        """Gather what all processes measured and score each task. Every process must call it.
 
-        Args:
-            own: This process's outcomes by task, from :meth:`measure`.
-            max_failed: Share of failed completions above which a task has no score: the ones that were scored are
-                no fair sample, for instance only those whose verdicts were cached before the judge went away.
+        Above ``max_failed``, a share of failed completions, a task has no score: the ones that were scored are no fair
+        sample, for instance only those whose verdicts were cached before the judge went away.
         """
-        return {name: _result(outcomes, max_failed) for name, outcomes in own.items()}
-
-
-def _result(own: TaskOutcomes, max_failed: float) -> EvaluationResult:
-    greedy, sampled = tuple(gather_rows(list(own.greedy))), tuple(gather_rows(list(own.sampled)))
-    score = TaskScore(
-        *_interval(sampled, max_failed),
-        *_interval(greedy, max_failed),
-        prompts=len(greedy),
-        samples=len(sampled[0].outcomes),
-        undefined=share(sampled, State.UNDEFINED),
-        failed=share(sampled + greedy, State.FAILED),
-    )
-    return EvaluationResult(score, TaskOutcomes(greedy, sampled))
+        results = {}
+        for name, part in own.items():
+            greedy, sampled = zip(*gather_rows(part), strict=True)
+            score = TaskScore(
+                *_interval(sampled, max_failed),
+                *_interval(greedy, max_failed),
+                prompts=len(greedy),
+                samples=len(sampled[0].outcomes),
+                undefined=share(sampled, State.UNDEFINED),
+                failed=share(sampled + greedy, State.FAILED),
+            )
+            results[name] = EvaluationResult(score, greedy, sampled)
+        return results
 
 
 def _interval(prompts: Sequence[PromptOutcomes], max_failed: float) -> tuple[float, float, float]:
@@ -187,16 +152,12 @@ def _interval(prompts: Sequence[PromptOutcomes], max_failed: float) -> tuple[flo
 
 
 def evaluation_metrics(matrix: ScoreMatrix, trained: Sequence[Sequence[str]]) -> dict[str, float]:
-    """Return the last row's scores, forgetting since row 0, and backward transfer.
+    """Return the last row's scores, forgetting since row 0, and backward transfer; needs at least one row.
 
-    Args:
-        matrix: Scores so far, with at least one row.
-        trained: The tasks that each stage of the curriculum trains.
-
-    Returns:
-        Fractions in [0, 1] (differences in [-1, 1]) by metric name: ``eval/<task>`` is the score at temperature 1,
-        ``eval/<task>/greedy`` the greedy one, ``forgetting/<task>`` is P_base - P_after. A metric that needs the score
-        of an unmeasured task is NaN: a mean over the others would be that of another set of tasks.
+    Fractions in [0, 1] (differences in [-1, 1]) by metric name: ``eval/<task>`` is the score at temperature 1,
+    ``eval/<task>/greedy`` the greedy one, ``forgetting/<task>`` is P_base - P_after. A metric that needs the score of
+    an unmeasured task is NaN: a mean over the others would be that of another set of tasks. ``trained`` has the tasks
+    that each stage of the curriculum trains.
     """
     last = matrix.rows[-1]
     metrics = {"eval/unmeasured_tasks": float(sum(not score.measured for score in last.values()))}

@@ -1,7 +1,7 @@
 """Core of every evaluation: sample completions, collect their outcomes, and give mean scores with 95 % intervals.
 
-Stage evaluation (``evaluator.py``) and the suites of ``validate`` (``suite_runner.py``) are built on it. An undefined
-outcome, such as a completion without an answer, counts 0; a failed one is left out of every mean and reported.
+Stage evaluation (``evaluator.py``) and the suites of ``validate`` are built on it. An undefined outcome, such as a
+completion without an answer, counts 0; a failed one is left out of every mean and reported.
 """
 
 from __future__ import annotations
@@ -10,36 +10,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
-from typing import TYPE_CHECKING
 
+from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.seeds import keyed_seeds
-from omnithink_pl.types import Group, Outcome, State
-
-if TYPE_CHECKING:
-    from omnithink_pl.rollout.base import RolloutEngine, Sampling
-    from omnithink_pl.types import Example
+from omnithink_pl.types import Example, Group, Outcome, State
 
 Z = NormalDist().inv_cdf(0.975)
 
 
 def sample_groups(
-    engine: RolloutEngine,
-    examples: Sequence[Example],
-    prompts: Sequence[Sequence[int]],
-    sampling: Sampling,
-    seed: int,
+    engine: RolloutEngine, examples: Sequence[Example], prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int
 ) -> list[Group]:
-    """Sample completions for every example, with the engine's present weights.
+    """Sample completions for every example, with the engine's present weights; ``prompts`` are token ids.
 
     The seed of an example depends neither on the other examples nor on the process, so any split of the work gives
     the same completions.
-
-    Args:
-        engine: Synced by the caller.
-        examples: What is asked.
-        prompts: Token ids of each example's prompt.
-        sampling: How many completions per prompt, and how they are drawn.
-        seed: Seed of the sampling.
     """
     seeds = keyed_seeds((example.key for example in examples), seed)
     completions = engine.generate(prompts, sampling, seeds)
@@ -82,18 +67,30 @@ class Interval:
     low: float
     high: float
 
+    @classmethod
+    def average(cls, intervals: Sequence[Interval]) -> Interval:
+        """Return the mean of independent scores, with the interval that follows from theirs.
+
+        Each end is as far from the mean as the root of the summed squares of theirs, divided by their number: the
+        method of variance estimates recovery (Zou and Donner 2008, "Construction of confidence limits about effect
+        measures").
+        """
+        n = len(intervals)
+        mean = sum(interval.mean for interval in intervals) / n
+        low = sqrt(sum((interval.mean - interval.low) ** 2 for interval in intervals)) / n
+        high = sqrt(sum((interval.high - interval.mean) ** 2 for interval in intervals)) / n
+        return cls(mean, max(0.0, mean - low), min(1.0, mean + high))
+
 
 def mean_interval(prompts: Sequence[Sequence[float]]) -> Interval:
-    """Return the mean score over prompts, each of which may have several completions.
+    """Return the mean score over prompts, each of which may have several completions, with scores in [0, 1].
 
     Completions of one prompt are correlated, so prompts are the independent draws (a cluster sample). The mean is
     that of the per-prompt means m_i, with variance v = sum (m_i - mean)^2 / n^2. The interval is Wilson's at the
     effective number of independent 0/1 draws, mean (1 - mean) / v, as Korn and Graubard 1998 propose for surveys
     ("Confidence Intervals for Proportions with Small Expected Number of Positive Counts"). With one 0/1 score per
-    prompt it is Wilson's own; it stays inside [0, 1] and has a width even where all prompts agree.
-
-    Args:
-        prompts: Scores in [0, 1] of each prompt's completions; prompts without any are left out.
+    prompt it is Wilson's own; it stays inside [0, 1] and has a width even where all prompts agree. Prompts without a
+    score are left out.
 
     Raises:
         ValueError: If no prompt has a score.
@@ -112,28 +109,11 @@ def mean_interval(prompts: Sequence[Sequence[float]]) -> Interval:
 
 
 def wilson(mean: float, draws: float) -> tuple[float, float]:
-    """Return Wilson's 95 % score interval of a proportion.
+    """Return Wilson's 95 % score interval of a proportion in ``draws`` independent draws, not necessarily whole.
 
     Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
-
-    Args:
-        mean: The proportion, in [0, 1].
-        draws: Number of independent draws; need not be whole.
     """
     scale = 1.0 + Z * Z / draws
     centre = (mean + Z * Z / (2.0 * draws)) / scale
     reach = Z * sqrt(mean * (1.0 - mean) / draws + Z * Z / (4.0 * draws * draws)) / scale
     return min(mean, max(0.0, centre - reach)), max(mean, min(1.0, centre + reach))
-
-
-def combine_intervals(intervals: Sequence[Interval]) -> Interval:
-    """Return the mean of independent scores, with the interval that follows from theirs.
-
-    Each end is as far from the mean as the root of the summed squares of theirs, divided by their number: the method
-    of variance estimates recovery (Zou and Donner 2008, "Construction of confidence limits about effect measures").
-    """
-    n = len(intervals)
-    mean = sum(interval.mean for interval in intervals) / n
-    low = sqrt(sum((interval.mean - interval.low) ** 2 for interval in intervals)) / n
-    high = sqrt(sum((interval.high - interval.mean) ** 2 for interval in intervals)) / n
-    return Interval(mean, max(0.0, mean - low), min(1.0, mean + high))

@@ -1,25 +1,102 @@
-"""Scores of suites and domains: from records to the table, ``results.json`` and metrics of ``validate``."""
+"""Scores of suites and domains: from records, by the metric of a suite, to ``results.json`` and logged metrics.
+
+The metrics are an ``evaluate.Metric`` that needs no network.
+"""
 
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import comb
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import Any, final
+from uuid import uuid4
 
-from omnithink_pl.evaluation.journal import Record
-from omnithink_pl.evaluation.metrics import summarise
-from omnithink_pl.evaluation.scorer import Interval, PromptOutcomes, combine_intervals, first_failure, share
-from omnithink_pl.seeds import derive_seed
-from omnithink_pl.types import State
+import datasets
+import evaluate
 
-if TYPE_CHECKING:
-    from omnithink_pl.evaluation.suites.base import Suite
+from omnithink_pl.errors import BadInput
+from omnithink_pl.evaluation.completions import Record
+from omnithink_pl.evaluation.scorer import Interval, PromptOutcomes, first_failure, mean_interval, share
+from omnithink_pl.evaluation.suites.base import Suite
+from omnithink_pl.types import Outcome, State
 
-RESULTS = "results.json"
+Verdicts = Sequence[Sequence[float]]  # per prompt, the scores in [0, 1] of its completions
+
+
+def pass_at_k(n: int, passed: int, k: int) -> float:
+    """Estimate without bias the chance that at least one of k programs passes, when c of n did.
+
+    1 - C(n-c, k) / C(n, k): Chen et al. 2021, "Evaluating Large Language Models Trained on Code", equation 1.
+    """
+    if not 0 <= passed <= n or not 1 <= k <= n:
+        raise ValueError(f"pass@{k} of {passed} in {n} programs makes no sense")
+    return 1.0 - comb(n - passed, k) / comb(n, k)
+
+
+# `accuracy` with k samples per prompt is avg@k; `exact_match` is over all questions, the micro average of the
+# categories; `win_rate` counts ties as 0.5 (FastChat's `win_rate_adjusted`).
+METRICS = ("accuracy", "exact_match", "pass_at_1", "win_rate")
+
+
+def _further_figures(metric: str, verdicts: Verdicts) -> dict[str, Interval]:
+    """Return the figures of a metric beside the mean score, each a mean over prompts."""
+    figures: dict[str, list[list[float]]] = {}
+    if metric == "pass_at_1":  # every k that all prompts have samples for
+        for k in (5, 10, 50, 100):
+            if k <= min(map(len, verdicts)):
+                figures[f"pass_at_{k}"] = [[pass_at_k(len(own), sum(map(bool, own)), k)] for own in verdicts]
+    if metric == "win_rate":  # the shares of wins (FastChat's `win_rate`) and of ties
+        for name, value in (("raw", 1.0), ("ties", 0.5)):
+            figures[name] = [[float(verdict == value) for verdict in own] for own in verdicts]
+    return {name: mean_interval(scores) for name, scores in figures.items()}
+
+
+@final
+class VerdictMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyped
+    """Mean verdict of a suite; ``config_name`` is one of ``METRICS``.
+
+    ``compute(verdicts=..., categories=...)`` returns the mean score under the metric's name with its 95 % interval,
+    further figures of the metric, and ``categories`` with the mean score of each. Prompts are the independent draws:
+    see ``mean_interval``; those without a verdict are left out.
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        features = {
+            "verdicts": datasets.Sequence(datasets.Value("float64")),  # of a prompt; empty if none was scored
+            "categories": datasets.Value("string"),  # empty where a prompt has none
+        }
+        return evaluate.MetricInfo(description=self.__doc__ or "", citation="", features=datasets.Features(features))
+
+    def _compute(self, verdicts: Verdicts, categories: Sequence[str]) -> dict[str, Any]:
+        scored = [(list(own), str(name)) for own, name in zip(verdicts, categories, strict=True) if own]
+        rows = [own for own, _ in scored]
+        names = sorted({name for _, name in scored if name})
+        return {
+            self.config_name: mean_interval(rows),
+            **_further_figures(self.config_name, rows),
+            "categories": {one: mean_interval([own for own, name in scored if name == one]) for one in names},
+        }
+
+
+def summarise(metric: str, verdicts: Verdicts, categories: Sequence[str]) -> dict[str, Any]:
+    """Compute a metric in memory, without leaving files in the cache of ``evaluate``.
+
+    Raises:
+        ValueError: If there is no such metric.
+        BadInput: If no prompt has a verdict.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"a task's metric is one of {', '.join(METRICS)}, not {metric!r}")
+    if not any(verdicts):
+        raise BadInput("no completion has a verdict; see why the rewards failed")
+    with TemporaryDirectory() as directory:
+        # An id of its own: processes that compute at the same time must not share a lock file.
+        found = VerdictMetric(metric, keep_in_memory=True, cache_dir=directory, experiment_id=uuid4().hex)
+        return found.compute(verdicts=verdicts, categories=categories)
 
 
 @dataclass(frozen=True)
@@ -57,15 +134,14 @@ def score_records(name: str, suite: Suite, records: Sequence[Record], seconds: f
 
     An undefined verdict counts 0, a failed one is left out. If for some prompt every completion failed, the suite has
     no score.
-
-    Args:
-        name: Name of the suite.
-        suite: Has domain, metric and version.
-        records: One per completion.
-        seconds: Time spent in this session.
     """
-    metric = suite.task.metric
-    prompts = _by_prompt(records)
+    by_prompt: dict[str, list[Record]] = {}  # both turns of a conversation count as completions of one prompt
+    for record in records:
+        by_prompt.setdefault(record.uid, []).append(record)
+    prompts = [
+        PromptOutcomes(uid, tuple(Outcome(State(r.state), r.value, r.reason) for r in own), own[0].category)
+        for uid, own in by_prompt.items()
+    ]
     verdicts = [prompt.values for prompt in prompts]
     unscored = sum(not values for values in verdicts)
     found: dict[str, Any] = {}
@@ -73,14 +149,14 @@ def score_records(name: str, suite: Suite, records: Sequence[Record], seconds: f
     if unscored:
         problem = f"{unscored} of {len(prompts)} prompts could not be scored: {first_failure(prompts)}"
     else:
-        found = summarise(metric, verdicts, [prompt.category for prompt in prompts])
+        found = summarise(suite.task.metric, verdicts, [prompt.category for prompt in prompts])
     reasons = Counter(record.reason.partition(":")[0] for record in records if record.reason)  # details after the colon
     return SuiteScore(
         name=name,
         domain=suite.score_domain,
-        metric=metric,
+        metric=suite.task.metric,
         version=suite.version,
-        score=found.pop(metric, None),
+        score=found.pop(suite.task.metric, None),
         problem=problem,
         prompts=len(prompts),
         samples=max(record.sample for record in records) + 1,
@@ -93,16 +169,6 @@ def score_records(name: str, suite: Suite, records: Sequence[Record], seconds: f
     )
 
 
-def _by_prompt(records: Sequence[Record]) -> list[PromptOutcomes]:
-    """Group records by example; both turns of a conversation count as completions of one prompt."""
-    groups: dict[str, list[Record]] = {}
-    for record in records:
-        groups.setdefault(record.uid, []).append(record)
-    return [
-        PromptOutcomes(uid, tuple(record.outcome for record in own), own[0].category) for uid, own in groups.items()
-    ]
-
-
 def score_domains(scores: Mapping[str, SuiteScore], members: Mapping[str, Collection[str]]) -> list[DomainScore]:
     """Return each domain's plain mean; ``members`` names all of its suites, whether they were run or not."""
     domains = []
@@ -110,7 +176,7 @@ def score_domains(scores: Mapping[str, SuiteScore], members: Mapping[str, Collec
         missing = [f"{one} was not asked for" for one in own if one not in scores]
         missing += [f"{one}: {scores[one].problem}" for one in own if one in scores and scores[one].score is None]
         found = [scores[one].score for one in own if one in scores]
-        mean = None if missing else combine_intervals([score for score in found if score is not None])
+        mean = None if missing else Interval.average([score for score in found if score is not None])
         domains.append(DomainScore(name, tuple(own), mean, "; ".join(missing)))
     return domains
 
@@ -134,7 +200,7 @@ def suite_metrics(scores: Sequence[SuiteScore], domains: Sequence[DomainScore]) 
 
 def write_results(directory: Path, scores: Sequence[SuiteScore], domains: Sequence[DomainScore]) -> Path:
     """Write all scores to ``results.json``, beside those of earlier sessions that ran other suites."""
-    path = directory / RESULTS
+    path = directory / "results.json"
     before = json.loads(path.read_text())["benchmarks"] if path.exists() else {}
     results = {
         "benchmarks": {**before, **{score.name: asdict(score) for score in scores}},
@@ -143,10 +209,3 @@ def write_results(directory: Path, scores: Sequence[SuiteScore], domains: Sequen
     directory.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=2, ensure_ascii=False))
     return path
-
-
-def default_output(root: Path, identity: Mapping[str, str]) -> Path:
-    """Return a directory of the completions' own: the same again when the same weights are evaluated."""
-    named = next(iter(identity.values())).split(" ")[0]
-    slug = re.sub(r"[^A-Za-z0-9.]+", "-", named).strip("-")[-60:]
-    return root / "validate" / f"{slug}-{derive_seed(json.dumps(dict(identity))):016x}"[:-8]

@@ -92,9 +92,12 @@ def token_logprobs(
         with _replaced_forward(head, lambda hidden: own(hidden.flatten(0, 1).index_select(0, source).unsqueeze(0))):
             logits = _run(model, packing)
         found = torch.stack(logprobs_and_entropy(sampled.scaled(logits, slice(None)), sampled.targets), -1)
-    # From [n, 2] to [N, T].
-    lengths = torch.tensor(packing.lengths, device=found.device)
-    mask = torch.arange(max(packing.lengths), device=found.device) < lengths.unsqueeze(-1)
+    return _pad_completions(found, packing.lengths)
+
+
+def _pad_completions(found: Tensor, lengths: Sequence[int]) -> TokenLogprobs:
+    """Lay out log-probability and entropy of all tokens, ``[n, 2]``, as padded rows, ``[N, T]``."""
+    mask = torch.arange(max(lengths), device=found.device) < torch.tensor(lengths, device=found.device).unsqueeze(-1)
     zeros = torch.zeros(mask.shape, dtype=found.dtype, device=found.device)
     logprobs, entropy = (zeros.masked_scatter(mask, column) for column in found.unbind(-1))
     return TokenLogprobs(logprobs, entropy.detach(), mask)

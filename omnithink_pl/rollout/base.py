@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, TypeAlias, final
+from typing import Protocol, TypeAlias, final
 
 from omnithink_pl.errors import BadInput
+from omnithink_pl.model.policy import Policy
 from omnithink_pl.types import Completion
 
-if TYPE_CHECKING:
-    from omnithink_pl.model.policy import Policy
-
-
 # Called with a prompt's index and all of its completions.
-Finished: TypeAlias = "Callable[[int, tuple[Completion, ...]], None]"
+Finished: TypeAlias = Callable[[int, tuple[Completion, ...]], None]
 
 
 @dataclass(frozen=True)
@@ -76,14 +73,12 @@ class RolloutEngine(Protocol):
 
     def attach(self, policy: Policy) -> None:
         """Set the policy to sample from. Called once, before the first ``generate``."""
-        ...
 
     def sync(self) -> None:
         """Load the policy's current weights. Called before each batch of rollouts.
 
         An engine with weights of its own skips this while ``policy.version`` is that of its last sync.
         """
-        ...
 
     def generate(
         self,
@@ -117,15 +112,10 @@ class RolloutEngine(Protocol):
             ValueError: If a prompt is empty or leaves no room for ``max_tokens`` in the context.
             EngineFailure: If an engine beside the trainer dies, does not answer, or was restarted.
         """
-        ...
 
 
 def check_prompts(prompts: Sequence[Sequence[int]], sampling: Sampling, context: int) -> None:
-    """Refuse empty prompts and those that leave no room for ``sampling.max_tokens`` within the context.
-
-    Raises:
-        ValueError: Names the prompt and the setting.
-    """
+    """Raise ``ValueError`` for empty prompts and those that leave no room for ``max_tokens`` within the context."""
     for row, prompt in enumerate(prompts):
         if not prompt:
             raise ValueError(f"prompt {row} has no tokens; check the chat template")
@@ -152,36 +142,21 @@ def make_completion(
 
 @dataclass(frozen=True, slots=True)
 class DecodingRequest:
-    """A prefix that is prefilled once, and the completions that are sampled behind it.
+    """A prefix that is prefilled once, and the completions that are sampled behind it."""
 
-    Args:
-        prompt: Index of the prompt in the call.
-        first: Index of the first of these completions in the prompt's group.
-        copies: Number of completions; 1 where a partial completion is continued.
-        tokens: The prompt, followed by the partial completion if there is one.
-        generated: Tokens of that partial completion.
-        max_new_tokens: Tokens that this call may add to each completion.
-    """
-
-    prompt: int
-    first: int
-    copies: int
-    tokens: tuple[int, ...]
-    generated: int
-    max_new_tokens: int
+    prompt: int  # index in the call
+    first: int  # index of the first of these completions in the prompt's group
+    copies: int  # number of completions; 1 where a partial completion is continued
+    tokens: tuple[int, ...]  # the prompt, followed by the partial completion if there is one
+    generated: int  # tokens of that partial completion
+    max_new_tokens: int  # that this call may add to each completion
 
 
 @final
 class RequestBatch:
     """Split the prompts of one ``generate`` call into decoding requests, and collect their completions in any order.
 
-    Args:
-        policy: Its tokenizer decodes completions.
-        prompts: Token ids of each prompt.
-        sampling: Sampling parameters.
-        partial: For each prompt its completions so far, or none; all prompts are new if not given.
-        finished: Called for each prompt once all of its completions exist.
-        max_copies: Completions that one request may have; a whole group if not given.
+    A request has at most ``max_copies`` completions; a whole group if not given.
     """
 
     def __init__(
@@ -208,8 +183,11 @@ class RequestBatch:
     def add(self, request: DecodingRequest, sampled: Sequence[Completion]) -> None:
         """Record the completions of a request, without the partial completion that they continue."""
         group = self._groups[request.prompt]
-        for index, completion in enumerate(sampled, request.first):
-            group[index] = self._concatenate(group[index], completion)
+        for index, tail in enumerate(sampled, request.first):
+            head = group[index]
+            ids, logprobs = head.token_ids + tail.token_ids, head.logprobs + tail.logprobs
+            text = self._policy.decode(ids) if head.token_ids else tail.text
+            group[index] = Completion(ids, logprobs, text, tail.finish_reason, head.earlier)
         self._waiting[request.prompt] -= 1
         self._notify(request.prompt)
 
@@ -231,10 +209,3 @@ class RequestBatch:
     def _notify(self, index: int) -> None:
         if self._finished is not None and not self._waiting[index]:
             self._finished(index, tuple(self._groups[index]))
-
-    def _concatenate(self, head: Completion, tail: Completion) -> Completion:
-        if not head.token_ids:
-            return tail
-        ids = head.token_ids + tail.token_ids
-        text = self._policy.decode(ids)
-        return Completion(ids, head.logprobs + tail.logprobs, text, tail.finish_reason, head.earlier)

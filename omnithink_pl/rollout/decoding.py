@@ -5,23 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
 from transformers.masking_utils import causal_mask_function, eager_mask
 
 from omnithink_pl.model.logprobs import nucleus
-from omnithink_pl.rollout.base import make_completion, stop_ids
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel
-
-    from omnithink_pl.model.policy import Policy
-    from omnithink_pl.rollout.base import Sampling
-    from omnithink_pl.types import Completion
+from omnithink_pl.model.policy import Policy
+from omnithink_pl.rollout.base import Sampling, make_completion, stop_ids
+from omnithink_pl.types import Completion
 
 # Finished rows are dropped once they are this share of the batch: dropping copies the cache of the others.
 DROP_SHARE = 0.125
@@ -33,11 +28,7 @@ def decode(
 ) -> Iterator[tuple[int, list[Completion]]]:
     """Sample completions of prefixes that fit into one batch.
 
-    Args:
-        policy: Model and tokenizer.
-        prefixes: Token ids of each prefix.
-        noise: For each prefix uniform in [0, 1), of shape [copies, max_new_tokens]: one number per sampled token.
-        sampling: Temperature and top-p.
+    ``noise`` is for each prefix uniform in [0, 1), of shape [copies, max_new_tokens]: one number per sampled token.
 
     Yields:
         Each prefix's index and its completions without the prefix, as soon as the last of them has ended.
@@ -102,13 +93,7 @@ def sample_tokens(logits: Tensor, noise: Tensor, temperature: float, top_p: floa
 
 
 class _RunningRows:
-    """Rows that are being decoded, with their key-value cache and next logits.
-
-    Args:
-        model: A causal language model.
-        prefixes: Token ids of each prefix.
-        copies: Rows of each prefix.
-    """
+    """Rows that are being decoded, ``copies`` of each prefix, with their key-value cache and next logits."""
 
     def __init__(self, model: PreTrainedModel, prefixes: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
         self.model = model
@@ -142,7 +127,10 @@ class _RunningRows:
     def advance(self, token: Tensor) -> None:
         """Append a token to every row of the batch and compute the next logits."""
         if self.count <= (1 - DROP_SHARE) * len(self.rows):
-            token = self._drop_finished(token)
+            keep = self.open.nonzero().squeeze(-1)
+            self.cache.batch_select_indices(keep)
+            self.rows, self.open, self.mask = self.rows[keep], self.open[keep], self.mask[keep]
+            self.positions, token = self.positions[keep], token[keep]
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], -1)
         with decoding_attention(self.model):
             self.logits = self.model(
@@ -153,13 +141,6 @@ class _RunningRows:
                 use_cache=True,
             ).logits[:, -1]
         self.positions = self.positions + 1
-
-    def _drop_finished(self, token: Tensor) -> Tensor:
-        keep = self.open.nonzero().squeeze(-1)
-        self.cache.batch_select_indices(keep)
-        self.rows, self.open, self.mask = self.rows[keep], self.open[keep], self.mask[keep]
-        self.positions = self.positions[keep]
-        return token[keep]
 
 
 @contextmanager
@@ -195,14 +176,8 @@ def grouped_attention(
     Query heads that share a key-value head become rows of one matrix product. With a mask, transformers' own
     implementations copy the cache once per query head first, which costs more than the attention itself.
 
-    Args:
-        module: The attention layer; not read.
-        query: Of shape [rows, heads, 1, size].
-        key: Of shape [rows, key-value heads, length, size].
-        value: Of the same shape as ``key``.
-        attention_mask: Added to the scores, of shape [rows, 1, 1, length].
-        scaling: Of the scores; 1 / sqrt(size) by default.
-        **kwargs: Not read.
+    ``query`` is of shape [rows, heads, 1, size], ``key`` and ``value`` are of shape [rows, key-value heads, length,
+    size], and ``attention_mask``, which is added to the scores, is of shape [rows, 1, 1, length].
 
     Returns:
         The attended values of shape [rows, 1, heads, size], and no weights.

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from omnithink_pl.errors import BadInput
+from omnithink_pl.model.policy import Policy
 from omnithink_pl.model.sharding import whole
-from omnithink_pl.rollout.base import DecodingRequest, RequestBatch, check_prompts
+from omnithink_pl.rollout.base import DecodingRequest, Finished, RequestBatch, Sampling, check_prompts
 from omnithink_pl.rollout.decoding import decode
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel
-
-    from omnithink_pl.model.policy import Policy
-    from omnithink_pl.rollout.base import Finished, Sampling
-    from omnithink_pl.types import Completion
+from omnithink_pl.types import Completion
 
 
 class TransformersEngine:
@@ -59,7 +54,7 @@ class TransformersEngine:
         with torch.no_grad(), _eval_mode(self._policy.model), whole(self._policy.model):
             for chunk in self._chunks(batch.requests):
                 noise = [_request_noise(request, seeds[request.prompt], sampling) for request in chunk]
-                for index, completions in decode(self._policy, [r.tokens for r in chunk], noise, sampling):
+                for index, completions in decode(self._policy, [one.tokens for one in chunk], noise, sampling):
                     batch.add(chunk[index], completions)
         return batch.groups()
 
@@ -69,15 +64,15 @@ class TransformersEngine:
         Partial completions are not decoded beside new prompts: one cache is equally long for all of its rows, and short
         rows beside long ones cost more than a larger batch saves.
         """
-        for new in (True, False):
-            chunk: list[DecodingRequest] = []
-            for request in sorted((r for r in requests if (r.generated == 0) is new), key=lambda r: len(r.tokens)):
-                if chunk and sum(other.copies for other in chunk) + request.copies > self.batch_rows:
-                    yield chunk
-                    chunk = []
-                chunk.append(request)
-            if chunk:
+        chunk: list[DecodingRequest] = []
+        for request in sorted(requests, key=lambda r: (r.generated > 0, len(r.tokens))):
+            full = sum(other.copies for other in chunk) + request.copies > self.batch_rows
+            if chunk and (full or (request.generated > 0) != (chunk[0].generated > 0)):
                 yield chunk
+                chunk = []
+            chunk.append(request)
+        if chunk:
+            yield chunk
 
 
 def _request_noise(request: DecodingRequest, seed: int, sampling: Sampling) -> Tensor:

@@ -1,7 +1,4 @@
-"""Interface between a code reward and a sandbox, the unit tests that cross it, and the comparison of outputs.
-
-Not covered: running anything; :mod:`omnithink_pl.sandbox.hardened` does.
-"""
+"""Interface between a code reward and a sandbox, the unit tests that cross it, and the comparison of outputs."""
 
 from __future__ import annotations
 
@@ -72,10 +69,7 @@ class MeasuredSandbox(Sandbox, Protocol):
 
 
 def parse_tests(tests: UnitTests | Mapping[str, Any] | str) -> UnitTests:
-    """Return unit tests from code-r1's JSON.
-
-    Args:
-        tests: ``{"functional": asserts}`` or ``{"inputs": [...], "outputs": [...]}``, as a mapping or as text.
+    """Return unit tests from code-r1's JSON: ``{"functional": asserts}`` or ``{"inputs": [...], "outputs": [...]}``.
 
     Raises:
         ValueError: If it is neither, or has not one output per input.
@@ -130,10 +124,6 @@ def _same_word(word: str, expected: str) -> bool:
         return True
     if max(len(word), len(expected)) > 400 or not (_NUMBER.fullmatch(word) and _NUMBER.fullmatch(expected)):
         return False
-    if not _is_float(expected):  # an integer is wanted exactly
-        return _is_float(word) and Decimal(word) == Decimal(expected)
+    if expected.lstrip("+-").isdigit():  # an integer is wanted exactly
+        return not word.lstrip("+-").isdigit() and Decimal(word) == Decimal(expected)
     return math.isclose(float(word), float(expected), rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
-
-
-def _is_float(word: str) -> bool:
-    return not word.lstrip("+-").isdigit()

@@ -1,14 +1,11 @@
-"""A box: a sealed process that runs programs, and the files that one run reads and writes.
-
-Not covered: the seal itself (:mod:`omnithink_pl.sandbox.tiers`), and what is made of a run's report
-(:mod:`omnithink_pl.sandbox.hardened`).
-"""
+"""A box: a process that runs programs, sealed as :mod:`omnithink_pl.sandbox.tiers` says, and the files of one run."""
 
 from __future__ import annotations
 
 import os
 import select
 import socket
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Self, final
@@ -25,12 +22,19 @@ class BoxLost(RuntimeError):
     """A box did not start, or has ended by itself."""
 
 
+@contextmanager
+def _loss() -> Iterator[None]:
+    try:
+        yield
+    except (EOFError, OSError) as error:
+        raise BoxLost(f"no answer ({error})") from error
+
+
 @final
 class Box:
     """A started box, from the command line of its fork server and the first message to it; it ends with this process.
 
-    Raises:
-        BoxLost: If it does not start; says why.
+    Every method but :meth:`stop` and :meth:`disconnect` raises ``BoxLost`` if the box has ended or did not start.
     """
 
     def __init__(self, command: Sequence[str], settings: dict[str, Any]) -> None:
@@ -46,21 +50,13 @@ class Box:
             raise
 
     def submit(self, job: dict[str, Any], files: Sequence[int] = ()) -> None:
-        """Begin a run (:class:`omnithink_pl.sandbox.inside.fork_server.Run`).
-
-        Raises:
-            BoxLost: If the box has ended.
-        """
+        """Begin a run (:class:`omnithink_pl.sandbox.inside.fork_server.Run`), or cancel it."""
         with _loss():
             self._control.settimeout(_STARTUP)
             codec.send(self._control, job, files)
 
     def reply(self, seconds: float) -> dict[str, Any]:
-        """Wait for a run's report.
-
-        Raises:
-            BoxLost: If the box has ended, or does not reply in time.
-        """
+        """Wait for a run's report; late is lost."""
         with _loss():
             self._control.settimeout(max(0.001, seconds))
             return codec.receive(self._control)[0]
@@ -71,10 +67,6 @@ class Box:
         poll.register(self._control, select.POLLIN)
         return bool(poll.poll(seconds * 1000))
 
-    def cancel(self) -> None:
-        """End the current run, whose report still follows."""
-        self.submit({"cancel": True})
-
     def disconnect(self) -> None:
         """From another thread: end the box and its run, and wake up a thread that waits for a reply."""
         with suppress(OSError):  # it has been stopped
@@ -83,14 +75,6 @@ class Box:
     def stop(self) -> str:
         """End the box and everything in it; return the end of its standard error. Safe to call twice."""
         return self._process.stop(_GRACE)
-
-
-@contextmanager
-def _loss() -> Iterator[None]:
-    try:
-        yield
-    except (EOFError, OSError) as error:
-        raise BoxLost(f"no answer ({error})") from error
 
 
 @final
@@ -103,11 +87,11 @@ class Streams:
 
     def __init__(self, source: str, stdin: str = "", channel: socket.socket | None = None) -> None:
         self._stdout, self._stderr, self._report = map(_memory_file, ("stdout", "stderr", "report"))
-        written = [_memory_file("stdin", stdin), _memory_file("source", source)]
-        self._own = [*written, self._stdout, self._stderr, self._report]
+        program, written = _memory_file("source", source), _memory_file("stdin", stdin)
+        self._own = [written, self._stdout, self._stderr, self._report, program]
         passed = self._stdout if channel is None else channel.fileno()
         # In the order of their numbers in the run.
-        self.files = [written[0], self._stdout, self._stderr, passed, self._report, written[1]]
+        self.files = [written, self._stdout, self._stderr, passed, self._report, program]
 
     def __enter__(self) -> Self:
         return self
@@ -139,14 +123,12 @@ class Streams:
 
 def _memory_file(name: str, text: str = "") -> int:
     file = os.memfd_create(name)
-    unwritten = memoryview(text.encode(errors="surrogatepass"))
-    while unwritten:
-        unwritten = unwritten[os.write(file, unwritten) :]
+    with open(file, "wb", closefd=False) as writer:
+        writer.write(text.encode(errors="surrogatepass"))
     os.lseek(file, 0, os.SEEK_SET)
     return file
 
 
-def _read(file: int, last: int | None = None) -> str:
+def _read(file: int, last: int = sys.maxsize) -> str:
     size = os.fstat(file).st_size
-    wanted = size if last is None else min(size, last)
-    return os.pread(file, wanted, size - wanted).decode(errors="replace")
+    return os.pread(file, size, max(0, size - last)).decode(errors="replace")

@@ -1,11 +1,7 @@
-"""The sandbox: runs programs against their tests, in pairs of boxes that are sealed as well as this machine allows.
-
-What it covers and what it does not is in docs/security.md. Above all not: weak tests, and the kernel that boxes share.
-"""
+"""The sandbox: runs programs against their tests, in pairs of boxes. docs/security.md says what it does not cover."""
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import logging
@@ -19,8 +15,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from typing import Any, Literal, final
 
@@ -41,17 +36,22 @@ _WALL = 3  # a program may last three times as long as it may compute
 _SLACK = 15.0  # seconds beyond a run's own limit before its box is taken for dead
 _GRACE = 1.0  # seconds that a program has to end after its test has
 _LOST = '{"outcome": "lost", "error": "", "message": ""}'  # report of a test that could not finish
+_OUTCOMES = {
+    "exit 0": RunOutcome.PASSED,
+    "timeout": RunOutcome.TIMEOUT,
+    "output limit": RunOutcome.OUTPUT_LIMIT,
+    "signal 9": RunOutcome.MEMORY,  # a program cannot have sent it itself: the kernel ran out of memory
+}
 
 
 @final
 class HardenedSandbox:
     """Runs programs that may be malicious, and finds out whether they pass their tests.
 
-    Each worker has two boxes, one for programs and one for the test code that judges them, each sealed
-    by bubblewrap or, where that is impossible, by Landlock; both with a filter of system calls and limits
-    on time, memory, output, files and threads. The seal is chosen when the first program
-    comes: a self-test attempts to get out, and where it can, no program is run. docs/security.md says what
-    is covered and what is not. May be used from several threads.
+    Each worker has two boxes, one for programs and one for the test code that judges them, each sealed by bubblewrap
+    or, where that is impossible, by Landlock; both with a filter of system calls and limits on time, memory, output,
+    files and threads. The seal is chosen when the first program comes: a self-test attempts to get out, and where it
+    can, no program is run. May be used from several threads.
 
     Args:
         workers: Programs run at the same time; ``null`` for one per processor allotted to this process.
@@ -89,7 +89,7 @@ class HardenedSandbox:
         self._reset()
 
     def _reset(self) -> None:
-        """Set up what belongs to one process: also called in a fork of the process that made the sandbox."""
+        """Set up what belongs to one process: called again in a fork of it."""
         self._owner = os.getpid()
         self.throughput = Throughput()
         self._lock = threading.Lock()
@@ -102,11 +102,7 @@ class HardenedSandbox:
 
     @property
     def tier(self) -> Tier:
-        """How boxes are sealed; chosen at the first call.
-
-        Raises:
-            BadInput: If nothing seals them and ``allow_unsafe`` is not set; says what to do.
-        """
+        """How boxes are sealed; chosen at the first call, which raises ``BadInput`` if there is no safe way."""
         if self._owner != os.getpid():
             self._reset()
         with self._lock:
@@ -115,43 +111,26 @@ class HardenedSandbox:
             return self._plan.tier
 
     def run(self, program: str, tests: UnitTests | Mapping[str, Any] | str) -> Verdict:
-        """Run a program against its tests.
-
-        Args:
-            program: Python source.
-            tests: Of either kind, also as code-r1's JSON.
-
-        Raises:
-            ValueError: If the tests are unusable.
-            BadInput: If there is no safe way to run programs.
-        """
+        """Run a program against its tests (see :func:`run`)."""
         tests, _ = parse_tests(tests), self.tier
         return self._run(program, tests, time.monotonic())
 
     def run_all(self, jobs: Sequence[tuple[str, UnitTests]]) -> list[Verdict]:
-        """Run each (program, tests) and return a verdict each, in order.
-
-        An interruption ends the programs that run.
-
-        Raises:
-            ValueError: If the tests of one are unusable.
-            BadInput: If there is no safe way to run programs.
-        """
+        """Run each (program, tests) and return a verdict each, in order. An interruption ends the programs that run."""
         if not jobs:
             return []
         jobs, _ = [(program, parse_tests(tests)) for program, tests in jobs], self.tier
+        since = time.monotonic()
         with ThreadPoolExecutor(self._size) as threads:
-            futures = [threads.submit(self._run, program, tests, time.monotonic()) for program, tests in jobs]
             try:
-                return [future.result() for future in futures]
+                return list(threads.map(lambda job: self._run(job[0], job[1], since), jobs))
             except BaseException:
-                for future in futures:
-                    future.cancel()
+                threads.shutdown(wait=False, cancel_futures=True)
                 self.cancel()
                 raise
 
     def metrics(self) -> dict[str, float]:
-        """Return throughput since the last call, by name; empty if nothing ran."""
+        """Return throughput since the last call (see :class:`Throughput`)."""
         return self.throughput.metrics()
 
     def cancel(self) -> None:
@@ -163,7 +142,7 @@ class HardenedSandbox:
         while len(held) < len(self._pairs):  # until all have been returned
             for pair in self._pairs:
                 pair.disconnect()
-            with contextlib.suppress(queue.Empty):
+            with suppress(queue.Empty):
                 held.append(self._idle.get(timeout=0.05))
         self._stopping.clear()
         for pair in held:
@@ -183,12 +162,12 @@ class HardenedSandbox:
         try:
             with self.throughput.working(since) as verdicts:
                 verdicts.append(self._attempt(pair, program, tests))
+                return verdicts[0]
         except BaseException:  # interrupted: a late report must not answer for the next program
             pair.stop()
             raise
         finally:
             self._idle.put(pair)
-        return verdicts[0]
 
     def _attempt(self, pair: _Pair, program: str, tests: UnitTests) -> Verdict:
         """Run a program; once more, in new boxes, if a box was lost."""
@@ -213,8 +192,7 @@ class HardenedSandbox:
         """Return the first plan whose boxes hold."""
         reasons: list[str] = []
         for plan in plans(self._tier):
-            reason = missing(plan) or self._try(plan)
-            if not reason:
+            if not (reason := missing(plan) or self._try(plan)):
                 if plan.tier is Tier.LANDLOCK and self._tier == "auto":
                     log.warning("Programs are sealed by Landlock, the second choice: %s", "; ".join(reasons))
                 return plan
@@ -244,8 +222,7 @@ def run(program: str, tests: UnitTests | Mapping[str, Any] | str) -> Verdict:
 
     Args:
         program: Python source.
-        tests: code-r1's JSON, as text or as a mapping: ``{"functional": asserts}`` or
-            ``{"inputs": [...], "outputs": [...]}``.
+        tests: ``{"functional": asserts}`` or ``{"inputs": [...], "outputs": [...]}``, as code-r1 has them, or the JSON.
 
     Raises:
         ValueError: If the tests are unusable.
@@ -258,10 +235,7 @@ def run(program: str, tests: UnitTests | Mapping[str, Any] | str) -> Verdict:
     return default_sandbox().run(program, tests)
 
 
-@cache
-def default_sandbox() -> HardenedSandbox:
-    """Return the sandbox behind :func:`run`: made once, since a warm one takes a tenth of a new one's time."""
-    return HardenedSandbox()
+default_sandbox = cache(HardenedSandbox)  # made once: a warm one takes a tenth of a new one's time
 
 
 Report = dict[str, Any]
@@ -277,7 +251,7 @@ class _Pair:
         self._judge: Box | None = None
 
     def test(self, program: str, tests: UnitTests, start: Callable[[], Box]) -> Verdict:
-        """Run a program against its tests; raises ``BoxLost`` if a box ends meanwhile, or does not start."""
+        """Run a program against its tests; ``BoxLost`` if a box ends meanwhile, or does not start."""
         self._program = self._program or start()
         if not tests.functional:
             return self._scripts(self._program, program, tests)
@@ -286,16 +260,14 @@ class _Pair:
 
     def stop(self) -> None:
         """End both boxes. Safe to call twice."""
-        for box in (self._program, self._judge):
-            if box is not None:
-                box.stop()
+        for box in filter(None, (self._program, self._judge)):
+            box.stop()
         self._program = self._judge = None
 
     def disconnect(self) -> None:
         """End, from another thread, what runs."""
-        for box in (self._program, self._judge):
-            if box is not None:
-                box.disconnect()
+        for box in filter(None, (self._program, self._judge)):
+            box.disconnect()
 
     def _scripts(self, box: Box, program: str, tests: UnitTests) -> Verdict:
         """Run once per input, up to the first failing test; expected outputs are compared here, outside the box."""
@@ -328,7 +300,7 @@ class _Pair:
                 judge.submit(test, judging.files)
             judged = _reply(judge, test, judging)
             if not box.has_reply(_GRACE):  # its test is over, so it had a moment to end by itself
-                box.cancel()
+                box.submit({"cancel": True})  # its report still follows
             report, stderr = _reply(box, job, streams), streams.stderr
             finding = json.loads(judging.report or _LOST)
         outcome = _judged(judged, finding, report, stderr)
@@ -357,17 +329,8 @@ def _ending(report: Report, stderr: str) -> RunOutcome:
     """Return how a run ended, whatever it printed."""
     if not report["locked"]:
         return RunOutcome.REFUSED
-    error = stderr.strip().rpartition("\n")[2]
-    match report["status"]:
-        case "exit 0":
-            return RunOutcome.PASSED
-        case "timeout":
-            return RunOutcome.TIMEOUT
-        case "output limit":
-            return RunOutcome.OUTPUT_LIMIT
-        case "signal 9":  # it cannot have done that itself: the kernel ran out of memory
-            return RunOutcome.MEMORY
-    return RunOutcome.MEMORY if error.startswith("MemoryError") else RunOutcome.EXCEPTION
+    is_memory = stderr.strip().rpartition("\n")[2].startswith("MemoryError")
+    return _OUTCOMES.get(report["status"], RunOutcome.MEMORY if is_memory else RunOutcome.EXCEPTION)
 
 
 def _judged(judged: Report, finding: Report, report: Report, stderr: str) -> RunOutcome:
@@ -392,36 +355,27 @@ def _judged(judged: Report, finding: Report, report: Report, stderr: str) -> Run
     return RunOutcome.EXCEPTION
 
 
-@dataclass
-class _Window:
-    """Counts since the metrics were last read."""
-
-    programs: int = 0
-    tests: int = 0
-    open_seconds: float = 0.0  # with at least one busy worker
-    busy_seconds: float = 0.0  # summed over workers
-    wait_seconds: float = 0.0  # summed over programs
-
-
-@dataclass
 class Throughput:
-    """Counts the work of a sandbox. May be used from several threads."""
+    """Counts the work of a sandbox, in all and since the metrics were last read. May be used from several threads."""
 
-    programs: int = 0
-    seconds: float = 0.0  # summed over workers
-    outcomes: Counter[str] = field(default_factory=Counter)
-    _window: _Window = field(default_factory=_Window)
-    _running: int = 0
-    _marked: float = 0.0
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self) -> None:
+        self.programs = 0
+        self.seconds = 0.0  # summed over workers
+        self.outcomes: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._running = 0
+        self._marked = 0.0
+        self._start_window()
+
+    def _start_window(self) -> None:
+        self._programs = self._tests = 0
+        self._open = 0.0  # seconds with at least one busy worker
+        self._busy = 0.0  # seconds summed over workers
+        self._waited = 0.0  # seconds summed over programs
 
     @contextmanager
     def working(self, since: float) -> Iterator[list[Verdict]]:
-        """Count a worker as busy, and the verdict that is appended to the list, if any.
-
-        Args:
-            since: When the program was submitted, on the monotonic clock; until now it waited for a worker.
-        """
+        """Count a worker as busy, and the verdict that is appended to the list; ``since`` the program has waited."""
         began = time.monotonic()
         with self._lock:
             self._mark(began)
@@ -434,41 +388,35 @@ class Throughput:
             with self._lock:
                 self._mark(ended)
                 self._running -= 1
-                self._window.busy_seconds += ended - began
+                self._busy += ended - began
                 for verdict in verdicts:
-                    self._count(verdict, ended - began, began - since)
+                    self.programs += 1
+                    self.seconds += ended - began
+                    self.outcomes[verdict.outcome.value] += 1
+                    self._programs += 1
+                    self._waited += began - since
+                    # The first failing test is the last to run.
+                    self._tests += min(verdict.total_tests, verdict.passed_tests + 1)
 
     def metrics(self) -> dict[str, float]:
-        """Return metrics since the last call, by name; empty if no program was judged.
-
-        Rates, and the mean number of busy workers, are over the time in which anything ran.
-        """
+        """Return metrics since the last call, over the time in which anything ran; empty if no program was judged."""
+        metrics: dict[str, float] = {}
         with self._lock:
             self._mark(time.monotonic())
-            window, self._window = self._window, _Window()
-        if not window.programs or not window.open_seconds:
-            return {}
-        return {
-            "programs_per_second": window.programs / window.open_seconds,
-            "tests_per_second": window.tests / window.open_seconds,
-            "busy_workers": window.busy_seconds / window.open_seconds,
-            "wait_seconds": window.wait_seconds / window.programs,
-        }
+            if self._programs and self._open:
+                metrics = {
+                    "programs_per_second": self._programs / self._open,
+                    "tests_per_second": self._tests / self._open,
+                    "busy_workers": self._busy / self._open,
+                    "wait_seconds": self._waited / self._programs,
+                }
+            self._start_window()
+        return metrics
 
     def _mark(self, now: float) -> None:
         """Count the time since the last mark, if anything ran in it."""
-        if self._running:
-            self._window.open_seconds += now - self._marked
+        self._open += now - self._marked if self._running else 0.0
         self._marked = now
-
-    def _count(self, verdict: Verdict, seconds: float, waited: float) -> None:
-        self.programs += 1
-        self.seconds += seconds
-        self.outcomes[verdict.outcome.value] += 1
-        self._window.programs += 1
-        self._window.wait_seconds += waited
-        # The first failing test is the last to run.
-        self._window.tests += min(verdict.total_tests, verdict.passed_tests + 1)
 
     def __str__(self) -> str:
         each = self.seconds / max(1, self.programs) * 1000

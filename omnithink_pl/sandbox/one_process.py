@@ -1,7 +1,4 @@
-"""Programs and their tests in one process, for benchmarks whose tests need that: only inside a container.
-
-Not covered: sealing, and tampering with the tests.
-"""
+"""Programs and their tests in one process, unsealed, for benchmarks whose tests need that: only inside a container."""
 
 from __future__ import annotations
 
@@ -60,9 +57,7 @@ class OneProcess:
                 "OneProcess runs programs with this user's rights; run it in a container that may be lost, and say so "
                 "with inside_container: true"
             )
-        self.workers = workers
-        self.timeout = timeout
-        self.memory_mb = memory_mb
+        self.workers, self.timeout, self.memory_mb = workers, timeout, memory_mb
 
     def run_all(self, jobs: Sequence[tuple[str, UnitTests]]) -> list[Verdict]:
         """Run each (program, tests) and return a verdict each, in order."""
@@ -78,11 +73,7 @@ class OneProcess:
             return Verdict(RunOutcome.REFUSED, 0, 1, f"no package {', '.join(lacking)} in this container")
         if not tests.functional:
             return Verdict(RunOutcome.REFUSED, 0, 1, "OneProcess runs functional tests only")
-        began = time.monotonic()
-        outcome, error = self._outcome(f"{program}\n{tests.functional}")
-        return Verdict(outcome, int(outcome is RunOutcome.PASSED), 1, error, time.monotonic() - began)
-
-    def _outcome(self, source: str) -> tuple[RunOutcome, str]:
+        began, error = time.monotonic(), b""
         with tempfile.TemporaryDirectory() as directory:
             process = subprocess.Popen(
                 [sys.executable, "-c", _RUN, str(self.memory_mb)],
@@ -94,15 +85,16 @@ class OneProcess:
                 start_new_session=True,
             )
             try:
-                _, error = process.communicate(source.encode(), self.timeout)
+                _, error = process.communicate(f"{program}\n{tests.functional}".encode(), self.timeout)
+                outcome = RunOutcome.PASSED if process.returncode == _PASSED else RunOutcome.EXCEPTION
             except subprocess.TimeoutExpired:
-                return RunOutcome.TIMEOUT, ""
+                outcome = RunOutcome.TIMEOUT
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)  # with what it has started
                 process.communicate()
-        passed = process.returncode == _PASSED
-        return (RunOutcome.PASSED if passed else RunOutcome.EXCEPTION), error.decode(errors="replace")[-1000:]
+        stderr = error.decode(errors="replace")[-1000:]
+        return Verdict(outcome, int(outcome is RunOutcome.PASSED), 1, stderr, time.monotonic() - began)
 
 
 def _is_installed(name: str) -> bool:

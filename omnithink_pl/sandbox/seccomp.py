@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import tempfile
-from collections.abc import Iterator
 from functools import cache
 
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000
@@ -47,38 +46,28 @@ setpgid chroot mount umount2 unshare setns chown fchown lchown fchownat mknod mk
 
 
 class _Condition(ctypes.Structure):
-    """``struct scmp_arg_cmp``."""
+    """``struct scmp_arg_cmp``: number of the argument, comparison, and what it is compared with (or mask and value)."""
 
-    _fields_ = [
-        ("argument", ctypes.c_uint),
-        ("comparison", ctypes.c_int),
-        ("first", ctypes.c_uint64),
-        ("second", ctypes.c_uint64),
-    ]
+    _fields_ = [("arg", ctypes.c_uint), ("op", ctypes.c_int), ("a", ctypes.c_uint64), ("b", ctypes.c_uint64)]
 
 
-def _conditional() -> Iterator[tuple[int, str, list[_Condition]]]:
-    """Yield the calls that depend on their arguments: action, name, conditions that must all hold."""
-    yield _ALLOW, "clone", [_Condition(0, _MASKED_EQUAL, _CLONE_THREAD | _CLONE_NEW, _CLONE_THREAD)]
-    yield _FORBID, "clone", [_Condition(0, _MASKED_EQUAL, _CLONE_THREAD, 0)]
-    for name, commands in (("fcntl", _FCNTL), ("ioctl", _IOCTL)):
-        for command in commands:
-            yield _ALLOW, name, [_Condition(1, _EQUAL, command, 0)]
+# Calls that depend on their arguments: action, name, conditions that must all hold.
+_CONDITIONAL = [
+    (_ALLOW, "clone", [_Condition(0, _MASKED_EQUAL, _CLONE_THREAD | _CLONE_NEW, _CLONE_THREAD)]),
+    (_FORBID, "clone", [_Condition(0, _MASKED_EQUAL, _CLONE_THREAD, 0)]),
+    *((_ALLOW, "fcntl", [_Condition(1, _EQUAL, command, 0)]) for command in _FCNTL),
+    *((_ALLOW, "ioctl", [_Condition(1, _EQUAL, command, 0)]) for command in _IOCTL),
     # Event loops wake themselves up over such a pair; without an address it reaches nothing else.
-    pair = [_Condition(0, _EQUAL, _UNIX, 0), _Condition(1, _MASKED_EQUAL, _KIND_MASK, _STREAM)]
-    yield _ALLOW, "socketpair", pair
-    yield _ALLOW, "sendto", [_Condition(4, _EQUAL, 0, 0)]
-    yield _ALLOW, "prlimit64", [_Condition(0, _EQUAL, 0, 0)]
-    yield _ALLOW, "sched_getaffinity", [_Condition(0, _EQUAL, 0, 0)]
+    (_ALLOW, "socketpair", [_Condition(0, _EQUAL, _UNIX, 0), _Condition(1, _MASKED_EQUAL, _KIND_MASK, _STREAM)]),
+    (_ALLOW, "sendto", [_Condition(4, _EQUAL, 0, 0)]),
+    (_ALLOW, "prlimit64", [_Condition(0, _EQUAL, 0, 0)]),
+    (_ALLOW, "sched_getaffinity", [_Condition(0, _EQUAL, 0, 0)]),
+]
 
 
 @cache
 def system_call_filter() -> bytes:
-    """Return the filter as the kernel takes it, for this machine.
-
-    Raises:
-        OSError: If libseccomp is not installed or refuses a rule.
-    """
+    """Return the filter as this kernel takes it; ``OSError`` if libseccomp is not installed or refuses a rule."""
     library = ctypes.CDLL("libseccomp.so.2")
     library.seccomp_init.restype = ctypes.c_void_p
     library.seccomp_init.argtypes = [ctypes.c_uint32]
@@ -87,12 +76,11 @@ def system_call_filter() -> bytes:
     rules: list[tuple[int, str, list[_Condition]]] = [(_ALLOW, name, []) for name in (_FILES + _SELF).split()]
     rules += [(_FORBID, name, []) for name in _FORBIDDEN.split()]
     try:
-        for action, name, conditions in (*rules, *_conditional()):
+        for action, name, conditions in rules + _CONDITIONAL:
             number = library.seccomp_syscall_resolve_name(name.encode())
-            if number < 0:  # not on this architecture
-                continue
-            array = (_Condition * len(conditions))(*conditions)
-            _check(library.seccomp_rule_add_array(context, ctypes.c_uint32(action), number, len(conditions), array))
+            if number >= 0:  # else it is not on this architecture
+                array, count = (_Condition * len(conditions))(*conditions), len(conditions)
+                _check(library.seccomp_rule_add_array(context, ctypes.c_uint32(action), number, count, array))
         with tempfile.TemporaryFile() as file:
             _check(library.seccomp_export_bpf(context, file.fileno()))
             file.seek(0)

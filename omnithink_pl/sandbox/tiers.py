@@ -1,7 +1,4 @@
-"""How a box is sealed (with bubblewrap, with Landlock, or not at all) and the self-test that has to find it sealed.
-
-Not covered: holes in the kernel, which all boxes share, and side channels.
-"""
+"""How a box is sealed (with bubblewrap, with Landlock, or not at all) and the self-test that has to find it sealed."""
 
 from __future__ import annotations
 
@@ -14,7 +11,8 @@ import socket
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +23,7 @@ from omnithink_pl.sandbox.inside.confine import SCRATCH_MB, THREADS, Limits, Sea
 from omnithink_pl.sandbox.seccomp import system_call_filter
 
 _FIRST_UID = 1_900_000_000  # far above any real user
-_MORE_THREADS = 512  # where the kernel counts a program's threads together with its user's
+_MORE_THREADS = 512  # where the kernel counts a program's threads together with its user's others
 _SYSTEM = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache")
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 # The package is bound to /box/inside. Empty parent modules keep the rest of ours out of the box.
@@ -56,13 +54,7 @@ class Plan:
     namespace: bool = False  # with bubblewrap: whether users are mapped, as without root; else root's rights are used
 
     def start(self, limits: Limits, packages: Sequence[str], cpu: int, number: int) -> Box:
-        """Start a box.
-
-        Args:
-            limits: Resources that a program may use.
-            packages: Packages that programs may import where they are installed here.
-            cpu: Processor to run on.
-            number: Tells this process's boxes apart.
+        """Start a box on a processor, with the packages that are installed; ``number`` tells our boxes apart.
 
         Raises:
             BoxLost: If it does not start; says why.
@@ -73,8 +65,10 @@ class Plan:
             for name in packages
             if (spec := find_spec(name)) is not None and spec.submodule_search_locations
         }
+        if self.tier is not Tier.BUBBLEWRAP and os.geteuid() != 0:  # its user's other threads count too
+            limits = replace(limits, threads=THREADS + _MORE_THREADS + _threads_of(os.getuid()))
         settings = {
-            "limits": asdict(self._limits(limits)),
+            "limits": asdict(limits),
             "seal": asdict(self._seal(cpu, number)),
             "filter": base64.b64encode(self._filter()).decode(),
             "packages": list(found),
@@ -88,20 +82,12 @@ class Plan:
             command += ["--ro-bind", path, f"/packages/{name}"]
         return Box([*command, "--remount-ro", "/", "--chdir", "/", "--", *python, "/box", "/packages"], settings)
 
-    def _limits(self, limits: Limits) -> Limits:
-        if self.tier is Tier.BUBBLEWRAP or os.geteuid() == 0:
-            return limits
-        return Limits(limits.memory_mb, THREADS + _MORE_THREADS + _threads_of(os.getuid()))
-
     def _seal(self, cpu: int, number: int) -> Seal:
-        root = os.geteuid() == 0 and not self.namespace
-        uid = _FIRST_UID + os.getpid() % 10_000_000 * 8 + number % 8 if root else 0
-        match self.tier:
-            case Tier.BUBBLEWRAP:
-                return Seal(scratch="/tmp", uid=uid, cpu=cpu)
-            case Tier.LANDLOCK:
-                return Seal(uid=uid, readable=(*_SYSTEM, *_DEVICES, *map(str, _library())), cpu=cpu)
-        return Seal(uid=uid, cpu=cpu)
+        as_root = os.geteuid() == 0 and not self.namespace
+        uid = _FIRST_UID + os.getpid() % 10_000_000 * 8 + number % 8 if as_root else 0
+        scratch = "/tmp" if self.tier is Tier.BUBBLEWRAP else ""
+        readable = (*_SYSTEM, *_DEVICES, *map(str, _library())) if self.tier is Tier.LANDLOCK else ()
+        return Seal(scratch, uid, readable, cpu)
 
     def _filter(self) -> bytes:
         try:
@@ -182,10 +168,8 @@ def _threads_of(uid: int) -> int:
     """Count the threads that a user has now."""
     count = 0
     for tasks in Path("/proc").glob("[0-9]*/task"):
-        try:
+        with suppress(OSError):  # it has just ended
             count += len(list(tasks.iterdir())) if tasks.stat().st_uid == uid else 0
-        except OSError:
-            continue  # it has just ended
     return count
 
 
@@ -255,11 +239,7 @@ print(json.dumps(found))
 
 
 def find_leaks(box: Box) -> list[str]:
-    """Return what a program in this box can do and should not; empty if the box is sealed.
-
-    Raises:
-        BoxLost: If the box ends.
-    """
+    """Return what a program in this box can do and should not; raises ``BoxLost`` if the box ends."""
     secret = secrets.token_hex(16)
     with tempfile.NamedTemporaryFile("w") as canary, socket.create_server(("127.0.0.1", 0)) as server:
         canary.write(secret)

@@ -1,7 +1,6 @@
 """Child processes reached over a socket, and a pool of workers that are killed and replaced at a deadline.
 
-Not covered: sealing. A worker has this user's rights; what it runs must be ours (programs of a model run in boxes).
-Workers are commands: children of ``multiprocessing`` would import the main script, with all of torch.
+They are not sealed; what they run must be ours. Children of ``multiprocessing`` would import the main script and torch.
 """
 
 from __future__ import annotations
@@ -57,23 +56,17 @@ class WorkerPool:
     def map(self, jobs: Sequence[Mapping[str, Any]], limit: float) -> list[Any | Lost]:
         """Return one reply per job, in order.
 
-        A job whose worker dies or misses the deadline is tried once more, on a new worker.
-
-        Args:
-            jobs: Values for JSON.
-            limit: Seconds for each attempt.
+        A job whose worker dies or exceeds the limit (seconds) is tried once more, on a new worker.
 
         Raises:
             RuntimeError: If a worker does not start; has the end of its standard error.
         """
         cancelled = threading.Event()
         with ThreadPoolExecutor(self._size) as threads:
-            futures = [threads.submit(self._run, json.dumps(job).encode() + b"\n", limit, cancelled) for job in jobs]
             try:
-                return [future.result() for future in futures]
+                return list(threads.map(lambda job: self._run(job, limit, cancelled), jobs))
             except BaseException:  # interrupted: no late reply may answer another job
-                for future in futures:
-                    future.cancel()
+                threads.shutdown(wait=False, cancel_futures=True)
                 with self._lock:
                     cancelled.set()
                     for worker in set(self._workers) - set(self._idle):
@@ -85,11 +78,10 @@ class WorkerPool:
         for worker in list(self._workers):
             self._discard(worker)
 
-    def _run(self, line: bytes, limit: float, cancelled: threading.Event) -> Any | Lost:
-        lost = Lost.DIED
+    def _run(self, job: Mapping[str, Any], limit: float, cancelled: threading.Event) -> Any | Lost:
+        line, lost = json.dumps(job).encode() + b"\n", Lost.DIED
         for attempt in range(2):
-            worker = self._acquire(attempt > 0, cancelled)
-            if worker is None:
+            if not (worker := self._acquire(attempt > 0, cancelled)):
                 break
             try:
                 reply = worker.ask(line, limit)
@@ -134,12 +126,7 @@ class _Worker:
         self.ready = False
 
     def ask(self, line: bytes, limit: float) -> bytes:
-        """Send a job and return the line of its reply.
-
-        Raises:
-            TimeoutError: If it takes longer than the limit, in seconds from when the worker is ready.
-            EOFError, ConnectionError: If the process has ended.
-        """
+        """Send a job and return the line of its reply, within the limit (seconds) from when the worker is ready."""
         if not self.ready:
             self._read_line(time.monotonic() + _STARTUP)
             self.ready = True
@@ -151,8 +138,7 @@ class _Worker:
     def _read_line(self, deadline: float) -> bytes:
         while b"\n" not in self._received:
             self._process.socket.settimeout(max(0.001, deadline - time.monotonic()))
-            chunk = self._process.socket.recv(1 << 20)
-            if not chunk:
+            if not (chunk := self._process.socket.recv(1 << 20)):
                 raise EOFError
             self._received += chunk
         line, _, self._received = self._received.partition(b"\n")
@@ -161,15 +147,9 @@ class _Worker:
 
 @final
 class ChildProcess:
-    """A process whose standard input is a socket to this one.
+    """A process whose standard input is a socket to this one; it has to exit when the socket closes.
 
-    It has a session of its own, so that a Ctrl-C in the terminal does not reach it. It has to exit when the socket
-    closes, which it does however this process ends.
-
-    Args:
-        command: Command line.
-        environment: Environment variables; ``None`` for this process's own.
-        output_to_socket: Whether standard output goes to the socket; otherwise it is discarded.
+    That happens however this process ends. Standard output goes to the socket or is discarded.
     """
 
     def __init__(
@@ -184,7 +164,7 @@ class ChildProcess:
                 stdout=theirs.fileno() if output_to_socket else subprocess.DEVNULL,
                 stderr=self._stderr,
                 env=environment,
-                start_new_session=True,
+                start_new_session=True,  # so that a Ctrl-C in the terminal does not reach it
             )
         self.pid = self._process.pid
 
@@ -195,12 +175,8 @@ class ChildProcess:
                 os.killpg(self.pid, signal.SIGKILL)
 
     def stop(self, grace: float = 0.0) -> str:
-        """End the process and its group and return the end of its standard error. Safe to call twice.
-
-        Args:
-            grace: Seconds that it has to exit by itself, its socket being closed.
-        """
-        self.socket.close()
+        """End the process and its group and return the end of its standard error. Safe to call twice."""
+        self.socket.close()  # so it has the seconds of ``grace`` to exit by itself
         try:
             self._process.wait(grace)
         except subprocess.TimeoutExpired:

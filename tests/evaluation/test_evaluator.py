@@ -15,9 +15,7 @@ import pytest
 from omnithink_pl.evaluation.evaluator import EvaluationResult, Evaluator
 from omnithink_pl.rewards import Reward, Rubric
 from omnithink_pl.rollout.base import Sampling
-from omnithink_pl.rollout.transformers import TransformersEngine
 from omnithink_pl.types import Completion, Example, Group, Outcome
-from tests.tiny import TinyPolicy, tiny_qwen
 
 EXAMPLES = [Example("math", str(number), "?", "", ({"role": "user", "content": f"{number}"},)) for number in range(8)]
 
@@ -74,41 +72,33 @@ def task(*rewards: tuple[Reward, float]) -> Any:
 
 
 SAID_SO = task((SaidSo(), 1.0), (Always(), 0.1))
-POLICY = SimpleNamespace(encode=lambda messages: [7] * len(messages[0]["content"]))
+POLICY: Any = SimpleNamespace(encode=lambda messages: [7] * len(messages[0]["content"]))
 
 
 def evaluate(
-    evaluator: Evaluator,
-    engine: Any,
-    tasks: dict[str, Any] | None = None,
-    max_failed: float = 1.0,
-    policy: Any = POLICY,
+    evaluator: Evaluator, engine: Any, tasks: dict[str, Any] | None = None, failed: float = 1.0
 ) -> dict[str, EvaluationResult]:
     tasks = tasks or {"math": SAID_SO}
     held_out = {name: [replace(example, task=name) for example in EXAMPLES] for name in tasks}
-    return evaluator.conclude(evaluator.measure(policy, engine, tasks, held_out, seed=11), max_failed)
-
-
-def test_scores_are_means_of_the_primary_reward_alone() -> None:
-    score = evaluate(Evaluator(8, 4), Scripted(["1", "0"], ["1", "0", "0", "0.5"]))["math"].score
-    assert (score.greedy, score.sampled) == pytest.approx((0.5, 1.5 / 4))
-    assert (score.prompts, score.samples, score.undefined, score.failed) == (8, 4, 0.0, 0.0)
-    assert score.greedy_low < score.greedy < score.greedy_high
-    assert score.sampled_low < score.sampled < score.sampled_high
+    return evaluator.conclude(evaluator.measure(POLICY, engine, tasks, held_out, seed=11), failed)
 
 
 @pytest.mark.parametrize(
     ("sampled", "mean", "undefined", "failed"),
     [
+        (["1", "0", "0", "0.5"], 1.5 / 4, 0.0, 0.0),
         (["1", "undefined", "1", "1"], 3 / 4, 1 / 4, 0.0),
         (["1", "failed", "0", "1"], 2 / 3, 0.0, 1 / 5),  # of all completions: one in four sampled, no greedy one
     ],
 )
-def test_undefined_counts_zero_and_failed_is_left_out(
+def test_scores_are_means_of_the_primary_reward_where_undefined_is_0_and_failed_left_out(
     sampled: list[str], mean: float, undefined: float, failed: float
 ) -> None:
-    score = evaluate(Evaluator(8, 4), Scripted(["1"], sampled))["math"].score
-    assert (score.sampled, score.undefined, score.failed) == pytest.approx((mean, undefined, failed))
+    score = evaluate(Evaluator(8, 4), Scripted(["1", "0"], sampled))["math"].score
+    assert (score.greedy, score.sampled) == pytest.approx((0.5, mean))
+    assert (score.prompts, score.samples, score.undefined, score.failed) == (8, 4, undefined, pytest.approx(failed))
+    assert score.greedy_low < score.greedy < score.greedy_high
+    assert score.sampled_low < score.sampled < score.sampled_high
 
 
 def test_every_prompt_keeps_its_mean_score() -> None:
@@ -117,16 +107,13 @@ def test_every_prompt_keeps_its_mean_score() -> None:
     assert found == {"uid": ["0", "4"], "sampled": [0.5, 0.5], "greedy": [1.0, None]}
 
 
-def test_nothing_scored_is_no_score_and_says_why() -> None:
+def test_nothing_or_too_little_scored_is_no_score_and_says_why() -> None:
     result = evaluate(Evaluator(8, 1), Scripted(["failed"], ["1"]))["math"]
     assert not result.score.measured
     assert isnan(result.score.greedy)
     assert (result.score.sampled, result.score.failed, result.unscored) == (1.0, 0.5, "broke")
-
-
-def test_too_few_scored_are_no_score_either() -> None:
     engine = Scripted(["1", "failed", "undefined", "1"], ["1"])
-    strict, lenient = (evaluate(Evaluator(8, 1), engine, max_failed=share)["math"] for share in (0.2, 0.25))
+    strict, lenient = (evaluate(Evaluator(8, 1), engine, failed=share)["math"] for share in (0.2, 0.25))
     assert (strict.score.measured, strict.unscored) == (False, "broke")
     assert (lenient.score.greedy, lenient.unscored) == (pytest.approx(2 / 3), "")
 
@@ -163,18 +150,8 @@ def test_prompts_are_spread_evenly_and_always_the_same() -> None:
 
 
 def test_no_examples_and_bad_numbers_are_refused() -> None:
-    policy: Any = POLICY
     engine: Any = Scripted([], [])
     with pytest.raises(ValueError, match="task 'math' has no held-out examples"):
-        Evaluator().measure(policy, engine, {"math": SAID_SO}, {"math": []}, seed=0)
+        Evaluator().measure(POLICY, engine, {"math": SAID_SO}, {"math": []}, seed=0)
     with pytest.raises(ValueError, match=r"evaluation\.evaluator\.samples is 0"):
         Evaluator(samples=0)
-
-
-def test_a_real_engine_gives_outcomes_in_order() -> None:
-    policy, engine = TinyPolicy(tiny_qwen()), TransformersEngine()
-    engine.attach(policy)  # type: ignore[arg-type]
-    result = evaluate(Evaluator(4, 2, 5), engine, {"math": task((Always(), 1.0))}, policy=policy)["math"]
-    for prompts, samples in ((result.outcomes.greedy, 1), (result.outcomes.sampled, 2)):
-        assert [prompt.uid for prompt in prompts] == ["0", "2", "4", "6"]
-        assert {len(prompt.outcomes) for prompt in prompts} == {samples}

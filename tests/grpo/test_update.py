@@ -69,8 +69,8 @@ def plan(
     batch: list[ScoredGroup], budget: int = 10_000, share: bool = True, beta=BETA, level: Any = "none", **objective
 ) -> UpdatePlan:
     memory = MemorySettings(micro_batch_tokens=budget, share_prompt=share)
-    parts: Any = (Objective(**objective), ImportanceCorrection(level), beta, Sampling(max_tokens=12), memory)
-    return UpdatePlan(batch, *parts, torch.device("cpu"))
+    made, correction, sampling = Objective(**objective), ImportanceCorrection(level), Sampling(max_tokens=12)
+    return UpdatePlan(batch, made, correction, beta, sampling, memory, torch.device("cpu"))
 
 
 def gradients(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from omnithink_pl.evaluation.completion_file import score_completions
+from omnithink_pl.evaluation.score import score_completions
 from omnithink_pl.rewards import FormatReward, MathReward, QAReward, Reward, TagsReward
 from tests.rewards.groups import SayingSandbox, answered, outcome
 

@@ -1,4 +1,4 @@
-"""Small programs with their tests, sandboxes to run them in, and waiting for the end of other processes."""
+"""Small programs with their tests, and waiting for the end of other processes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import os
 import select
 import signal
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from omnithink_pl.sandbox import HardenedSandbox
-from omnithink_pl.sandbox.tiers import Plan, Tier
 from omnithink_pl.types import UnitTests
 
 ADD = UnitTests(inputs=("1 2\n", "3 4\n"), outputs=("3", "7"))
@@ -26,20 +25,10 @@ def boxes(sandbox: HardenedSandbox) -> list[int]:
     return [box._process.pid for box in found]
 
 
-def unsealed() -> HardenedSandbox:
-    sandbox = HardenedSandbox(workers=1)
-    sandbox._plan = Plan(Tier.UNSAFE)
-    return sandbox
-
-
 @contextmanager
 def interrupted(seconds: float) -> Iterator[None]:
     """Interrupt the block after some seconds, as Ctrl-C does, and expect that it lets that through."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGALRM, interrupt)
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     with pytest.raises(KeyboardInterrupt):
         yield
@@ -48,15 +37,8 @@ def interrupted(seconds: float) -> Iterator[None]:
 
 def all_end(pids: Iterable[int]) -> bool:
     """Return whether all these processes end within 20 seconds each; they need not be our children."""
-    return all(map(_ends, pids))
-
-
-def _ends(pid: int) -> bool:
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([handle], [], [], 20)[0])
-    finally:
-        os.close(handle)
+    for pid in pids:
+        with suppress(ProcessLookupError), open(os.pidfd_open(pid)) as handle:  # noqa: PTH123 - a descriptor
+            if not select.select([handle], [], [], 20)[0]:
+                return False
+    return True

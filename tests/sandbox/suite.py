@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+from typing import Any
 
 from omnithink_pl.sandbox import HardenedSandbox
-from tests.sandbox.programs import HONEST, HOSTILE, Case
+from tests.sandbox.programs import HONEST, HOSTILE
+from tests.sandbox.programs.case import Case
 
 
 def unwanted(sandbox: HardenedSandbox, cases: list[Case]) -> dict[str, str]:
@@ -21,14 +23,9 @@ def unwanted(sandbox: HardenedSandbox, cases: list[Case]) -> dict[str, str]:
     }
 
 
-def main(tier: str) -> None:
-    """Print user, tier, and what did not end as wanted."""
+if __name__ == "__main__":
+    tier: Any = sys.argv[1]
     # More workers than processors: many hostile programs only wait for their time to pass.
-    hurried = HardenedSandbox(workers=4, tier=tier, timeout=1.0, output_kb=512)  # type: ignore[arg-type]
-    patient = HardenedSandbox(tier=tier)  # type: ignore[arg-type]
+    hurried, patient = HardenedSandbox(4, tier=tier, timeout=1.0, output_kb=512), HardenedSandbox(tier=tier)
     found = {"uid": os.getuid(), "tier": hurried.tier.value}
     print(json.dumps(found | {"hostile": unwanted(hurried, HOSTILE), "honest": unwanted(patient, HONEST)}))
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

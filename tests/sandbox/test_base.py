@@ -11,30 +11,20 @@ from omnithink_pl.types import UnitTests
 
 SPACE = [("3", "3"), ("3\n", "3"), ("\n3 \n\n", "3"), ("1 \n2", "1\n2"), ("1\r\n2\r\n", "1\n2"), ("", "")]
 ROUNDING = [("0.30000000000000004", "0.3"), ("0.6666666666666666", "0.666667"), ("1e-07", "0.0000001"), ("3.0", "3")]
-MORE_ROUNDING = [("3", "3.0"), ("x 1.0000001", "x 1.0"), ("-0.0", "0.0"), ("1000000.4", "1000000.5")]
+ROUNDING += [("3", "3.0"), ("x 1.0000001", "x 1.0"), ("-0.0", "0.0"), ("1000000.4", "1000000.5")]
+LINES = [("", "3"), ("3", ""), ("1", "1\n2"), ("1\n2\n3", "1\n2"), ("1 2", "1\n2"), ("1\n\n2", "1\n2")]
+LINES += [("1\u20282", "1\n2")]
+WORDS = [("33", "3"), ("a b", "a  c"), ("YES", "Yes"), ("0x10", "16"), ("1_0.0", "10.0"), ("١", "1")]
+NUMBERS = [("0.31", "0.3"), ("3.0000001", "3"), ("11", "0011"), ("0011.0", "0011")]
+NUMBERS += [("nan", "1.5"), ("inf", "1.5"), ("1e999", "2.5")]
 
 
-@pytest.mark.parametrize(("output", "expected"), [*SPACE, *ROUNDING, *MORE_ROUNDING])
+@pytest.mark.parametrize(("output", "expected"), [*SPACE, *ROUNDING])
 def test_equal_up_to_white_space_and_rounding(output: str, expected: str) -> None:
     assert same_output(output, expected)
 
 
-LINES = [("", "3"), ("3", ""), ("1", "1\n2"), ("1\n2\n3", "1\n2"), ("1 2", "1\n2"), ("1\n\n2", "1\n2")]
-WORDS = [
-    ("1\u20282", "1\n2"),
-    ("33", "3"),
-    ("a b", "a  c"),
-    ("YES", "Yes"),
-    ("0x10", "16"),
-    ("1_0.0", "10.0"),
-    ("١", "1"),
-]
-NUMBERS = [("0.31", "0.3"), ("3.0000001", "3"), ("11", "0011"), ("0011.0", "0011")]
-NOT_FINITE = [("nan", "1.5"), ("inf", "1.5"), ("1e999", "2.5")]
-SEPARATORS = [("1\u20282", "1\n2")]
-
-
-@pytest.mark.parametrize(("output", "expected"), [*LINES, *WORDS, *NUMBERS, *NOT_FINITE, *SEPARATORS])
+@pytest.mark.parametrize(("output", "expected"), [*LINES, *WORDS, *NUMBERS])
 def test_anything_else_differs(output: str, expected: str) -> None:
     assert not same_output(output, expected)
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from omnithink_pl.rewards import CodeReward
 from omnithink_pl.sandbox import HardenedSandbox, RunOutcome, Verdict, hardened, run
 from omnithink_pl.sandbox.hardened import Throughput
-from omnithink_pl.types import Completion, Example, Group, UnitTests
-from tests.sandbox.helpers import ADD, PRINT_SUM, SOLUTION, SUM, unsealed
+from omnithink_pl.sandbox.tiers import Plan, Tier
+from omnithink_pl.types import UnitTests
+from tests.rewards.groups import SayingSandbox, answered, group
+from tests.sandbox.helpers import ADD, PRINT_SUM, SOLUTION, SUM
 
 
 def printed(sandbox: HardenedSandbox, program: str, tests: UnitTests | None = None) -> str:
@@ -20,22 +22,24 @@ def printed(sandbox: HardenedSandbox, program: str, tests: UnitTests | None = No
     return sandbox.run(program, tests or UnitTests(inputs=("",), outputs=("",))).stderr
 
 
-def test_a_verdict_tells_all(sandbox: HardenedSandbox) -> None:
-    right, wrong = sandbox.run(PRINT_SUM, ADD), sandbox.run("print(3)\nimport sys\nprint('x', file=sys.stderr)", ADD)
-    assert (right.passed, right.outcome, right.passed_tests, right.total_tests) == (True, RunOutcome.PASSED, 2, 2)
-    assert (wrong.passed, wrong.outcome, wrong.passed_tests) == (False, RunOutcome.WRONG_ANSWER, 1)
-    assert wrong.stderr == "x\n"
-    assert 0 < right.seconds < 60
-
-
-def test_functional_tests_are_one_test(sandbox: HardenedSandbox) -> None:
-    right, wrong = sandbox.run(SOLUTION, SUM), sandbox.run(SOLUTION.replace("sum", "max"), SUM)
-    assert (right.outcome, right.passed_tests, right.total_tests) == (RunOutcome.PASSED, 1, 1)
-    assert (wrong.passed, wrong.passed_tests, wrong.total_tests) == (False, 0, 1)
-
-
-def test_it_ends_at_the_first_failing_test(sandbox: HardenedSandbox) -> None:
-    assert sandbox.run("print('a')", UnitTests(inputs=("", "", ""), outputs=("a", "b", "a"))).passed_tests == 1
+@pytest.mark.parametrize(
+    ("program", "tests", "outcome", "passed", "total", "stderr"),
+    [
+        (PRINT_SUM, ADD, RunOutcome.PASSED, 2, 2, ""),
+        ("print(3)\nimport sys\nprint('x', file=sys.stderr)", ADD, RunOutcome.WRONG_ANSWER, 1, 2, "x\n"),
+        ("print('a')", UnitTests(inputs=("", "", ""), outputs=("a", "b", "a")), RunOutcome.WRONG_ANSWER, 1, 3, ""),
+        (SOLUTION, SUM, RunOutcome.PASSED, 1, 1, ""),
+        (SOLUTION.replace("sum", "len"), SUM, RunOutcome.WRONG_ANSWER, 0, 1, "AssertionError\n"),
+    ],
+)
+def test_a_verdict_tells_all(
+    sandbox: HardenedSandbox, program: str, tests: UnitTests, outcome: RunOutcome, passed: int, total: int, stderr: str
+) -> None:
+    verdict = sandbox.run(program, tests)
+    assert (verdict.outcome, verdict.passed_tests, verdict.total_tests) == (outcome, passed, total)
+    assert verdict.passed == (outcome is RunOutcome.PASSED)
+    assert verdict.stderr.endswith(stderr)
+    assert 0 < verdict.seconds < 60
 
 
 def test_errors_name_the_line_of_the_program_and_are_short(sandbox: HardenedSandbox) -> None:
@@ -51,31 +55,21 @@ def test_runs_are_repeatable(sandbox: HardenedSandbox) -> None:
     assert printed(sandbox, program) == printed(sandbox, program) != ""
 
 
-def test_verdicts_keep_the_order_of_the_jobs() -> None:
+def test_verdicts_keep_the_order_of_the_jobs_and_no_jobs_start_nothing() -> None:
     sandbox = HardenedSandbox(workers=2)
+    assert sandbox.run_all([]) == []
+    assert sandbox._plan is None
     jobs = [(PRINT_SUM if i % 3 else "print(0)", ADD) for i in range(20)]
     verdicts = sandbox.run_all(jobs)
     sandbox.close()
     assert [verdict.passed for verdict in verdicts] == [bool(i % 3) for i in range(20)]
     assert sandbox.throughput.programs == 20
     assert sandbox.throughput.outcomes == {"passed": 13, "wrong answer": 7}
-    assert sandbox.throughput.seconds > 0
-
-
-def test_no_jobs_start_nothing() -> None:
-    sandbox = HardenedSandbox(workers=1)
-    assert sandbox.run_all([]) == []
-    assert sandbox._plan is None
 
 
 def test_several_threads_may_use_it(sandbox: HardenedSandbox) -> None:
-    verdicts: list[bool] = []
-    threads = [threading.Thread(target=lambda: verdicts.append(sandbox.run(PRINT_SUM, ADD).passed)) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert verdicts == [True] * 8
+    with ThreadPoolExecutor(8) as threads:
+        assert all(verdict.passed for verdict in threads.map(sandbox.run, [PRINT_SUM] * 8, [ADD] * 8))
 
 
 SEARCH_OWN_MEMORY = """
@@ -92,23 +86,27 @@ print(found > 0)
 SECRET = "horse battery staple"
 
 
+@pytest.fixture
+def unsealed() -> Iterator[HardenedSandbox]:
+    """A sandbox in which a program can look into its own memory."""
+    sandbox = HardenedSandbox(workers=1)
+    sandbox._plan = Plan(Tier.UNSAFE)
+    yield sandbox
+    sandbox.close()
+
+
 @pytest.mark.parametrize("known", [False, True])
-def test_law_10_no_expected_output_is_in_a_programs_memory(known: bool) -> None:
-    sandbox = unsealed()  # elsewhere it cannot even look
+def test_law_10_no_expected_output_is_in_a_programs_memory(unsealed: HardenedSandbox, known: bool) -> None:
     tests = UnitTests(inputs=(SECRET if known else "",), outputs=(SECRET,))
-    seen = printed(sandbox, ("kept = input()\n" if known else "") + SEARCH_OWN_MEMORY, tests)
-    sandbox.close()
-    assert seen == f"{known}\n"
+    program = ("kept = input()\n" if known else "") + SEARCH_OWN_MEMORY
+    assert printed(unsealed, program, tests) == f"{known}\n"
 
 
-def test_law_10_no_input_or_output_of_another_program_is_in_a_programs_memory() -> None:
-    sandbox = unsealed()
+def test_law_10_no_input_or_output_of_another_program_is_in_a_programs_memory(unsealed: HardenedSandbox) -> None:
     for _ in range(5):
-        sandbox.run(f"x = '{SECRET}'\nprint(input())", UnitTests(inputs=(SECRET,), outputs=(SECRET,)))
-        sandbox.run(f"def f(x): return '{SECRET}'", UnitTests(functional=f"assert f('{SECRET}') == '{SECRET}'"))
-    seen = printed(sandbox, SEARCH_OWN_MEMORY)
-    sandbox.close()
-    assert seen == "False\n"
+        unsealed.run(f"x = '{SECRET}'\nprint(input())", UnitTests(inputs=(SECRET,), outputs=(SECRET,)))
+        unsealed.run(f"def f(x): return '{SECRET}'", UnitTests(functional=f"assert f('{SECRET}') == '{SECRET}'"))
+    assert printed(unsealed, SEARCH_OWN_MEMORY) == "False\n"
 
 
 @pytest.mark.parametrize(
@@ -168,47 +166,25 @@ def test_time_is_counted_once_where_a_program_outlasts_a_call(clock: list[float]
         clock[0] += 2
         long.append(PASSED)
     assert throughput.metrics()["programs_per_second"] == 1 / 2
-
-
-def test_a_program_without_a_verdict_is_not_counted(clock: list[float]) -> None:
-    throughput = Throughput()
-    with throughput.working(since=100.0):
+    with throughput.working(since=105.0):  # without a verdict it does not count
         clock[0] += 1
     assert throughput.metrics() == {}
-    assert throughput.programs == 0
+    assert throughput.programs == 2
 
 
-def test_the_code_reward_reports_the_sandboxs_metrics() -> None:
+def test_the_code_reward_reports_the_sandboxs_metrics_if_it_measures_any() -> None:
     sandbox = HardenedSandbox(workers=1)
     reward = CodeReward(sandbox)
+    groups = [group(UnitTests(inputs=("",), outputs=("1",)), answered("print(1)"), answered("print(2)"))]
     for _ in range(2):
-        reward.score(groups("print(1)", "print(2)"))
+        reward.score(groups)
     measured = reward.metrics()
     names = ("programs_per_second", "tests_per_second", "busy_workers", "wait_seconds")
     assert measured.keys() == {f"sandbox/{name}" for name in names}
     assert 0 < measured["sandbox/busy_workers"] <= 1.0
     assert measured["sandbox/wait_seconds"] > 0, "one worker, two programs: the second waited"
     assert sandbox.throughput.programs == 2, "the second time their verdicts were cached"
-    reward.score(groups("print(1)", "print(2)"))
+    reward.score(groups)
     assert reward.metrics() == {}
     reward.close()
-
-
-def test_a_sandbox_need_not_measure_anything() -> None:
-    reward = CodeReward(Plain())
-    reward.score(groups("print(1)"))
-    assert reward.metrics() == {}
-
-
-class Plain:
-    def run_all(self, jobs: Sequence[tuple[str, UnitTests]]) -> list[Verdict]:
-        return [PASSED for _ in jobs]
-
-    def close(self) -> None:
-        pass
-
-
-def groups(*programs: str) -> list[Group]:
-    example = Example("code", "1", "Print 1.", UnitTests(inputs=("",), outputs=("1",)))
-    completions = [Completion((1,), (0.0,), f"<answer>{program}</answer>", "stop") for program in programs]
-    return [Group(example, (1,), tuple(completions))]
+    assert CodeReward(SayingSandbox()).metrics() == {}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from omnithink_pl.evaluation.suites.base import Suite, SuiteSource, TwoTurns
-from omnithink_pl.evaluation.suites.code import BigCodeBench, HumanEval
-from omnithink_pl.evaluation.suites.livecodebench import LiveCodeBench
+from omnithink_pl.evaluation.suites.code import BigCodeBench, HumanEval, LiveCodeBench
 from omnithink_pl.evaluation.suites.math import AIME24, AMC23, GSM8K, Gaokao2023EN, Math500, Minerva, OlympiadBench
 from omnithink_pl.evaluation.suites.mmlu_pro import MMLUPro
 from omnithink_pl.evaluation.suites.mt_bench import MTBench
@@ -22,7 +20,4 @@ __all__ = [
     "Math500",
     "Minerva",
     "OlympiadBench",
-    "Suite",
-    "SuiteSource",
-    "TwoTurns",
 ]

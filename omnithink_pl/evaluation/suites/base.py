@@ -7,19 +7,15 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.sources.base import Source, Split
 from omnithink_pl.sources.files import find_files
 from omnithink_pl.tasks.base import Task
-
-if TYPE_CHECKING:
-    from omnithink_pl.types import Example, Group
-
+from omnithink_pl.types import Example, Group
 
 log = logging.getLogger(__name__)
-HELD_OUT = "held-out"
 
 
 @dataclass(frozen=True)
@@ -45,12 +41,11 @@ class Suite:
     domain: str | None = None
 
     def __post_init__(self) -> None:
-        if self.samples < 1 or self.temperature < 0:
-            raise BadInput(
-                f"data.benchmarks: samples is {self.samples} and temperature {self.temperature}; use at least 1 and 0"
-            )
-        if self.samples > 1 and self.temperature == 0:
-            raise BadInput(f"data.benchmarks: {self.samples} greedy samples are all the same; set a temperature")
+        n, temperature = self.samples, self.temperature
+        if n < 1 or temperature < 0:
+            raise BadInput(f"data.benchmarks: samples is {n} and temperature {temperature}; use at least 1 and 0")
+        if n > 1 and temperature == 0:
+            raise BadInput(f"data.benchmarks: {n} greedy samples are all the same; set a temperature")
 
     @property
     def score_domain(self) -> str:
@@ -60,27 +55,16 @@ class Suite:
     @property
     def version(self) -> str:
         """Version of rows and scoring, and the data's commit or hash once it is loaded."""
-        source = self.task.source
-        return f"{source.version}@{source.data_version}" if isinstance(source, Versioned) else HELD_OUT
-
-
-def held_out_suites(tasks: Mapping[str, Task]) -> dict[str, Suite]:
-    """Return each task's held-out examples as a suite, answered greedily."""
-    return {name: Suite(task) for name, task in tasks.items()}
+        source: Any = self.task.source
+        return f"{source.version}@{source.data_version}" if hasattr(source, "data_version") else "held-out"
 
 
 def choose_suites(tasks: Mapping[str, Task], suites: Mapping[str, Suite], wanted: str | None) -> dict[str, Suite]:
-    """Return the suites to run, by name.
+    """Return the suites to run, by name; a task's held-out examples, answered greedily, are a suite too.
 
-    Args:
-        tasks: Tasks whose held-out examples can be named like suites.
-        suites: The config's ``data.benchmarks``.
-        wanted: Names separated by commas; all of ``suites`` if not given, or all held-out tasks where there are none.
-
-    Raises:
-        BadInput: If a name is unknown.
+    ``wanted`` has names separated by commas; without it, all ``suites`` run, or all tasks where there are none.
     """
-    known = held_out_suites(tasks) | dict(suites)
+    known = {name: Suite(task) for name, task in tasks.items()} | dict(suites)
     if wanted is None:
         return dict(suites) or known
     names = [name.strip() for name in wanted.split(",") if name.strip()]
@@ -98,7 +82,7 @@ def domain_members(
 ) -> dict[str, list[str]]:
     """Return the suites of each domain that ``chosen`` touches: all in the config, else the held-out task."""
     members: dict[str, list[str]] = {}
-    for name, suite in (suites or held_out_suites(tasks)).items():
+    for name, suite in choose_suites(tasks, suites, None).items():
         members.setdefault(suite.score_domain, []).append(name)
     touched = {suite.score_domain for suite in chosen.values()}
     return {domain: names for domain, names in members.items() if domain in touched}
@@ -136,11 +120,7 @@ class SuiteSource(Source):
         return f"{type(self).__name__}({self.path})"
 
     def examples(self, task: str, split: Split) -> list[Example]:
-        """Return every row; there are none to train on.
-
-        Raises:
-            BadInput: If the rows cannot be loaded, lack a column, repeat an identity, or one is unusable.
-        """
+        """Return every row; there are none to train on. Refuse a damaged set."""
         if split == "train":
             return []
         files = find_files(self.named, *self._place()).of_one_file(self.hub_split)
@@ -149,20 +129,27 @@ class SuiteSource(Source):
         if len(rows) != self.size:
             log.warning("%s has %d rows, the benchmark %d: another set, or a part", self.named, len(rows), self.size)
         found = [e for index, row in enumerate(rows) if (e := self.example(task, index, row)) is not None]
-        self._check(found)
+        uids = [example.uid for example in found]
+        if len(set(uids)) < len(uids):
+            twice = next(uid for uid in uids if uids.count(uid) > 1)
+            raise BadInput(f"{self.named}: several rows are called {twice!r}; drop the copies")
+        blank = [example.uid for example in found if not (example.question or "").strip()]
+        if blank:
+            raise BadInput(f"{self.named}: rows {', '.join(blank[:5])} ask nothing; take another revision")
+        empty = [example.uid for example in found if example.reference == ""]
+        if len(empty) > self.without_gold:
+            raise BadInput(
+                f"{self.named}: rows {', '.join(empty[:5])} have no gold answer, and the benchmark is known to lack "
+                f"{self.without_gold}; take another revision, or mend the column {self.columns[-1]!r}"
+            )
         return found
 
     @abstractmethod
     def example(self, task: str, index: int, row: Mapping[str, Any]) -> Example | None:
-        """Return the example of a row; ``None`` if the row is not in the benchmark.
-
-        Args:
-            task: Name to put on it.
-            index: Place of the row.
-            row: Has ``columns``.
+        """Return the example of a row with ``columns``; ``None`` if the row is not in the benchmark.
 
         Raises:
-            BadInput: If the row is unusable.
+            BadInput: If the row is unusable; names it.
         """
 
     def _place(self) -> tuple[str, str | None, str | None]:
@@ -172,29 +159,6 @@ class SuiteSource(Source):
             return self.path, self.revision, self.config
         own = directory / self.config
         return str(own if own.is_dir() else directory), self.revision, None
-
-    def _check(self, examples: list[Example]) -> None:
-        uids = [example.uid for example in examples]
-        if len(set(uids)) < len(uids):
-            twice = next(uid for uid in uids if uids.count(uid) > 1)
-            raise BadInput(f"{self.named}: several rows are called {twice!r}; drop the copies")
-        blank = [example.uid for example in examples if not (example.question or "").strip()]
-        if blank:
-            raise BadInput(f"{self.named}: rows {', '.join(blank[:5])} ask nothing; take another revision")
-        empty = [example.uid for example in examples if example.reference == ""]
-        if len(empty) > self.without_gold:
-            raise BadInput(
-                f"{self.named}: rows {', '.join(empty[:5])} have no gold answer, and the benchmark is known to lack "
-                f"{self.without_gold}; take another revision, or mend the column {self.columns[-1]!r}"
-            )
-
-
-@runtime_checkable
-class Versioned(Protocol):
-    """A source that knows the version of its benchmark and its data."""
-
-    version: ClassVar[str]
-    data_version: str
 
 
 @runtime_checkable

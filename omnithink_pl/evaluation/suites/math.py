@@ -15,11 +15,6 @@ def _plain(value: Any, where: str) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _whole_number(value: Any, where: str) -> str:
-    """27.0 is 27."""
-    return _plain(value, where).removesuffix(".0")
-
-
 def _after_hashes(value: Any, where: str) -> str:
     _, mark, gold = str(value).rpartition("####")
     if not mark:
@@ -27,25 +22,15 @@ def _after_hashes(value: Any, where: str) -> str:
     return gold.strip().replace(",", "")
 
 
-def _measurement(value: Any, where: str) -> str:
-    """7e-8 is a power of ten, not Euler's number."""
-    return as_power_of_ten(_plain(value, where))
-
-
 def _only_item(value: Any, where: str) -> str:
     if not isinstance(value, list) or len(value) != 1:
-        raise BadInput(
-            f"{where}: 'final_answer' is {value!r} and not a list of one text; take the configuration "
-            f"{OlympiadBench.config}"
-        )
+        cure = f"take the configuration {OlympiadBench.config}"
+        raise BadInput(f"{where}: 'final_answer' is {value!r} and not a list of one text; {cure}")
     return _plain(value[0], where)
 
 
 class MathSuite(SuiteSource):
-    """A mathematics benchmark whose rows have a question and a gold answer.
-
-    A column named ``context`` among ``columns`` stands before the question.
-    """
+    """A mathematics benchmark: rows with a question, possibly a ``context`` before it, and a gold answer."""
 
     columns: ClassVar[tuple[str, ...]] = ("question", "answer")
     uid: ClassVar[str | None] = None  # column with the identity; without one it is the row's place
@@ -65,10 +50,9 @@ class MathSuite(SuiteSource):
 
 @final
 class AIME24(MathSuite):
-    """HuggingFaceH4/aime_2024 (Apache-2.0), split ``train``, 30 rows.
+    """AIME 2024 (Apache-2.0); answers are whole numbers from 0 to 999, some with leading zeros.
 
-    A row: ``{"id": 60, "problem": "Every morning Aya goes ...", "solution": "...", "answer": "204", "url": "...",
-    "year": "2024"}``. Answers are whole numbers from 0 to 999, some with leading zeros.
+    A row: ``{"id": 60, "problem": "Every morning Aya goes ...", "answer": "204", ...}``.
     """
 
     hub, hub_split, size = "HuggingFaceH4/aime_2024", "train", 30
@@ -78,23 +62,21 @@ class AIME24(MathSuite):
 
 @final
 class AMC23(MathSuite):
-    """math-ai/amc23, split ``test``, 40 rows. AI-MO/aimo-validation-amc, with 83 rows, is another set.
+    """AMC 2023. AI-MO/aimo-validation-amc, with 83 rows, is another set.
 
-    A row: ``{"problem": "Cities $A$ and $B$ are ...", "answer": 27.0, "question": "...", "url": "..."}``. The answer
-    is a whole number written as a float, or the text of one.
+    A row: ``{"question": "Cities $A$ and $B$ are ...", "answer": 27.0, ...}``. The answer is a whole number written
+    as a float, or the text of one.
     """
 
     hub, size = "math-ai/amc23", 40
-    gold = staticmethod(_whole_number)
+    gold = staticmethod(lambda value, where: _plain(value, where).removesuffix(".0"))
 
 
 @final
 class Gaokao2023EN(MathSuite):
-    """MARIO-Math-Reasoning/Gaokao2023-Math-En, split ``train``, 385 rows.
+    """Gaokao 2023 in English: ``{"question": "If set $A=...", "answer": "$-1$", ...}``, often between dollar signs.
 
-    A row: ``{"question": "If set $A=...", "answer": "$-1$", "source": "...", "lang": "en"}``. The answer often stands
-    between dollar signs. Two golds are empty or unusable; published scores are shares of all 385 rows, so the two
-    stay in and count 0.
+    Two golds are empty or unusable; published scores are shares of all rows, so the two stay in and count 0.
     """
 
     hub, hub_split, size = "MARIO-Math-Reasoning/Gaokao2023-Math-En", "train", 385
@@ -103,7 +85,7 @@ class Gaokao2023EN(MathSuite):
 
 @final
 class GSM8K(MathSuite):
-    r"""openai/gsm8k (MIT), configuration ``main``, split ``test``, 1319 rows (Cobbe et al. 2021). Not in the paper.
+    r"""Grade-school problems (MIT; Cobbe et al. 2021). Not in the paper.
 
     A row: ``{"question": "Janet's ducks lay ...", "answer": "Janet sells 16 - 3 - 4 = <<16-3-4=9>>9 ...\n#### 18"}``.
     The gold follows ``####``, with commas between thousands.
@@ -115,10 +97,10 @@ class GSM8K(MathSuite):
 
 @final
 class Math500(MathSuite):
-    r"""HuggingFaceH4/MATH-500, split ``test``, 500 rows (Lightman et al. 2023; MATH is Hendrycks et al. 2021, MIT).
+    r"""500 rows (Lightman et al. 2023) of MATH (Hendrycks et al. 2021, MIT), reported by subject.
 
-    A row: ``{"problem": "Convert the point $(0,3)$ ...", "solution": "...", "answer": "\left( 3, \frac{\pi}{2}
-    \right)", "subject": "Precalculus", "level": 2, "unique_id": "test/precalculus/807.json"}``. Reported by subject.
+    A row: ``{"problem": "Convert the point $(0,3)$ ...", "answer": "\left( 3, \frac{\pi}{2} \right)", "subject":
+    "Precalculus", "unique_id": "test/precalculus/807.json", ...}``.
     """
 
     hub, size = "HuggingFaceH4/MATH-500", 500
@@ -128,26 +110,25 @@ class Math500(MathSuite):
 
 @final
 class Minerva(MathSuite):
-    r"""math-ai/minervamath, split ``test``, 272 rows (OCWCourses of Lewkowycz et al. 2022).
+    r"""OCWCourses (Lewkowycz et al. 2022): ``{"question": "Each of the two Magellan ...", "answer": "7e-8"}``.
 
-    A row: ``{"question": "Each of the two Magellan telescopes ...", "answer": "7e-8"}``. An older copy has columns
-    ``problem`` and ``solution`` with the gold in ``\boxed``: it is refused. The ``minerva_math`` of lm-eval is
-    another benchmark (MATH). Golds such as ``7e-8`` are read as powers of ten, and so are answers to them. Many golds
-    are rounded; they are compared as math-verify does, without the tolerance of the original.
+    An older copy has columns ``problem`` and ``solution`` with the gold in ``\boxed``: it is refused. The
+    ``minerva_math`` of lm-eval is another benchmark (MATH). Golds such as ``7e-8`` are read as powers of ten, and so
+    are answers to them. Many golds are rounded; they are compared as math-verify does, without the tolerance of the
+    original.
     """
 
     hub, size = "math-ai/minervamath", 272
-    gold = staticmethod(_measurement)
+    gold = staticmethod(lambda value, where: as_power_of_ten(_plain(value, where)))  # the e is not Euler's number
 
 
 @final
 class OlympiadBench(MathSuite):
-    """Hothan/OlympiadBench (Apache-2.0), configuration ``OE_TO_maths_en_COMP``, split ``train``, 674 rows.
+    """The text-only English competition problems of OlympiadBench (Apache-2.0); some copies have 675 rows.
 
-    A row: ``{"id": 1606, "question": "Let $T$ be ...", "context": null, "final_answer": ["2"], "is_multiple_answer":
-    false, "answer_type": "Numerical", "unit": null, "error": null, ...}``. ``final_answer`` is a list of one text;
-    several answers stand in it joined by commas and are compared as a set. Some copies have 675 rows. The authors'
-    judge grants the tolerance ``error`` of a row; ours does not.
+    A row: ``{"id": 1606, "question": "Let $T$ be ...", "context": null, "final_answer": ["2"], "error": null, ...}``.
+    ``final_answer`` is a list of one text; several answers stand in it joined by commas and are compared as a set.
+    The authors' judge grants the tolerance ``error`` of a row; ours does not.
     """
 
     hub, config, hub_split, size = "Hothan/OlympiadBench", "OE_TO_maths_en_COMP", "train", 674

@@ -14,20 +14,17 @@ PADDING = "N/A"  # option of a question that has fewer than ten
 
 @final
 class MMLUPro(SuiteSource):
-    """TIGER-Lab/MMLU-Pro (MIT), split ``test``, 12,032 rows.
+    """MMLU-Pro (MIT). The task's ``answer`` says whether the answer is an option's full text or its letter.
 
     A row: ``{"question_id": 70, "question": "Typical advertising regulatory bodies ...", "options": ["Safe practices,
-    ...", ...], "answer": "I", "answer_index": 8, "cot_content": "", "category": "business", "src": "ori_mmlu-..."}``,
-    with up to ten options; as in the official harness, options that are only ``N/A`` are left out. The score is the
-    share of all questions (the micro average), and each of the 14 categories is reported. Asked zero-shot, where the
-    official harness shows five examples, and with the options shuffled per question.
-
-    The task's ``answer`` says whether the answer is an option's full text or its letter.
+    ...", ...], "answer": "I", "answer_index": 8, "category": "business", ...}``, with up to ten options; as in the
+    official harness, options that are only ``N/A`` are left out. The score is the share of all questions (the micro
+    average), and each of the 14 categories is reported. Asked zero-shot, where the official harness shows five
+    examples, and with the options shuffled per question.
     """
 
-    hub = "TIGER-Lab/MMLU-Pro"
+    hub, size = "TIGER-Lab/MMLU-Pro", 12_032
     columns = ("question_id", "category", "question", "options", "answer", "answer_index")
-    size = 12_032
 
     def example(self, task: str, index: int, row: Mapping[str, Any]) -> Example:
         """Return the question with its options."""

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, final
+from typing import Any, ClassVar, final
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.rewards.writing import transcript
 from omnithink_pl.sources.base import Source, Split
 from omnithink_pl.sources.files import find_files
-from omnithink_pl.types import Example, Message
-
-if TYPE_CHECKING:
-    from omnithink_pl.types import Group
-
+from omnithink_pl.types import Example, Group, Message
 
 CATEGORIES = ("writing", "roleplay")
 QUESTIONS = "data/mt_bench/question.jsonl"
@@ -36,8 +33,7 @@ class MTBench(Source):
 
     Args:
         path: A directory with ``data/mt_bench/question.jsonl`` and ``data/mt_bench/model_answer/gpt-4.jsonl``, as in
-            the hub's space of this id, or that id. FastChat's own reference answers are those of questions 101-130,
-            and do not serve.
+            the hub's space of this id, or that id.
         revision: Commit, tag or branch of the space.
     """
 
@@ -50,79 +46,53 @@ class MTBench(Source):
         self._turns: dict[str, tuple[list[str], list[str]]] = {}
 
     def examples(self, task: str, split: Split) -> list[Example]:
-        """Return the first turn of every question.
-
-        Raises:
-            BadInput: If a file cannot be loaded, or a question has not two turns and two baseline answers.
-        """
+        """Return the first turn of every question."""
         if split == "train":
             return []
-        questions, baseline = _space_files("MTBench", self.path, self.revision, (QUESTIONS, BASELINE))
+        questions, baseline = self._files()
         self.data_version = hashlib.sha256(questions.read_bytes() + baseline.read_bytes()).hexdigest()[:16]
         answers = {row["question_id"]: row for row in _rows(baseline, ("question_id", "choices"))}
-        asked = [r for r in _rows(questions, ("question_id", "category", "turns")) if r["category"] in CATEGORIES]
-        self._turns = {str(row["question_id"]): _both_turns(row, answers, baseline) for row in asked}
-        categories = {str(row["question_id"]): row["category"] for row in asked}
-        return [
-            Example(task, uid, turns[0], replies[0], category=categories[uid])
-            for uid, (turns, replies) in self._turns.items()
-        ]
+        found = []
+        for row in _rows(questions, ("question_id", "category", "turns")):
+            if row["category"] in CATEGORIES:
+                uid, (turns, replies) = str(row["question_id"]), _both_turns(row, answers, baseline)
+                self._turns[uid] = turns, replies
+                found.append(Example(task, uid, turns[0], replies[0], category=row["category"]))
+        return found
 
     def follow_up(self, group: Group) -> list[Example]:
         """Return the second turn after each first answer."""
         first = group.example
         turns, replies = self._turns[first.uid]
         # The reference is GPT-4's whole conversation; the policy's is what it was asked and said itself.
-        said: tuple[Message, ...] = (
+        said: list[Message] = [
             {"role": "user", "content": turns[0]},
             {"role": "assistant", "content": replies[0]},
             {"role": "user", "content": turns[1]},
-        )
+        ]
+        question, reference = f"1. {turns[0]}\n2. {turns[1]}", transcript(said, replies[1])
+        answers: list[Message] = [{"role": "assistant", "content": one.text} for one in group.completions]
         return [
-            Example(
-                first.task,
-                first.uid,
-                "\n".join(f"{number}. {turn}" for number, turn in enumerate(turns, 1)),
-                transcript(said, replies[1]),
-                (*first.messages, {"role": "assistant", "content": completion.text}, said[2]),
-                first.category,
-            )
-            for completion in group.completions
+            replace(first, question=question, reference=reference, messages=(*first.messages, answer, said[2]))
+            for answer in answers
         ]
 
-
-def _rows(file: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
-    return [dict(row) for row in find_files(f"MTBench({file})", str(file)).read("train", columns)]
-
-
-def _both_turns(row: Mapping[str, Any], answers: Mapping[Any, Any], baseline: Path) -> tuple[list[str], list[str]]:
-    where, uid = f"MTBench: question {row['question_id']}", row["question_id"]
-    if len(row["turns"]) != 2:
-        raise BadInput(f"{where} has {len(row['turns'])} turns, not 2; take FastChat's question.jsonl")
-    if uid not in answers:
-        raise BadInput(
-            f"{where} has no answer in {baseline}; take model_answer/gpt-4.jsonl (FastChat's reference_answer covers "
-            f"questions 101-130 only)"
-        )
-    replies = answers[uid]["choices"][0]["turns"]
-    if len(replies) != 2 or not all(reply.strip() for reply in replies):
-        raise BadInput(f"{where}: its answer in {baseline} has not two turns; take model_answer/gpt-4.jsonl")
-    return list(row["turns"]), list(replies)
+    def _files(self) -> list[Path]:
+        """Return the questions and the baseline, in a local directory or downloaded from the space."""
+        directory, names = Path(self.path).expanduser(), (QUESTIONS, BASELINE)
+        if not directory.is_dir():
+            if self.path.startswith((".", "/", "~")) or self.path.count("/") != 1:
+                raise BadInput(
+                    f"MTBench: path {self.path!r} does not exist; give a directory or the id of a space on the hub"
+                )
+            directory = _download(self.path, self.revision, names)
+        for name in names:
+            if not (directory / name).is_file():
+                raise BadInput(f"MTBench: {directory} has no file {name}; copy it there from the hub's space")
+        return [directory / name for name in names]
 
 
-def _space_files(source: str, path: str, revision: str | None, names: Sequence[str]) -> list[Path]:
-    """Return files of a local directory or of a space on the hub, downloading them if need be."""
-    local = Path(path).expanduser()
-    if not local.is_dir() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
-        raise BadInput(f"{source}: path {path!r} does not exist; give a directory or the id of a space on the hub")
-    directory = local if local.is_dir() else _download(source, path, revision, names)
-    for name in names:
-        if not (directory / name).is_file():
-            raise BadInput(f"{source}: {directory} has no file {name}; copy it there from the hub's space")
-    return [directory / name for name in names]
-
-
-def _download(source: str, space: str, revision: str | None, names: Sequence[str]) -> Path:
+def _download(space: str, revision: str | None, names: tuple[str, ...]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -130,6 +100,28 @@ def _download(source: str, space: str, revision: str | None, names: Sequence[str
         return Path(snapshot_download(space, repo_type="space", revision=revision, allow_patterns=list(names)))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise BadInput(
-            f"{source}: the hub's space {space!r} at {revision or 'main'} cannot be reached, or does not exist "
+            f"MTBench: the hub's space {space!r} at {revision or 'main'} cannot be reached, or does not exist "
             f"({type(error).__name__}); connect to the network, or give a directory with {', '.join(names)} as its path"
         ) from error
+
+
+def _rows(file: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
+    return [dict(row) for row in find_files(f"MTBench({file})", str(file)).read("train", columns)]
+
+
+def _both_turns(row: Mapping[str, Any], answers: Mapping[Any, Any], baseline: Path) -> tuple[list[str], list[str]]:
+    """Return the two turns of a question and GPT-4's answers to them."""
+    uid, turns = row["question_id"], list(row["turns"])
+    if len(turns) != 2:
+        raise BadInput(f"MTBench: question {uid} has {len(turns)} turns, not 2; take FastChat's question.jsonl")
+    if uid not in answers:
+        raise BadInput(
+            f"MTBench: question {uid} has no answer in {baseline}; take model_answer/gpt-4.jsonl (FastChat's "
+            f"reference_answer covers questions 101-130 only)"
+        )
+    replies = list(answers[uid]["choices"][0]["turns"])
+    if len(replies) != 2 or not all(reply.strip() for reply in replies):
+        raise BadInput(
+            f"MTBench: question {uid}: its answer in {baseline} has not two turns; take model_answer/gpt-4.jsonl"
+        )
+    return turns, replies

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.distributed as dist
+from transformers import PreTrainedModel
 
 from omnithink_pl.errors import BadInput, EngineFailure
-from omnithink_pl.model.policy import named_weights
+from omnithink_pl.model.policy import Policy, named_weights
 from omnithink_pl.rollout.base import (
     DecodingRequest,
     Finished,
@@ -29,15 +30,8 @@ from omnithink_pl.rollout.vllm.process import ProcessState, Sleep, TensorParalle
 from omnithink_pl.seeds import derive_seed
 from omnithink_pl.types import Completion
 
-# jsonargparse reads these to compare with the protocol; a block that fails, as vLLM's does where it is missing, counts
-# as empty. So vLLM has a block of its own.
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from omnithink_pl.model.policy import Policy
 if TYPE_CHECKING:
     from vllm import LLM
-
 
 # vLLM reads them whenever it is called; they are set during its calls only.
 VARIABLES = {
@@ -110,14 +104,13 @@ class ColocatedVLLM:
 
         Raises:
             BadInput: If the processes cannot be divided into groups of ``tensor_parallel_size``.
-            EngineFailure: If it cannot start, for instance for lack of memory.
+            EngineFailure: If it cannot start.
         """
         self._policy, self.context, self._version = policy, self.max_context or policy.context, None
         self._tensor_parallel.setup()
         with self._vllm_call("start"):
             self._llm = self._build(policy.model)
-        # Its destructor would end the process group that training uses, so it lives until the process ends.
-        atexit.register(id, self._llm)
+        atexit.register(id, self._llm)  # keeps it: its destructor would end the process group that training uses
         self.sync()
 
     def sync(self) -> None:
@@ -257,11 +250,7 @@ def write_architecture(model: PreTrainedModel, directory: Path) -> None:
 
 
 def load_every_weight(model: torch.nn.Module, weights: Iterator[tuple[str, torch.Tensor]]) -> None:
-    """Load weights into vLLM's model, and check that none keeps its old value.
-
-    Raises:
-        RuntimeError: Names the weights that were left out.
-    """
+    """Load weights into vLLM's model; raise ``RuntimeError`` if one keeps its old value."""
     loaded = model.load_weights(weights)  # type: ignore[operator]
     left_out = sorted(dict(model.named_parameters()).keys() - loaded)
     if left_out:
@@ -269,14 +258,7 @@ def load_every_weight(model: torch.nn.Module, weights: Iterator[tuple[str, torch
 
 
 def sampling_arguments(policy: Policy, sampling: Sampling, request: DecodingRequest, seed: int) -> dict[str, Any]:
-    """Return a request's arguments of vLLM's ``SamplingParams``, which the server takes under the same names.
-
-    Args:
-        policy: Ends completions.
-        sampling: Sampling parameters.
-        request: The request.
-        seed: Of its prompt.
-    """
+    """Return a request's arguments of vLLM's ``SamplingParams``, which the server takes under the same names."""
     # vLLM gives the samples of a request the seeds s, s + 1, ...: those of neighbouring prompts must not overlap. Its
     # noise starts anew with each request, so a continued completion has a seed of its index and length.
     suffix = (request.first, request.generated) if request.generated else ()
@@ -316,13 +298,11 @@ def _run(
 
 def advice(message: str) -> str:
     """Return which setting is behind one of vLLM's errors, as far as its text tells."""
-    text = message.lower()
+    text, settings = message.lower(), "model.engine.init_args"
     if "kv cache" in text or "cache blocks" in text:
-        return "its key-value cache is too small; raise model.engine.init_args.kv_cache_gib or lower max_context"
+        return f"its key-value cache is too small; raise {settings}.kv_cache_gib or lower max_context"
     if "free memory" in text or "out of memory" in text:
-        return (
-            "too little memory; lower model.engine.init_args.gpu_memory_utilization or model.memory.micro_batch_tokens"
-        )
+        return f"too little memory; lower {settings}.gpu_memory_utilization or model.memory.micro_batch_tokens"
     if "max_model_len" in text:
-        return "its context exceeds the policy's; lower model.engine.init_args.max_context"
+        return f"its context exceeds the policy's; lower {settings}.max_context"
     return "continue with --ckpt_path last, or use configs/base.yaml's engine."

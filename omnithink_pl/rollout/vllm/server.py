@@ -7,14 +7,14 @@ import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import torch
 import torch.distributed as dist
 
 from omnithink_pl.errors import BadInput, EngineFailure
-from omnithink_pl.model.policy import named_weights
+from omnithink_pl.model.policy import Policy, named_weights
 from omnithink_pl.rollout.base import (
     DecodingRequest,
     Finished,
@@ -28,12 +28,10 @@ from omnithink_pl.rollout.vllm.engine import sampling_arguments
 from omnithink_pl.rollout.vllm.process import ProcessState, require_vllm
 from omnithink_pl.types import Completion
 
-if TYPE_CHECKING:  # two blocks, as in engine.py
-    from omnithink_pl.model.policy import Policy
 if TYPE_CHECKING:
     from vllm.distributed.utils import StatelessProcessGroup
 
-
+SERVE = "python -m omnithink_pl.rollout.vllm.serve"
 EXPIRATION_SECONDS = 300  # a tensor is kept for the server this long; by then it is loaded or the sync has failed
 
 
@@ -73,12 +71,7 @@ class VLLMServer:
         self._version: int | None = None  # of the policy's weights that the server holds
 
     def attach(self, policy: Policy) -> None:
-        """Join the server's workers in a group and push the first weights.
-
-        Raises:
-            EngineFailure: If the server does not answer.
-            BadInput: With several training processes.
-        """
+        """Join the server's workers in a group and push the first weights."""
         if dist.is_initialized() and dist.get_world_size() > 1:
             raise BadInput("VLLMServer works with one training process; use ColocatedVLLM with several")
         with ProcessState().preserved({}):  # importing vLLM edits the environment
@@ -96,11 +89,7 @@ class VLLMServer:
         self.sync()
 
     def sync(self) -> None:
-        """Push the policy's current weights, unless the server holds them, and drop its prefix cache.
-
-        Raises:
-            EngineFailure: If the server does not answer.
-        """
+        """Push the policy's current weights, unless the server holds them, and drop its prefix cache."""
         policy, group = self._attached()
         if self._version == policy.version:
             return
@@ -159,14 +148,12 @@ class VLLMServer:
         except HTTPError as error:
             raise EngineFailure(
                 f"the vLLM server at {self.url} answered {error.code} to {path}: {error.read()[:500]!r}; was it "
-                f"started with `python -m omnithink_pl.rollout.vllm.serve`, and not restarted since? Continue with "
-                f"--ckpt_path last"
+                f"started with `{SERVE}`, and not restarted since? Continue with --ckpt_path last"
             ) from error
-        except (URLError, OSError) as error:
+        except OSError as error:
             raise EngineFailure(
-                f"no answer from the vLLM server at {self.url} ({error}); start it with `python -m "
-                f"omnithink_pl.rollout.vllm.serve`, or correct model.engine.init_args.url; continue with --ckpt_path "
-                f"last"
+                f"no answer from the vLLM server at {self.url} ({error}); start it with `{SERVE}`, or correct "
+                f"model.engine.init_args.url; continue with --ckpt_path last"
             ) from error
         return dict(json.loads(text)) if text else {}
 

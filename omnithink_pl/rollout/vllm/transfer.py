@@ -6,7 +6,6 @@ itself uses between processes, and so works between any two hosts, at the price 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +13,6 @@ from vllm.distributed.utils import StatelessProcessGroup
 from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTransferInitInfo, WeightTransferUpdateInfo
 
 from omnithink_pl.rollout.vllm.engine import load_every_weight
-
-TRAINER = 0  # its rank in the group
 
 
 @dataclass
@@ -52,18 +49,14 @@ class StoreTransfer(WeightTransferEngine[StoreInit, StoreUpdate]):  # type: igno
         """Do nothing: weights are loaded in place."""
 
     def update_weights(self, update_info: dict[str, int]) -> None:
-        """Load one whole set of weights."""
+        """Load one whole set of weights; vLLM's own method synchronises an accelerator as well."""
         self.receive_weights(self.parse_update_info(update_info))
 
     def receive_weights(self, update_info: StoreUpdate) -> None:
         """Load the tensors one at a time, as they arrive."""
         with torch.no_grad():
-            load_every_weight(self.model, self._incoming(update_info.count))
-
-    def _incoming(self, count: int) -> Iterator[tuple[str, torch.Tensor]]:
-        for _ in range(count):
-            name, value = self.group.broadcast_obj(None, TRAINER)
-            yield name, value
+            incoming = (self.group.broadcast_obj(None, src=0) for _ in range(update_info.count))  # 0 is the trainer
+            load_every_weight(self.model, incoming)
 
     def shutdown(self) -> None:
         """Leave the group."""

@@ -1,7 +1,6 @@
 """Messages between processes: JSON objects in frames, and Python values as plain data in them.
 
-A frame is four bytes of length, big-endian, then the JSON text. :func:`send` and :func:`receive` pass open files along;
-:func:`write` and :func:`read` do with the system calls that a program may make.
+A frame is four bytes of length, big-endian, then the JSON text.
 
 Encoded values refer to a table of objects, so that shared and circular structures of any depth arrive as they
 were. Scalars stand for themselves; everything else is a JSON object with one key: ``r`` refers to the table, ``t`` is a
@@ -15,23 +14,20 @@ from __future__ import annotations
 
 import builtins
 import json
-import os
 import socket
 import struct
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
-from functools import partial
 from typing import Any
 
 from omnithink_pl.sandbox.inside.prelude import NODE_FIELDS, NODES
 
 Message = dict[str, Any]
-_LENGTH = struct.Struct(">I")
+LENGTH = struct.Struct(">I")
 _MAX_FILES = 8  # in one message
 MAX_BYTES = 1 << 26  # of one frame from or to a program
-
 _SCALARS = {type(None), bool, int, float, str}
 _MUTABLE: dict[type, str] = {
     list: "list",
@@ -59,70 +55,31 @@ _BUILTIN_NAMES = {value: name for name, value in vars(builtins).items() if isins
 def send(control: socket.socket, message: Message, files: Sequence[int] = ()) -> None:
     """Send a message with file descriptors attached."""
     data = json.dumps(message).encode()
-    socket.send_fds(control, [_LENGTH.pack(len(data))], list(files))
+    socket.send_fds(control, [LENGTH.pack(len(data))], list(files))
     control.sendall(data)
 
 
 def receive(control: socket.socket) -> tuple[Message, list[int]]:
-    """Return the next message and its file descriptors.
-
-    Raises:
-        EOFError: If the other side has gone.
-    """
-    head, files, _, _ = socket.recv_fds(control, _LENGTH.size, _MAX_FILES)
-    if len(head) < _LENGTH.size:
+    """Return the next message and its file descriptors; raises ``EOFError`` if the other side has gone."""
+    head, files, _, _ = socket.recv_fds(control, LENGTH.size, _MAX_FILES)
+    if len(head) < LENGTH.size:
         raise EOFError
-    return json.loads(_exactly(_LENGTH.unpack(head)[0], control.recv)), files
+    (size,) = LENGTH.unpack(head)
+    return json.loads(exactly(size, control.recv)), files
 
 
-def write(channel: int, message: Message) -> None:
-    """Write a message to a file descriptor.
-
-    Raises:
-        OSError: If the other side has gone.
-        ValueError: If the message is too large.
-    """
-    data = json.dumps(message).encode()
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"a message of {len(data)} bytes is too large; at most {MAX_BYTES}")
-    unsent = memoryview(_LENGTH.pack(len(data)) + data)
-    while unsent:
-        unsent = unsent[os.write(channel, unsent) :]
-
-
-def read(channel: int) -> Message:
-    """Read a message from a file descriptor.
-
-    Raises:
-        EOFError: If the other side has gone.
-        ValueError: If the bytes are no message.
-    """
-    receive_bytes = partial(os.read, channel)
-    size = _LENGTH.unpack(_exactly(_LENGTH.size, receive_bytes))[0]
-    if size > MAX_BYTES:
-        raise ValueError(f"a message of {size} bytes is too large; at most {MAX_BYTES}")
-    message = json.loads(_exactly(size, receive_bytes))
-    if not isinstance(message, dict):
-        raise ValueError("a message is a JSON object")
-    return message
-
-
-def _exactly(size: int, receive_bytes: Callable[[int], bytes]) -> bytes:
+def exactly(size: int, receive_bytes: Callable[[int], bytes]) -> bytes:
+    """Return this many bytes, or raise ``EOFError``."""
     data = bytearray()
     while len(data) < size:
-        chunk = receive_bytes(min(size - len(data), 1 << 20))
-        if not chunk:
+        if not (chunk := receive_bytes(min(size - len(data), 1 << 20))):
             raise EOFError
         data += chunk
     return bytes(data)
 
 
 class Encoder:
-    """Encodes values as plain data.
-
-    ``export`` returns the number by which the other side may refer to a live object; ``objects`` are in the table
-    already, in order.
-    """
+    """Encodes values as plain data. ``export`` numbers a live object; ``objects`` are in the table already."""
 
     def __init__(self, export: Callable[[Any], int], objects: Sequence[Any] = ()) -> None:
         self._export = export
@@ -147,7 +104,7 @@ class Encoder:
             # Subclasses cross as their base class, by the base class's own methods.
             case str():
                 return str.__str__(value)
-            case bool() | int():
+            case int():
                 return int.__int__(value)
             case float():
                 return float.__float__(value)
@@ -178,17 +135,12 @@ class Encoder:
             return [name, value.decode("latin-1")]
         if name in _MAPPINGS:
             return [name, [[self._value(key), self._value(item)] for key, item in value.items()]]
-        if set(map(type, value)) <= _SCALARS:
-            return [name, list(value)]
-        return [name, [self._value(item) for item in value]]
+        plain = set(map(type, value)) <= _SCALARS  # only makes it faster
+        return [name, list(value) if plain else [self._value(item) for item in value]]
 
 
 class Decoder:
-    """Decodes plain data to values.
-
-    ``node_class`` returns the class of a node by its name, one of ``NODES``; ``resolve`` the local object for an
-    exported number.
-    """
+    """Decodes plain data. ``node_class`` returns a node's class by name, ``resolve`` an exported object by number."""
 
     def __init__(self, node_class: Callable[[str], type], resolve: Callable[[int], Any]) -> None:
         self._node_class = node_class
@@ -196,14 +148,10 @@ class Decoder:
         self.objects: list[Any] = []
 
     def decode(self, encoded: Sequence[Any], table: Sequence[Any], known: Sequence[Any] = ()) -> list[Any]:
-        """Return the roots. Known objects come first in the table and exist here: their content is replaced.
-
-        Raises:
-            ValueError, TypeError, KeyError, IndexError: If it is not what an :class:`Encoder` makes.
-        """
+        """Return the roots. Known objects come first in the table and exist here: their content is replaced."""
         if len(table) < len(known):
             raise ValueError("known objects are missing")
-        made = [self._make(kind) for kind, _ in table]
+        made = [object.__new__(self._node_class(kind)) if kind in NODES else _MAKE[kind]() for kind, _ in table]
         for target, shell in zip(known, made, strict=False):
             if not _is_node(target) and not isinstance(target, type(shell)):
                 raise TypeError("a known object changed its kind")
@@ -211,11 +159,6 @@ class Decoder:
         for target, (kind, content) in zip(self.objects, table, strict=True):
             self._fill(target, kind, content)
         return [self._value(root) for root in encoded]
-
-    def _make(self, kind: str) -> Any:
-        if kind in NODES:
-            return object.__new__(self._node_class(kind))
-        return _MAKE[kind]()
 
     def _fill(self, target: Any, kind: str, content: Any) -> None:
         if kind in NODES:
@@ -226,7 +169,7 @@ class Decoder:
         elif kind in _MAPPINGS:
             pairs = [(self._value(key), self._value(item)) for key, item in content]
             target.clear()
-            for key, item in pairs:
+            for key, item in pairs:  # not ``update``, with which a Counter counts
                 target[key] = item
         elif kind == "bytes":
             target[:] = content.encode("latin-1")

@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -51,16 +52,12 @@ class Seal:
 
     scratch: str = ""  # directory for a small file system in memory; empty: nothing is writable
     uid: int = 0  # user to become, as root; 0: no change
-    readable: tuple[str, ...] = ()  # paths that stay readable, by Landlock; empty: no Landlock
+    readable: Sequence[str] = ()  # paths that stay readable, by Landlock; empty: no Landlock
     cpu: int = -1  # processor to run on; -1: any
 
 
 def seal(wanted: Seal) -> None:
-    """Drop, for good, every right that neither this process nor its children need.
-
-    Raises:
-        OSError: If the kernel refuses.
-    """
+    """Drop, for good, every right that neither this process nor its children need; ``OSError`` if that fails."""
     if wanted.cpu >= 0:
         os.sched_setaffinity(0, {wanted.cpu})
     if wanted.scratch:
@@ -77,11 +74,7 @@ def seal(wanted: Seal) -> None:
 
 
 def lock(limits: Limits, cpu_seconds: int, file_bytes: int, call_filter: bytes) -> None:
-    """Set, in a child, the limits and the compiled system call filter (empty: none) under which a program runs.
-
-    Raises:
-        OSError: If the kernel refuses.
-    """
+    """Set, in a child, the limits and the compiled system call filter (empty: none); ``OSError`` if that fails."""
     _prctl(_SET_PDEATHSIG, signal.SIGKILL)
     _prctl(_SET_DUMPABLE, 1)  # it may look into itself
     for which, value in (
@@ -93,11 +86,12 @@ def lock(limits: Limits, cpu_seconds: int, file_bytes: int, call_filter: bytes) 
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
+        (resource.RLIMIT_STACK, STACK_MB << 20),
     ):
-        value = _at_most_hard_limit(which, value)
-        resource.setrlimit(which, (value, value))
-    stack = resource.RLIMIT_STACK  # soft only: programs like to raise it, and the address space bounds it anyway
-    resource.setrlimit(stack, (_at_most_hard_limit(stack, STACK_MB << 20), resource.getrlimit(stack)[1]))
+        hard = resource.getrlimit(which)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        # Programs like to raise the stack's soft limit, and the address space bounds it anyway.
+        resource.setrlimit(which, (value, hard if which == resource.RLIMIT_STACK else value))
     if call_filter:
         instructions = ctypes.create_string_buffer(call_filter, len(call_filter))
         header = struct.pack("HxxxxxxP", len(call_filter) // 8, ctypes.addressof(instructions))
@@ -107,11 +101,6 @@ def lock(limits: Limits, cpu_seconds: int, file_bytes: int, call_filter: bytes) 
 def landlock_version() -> int:
     """Return Landlock's version in this kernel; 0 where there is none."""
     return max(0, _LIBC.syscall(_CREATE_RULESET, None, 0, _GET_VERSION))
-
-
-def _at_most_hard_limit(which: int, value: int) -> int:
-    hard = resource.getrlimit(which)[1]
-    return value if hard == resource.RLIM_INFINITY else min(value, hard)
 
 
 def _mount_scratch(wanted: Seal) -> None:
@@ -124,12 +113,9 @@ def _mount_scratch(wanted: Seal) -> None:
 
 
 def _become(uid: int) -> None:
-    """Become a user that owns nothing and whose tasks the kernel counts.
-
-    In a container that maps too few users this fails: root keeps its id there, without its rights.
-    """
+    """Become a user that owns nothing and whose tasks the kernel counts."""
     _prctl(_SET_KEEPCAPS, 1)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # in a container that maps too few users, root keeps its id, without its rights
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
@@ -144,29 +130,22 @@ def _drop_capabilities(kept: int) -> None:
     _check(_LIBC.capset(header, struct.pack("6I", kept, kept, 0, 0, 0, 0)))
 
 
-def _restrict_files(readable: tuple[str, ...]) -> None:
+def _restrict_files(readable: Sequence[str]) -> None:
     """Give up, by Landlock, all files but these and those beneath them; requires ``NO_NEW_PRIVS``."""
     version = landlock_version()
     rights = max((bits for since, bits in _FILE_RIGHTS.items() if since <= version), default=0)
     attributes = struct.pack("QQQ", rights, _NETWORK, _SCOPES)[: 24 if version >= 6 else 16 if version >= 4 else 8]
     ruleset = _check(_LIBC.syscall(_CREATE_RULESET, attributes, len(attributes), 0))
-    for path in readable:
-        _permit(ruleset, path, _READ_FILE | _READ_DIR)
-    for path in _WRITABLE_DEVICES:
-        _permit(ruleset, path, (_READ_FILE | _WRITE_FILE | _TRUNCATE) & rights)
+    devices = (_READ_FILE | _WRITE_FILE | _TRUNCATE) & rights
+    permitted = dict.fromkeys(readable, _READ_FILE | _READ_DIR) | dict.fromkeys(_WRITABLE_DEVICES, devices)
+    for path, given in permitted.items():
+        with contextlib.suppress(FileNotFoundError):
+            file = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            given &= -1 if os.path.isdir(path) else ~_READ_DIR
+            _check(_LIBC.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("=Qi", given, file), 0))
+            os.close(file)
     _check(_LIBC.syscall(_RESTRICT_SELF, ruleset, 0))
     os.close(ruleset)
-
-
-def _permit(ruleset: int, path: str, rights: int) -> None:
-    try:
-        file = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    if not os.path.isdir(path):
-        rights &= ~_READ_DIR
-    _check(_LIBC.syscall(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("=Qi", rights, file), 0))
-    os.close(file)
 
 
 def _prctl(option: int, value: int) -> None:

@@ -3,8 +3,7 @@
 The test runs unmodified, in another box than the program. Names that it takes from the program stand for objects in the
 program's box; everything else, above all the expected values, stays with the test.
 
-Not covered: limits, which :mod:`~omnithink_pl.sandbox.inside.fork_server` has set before, and expected outputs of
-scripts, which never enter a box.
+Not covered: expected outputs of scripts, which never enter a box.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ import sys
 import threading
 import traceback
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 
 from omnithink_pl.sandbox.inside.prelude import HELPERS
 from omnithink_pl.sandbox.inside.rpc import Connection, ConnectionLost
@@ -32,19 +32,26 @@ RECURSION = 20_000
 def run_script(source: str) -> None:
     """Run a program as Python runs a file. Does not return."""
     module = _prepare("__main__", "program.py")
+    code: str | int | None = None
     try:
         exec(compile(source, "program.py", "exec", dont_inherit=True), module.__dict__)
     except SystemExit as end:
-        _exit(_exit_code(end), module)
-    _exit(0, module)
+        code = end.code
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)
+        code = 1
+    # Exit as Python does, but without tearing the interpreter down, which takes longer than the run.
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, and ends those of executors
+    atexit._run_exitfuncs()
+    for file in (*module.__dict__.values(), sys.stdout, sys.__stdout__, sys.stderr):
+        if isinstance(file, io.IOBase) and not file.closed and file.writable():
+            file.flush()
+    os._exit((code or 0) & 255)
 
 
 def serve_calls(source: str) -> None:
-    """Import a program, tell the test its names, and handle the test's calls. Does not return.
-
-    The program is imported as a module, so its ``__main__`` block does not run.
-    """
-    module = _prepare("solution", "program.py")
+    """Import a program, send its names to the test, and handle the test's calls. Does not return."""
+    module = _prepare("solution", "program.py")  # not __main__: such a block does not run
     exec(compile(source, "program.py", "exec", dont_inherit=True), module.__dict__)
     connection = Connection(CHANNEL, module.__dict__)
     try:
@@ -84,24 +91,6 @@ def _prepare(name: str, file: str) -> types.ModuleType:
     return module
 
 
-def _exit_code(end: SystemExit) -> int:
-    """Return the exit code that Python gives ``sys.exit(...)``: nothing is 0, a message is 1."""
-    if end.code is None or isinstance(end.code, int):
-        return (end.code or 0) & 255
-    print(end.code, file=sys.stderr)
-    return 1
-
-
-def _exit(code: int, module: types.ModuleType) -> None:
-    """Exit as Python does, but without tearing the interpreter down, which takes longer than the run."""
-    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, and ends those of executors
-    atexit._run_exitfuncs()
-    for file in (*module.__dict__.values(), sys.stdout, sys.__stdout__, sys.stderr):
-        if isinstance(file, io.IOBase) and not file.closed and file.writable():
-            file.flush()
-    os._exit(code)
-
-
 def _test(module: types.ModuleType, source: str, entry_point: str, provided: set[str]) -> None:
     module.__dict__.update(HELPERS)
     connection = Connection(CHANNEL, module.__dict__, permitted=("call", "iterate", "next"))
@@ -123,19 +112,11 @@ def _test(module: types.ModuleType, source: str, entry_point: str, provided: set
 
 
 def wanted_names(tree: ast.Module, entry_point: str, offered: set[str], provided: set[str]) -> set[str]:
-    """Return the names that a test takes from the program.
+    """Return the names that a test takes from the program, which offers some; others are ``provided`` by the prelude.
 
     Names that the test defines are its own. A builtin, or a name of the prelude, is the program's only
-    where it is under test: otherwise a program could lend the test a ``sorted`` of its own.
-
-    Args:
-        tree: The test.
-        entry_point: Expression for the object under test; may be empty.
-        offered: Names that the program has.
-        provided: Names of the prelude.
-
-    Raises:
-        NameError: If the program lacks the name under test.
+    where it is under test: otherwise a program could lend the test a ``sorted`` of its own. Raises ``NameError`` if the
+    program lacks the name under test.
     """
     used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
     free = {name for name in used - set(_defined(tree)) if not name.startswith("__")}
@@ -149,31 +130,21 @@ def wanted_names(tree: ast.Module, entry_point: str, offered: set[str], provided
 def _subjects(tree: ast.Module, entry_point: str, free: set[str], offered: set[str], provided: set[str]) -> set[str]:
     """Return the names under test: in the argument of a closing ``check(...)``, or else the functions called."""
     builtin = set(vars(builtins)) - provided
-    stated = [entry_point] if entry_point.strip() else []
+    stated: list[ast.AST] = []
+    with suppress(SyntaxError):  # it is empty, or no expression
+        stated.append(ast.parse(entry_point, mode="eval"))
     for statement in tree.body:
         match statement:
             case ast.Expr(value=ast.Call(func=ast.Name(id="check"), args=[argument, *_])):
-                stated.append(ast.unparse(argument))
-    names = {node.id for text in stated for node in _names(text)}
+                stated.append(argument)
+    names = {node.id for part in stated for node in ast.walk(part) if isinstance(node, ast.Name)}
     if names & free:
-        return {name for name in names & free if name not in builtin or name in offered}
+        return (names & free) - (builtin - offered)
     called = {
         node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     } & free
-    layers: list[Callable[[str], bool]] = [  # the first that holds any
-        lambda name: name not in builtin | provided | set(HELPERS),
-        lambda name: name in provided and name in offered,
-        lambda name: name in builtin and name in offered,
-    ]
-    return next((found for layer in layers if (found := set(filter(layer, called)))), set())
-
-
-def _names(text: str) -> Iterator[ast.Name]:
-    try:
-        tree = ast.parse(text, mode="eval")
-    except SyntaxError:
-        return
-    yield from (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+    candidates = (called - builtin - provided - set(HELPERS), called & provided & offered, called & builtin & offered)
+    return next(filter(None, candidates), set())
 
 
 def _defined(node: ast.AST) -> Iterator[str]:

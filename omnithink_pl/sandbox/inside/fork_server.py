@@ -54,7 +54,7 @@ def main() -> None:
         settings, _ = codec.receive(control)
         server = ForkServer(control, settings)
         sys.path[:] = [path for path in sys.path if path not in sys.argv[2:]]
-        seal(Seal(**settings["seal"] | {"readable": tuple(settings["seal"]["readable"])}))
+        seal(Seal(**settings["seal"]))
         server.clean_scratch()
         gc.collect()
         gc.freeze()
@@ -95,11 +95,7 @@ class ForkServer:
         return {"status": status, "cpu": cpu, "locked": is_locked, "seconds": time.monotonic() - started}
 
     def clean_scratch(self) -> None:
-        """Empty the scratch directory.
-
-        Raises:
-            OSError: If that fails; the box must not be used any more then.
-        """
+        """Empty the scratch directory; after an ``OSError`` the box must not be used any more."""
         if self._scratch is None:
             return
         self._scratch.chmod(0o700)
@@ -138,22 +134,19 @@ class ForkServer:
             os.close(_LOCKED)
             with open(_SOURCE, encoding="utf-8", errors="surrogatepass", newline="") as text:
                 source = text.read()
-            self._execute(run, source)
+            if run.kind == "test":
+                execution.run_test(source, run.entry_point, self._provided)
+            os.close(execution.REPORT)
+            if run.kind == "calls":
+                execution.serve_calls(source)
+            os.close(execution.CHANNEL)
+            execution.run_script(source)
         except BaseException:  # noqa: BLE001 - as Python does at the end of a program
             sys.excepthook(*sys.exc_info())
         finally:
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 sys.stderr.flush()
             os._exit(1)
-
-    def _execute(self, run: Run, source: str) -> None:
-        if run.kind == "test":
-            execution.run_test(source, run.entry_point, self._provided)
-        os.close(execution.REPORT)
-        if run.kind == "calls":
-            execution.serve_calls(source)
-        os.close(execution.CHANNEL)
-        execution.run_script(source)
 
     def _wait(self, pid: int, run: Run) -> tuple[str, float]:
         """Wait until a child ends, its time is over or the run is cancelled; return status and processor seconds."""

@@ -1,7 +1,4 @@
-"""Names that programs and tests for judging sites use without importing or defining them.
-
-Not covered: names of third-party packages; a program imports those itself.
-"""
+"""Names that programs and tests for judging sites use without importing or defining them, but of no package."""
 
 from __future__ import annotations
 
@@ -34,17 +31,13 @@ _STREAMS = {"stdin", "stdout"}  # replaced in every run, so the fork server's mu
 
 
 def provide(packages: Iterable[str]) -> set[str]:
-    """Add the names to the builtins, without hiding a builtin, and return those added.
-
-    Args:
-        packages: Packages to import now, because a sealed box cannot find them later.
-    """
+    """Add the names to the builtins, without hiding a builtin, and return those added; import the packages."""
     names: dict[str, Any] = {}
     exec(_SOURCE, names)
     public = {name: value for name, value in names.items() if name not in _STREAMS and not name.startswith("__")}
     added = {name: value for name, value in (public | NODES).items() if not hasattr(builtins, name)}
     builtins.__dict__.update(added)
-    for package in packages:
+    for package in packages:  # a sealed box cannot find them later
         importlib.import_module(package)
     return set(added)
 
@@ -53,17 +46,14 @@ class ListNode:
     """A node of a singly linked list."""
 
     def __init__(self, val: Any = 0, next: Any = None) -> None:  # noqa: A002 - the name that programs use
-        self.val = val
-        self.next = next
+        self.val, self.next = val, next
 
 
 class TreeNode:
     """A node of a binary tree."""
 
     def __init__(self, val: Any = 0, left: Any = None, right: Any = None) -> None:
-        self.val = val
-        self.left = left
-        self.right = right
+        self.val, self.left, self.right = val, left, right
 
 
 class Node:
@@ -84,9 +74,7 @@ def list_node(values: Iterable[Any]) -> ListNode | None:
 
 def is_same_list(first: Any, second: Any) -> bool:
     """Return whether two linked lists hold equal values."""
-    while first is not None and second is not None:
-        if first.val != second.val:
-            return False
+    while first is not None and second is not None and first.val == second.val:
         first, second = first.next, second.next
     return first is None and second is None
 

@@ -4,23 +4,24 @@ Both ends are alike: either requests an action on an object that the other has e
 handle requests itself while it waits (a test that hands over a function). An end permits only some actions: a
 program all of them, a test only calls of what it handed over.
 
-Not covered: live objects. An object without an encoding (:mod:`~omnithink_pl.sandbox.inside.codec`) is a
-:class:`RemoteObject`, and an exception arrives as the nearest builtin one.
+An object without an encoding (:mod:`~omnithink_pl.sandbox.inside.codec`) is a :class:`RemoteObject` at the other end.
 """
 
 from __future__ import annotations
 
 import builtins
+import json
+import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from omnithink_pl.sandbox.inside import codec
-from omnithink_pl.sandbox.inside.codec import Decoder, Encoder
+from omnithink_pl.sandbox.inside.codec import LENGTH, MAX_BYTES, Decoder, Encoder, Message, exactly
 from omnithink_pl.sandbox.inside.prelude import NODES
 
+# Raised by a Decoder for what no Encoder makes.
 _MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError)
-# Raised by a call, these would not fail a test but silently end a loop of it.
-_CONTROL_FLOW = {"StopIteration", "StopAsyncIteration"}
+
 _ACTIONS: dict[str, Callable[..., Any]] = {
     "call": lambda target, *args, **kwargs: target(*args, **kwargs),
     "attribute": getattr,
@@ -38,51 +39,37 @@ class ConnectionLost(BaseException):
     """The other end is gone or sent a malformed message; not an ``Exception``, so that no test can swallow it."""
 
 
+def _remote(action: str) -> Callable[..., Any]:
+    """Return a method that has the other end perform an action on its object."""
+    return lambda self, *args, **kwargs: self._connection.request(action, self._number, *args, **kwargs)
+
+
 class RemoteObject:
     """Stands for an object of the other end. Compares by identity, so that the other end has no say in it."""
 
     __slots__ = ("_connection", "_number")
 
     def __init__(self, connection: Connection, number: int) -> None:
-        object.__setattr__(self, "_connection", connection)
-        object.__setattr__(self, "_number", number)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the object at the other end."""
-        return self._connection.request("call", self._number, *args, **kwargs)
+        self._connection, self._number = connection, number
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name not in {"__name__", "__doc__", "__qualname__"}:
             raise AttributeError(name)
         return self._connection.request("attribute", self._number, name)
 
-    def __iter__(self) -> RemoteObject:
-        return self._connection.request("iterate", self._number)
-
-    def __next__(self) -> Any:
-        """Return the next item of an iterator."""
-        return self._connection.request("next", self._number)
-
-    def __len__(self) -> int:
-        return self._connection.request("length", self._number)
-
-    def __getitem__(self, key: Any) -> Any:
-        return self._connection.request("item", self._number, key)
-
-    def __bool__(self) -> bool:
-        return self._connection.request("truth", self._number)
-
-    def __str__(self) -> str:
-        return self._connection.request("text", self._number)
+    __call__ = _remote("call")
+    __iter__ = _remote("iterate")
+    __next__ = _remote("next")
+    __len__ = _remote("length")
+    __getitem__ = _remote("item")
+    __bool__ = _remote("truth")
+    __str__ = _remote("text")
 
 
 class Connection:
-    """One end of a connection.
+    """One end of a connection, over the file descriptor of a stream socket.
 
-    Args:
-        channel: File descriptor of a stream socket.
-        names: Module-level names here, which the other end may look up and whose node classes are used.
-        permitted: Actions that the other end may request.
+    The other end may look up the names and request the permitted actions; nodes are made of the names' classes.
     """
 
     def __init__(self, channel: int, names: Mapping[str, Any], permitted: Sequence[str] = tuple(_ACTIONS)) -> None:
@@ -93,25 +80,29 @@ class Connection:
         self.requests = 0
         self.raised: Exception | None = None  # the last one that the other end was told of
 
-    def send(self, message: codec.Message) -> None:
-        """Send a message.
-
-        Raises:
-            ConnectionLost: If the other end has gone.
-        """
+    def send(self, message: Message) -> None:
+        """Send a message; raises ``ConnectionLost`` if the other end has gone, ``ValueError`` if it is too large."""
+        data = json.dumps(message).encode()
+        if len(data) > MAX_BYTES:
+            raise ValueError(f"a message of {len(data)} bytes is too large; at most {MAX_BYTES}")
+        unsent = memoryview(LENGTH.pack(len(data)) + data)
         try:
-            codec.write(self._channel, message)
+            while unsent:
+                unsent = unsent[os.write(self._channel, unsent) :]
         except OSError as error:
             raise ConnectionLost("the other end has gone") from error
 
-    def receive(self) -> codec.Message:
-        """Return the next message.
-
-        Raises:
-            ConnectionLost: If the other end has gone, or sent a malformed message.
-        """
+    def receive(self) -> Message:
+        """Return the next message; raises ``ConnectionLost`` if the other end has gone or sent a malformed one."""
+        receive_bytes = partial(os.read, self._channel)
         try:
-            return codec.read(self._channel)
+            (size,) = LENGTH.unpack(exactly(LENGTH.size, receive_bytes))
+            if size > MAX_BYTES:
+                raise ValueError(f"a message of {size} bytes is too large; at most {MAX_BYTES}")
+            message = json.loads(exactly(size, receive_bytes))
+            if not isinstance(message, dict):
+                raise ValueError("a message is a JSON object")
+            return message
         except (EOFError, OSError) as error:
             raise ConnectionLost("the other end has gone") from error
         except (ValueError, RecursionError, MemoryError) as error:
@@ -120,11 +111,8 @@ class Connection:
     def request(self, action: str, number: int, *args: Any, **kwargs: Any) -> Any:
         """Have the other end perform an action and return the result.
 
-        Where a call returns ``None``, changes that it made to mutable arguments are applied to the originals.
-
-        Raises:
-            Exception: Raised by the other end, as the nearest builtin exception.
-            ConnectionLost: If the other end has gone, or its reply is malformed.
+        Where a call returns ``None``, changes that it made to mutable arguments are applied to the originals. What it
+        raises is raised here, as the nearest builtin exception.
         """
         self.requests += 1
         encoder = Encoder(self._export)
@@ -137,14 +125,14 @@ class Connection:
                 raised = _exception(str(reply["error"]), reply["args"], may_stop=action == "next")
             else:
                 known = encoder.objects if action == "call" and reply["value"] == [None] else []
-                return self._decoder().decode(reply["value"], reply["table"], known)[0]
+                return Decoder(self._node_class, self._resolve).decode(reply["value"], reply["table"], known)[0]
         except (*_MALFORMED, MemoryError) as error:
             raise ConnectionLost(f"malformed: {error!r}") from error
         raise raised
 
-    def handle(self, message: codec.Message) -> None:
+    def handle(self, message: Message) -> None:
         """Perform an action that the other end requests, and reply."""
-        decoder, action = self._decoder(), message["do"]
+        decoder, action = Decoder(self._node_class, self._resolve), message["do"]
         try:
             if action not in self._permitted:
                 raise ValueError(f"{action!r} is not permitted")
@@ -182,9 +170,6 @@ class Connection:
             return self._exported[-1 - number]
         return self._remotes.setdefault(number, RemoteObject(self, number))
 
-    def _decoder(self) -> Decoder:
-        return Decoder(self._node_class, self._resolve)
-
     def _node_class(self, name: str) -> type:
         found = self._names.get(name)
         return found if isinstance(found, type) else NODES[name]
@@ -200,8 +185,8 @@ def _exception(name: str, args: Sequence[Any], may_stop: bool) -> Exception:
     kind = vars(builtins)[name]
     if issubclass(kind, UnicodeError):  # its own take five arguments
         kind = ValueError
-    if not issubclass(kind, Exception) or issubclass(kind, BaseExceptionGroup):
-        kind = RuntimeError
-    if name in _CONTROL_FLOW and not (may_stop and name == "StopIteration"):
+    # Raised by a call, StopIteration would not fail a test but silently end a loop of it.
+    stops = issubclass(kind, (StopIteration, StopAsyncIteration)) and not (may_stop and kind is StopIteration)
+    if stops or not issubclass(kind, Exception) or issubclass(kind, BaseExceptionGroup):
         kind = RuntimeError
     return kind(*args)

@@ -28,44 +28,39 @@ def loaded(name: str, directory: Path, *rows: Row) -> list[Example]:
     return source.examples("math", "test")
 
 
-REFERENCES = {
-    "AIME24": "204",
-    "AMC23": "27",
-    "Gaokao2023EN": "$-\\frac{1}{2}$",
-    "Math500": "\\left( 3, \\frac{\\pi}{2} \\right)",
-    "Minerva": "7 \\times 10^{-8}",
-    "OlympiadBench": "$2,-\\frac{1}{3}$",
-    "GSM8K": "70000",
-}
-WRONG = {"Minerva": "8e-8", "Math500": "(3, \\pi)", "OlympiadBench": "2, 1/3"}
+MINERVA, OLYMPIAD = "7 \\times 10^{-8}", "$2,-\\frac{1}{3}$"
 
 
-@pytest.mark.parametrize("name", MATH)
-def test_a_gold_earns_1_and_a_perturbed_one_0(name: str, tmp_path: Path, reward: MathReward) -> None:
+@pytest.mark.parametrize(
+    ("name", "gold", "wrong"),
+    [
+        ("AIME24", "204", "205"),
+        ("AMC23", "27", "-27"),
+        ("Gaokao2023EN", "$-\\frac{1}{2}$", "1/2"),
+        ("Math500", "\\left( 3, \\frac{\\pi}{2} \\right)", "(3, \\pi)"),
+        ("Minerva", MINERVA, "8e-8"),
+        ("OlympiadBench", OLYMPIAD, "2, 1/3"),
+        ("GSM8K", "70000", "7000"),
+    ],
+)
+def test_a_gold_earns_1_and_a_perturbed_one_0(
+    name: str, gold: str, wrong: str, tmp_path: Path, reward: MathReward
+) -> None:
     (example,) = loaded(name, tmp_path, MATH[name])
-    assert example.reference == REFERENCES[name]
+    assert example.reference == gold
     assert example.question in (MATH[name].get("problem"), MATH[name].get("question"))
-    assert outcome(reward, example.reference, answered(str(example.reference))).value == 1.0
-    assert outcome(reward, example.reference, answered(WRONG.get(name, "-205"))).value == 0.0
+    assert [outcome(reward, gold, answered(answer)).value for answer in (gold, wrong)] == [1.0, 0.0]
 
 
 @pytest.mark.parametrize("answer", ["7e-8", "7E-08", "7 \\times 10^{-8}", "7 \\cdot 10^{-8}"])
-def test_a_measurement_may_be_written_with_e_or_as_a_power_of_ten(
-    answer: str, tmp_path: Path, reward: MathReward
-) -> None:
-    (example,) = loaded("Minerva", tmp_path, MATH["Minerva"])
-    assert outcome(reward, example.reference, answered(answer)).value == 1.0
+def test_a_measurement_may_be_written_with_e_or_as_a_power_of_ten(answer: str, reward: MathReward) -> None:
+    assert outcome(reward, MINERVA, answered(answer)).value == 1.0
+    assert outcome(reward, "2e-1", answered("-1+2e")).value == 1.0  # elsewhere e is Euler's number
 
 
-def test_elsewhere_e_is_eulers_number(reward: MathReward) -> None:
-    assert outcome(reward, "2e-1", answered("-1+2e")).value == 1.0
-
-
-@pytest.mark.parametrize("answer", ["-1/3, 2", "\\{-\\frac13, 2\\}"])
-def test_several_answers_joined_by_commas_are_a_set(answer: str, tmp_path: Path, reward: MathReward) -> None:
-    (example,) = loaded("OlympiadBench", tmp_path, MATH["OlympiadBench"])
-    assert outcome(reward, example.reference, answered(answer)).value == 1.0
-    assert outcome(reward, example.reference, answered("2")).value == 0.0
+@pytest.mark.parametrize(("answer", "value"), [("-1/3, 2", 1.0), ("\\{-\\frac13, 2\\}", 1.0), ("2", 0.0)])
+def test_several_answers_joined_by_commas_are_a_set(answer: str, value: float, reward: MathReward) -> None:
+    assert outcome(reward, OLYMPIAD, answered(answer)).value == value
 
 
 def test_a_context_stands_before_its_question(tmp_path: Path) -> None:
@@ -97,20 +92,17 @@ def test_an_unusable_row_is_named(name: str, change: Row, message: str, tmp_path
         loaded(name, tmp_path, MATH[name] | change)
 
 
-def test_rows_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_copies_of_a_row_and_the_older_copy_of_minerva_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"AIME24\(.*several rows are called '60'"):
         loaded("AIME24", tmp_path, MATH["AIME24"], MATH["AIME24"])
-
-
-def test_the_older_copy_of_minerva_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"Minerva\(.*no column question, answer among \['problem', 'solution'\]"):
         loaded("Minerva", tmp_path, {"problem": "Find it.", "solution": "So $\\boxed{3}$."})
 
 
 def test_a_set_of_another_size_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    loaded("AMC23", tmp_path, MATH["AMC23"])
-    assert "AMC23" in caplog.text
-    assert "has 1 rows, the benchmark 40" in caplog.text
+    path = write(tmp_path / "rows.jsonl", MATH["AMC23"])
+    suites.AMC23(str(path)).examples("math", "test")
+    assert f"AMC23({path}) has 1 rows, the benchmark 40" in caplog.text
 
 
 @pytest.mark.parametrize("folder", ["", "main"])

@@ -32,8 +32,7 @@ def test_full_text_and_letter_ask_the_same_options_in_the_same_order(tmp_path: P
     assert [line[2:] for line in by_text.messages[1]["content"].split("\n")[1:-1]] == list(shown)
     lettered = [f"{a}. {b}" for a, b in zip("ABCDEFGH", shown, strict=True)]
     assert by_letter.messages[1]["content"].split("\n")[1:-1] == lettered
-    right = "ABCDEFGH"[shown.index("Mercury")]
-    wrong = "ABCDEFGH"[shown.index("Iron")]
+    right, wrong = ("ABCDEFGH"[shown.index(option)] for option in ("Mercury", "Iron"))
     assert scores(text, "Mercury", "Iron", right) == [1.0, 0.0, 0.0]
     assert scores(letter, right, wrong, "Mercury") == [1.0, 0.0, 0.0]
     text.close()

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation.suites import MTBench, TwoTurns
+from omnithink_pl.evaluation.suites import MTBench
+from omnithink_pl.evaluation.suites.base import TwoTurns
 from omnithink_pl.judge import Comparison, Preference
 from omnithink_pl.judge.endpoint import Endpoint, OpenAIJudge
 from omnithink_pl.rewards import WritingReward
 from omnithink_pl.tasks import Writing
 from omnithink_pl.types import Completion, Group
-from tests.evaluation.suites.rows import Row, gpt4, mt_bench, question
-from tests.judge.scripted import ScriptedServer, scripted_server
+from tests.evaluation.suites.rows import gpt4, mt_bench, question
+from tests.judge.scripted import scripted_server
 from tests.rewards.groups import answered
 
 
@@ -70,37 +71,27 @@ def test_the_second_turn_follows_the_policys_own_first_answer(source: MTBench) -
     )
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[ScriptedServer]:
+def test_a_judge_has_a_prompt_of_its_own_for_the_second_turn(source: MTBench) -> None:
     with scripted_server() as server:
-        yield server
+        judge = OpenAIJudge("judge", Endpoint(base_url=server.url, api_key_env=None), cache=None)
+        assert (judge.prompt.version, judge.conversation_prompt.version) == ("pairwise_v1", "pairwise_turns_v1")
+        asked = judge.conversation_prompt.messages("1. Write 81.", "Answer: mine", "Answer: yours")
+        assert "last answer" in asked[1]["content"]
+        first, second = both_turns(Writing(source, judge), source)
+        assert [row[0].value is not None for row in WritingReward(judge).score([first, second])] == [True, True]
+        judge.close()
 
 
-def test_a_judge_has_a_prompt_of_its_own_for_the_second_turn(source: MTBench, server: ScriptedServer) -> None:
-    judge = OpenAIJudge("judge", Endpoint(base_url=server.url, api_key_env=None), cache=None)
-    assert (judge.prompt.version, judge.conversation_prompt.version) == ("pairwise_v1", "pairwise_turns_v1")
-    asked = judge.conversation_prompt.messages("1. Write 81.", "Answer: mine", "Answer: yours")
-    assert "last answer" in asked[1]["content"]
-    first, second = both_turns(Writing(source, judge), source)
-    assert [row[0].value is not None for row in WritingReward(judge).score([first, second])] == [True, True]
-    judge.close()
-
-
-@pytest.mark.parametrize(
-    ("change", "answered", "message"),
-    [
-        ({}, 101, r"question 81 has no answer in .*take model_answer/gpt-4\.jsonl"),
-        ({"turns": ["Only one."]}, 81, "question 81 has 1 turns, not 2"),
-    ],
-)
-def test_a_question_needs_two_turns_and_a_baseline(change: Row, answered: int, message: str, tmp_path: Path) -> None:
-    directory = mt_bench(tmp_path, [question(81) | change], [gpt4(answered)])
+def refused(message: str, path: str = "lmsys/mt-bench") -> None:
     with pytest.raises(BadInput, match=message):
-        MTBench(str(directory)).examples("writing", "test")
+        MTBench(path).examples("writing", "test")
 
 
-def test_a_missing_file_and_no_network_are_named(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"has no file data/mt_bench/question\.jsonl; copy it there"):
-        MTBench(str(tmp_path)).examples("writing", "test")
-    with pytest.raises(BadInput, match=r"space 'lmsys/mt-bench' at main cannot be reached.* give a directory"):
-        MTBench().examples("writing", "test")
+def test_a_missing_file_a_missing_baseline_a_missing_turn_and_no_network_are_named(tmp_path: Path) -> None:
+    path = str(tmp_path)
+    refused(r"has no file data/mt_bench/question\.jsonl; copy it there", path)
+    mt_bench(tmp_path, [question(81)], [gpt4(101)])
+    refused(r"question 81 has no answer in .*take model_answer/gpt-4\.jsonl", path)
+    mt_bench(tmp_path, [question(81) | {"turns": ["Only one."]}], [gpt4(81)])
+    refused("question 81 has 1 turns, not 2", path)
+    refused(r"space 'lmsys/mt-bench' at main cannot be reached.* give a directory")

@@ -11,15 +11,7 @@ from typing import Any
 import pytest
 
 from omnithink_pl.sandbox.inside.codec import Decoder, Encoder
-from omnithink_pl.sandbox.inside.prelude import (
-    NODES,
-    ListNode,
-    TreeNode,
-    is_same_list,
-    is_same_tree,
-    list_node,
-    tree_node,
-)
+from omnithink_pl.sandbox.inside.prelude import NODES, ListNode, is_same_list, is_same_tree, list_node, tree_node
 
 
 def encoded(*values: Any) -> tuple[list[Any], list[Any]]:
@@ -29,7 +21,11 @@ def encoded(*values: Any) -> tuple[list[Any], list[Any]]:
 
 
 def crossed(value: Any) -> Any:
-    return Decoder(NODES.__getitem__, lambda number: f"remote {number}").decode(*encoded(value))[0]
+    return decoder().decode(*encoded(value))[0]
+
+
+def decoder() -> Decoder:
+    return Decoder(NODES.__getitem__, lambda number: f"remote {number}")
 
 
 SCALARS = [None, True, -5, 10**300, 0.1, float("inf"), "ż\x00\ud800"]
@@ -56,35 +52,22 @@ def test_shared_and_circular_structures_keep_their_shape() -> None:
 
 def test_linked_lists_of_any_length_and_trees_cross() -> None:
     assert is_same_list(crossed(list_node(range(50_000))), list_node(range(50_000)))
-    tree = [4, 2, 7, None, 3]
-    assert is_same_tree(crossed(tree_node(tree)), tree_node(tree))
-    assert isinstance(crossed(tree_node(tree)), TreeNode)
+    tree = tree_node([4, 2, 7, None, 3])
+    assert is_same_tree(crossed(tree), tree)
+    assert type(crossed(tree)) is type(tree)
 
 
 def test_nodes_with_slots_cross() -> None:
-    class Slotted:
-        __slots__ = ("next", "val")
-
-    Slotted.__name__ = "ListNode"
-    node = Slotted()
+    node = type("ListNode", (), {"__slots__": ("next", "val")})()
     node.val, node.next = 3, None
     assert is_same_list(crossed(node), ListNode(3))
 
 
 def test_instances_of_other_classes_do_not_cross() -> None:
-    class Liar(int):
-        def __eq__(self, other: object) -> bool:
-            return True
-
-        __hash__ = None  # type: ignore[assignment]
-
-    class Opaque:
-        pass
-
-    assert type(crossed(Liar(3))) is int
-    assert crossed(Opaque()) == "remote 0"
-    assert crossed(lambda: 1) == "remote 0"
-    assert crossed(iter([1])) == "remote 0"
+    liar = type("Liar", (int,), {"__eq__": lambda self, other: True})
+    assert type(crossed(liar(3))) is int
+    for value in (type("Opaque", (), {})(), lambda: 1, iter([1])):
+        assert crossed(value) == "remote 0"
 
 
 def test_what_was_changed_is_written_back_into_the_originals() -> None:
@@ -92,43 +75,33 @@ def test_what_was_changed_is_written_back_into_the_originals() -> None:
     originals = [row, {"row": row}, head]
     sender = Encoder(lambda value: 0)
     roots, table = sender.encode(*originals)
-    receiver = Decoder(NODES.__getitem__, lambda number: None)
+    receiver = decoder()
     copy_of_row, copy_of_dict, copy_of_head = receiver.decode(roots, table)
     copy_of_row.sort()
     copy_of_dict["new"] = copy_of_head
     copy_of_head.next = copy_of_head.next.next
     value, back = Encoder(lambda value: 0, receiver.objects).encode(None)
-    Decoder(NODES.__getitem__, lambda number: None).decode(value, back, sender.objects)
+    decoder().decode(value, back, sender.objects)
     assert originals == [[1, 2], {"row": [1, 2], "new": head}, head]
     assert originals[1]["row"] is row
     assert is_same_list(head, list_node([1, 3]))
 
 
+ROOTS: list[Any] = [{"r": 5}, {"x": 1}, {"r": 0, "t": []}, [1], {"type": "eval"}, {"type": "os"}, {"b": "\u1234"}]
+ROOTS += [{"fraction": [1, 0]}, {"range": [1, 2, 0]}]
+OBJECTS: list[Any] = [["os.system", []], ["ListNode", {"__class__": 1}], ["set", [{"r": 0}]]]
+
+
 @pytest.mark.parametrize(
-    ("roots", "table"),
-    [
-        ([{"r": 5}], []),
-        ([{"x": 1}], []),
-        ([{"r": 0, "t": []}], [["list", []]]),
-        ([[1]], []),
-        ([{"r": 0}], [["os.system", []]]),
-        ([{"r": 0}], [["ListNode", {"__class__": 1}]]),
-        ([{"r": 0}], [["set", [{"r": 0}]]]),
-        ([{"type": "eval"}], []),
-        ([{"type": "os"}], []),
-        ([{"b": "\u1234"}], []),
-        ([{"fraction": [1, 0]}], []),
-        ([{"range": [1, 2, 0]}], []),
-    ],
+    ("root", "content"), [*((root, ["list", []]) for root in ROOTS), *(({"r": 0}, content) for content in OBJECTS)]
 )
-def test_nonsense_is_refused(roots: list[Any], table: list[Any]) -> None:
-    decoder = Decoder(NODES.__getitem__, lambda number: None)
+def test_nonsense_is_refused(root: Any, content: list[Any]) -> None:
     with pytest.raises((ValueError, TypeError, KeyError, IndexError, ArithmeticError, AttributeError)):
-        decoder.decode(roots, table)
+        decoder().decode([root], [content])
 
 
 def test_an_original_does_not_change_its_kind() -> None:
     with pytest.raises(TypeError, match="kind"):
-        Decoder(NODES.__getitem__, lambda number: None).decode([None], [["dict", []]], known=[[1]])
+        decoder().decode([None], [["dict", []]], known=[[1]])
     with pytest.raises(ValueError, match="missing"):
-        Decoder(NODES.__getitem__, lambda number: None).decode([None], [], known=[[1]])
+        decoder().decode([None], [], known=[[1]])

@@ -1,4 +1,4 @@
-"""What was written is there after a kill, and only that."""
+"""The journal: what was written is there after a kill, and only that; and completions of an earlier run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation.journal import Record, append_records, read_records
+from omnithink_pl.evaluation.completions import Record, SavedCompletions, append_records, read_records
 
 
 def record(uid: str, state: str = "value", value: float | None = 1.0, completion: str = "ok\n  \ud7ff") -> Record:
@@ -40,3 +40,10 @@ def test_a_line_that_is_no_record_is_named(path: Path) -> None:
     path.write_text(path.read_text() + '{"uid": "b"}\n')
     with pytest.raises(BadInput, match=r"math\.jsonl, line 2: no record of a benchmark"):
         read_records(path)
+
+
+def test_an_earlier_run_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"--completions: no directory '/nowhere'"):
+        SavedCompletions(Path("/nowhere"))
+    with pytest.raises(BadInput, match=r"no file .*/aime24\.jsonl; run validate for aime24 without --completions"):
+        SavedCompletions(tmp_path).open("aime24")

@@ -12,7 +12,7 @@ import pytest
 
 from main import CONFIGS, main
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation.completion_file import score_completions
+from omnithink_pl.evaluation.score import score_completions
 from omnithink_pl.rewards import Reward, Rubric
 from omnithink_pl.types import Example, Group, Options, Outcome, UnitTests
 from tests.rewards.groups import answered
@@ -26,9 +26,13 @@ def row(task: str, completion: str, reference: object = "2", **more: object) -> 
     return {"task": task, "question": "What?", "reference": reference, "completion": completion, **more}
 
 
-@pytest.mark.usefixtures("tracking_uri")
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "completions.jsonl"
+
+
 def test_every_component_of_every_row_is_shown_and_tracked(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    path: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow.artifacts import load_text
     from mlflow.tracking import MlflowClient
@@ -41,11 +45,10 @@ def test_every_component_of_every_row_is_shown_and_tracked(
         row("code", answered("def f(x):\n    return 2 * x"), DOUBLE),
         row("writing", answered("A story."), "Another."),
     ]
-    path, uri = tmp_path / "completions.jsonl", f"sqlite:///{tmp_path}/mlflow.db"
     path.write_text("".join(json.dumps(one) + "\n" for one in given))
     config = f"--config={CONFIGS / 'curriculum.yaml'}"
-    main(["score", config, f"--completions={path}", f"--trainer.logger.init_args.tracking_uri={uri}"])
-    client = MlflowClient(uri)
+    main(["score", config, f"--completions={path}", f"--trainer.logger.init_args.tracking_uri={tracking_uri}"])
+    client = MlflowClient(tracking_uri)
     (run,) = client.search_runs([client.get_experiment_by_name("omnithink").experiment_id])
     assert (run.info.status, run.data.tags["kind"]) == ("FINISHED", "score")
     assert f"completions: {path}" in load_text(f"{run.info.artifact_uri}/config.yaml")
@@ -86,11 +89,6 @@ def scored(path: Path, *lines: str) -> list[tuple[Example, str, float | None]]:
     path.write_text("\n".join(lines), encoding="utf-8")
     found = score_completions(path, TASKS, seed=7)
     return [(one.group.example, one.group.completions[0].text, one.scores[0].primary.value) for one in found]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "completions.jsonl"
 
 
 def test_examples_are_given_in_full_or_found_by_uid_and_scored_by_their_own_task(path: Path) -> None:

@@ -1,10 +1,28 @@
-"""Rows as HumanEval has them: the canonical solution passes, and one that a mutation broke does not."""
+"""Cases too large to write out, and rows as HumanEval has them: canonical solutions, also broken by a mutation."""
 
 from __future__ import annotations
 
 from omnithink_pl.sandbox import RunOutcome
 from omnithink_pl.types import UnitTests
-from tests.sandbox.programs.case import Case
+from tests.sandbox.programs.case import Case, script
+
+EXCEPTION, MEMORY, TIMEOUT = RunOutcome.EXCEPTION, RunOutcome.MEMORY, RunOutcome.TIMEOUT
+_NUMBERS = "\n".join(map(str, range(50_000)))
+_POWERS = "n = int(input())\nprint(n * n % (10 ** 9 + 7), len(str(3 ** 20000)))"
+_SQUARE = pow(pow(10, 5000, 10**9 + 7) - 1, 2, 10**9 + 7)
+
+LARGE_HONEST = [
+    script("prints much", "print('\\n'.join(map(str, range(50000))))", "", _NUMBERS),
+    script("prints more than is usual", "print('x' * 3000000)", "", "x" * 3_000_000),
+    script("reads much", "print(len(input().split()))", "7 " * 500_000 + "\n", "500000"),
+    script("reads very much", "print(len(input()))", "7" * 9_000_000, "9000000"),
+    script("big integers", _POWERS, "9" * 5000 + "\n", f"{_SQUARE} 9543"),
+]
+LARGE_LOADS = [
+    script("long in the parser", f"y = [{'x,' * 200_000}]\nwhile 1: 0", "", "held", EXCEPTION, TIMEOUT),
+    script("deep in the parser", "x = " + "-" * 100_000 + "1", "", "held", EXCEPTION, MEMORY),
+    script("loops after a long line", "#" * 2_000_000 + "\nwhile 1: 0", "", "held", TIMEOUT),
+]
 
 _PROMPT = 'from typing import List\n\n\ndef {name}({args}):\n    """Do it.\n    >>> {name}(...)\n    """\n'
 _METADATA = "\n\nMETADATA = {\n    'author': 'us',\n    'dataset': 'test'\n}\n\n\ndef check(candidate):\n"
