@@ -121,18 +121,18 @@ def test_an_unusable_prompt_is_named(engine: ColocatedVLLM, prompts: list[list[i
         engine.generate(prompts, SAMPLING, [0, 1])
 
 
-def test_an_engine_without_a_policy_says_so() -> None:
-    with pytest.raises(RuntimeError, match="attach"):
-        ColocatedVLLM().generate(PROMPTS, Sampling(), SEEDS)
-
-
 @pytest.mark.parametrize(
     ("settings", "cure"),
     [({"kv_cache_gib": 1e-5}, "raise model.engine.init_args.kv_cache_gib"), ({"max_context": 4096}, "lower .*context")],
 )
-def test_an_engine_that_cannot_start_names_the_setting(settings: dict[str, float], cure: str) -> None:
+def test_an_engine_that_cannot_start_names_the_setting_and_without_a_policy_says_so(
+    settings: dict[str, float], cure: str
+) -> None:
+    engine = ColocatedVLLM(**settings)
+    with pytest.raises(RuntimeError, match="attach"):
+        engine.generate(PROMPTS, Sampling(), SEEDS)
     with pytest.raises(EngineFailure, match=f"could not start: .*{cure}"):
-        ColocatedVLLM(**settings).attach(TinyPolicy(tiny_qwen()))  # type: ignore[arg-type]
+        engine.attach(TinyPolicy(tiny_qwen()))
 
 
 def test_benchmarks_can_plan_the_lengths() -> None:
