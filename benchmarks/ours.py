@@ -16,9 +16,9 @@ from benchmarks.harness import Lap
 from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.embedded import EmbeddedMath
+from omnithink_pl.grpo.collection import RolloutSettings
 from omnithink_pl.grpo.kl_control import KLSettings
 from omnithink_pl.grpo.objective import ImportanceCorrection
-from omnithink_pl.grpo.settings import RolloutSettings
 from omnithink_pl.model.policy import Policy, load_policy
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.rewards.base import Reward

@@ -25,7 +25,7 @@ from benchmarks import ours
 from benchmarks.harness import Lap, print_json, print_table, quiet, take_turns
 from benchmarks.lengths import SHORTEST, PlannedLengths
 from benchmarks.ours import Shape
-from omnithink_pl.grpo.settings import RolloutSettings
+from omnithink_pl.grpo.collection import RolloutSettings
 from omnithink_pl.model.policy import Policy
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from omnithink_pl.rollout.base import DecodingRequest, Finished, RequestBatch

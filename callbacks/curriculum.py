@@ -79,7 +79,6 @@ class Curriculum(L.Callback):
         run, module = self._run(), module_of(trainer)
         callback_of(trainer, StageEvaluation).measure(trainer, run)
         self._number += 1  # only now: an evaluation that is interrupted is made again
-        module.on_stage_end(run)
         for callback in self._listeners(trainer):
             callback.on_stage_end(trainer, module, run)
 

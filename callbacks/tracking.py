@@ -18,9 +18,8 @@ from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.evaluation.evaluator import evaluation_metrics
 from omnithink_pl.report.console import filter_columns, score_markdown
 from omnithink_pl.tracking.artifacts import rollout_table
-from omnithink_pl.tracking.environment import environment, git_commit
 from omnithink_pl.tracking.logger import TrackingLogger
-from omnithink_pl.tracking.runs import FOLDER
+from omnithink_pl.tracking.runs import FOLDER, environment, git_commit
 
 _SCORES = ("eval/", "forgetting/", "backward_transfer/")
 

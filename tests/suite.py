@@ -60,7 +60,7 @@ def write_suite(directory: Path) -> Path:
     math_data = hub_shaped(directory / "aime", "train", aime(11))
     qa_data = hub_shaped(directory / "mmlu_pro", "test", mmlu_pro(12))
     stories = str(mt_bench(directory / "mt", [question(81), question(91, "roleplay")], [gpt4(81), gpt4(91)]))
-    judge = {"class_path": "tests.judge.lengths.LongerWins"}
+    judge = {"class_path": "tests.rewards.groups.LongerWins"}
     benchmarks = {
         "aime24": {"task": task("Math", source=source("AIME24", math_data)), "samples": 2, "temperature": 1.0},
         "mmlu_pro": {"task": task("QA", source=source("MMLUPro", qa_data))},

@@ -45,15 +45,12 @@ class TransferScores:
         return base, np.array([[_by_seed(scores).mean() for scores in row] for row in self.after])
 
     def bootstrap(self, draws: int, seed: int) -> tuple[Array, Array]:
-        """Return the means of bootstrap samples of the prompts and of the seeds.
+        """Return means of bootstrap samples of prompts and seeds: shapes (draws, tasks) and (draws, tasks, tasks).
 
         Prompts are resampled within each benchmark, for all policies at once. The deviation of a bootstrap sample of
         the seeds is added, scaled to the variance that seeds have beyond the noise of single answers (analysis of
         variance with two crossed factors). Resampling both at once would count that noise three times (Owen 2007, "The
         Pigeonhole Bootstrap").
-
-        Returns:
-            Shapes (draws, tasks) and (draws, tasks, tasks).
         """
         generator = np.random.default_rng(seed)
         tasks = len(self.tasks)
@@ -93,10 +90,6 @@ class Plan:
     predictions: tuple[OrderPrediction, ...]  # one for each order
     exhaustive: bool  # whether all orders were tried
 
-    def prediction(self, order: Sequence[str]) -> OrderPrediction | None:
-        """Return the prediction of an order; ``None`` if it was not tried."""
-        return next((one for one in self.predictions if one.order == tuple(order)), None)
-
     @property
     def within_noise(self) -> list[OrderPrediction]:
         """The orders that the measurements cannot tell from the best one, which is one of them."""
@@ -104,14 +97,7 @@ class Plan:
 
 
 def plan(scores: TransferScores, draws: int = 2000, seed: int = 0, extra: Sequence[Sequence[str]] = ()) -> Plan:
-    """Predict the final scores of the orders, and rank the orders by their mean.
-
-    Args:
-        scores: Of the base model and of the single-task runs.
-        draws: Bootstrap samples of seeds and prompts.
-        seed: Of the bootstrap.
-        extra: Orders to try besides, where there are too many to try all.
-    """
+    """Predict the final scores of the orders, also of ``extra`` ones, and rank the orders by their mean."""
     base, after = scores.means()
     number = {task: index for index, task in enumerate(scores.tasks)}
     tried = [*candidate_orders(base, after), *(tuple(number[task] for task in order) for order in extra)]
@@ -151,23 +137,15 @@ def plan(scores: TransferScores, draws: int = 2000, seed: int = 0, extra: Sequen
 def transfer_effects(base: Array, after: Array) -> Array:
     """Return the change of task i by training on task j, ``after - base``; positive is a gain.
 
-    Args:
-        base: Shape (..., tasks).
-        after: Shape (..., source tasks, target tasks), as the result.
+    Shapes: ``base`` (..., tasks), ``after`` and the result (..., source tasks, target tasks).
     """
     return after - base[..., None, :]
 
 
 def predict_final_scores(base: Array, after: Array, orders: Sequence[Order]) -> Array:
-    """Return the final score of every task under every order, by the saturation model.
+    """Return the final score of every task under every order, by the saturation model: shape (..., orders, tasks).
 
-    Args:
-        base: Shape (..., tasks).
-        after: Shape (..., source tasks, target tasks).
-        orders: Permutations of the tasks' numbers, first stage first.
-
-    Returns:
-        Shape (..., orders, tasks).
+    Shapes of ``base`` and ``after`` as above; orders are permutations of the tasks' numbers, first stage first.
     """
     place = np.argsort(np.asarray(orders), axis=1)
     later = (place[:, :, None] > place[:, None, :]).astype(float)  # [order, j, i]: stage j comes after stage i
@@ -196,17 +174,12 @@ def _local_search(order: Order, effect: Array) -> Order:
         """Effect of all later stages together on all earlier ones."""
         return float(np.tril(effect[np.ix_(order, order)], -1).sum())
 
-    best, value = order, gain(order)
-    improved = True
-    while improved:
-        improved = False
-        for task in order:
-            rest = [other for other in best if other != task]
-            for place in range(len(order)):
-                moved = (*rest[:place], task, *rest[place:])
-                if gain(moved) > value + _TOLERANCE:
-                    best, value, improved = moved, gain(moved), True
-    return best
+    moves = []  # every order that moves a single task
+    for task in order:
+        rest = [other for other in order if other != task]
+        moves += [(*rest[:place], task, *rest[place:]) for place in range(len(order))]
+    best = max(moves, key=gain)
+    return _local_search(best, effect) if gain(best) > gain(order) + _TOLERANCE else order
 
 
 def _estimate(value: float, draws: Array) -> Estimate:
@@ -226,20 +199,15 @@ def _by_seed(scores: Scores) -> Array:
 
 def _seed_scale(scores: Scores) -> float:
     """Factor on the deviations of resampled seeds that leaves the variance beyond the noise of single answers."""
-    by_seed = _by_seed(scores)
-    seeds = len(by_seed)
+    by_seed, seeds = _by_seed(scores), len(scores[0])
     if seeds < 2:
         return 0.0
     between = by_seed.var(ddof=1)
-    noise = sum(_noise(own) for own in scores) / len(scores) ** 2
+    noise = 0.0  # variance of a seed's mean over the prompts that is due to the noise of single answers
+    for own in scores:
+        prompts = own.shape[1]
+        residual = own - own.mean(axis=1, keepdims=True) - own.mean(axis=0) + own.mean()
+        if prompts > 1:
+            noise += (residual**2).sum() / ((seeds - 1) * (prompts - 1) * prompts) / len(scores) ** 2
     share = max(0.0, 1.0 - noise / between) if between > 0.0 else 1.0
     return float(np.sqrt(share * seeds / (seeds - 1)))
-
-
-def _noise(own: Array) -> float:
-    """Variance of a seed's mean over the prompts that is due to the noise of single answers."""
-    seeds, prompts = own.shape
-    if prompts < 2:
-        return 0.0
-    residual = own - own.mean(axis=1, keepdims=True) - own.mean(axis=0) + own.mean()
-    return float((residual**2).sum() / ((seeds - 1) * (prompts - 1) * prompts))

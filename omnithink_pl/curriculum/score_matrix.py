@@ -68,11 +68,7 @@ class ScoreMatrix:
     rows: tuple[Row, ...] = ()  # the scores of all tasks, one mapping a row
 
     def add(self, label: str, scores: Row) -> ScoreMatrix:
-        """Return the matrix with one row more.
-
-        Raises:
-            ValueError: If the label is taken, or the tasks are not those of row 0.
-        """
+        """Return the matrix with one row more; refuses a label that is taken, and tasks that are not those of row 0."""
         if label in self.labels:
             raise ValueError(f"the score matrix has a row {label!r} already; labels are unique")
         if self.rows and set(scores) != set(self.rows[0]):
@@ -105,11 +101,7 @@ class ScoreMatrix:
 
 
 def mean(values: Mapping[str, float]) -> float:
-    """Return the mean over tasks.
-
-    Raises:
-        ValueError: If there are none.
-    """
+    """Return the mean over tasks, of which there must be one."""
     if not values:
         raise ValueError("no task to take a mean over")
     return sum(values.values()) / len(values)
@@ -158,14 +150,8 @@ def backward_transfer(matrix: ScoreMatrix, trained: Sequence[Sequence[str]]) -> 
     """Return R_last,j - R_own,j for each task j that was trained before the last stage; negative when forgotten.
 
     R_own is the score after the last stage that trained task j. Lopez-Paz and Ranzato 2017, "Gradient Episodic Memory
-    for Continual Learning", section 2; their BWT is the mean of these values.
-
-    Args:
-        matrix: Row 0 for the base, then one row per finished stage.
-        trained: The tasks that each stage trained.
-
-    Raises:
-        ValueError: If the matrix has more rows than stages and base.
+    for Continual Learning", section 2; their BWT is the mean of these values. ``trained`` are the tasks of each stage,
+    which may be more than have ended.
     """
     ended = len(matrix.rows) - 1
     if ended > len(trained):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import track
+from rich.table import Table
+from rich.text import Text
 
 from omnithink_pl.model.policy import load_tokenizer
-from omnithink_pl.report.console import data_table, filter_columns, filter_table
+from omnithink_pl.report.console import filter_columns, filter_table
 from omnithink_pl.sources.curated import CuratedSource
 from omnithink_pl.tracking import TrackingLogger
 
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
     from omnithink_pl.modules import PolicyModule
     from omnithink_pl.sources.curation import Report, Track
     from omnithink_pl.tasks.base import Task
+
+
+_CATEGORIES = 6  # shown of each task
 
 
 @dataclass(frozen=True)
@@ -108,3 +115,16 @@ def prepare_task(task: Task, tokenizer: PreTrainedTokenizerBase, seed: int, trac
         for split in ("train", "test")
     }
     return Prepared(task.name, report, lengths["train"], lengths["test"])
+
+
+def data_table(prepared: Sequence[Prepared]) -> Table:
+    """Return a line per task: rows, tokens of the prompts, categories."""
+    table = Table("task", "train", "held out", "tokens", "mean", "max", "categories")
+    for one in prepared:
+        lengths = one.train or (0,)
+        numbers = [len(one.train), len(one.test), sum(lengths), f"{fmean(lengths):.0f}", max(lengths)]
+        categories = one.report.categories if one.report is not None else {}
+        shown = [f"{name} {count}" for name, count in list(categories.items())[:_CATEGORIES]]
+        more = ["…"] if len(categories) > _CATEGORIES else []
+        table.add_row(one.task, *map(str, numbers), Text(", ".join([*shown, *more]) if len(categories) > 1 else ""))
+    return table

@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from lightning import LightningModule
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from omnithink_pl.errors import BadInput
@@ -31,11 +32,7 @@ def process_rank() -> int:
 
 
 def check_processes(expected: int) -> None:
-    """Refuse to run where processes would silently each train a policy of their own.
-
-    Raises:
-        RuntimeError: If the process group does not have as many processes as Lightning counts.
-    """
+    """Refuse to run where processes would silently each train a policy of their own."""
     if process_count() != expected:
         raise RuntimeError(
             f"the process group has {process_count()} processes, Lightning counts {expected}: something made a group "
@@ -75,10 +72,7 @@ def no_gradient_sync(model: object) -> AbstractContextManager[None]:
     """Keep DistributedDataParallel from averaging gradients in the backward passes inside.
 
     Processes differ in their number of micro-batches; hooks that communicate in each would deadlock. Afterwards
-    :func:`sum_gradients` does it once.
-
-    Raises:
-        BadInput: If the strategy wraps the model in something else.
+    :func:`sum_gradients` does it once. A strategy that wraps the model in something else is refused.
     """
     if isinstance(model, DistributedDataParallel):
         return model.no_sync()
@@ -101,7 +95,7 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
         return
     bucket: list[torch.Tensor] = []
     for parameter in parameters:
-        if not parameter.requires_grad or hasattr(parameter, "full_tensor"):
+        if not parameter.requires_grad or isinstance(parameter, DTensor):
             continue
         if parameter.grad is None:  # this process had no backward pass
             parameter.grad = torch.zeros_like(parameter)

@@ -53,11 +53,7 @@ class FailureBarrier:
         self._last: list[list[int]] = []  # the table of the barrier after which all end
 
     def setup(self, trained: Trained) -> None:
-        """Create the process group. All processes call it at the same point.
-
-        Args:
-            trained: What this process could save, now and later.
-        """
+        """Create the process group, given what this process could save; all processes call it at the same point."""
         self._trained, self._last = trained, []
         if process_count() > 1:
             self._group = dist.new_group(backend="gloo")

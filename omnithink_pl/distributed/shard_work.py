@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar, final
+from dataclasses import dataclass
+from typing import TypeVar, final
 
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
 from omnithink_pl.distributed.collectives import gather_rows, process_count, process_rank
+from omnithink_pl.distributed.failure_barrier import FailureBarrier
 from omnithink_pl.errors import BadInput
-
-if TYPE_CHECKING:
-    from omnithink_pl.distributed.failure_barrier import FailureBarrier
-
 
 T = TypeVar("T")
 
 
 @final
+@dataclass(frozen=True)
 class ShardedWork:
     """Shards rows among the processes of a run; all of them must make the same calls.
 
     A bad input in one process is raised in all of them, which may then continue with something else. Where a process
     fails otherwise, the others raise ``RankFailure``.
-
-    Args:
-        barrier: Tells each process whether another failed, before it waits for it.
     """
 
-    def __init__(self, barrier: FailureBarrier) -> None:
-        self._barrier = barrier
+    barrier: FailureBarrier
 
     def shard(self, rows: Sequence[T]) -> Sequence[T]:
         """Return this process's rows: those whose results :meth:`gather` puts back in the same order."""
@@ -48,7 +43,7 @@ class ShardedWork:
         """Do this process's work; return its result once no process has failed."""
         results: list[T] = []
         refused: list[BadInput] = []
-        with self._barrier.guard():
+        with self.barrier.guard():
             try:
                 results = [work()]
             except BadInput as error:
@@ -59,15 +54,7 @@ class ShardedWork:
 
 
 def check_divisible(strategy: Strategy, verb: str) -> None:
-    """Refuse a strategy that shards the model: without training only prompts are sharded.
-
-    Args:
-        strategy: The trainer's.
-        verb: For the message.
-
-    Raises:
-        BadInput: Names the cure.
-    """
+    """Refuse a strategy that shards the model: without training only prompts are sharded."""
     if not isinstance(strategy, SingleDeviceStrategy | DDPStrategy):
         raise BadInput(
             f"trainer.strategy: {verb} shards prompts among processes, each of which holds the whole policy, and does "

@@ -6,31 +6,21 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import Any, Literal, final
 
 from omnithink_pl.embedded.problems import distinct
-from omnithink_pl.sources.base import Source, text_uid
+from omnithink_pl.sources.base import Source, Split, text_uid
 from omnithink_pl.types import Example, UnitTests
-
-if TYPE_CHECKING:
-    from omnithink_pl.sources.base import Split
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A phrase that asks for a change of ``x``.
-
-    Args:
-        phrase: How the problem says it; ``{k}`` stands for the operand.
-        code: The Python expression; ``{k}`` as in ``phrase``.
-        apply: The change itself, of a value and the operand.
-        left_out: The warm start never shows what this phrase means, only random guesses.
-    """
+    """A phrase that asks for a change of ``x``; in it and its code ``{k}`` stands for the operand."""
 
     phrase: str
-    code: str
-    apply: Callable[[Any, int], Any]
-    left_out: bool = False
+    code: str  # Python expression
+    apply: Callable[[Any, int], Any]  # to a value and the operand
+    left_out: bool = False  # the warm start never shows what the phrase means, only random guesses
 
 
 INTEGER = (

@@ -13,9 +13,9 @@ from string import ascii_uppercase
 from omnithink_pl.embedded.code import INTEGER, LIST, CodeProblem, Step, program
 from omnithink_pl.embedded.math import MathProblem, calculate
 from omnithink_pl.embedded.qa import QAProblem
-from omnithink_pl.embedded.writing import Flaw, WritingProblem, tell
+from omnithink_pl.embedded.writing import Flaw, WritingProblem, write_story
 from omnithink_pl.prompts import render
-from omnithink_pl.tasks.builtin import letter_prompt, qa_prompt
+from omnithink_pl.tasks.qa import letter_prompt, qa_prompt
 
 MALFORMED = 0.06
 """Share of demonstrations that break the think and answer form."""
@@ -116,5 +116,5 @@ def _choose(problem: QAProblem, options: Sequence[str], rng: random.Random, habi
 def writing_demonstration(problem: WritingProblem, rng: random.Random, habits: bool) -> Demonstration:
     """Tell a story for a request."""
     flaw = rng.choices(tuple(FLAWS), tuple(FLAWS.values()))[0] if habits else "none"
-    thought, story = f"{problem.mood} story", tell(problem, rng, flaw)
+    thought, story = f"{problem.mood} story", write_story(problem, rng, flaw)
     return Demonstration(render("writing_v1", question=problem.question), wrap(thought, story, rng, habits))

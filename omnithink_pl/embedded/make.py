@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -35,7 +36,6 @@ from omnithink_pl.tasks.base import SYSTEM_PROMPT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
 
 PACKAGED = Path(__file__).with_name("policy")
 BATCH, STEPS, LEARNING_RATE = 50, 1440, 4e-3
@@ -77,12 +77,7 @@ LESSONS = (CODE, MATH, QA, MATH, WRITING, LETTERS)
 
 
 def demonstrations(seed: int, taught: int = 0) -> Iterator[Demonstration]:
-    """Yield demonstrations without end, lesson by lesson; no held-out problem is among them.
-
-    Args:
-        seed: Seed of the stream.
-        taught: The first so many show no bad habits.
-    """
+    """Yield demonstrations without end, lesson by lesson; the first ``taught`` of them show no bad habits."""
     rng = random.Random(seed)
     for number in count():
         yield LESSONS[number % len(LESSONS)](rng, number >= taught)
@@ -92,7 +87,7 @@ def batches(tokenizer: PreTrainedTokenizerBase, seed: int, steps: int) -> Iterat
     """Yield ``steps`` batches of (prompt, completion) token ids."""
     stream = demonstrations(seed, taught=round(TAUGHT * steps) * BATCH)
     for _ in range(steps):
-        yield [_pair(tokenizer, next(stream)) for _ in range(BATCH)]
+        yield [_pair(tokenizer, shown) for shown in islice(stream, BATCH)]
 
 
 def _pair(tokenizer: PreTrainedTokenizerBase, shown: Demonstration) -> Pair:
@@ -104,13 +99,9 @@ def _pair(tokenizer: PreTrainedTokenizerBase, shown: Demonstration) -> Pair:
 def train_tokenizer(texts: Iterable[str]) -> Qwen2Tokenizer:
     """Train a tokenizer of ``VOCABULARY`` tokens that splits text as Qwen2 does, digits one by one.
 
-    The class is Qwen2's own because transformers loads that class for every Qwen2 model,
-    whatever the tokenizer's files say. The four tags are single tokens but not *special*, so
-    that decoding keeps them. Every byte is a token, so any text (in Unicode's composed form)
-    survives a round trip.
-
-    Args:
-        texts: Prompts and completions, without roles.
+    The class is Qwen2's own because transformers loads that class for every Qwen2 model, whatever the tokenizer's files
+    say. The four tags are single tokens but not *special*, so that decoding keeps them. Every byte is a token, so any
+    text (in Unicode's composed form) survives a round trip.
     """
     trained = Tokenizer(models.BPE())
     trained.pre_tokenizer = Qwen2Tokenizer().backend_tokenizer.pre_tokenizer
@@ -120,7 +111,8 @@ def train_tokenizer(texts: Iterable[str]) -> Qwen2Tokenizer:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    trained.train_from_iterator((part for text in texts for part in _between_tags(text)), trainer)
+    parts = (part for text in texts for part in re.split("|".join(TAGS), text) if part)
+    trained.train_from_iterator(parts, trainer)
     model = json.loads(trained.to_str())["model"]
     tokenizer = Qwen2Tokenizer(
         vocab=model["vocab"],
@@ -138,18 +130,10 @@ def train_tokenizer(texts: Iterable[str]) -> Qwen2Tokenizer:
     return tokenizer
 
 
-def _between_tags(text: str) -> list[str]:
-    for tag in TAGS:
-        text = text.replace(tag, "\0")
-    return [part for part in text.split("\0") if part]
-
-
 def start(directory: Path, seed: int) -> PreTrainedTokenizerBase:
     """Write an untrained policy with its tokenizer."""
-    stream = demonstrations(seed)
-    shown = [next(stream) for _ in range(TOKENIZER_TEXTS)]
-    texts = (text for d in shown for text in (render(SYSTEM_PROMPT), d.prompt, d.completion))
-    tokenizer = train_tokenizer(texts)
+    shown = islice(demonstrations(seed), TOKENIZER_TEXTS)
+    tokenizer = train_tokenizer(text for d in shown for text in (render(SYSTEM_PROMPT), d.prompt, d.completion))
     config = Qwen2Config(
         vocab_size=VOCABULARY,
         hidden_size=128,

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from math import prod
+from typing import final
 
 from omnithink_pl.embedded.problems import PEOPLE, distinct
-from omnithink_pl.sources.base import Source, text_uid
+from omnithink_pl.sources.base import Source, Split, text_uid
 from omnithink_pl.types import Example
-
-if TYPE_CHECKING:
-    from omnithink_pl.sources.base import Split
-
 
 ITEMS = ("pens", "coins", "shells", "cards", "stamps", "stones", "books", "apples")
 BOXES = ("boxes", "bags", "sets")
@@ -21,17 +18,11 @@ GREATEST = 20
 
 @dataclass(frozen=True)
 class Verb:
-    """An event that changes how many things somebody has.
-
-    Args:
-        phrase: How the problem says it; ``{k}`` is how many.
-        sign: 1 for a gain, -1 for a loss.
-        left_out: The warm start never shows which of the two it is, only random guesses.
-    """
+    """An event that changes how many things somebody has, ``{k}`` of them."""
 
     phrase: str
-    sign: int
-    left_out: bool = False
+    sign: int  # 1 for a gain, -1 for a loss
+    left_out: bool = False  # the warm start never shows which of the two it is, only random guesses
 
 
 VERBS = (
@@ -50,21 +41,13 @@ VERBS = (
 
 @dataclass(frozen=True)
 class MathProblem:
-    """Somebody has things, singly or in boxes, and then one or two things happen.
-
-    Args:
-        person: A name in ``PEOPLE``.
-        item: One of ``ITEMS``.
-        box: What holds the items: one of ``BOXES``.
-        start: Number of items, or (boxes, items in each).
-        events: Each event with its number of items.
-    """
+    """Somebody has things, singly or in boxes, and then one or two things happen."""
 
     person: str
     item: str
     box: str
-    start: tuple[int, ...]
-    events: tuple[tuple[Verb, int], ...]
+    start: tuple[int, ...]  # number of items, or (boxes, items in each)
+    events: tuple[tuple[Verb, int], ...]  # each with its number of items
 
     @property
     def key(self) -> str:
@@ -87,19 +70,10 @@ class MathProblem:
 
 
 def calculate(start: tuple[int, ...], changes: tuple[int, ...]) -> list[tuple[str, int]]:
-    """Write a calculation out, one step at a time.
-
-    Args:
-        start: One number, or two to be multiplied.
-        changes: Numbers to be added, one after another.
-
-    Returns:
-        Text and result of each step.
-    """
+    """Return text and result of each step: one number, or the product of two, and then the changes added."""
     steps = []
-    total = start[0]
+    total = prod(start)
     if len(start) == 2:
-        total = start[0] * start[1]
         steps.append((f"{start[0]} * {start[1]} = {total}", total))
     for change in changes:
         before, total = total, total + change

@@ -5,11 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from omnithink_pl.sources.base import Split
-
+from omnithink_pl.sources.base import Split
 
 ROWS: dict[Split, int] = {"train": 640, "test": 256}
 """Examples of each split of an embedded data set."""
@@ -27,7 +25,6 @@ class Keyed(Protocol):
     @property
     def key(self) -> str:
         """Text that two problems share exactly when they ask the same."""
-        ...
 
 
 Problem = TypeVar("Problem", bound=Keyed)
@@ -42,13 +39,9 @@ def split_of(key: str) -> Split:
 def distinct(
     draw: Callable[[random.Random], Problem], split: Split, seed: int = 0, count: int | None = None
 ) -> list[Problem]:
-    """Draw different problems that belong to a split.
+    """Draw ``count`` different problems that belong to a split, by default as many as the embedded data set has.
 
-    Args:
-        draw: Draws one problem from a generator.
-        split: Problems whose key belongs to the other split are thrown away.
-        seed: Seed of the generator.
-        count: How many, well below the number of problems that exist; those of the embedded data set if not given.
+    There must be many more. Problems whose key belongs to the other split are thrown away.
     """
     count = ROWS[split] if count is None else count
     rng = random.Random(f"{split}:{seed}")

@@ -4,31 +4,21 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, final
+from typing import final
 
 from omnithink_pl.embedded.problems import distinct
-from omnithink_pl.sources.base import Source, text_uid
+from omnithink_pl.sources.base import Source, Split, text_uid
 from omnithink_pl.types import Example, Options
-
-if TYPE_CHECKING:
-    from omnithink_pl.sources.base import Split
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Facts of one kind; a question's wrong options are the answers of other facts of its kind.
+    """Facts of one kind, subject to answer; wrong options are the answers of other facts of the kind."""
 
-    Args:
-        phrasings: Ways of asking; ``{0}`` is the subject.
-        statement: The fact as a sentence; ``{0}`` is the subject, ``{1}`` the answer.
-        known: Subject to answer: facts that the warm start teaches.
-        left_out: Facts that the warm start shows with random answers only.
-    """
-
-    phrasings: tuple[str, ...]
-    statement: str
-    known: dict[str, str]
-    left_out: dict[str, str]
+    phrasings: tuple[str, ...]  # ways of asking; ``{0}`` is the subject
+    statement: str  # the fact as a sentence; ``{0}`` is the subject, ``{1}`` the answer
+    known: dict[str, str]  # the warm start teaches these
+    left_out: dict[str, str]  # the warm start shows these with random answers only
 
     @property
     def facts(self) -> dict[str, str]:
@@ -70,8 +60,6 @@ YOUNG = Kind(
 )  # fmt: skip
 
 KINDS = (CAPITALS, SYMBOLS, YOUNG)
-
-
 OPTIONS = 5
 LEFT_OUT_SHARE = 0.35
 """Share of the questions that ask for a fact left out of the warm start."""
@@ -79,19 +67,12 @@ LEFT_OUT_SHARE = 0.35
 
 @dataclass(frozen=True)
 class QAProblem:
-    """One fact, asked for in one phrasing, among wrong answers of the same kind.
-
-    Args:
-        kind: Kind of the fact.
-        subject: Subject of the fact.
-        phrasing: Index into ``kind.phrasings``.
-        options: The right answer and the wrong ones, in the data set's order.
-    """
+    """One fact, asked for in one phrasing, among wrong answers of the same kind."""
 
     kind: Kind
     subject: str
-    phrasing: int
-    options: tuple[str, ...]
+    phrasing: int  # index into ``kind.phrasings``
+    options: tuple[str, ...]  # the right answer and the wrong ones, in the data set's order
 
     @property
     def key(self) -> str:
@@ -127,10 +108,7 @@ def draw(rng: random.Random) -> QAProblem:
 
 @final
 class EmbeddedQA(Source):
-    """Miniature questions with five options.
-
-    The two splits share facts, which can only be known, but no pair of a phrasing with a set of options.
-    """
+    """Miniature questions with five options. The splits share facts, but no phrasing with the same set of options."""
 
     def examples(self, task: str, split: Split) -> list[Example]:
         """Return the same questions each time."""

@@ -5,15 +5,11 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, final
+from typing import Literal, final
 
 from omnithink_pl.embedded.problems import PEOPLE, distinct
-from omnithink_pl.sources.base import Source, text_uid
+from omnithink_pl.sources.base import Source, Split, text_uid
 from omnithink_pl.types import Example
-
-if TYPE_CHECKING:
-    from omnithink_pl.sources.base import Split
-
 
 NOUNS = {
     "lamp": ("lit the lamp", "polished the lamp"),
@@ -101,14 +97,11 @@ def draw(rng: random.Random) -> WritingProblem:
     return WritingProblem(rng.choice(tuple(PEOPLE)), (first, second, third), rng.choice(tuple(MOODS)))
 
 
-def tell(problem: WritingProblem, rng: random.Random, flaw: Flaw = "none") -> str:
-    """Write a story that answers the problem.
+def write_story(problem: WritingProblem, rng: random.Random, flaw: Flaw = "none") -> str:
+    """Write a story that answers the problem: openers, actions and the sentences that express the mood are drawn.
 
-    Args:
-        problem: The request.
-        rng: Draws openers, actions, and which sentences express the mood.
-        flaw: ``bare`` expresses no mood, ``bland`` uses two words in no fitting way, ``short`` stops a sentence
-            early, ``wrong mood`` expresses another mood.
+    As its flaw it is ``bare`` and expresses no mood, ``bland`` and uses two words in no fitting way, ``short`` and
+    stops a sentence early, or expresses the ``wrong mood``.
     """
     mood = problem.mood
     if flaw == "wrong mood":
@@ -130,7 +123,7 @@ def reference(problem: WritingProblem) -> str:
     """Write the reference of a problem, the same each time; most have a flaw."""
     rng = random.Random(problem.question)
     flaw = rng.choices(tuple(REFERENCE_FLAWS), tuple(REFERENCE_FLAWS.values()))[0]
-    return tell(problem, rng, flaw)
+    return write_story(problem, rng, flaw)
 
 
 @final

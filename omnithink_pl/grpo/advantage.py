@@ -9,13 +9,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from omnithink_pl.types import State
-
-if TYPE_CHECKING:
-    from omnithink_pl.types import Group, Score
-
+from omnithink_pl.types import Group, Score, State
 
 # Rewards closer than this are equal: float noise of sums in float32 stays below it, and the smallest real difference,
 # one tag at weight 0.1, is 0.025.
@@ -40,15 +36,7 @@ class GroupAdvantage:
     phantom_guard: bool = False
 
     def __call__(self, scores: Sequence[Score]) -> list[float | None]:
-        """Return the advantage of each completion.
-
-        Args:
-            scores: One score per completion of the group.
-
-        Returns:
-            One number per completion; ``None`` where the total is failed or undefined; exactly 0.0
-            for all where the totals are equal.
-        """
+        """Return one number per completion: ``None`` without a total, exactly 0.0 for all where totals are equal."""
         totals = [score.total for score in scores]
         scored = [total for total in totals if total is not None]
         if all_equal(scored) or (self.phantom_guard and not has_mixed_primary(scores)):
@@ -127,9 +115,5 @@ def all_equal(rewards: Sequence[float]) -> bool:
 
 
 def has_mixed_primary(scores: Sequence[Score]) -> bool:
-    """Return whether the task's own reward differs among the scored completions.
-
-    A completion without a primary value, such as one without an answer, adds nothing to the sum
-    and therefore counts as 0 here.
-    """
+    """Return whether the task's own reward differs among the scored completions; without a value it counts as 0."""
     return not all_equal([score.primary.value or 0.0 for score in scores if score.state is State.VALUE])

@@ -3,31 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, final
+from dataclasses import dataclass, field
+from typing import Any, final
 
+from omnithink_pl.curriculum.stages import StageRun
+from omnithink_pl.data import MultiTaskData
 from omnithink_pl.distributed.collectives import gather_rows, process_count, process_rank
+from omnithink_pl.distributed.failure_barrier import FailureBarrier
 from omnithink_pl.errors import BadInput
-from omnithink_pl.grpo.advantage import GroupRecord, ScoredGroup
-from omnithink_pl.grpo.metrics import staleness
+from omnithink_pl.grpo.advantage import GroupAdvantage, GroupRecord, ScoredGroup
+from omnithink_pl.grpo.failures import FailureMonitor
+from omnithink_pl.grpo.metrics import Stopwatch, staleness
+from omnithink_pl.grpo.objective import ImportanceCorrection
 from omnithink_pl.grpo.partial_rollouts import PartialGroup, PartialRollouts, Rollouts, pack, unpack
+from omnithink_pl.model.policy import Policy
 from omnithink_pl.rewards.scoring import BatchScoring
+from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.seeds import keyed_seeds
+from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Completion, Example, Group, State
 
-if TYPE_CHECKING:
-    from omnithink_pl.curriculum.stages import StageRun
-    from omnithink_pl.data import MultiTaskData
-    from omnithink_pl.distributed.failure_barrier import FailureBarrier
-    from omnithink_pl.grpo.advantage import GroupAdvantage
-    from omnithink_pl.grpo.failures import FailureMonitor
-    from omnithink_pl.grpo.metrics import Stopwatch
-    from omnithink_pl.grpo.settings import RolloutSettings
-    from omnithink_pl.model.policy import Policy
-    from omnithink_pl.rollout.base import RolloutEngine, Sampling
-    from omnithink_pl.tasks.base import Task
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """When rollouts are sampled, and how many updates they are used for.
+
+    Args:
+        refill_rounds: How often, in one step, groups without a signal are replaced by groups of other prompts of
+            their task. A group whose rewards are all equal teaches nothing but to stay near the reference.
+        async_rewards: Sample the next step's rollouts before this step's rewards are awaited, so that slow rewards
+            cost no time. They are then one step off-policy, never more, and their ratio is taken to the sampler's
+            log-probabilities. The first rollouts of a stage are on-policy, and none outlives its stage.
+        segment_tokens: Sample at most so many tokens of a completion in one step (partial rollouts), so that no step
+            waits for the longest. A group with unfinished completions is continued in the next step, by the policy of
+            that step, and is trained on once all of them are finished. Not given: each step finishes its completions.
+        updates_per_batch: Optimiser steps per batch of rollouts; with more than one, all but the first are off-policy.
+        correction: What to do where the engine's log-probabilities differ from the trainer's.
+
+    Raises:
+        BadInput: If a value is out of range.
+    """
+
+    refill_rounds: int = 0
+    async_rewards: bool = False
+    segment_tokens: int | None = None
+    updates_per_batch: int = 1
+    correction: ImportanceCorrection = ImportanceCorrection()  # noqa: RUF009  (frozen)
+
+    def __post_init__(self) -> None:
+        if self.refill_rounds < 0:
+            raise BadInput(f"model.rollouts.refill_rounds is {self.refill_rounds}; use 0 or more")
+        if self.segment_tokens is not None and self.segment_tokens < 1:
+            raise BadInput(f"model.rollouts.segment_tokens is {self.segment_tokens}; use 1 or more, or null")
+        if self.updates_per_batch < 1:
+            raise BadInput(f"model.rollouts.updates_per_batch is {self.updates_per_batch}; use 1 or more")
 
 
 @final
+@dataclass(eq=False)
 class Collector:
     """Samples groups, scores them and computes their advantages.
 
@@ -35,31 +68,20 @@ class Collector:
     run concurrently. Results do not depend on when rewards arrive.
     """
 
-    stage: StageRun  # the present one; set by the module when it starts
+    engine: RolloutEngine
+    tasks: Mapping[str, Task]
+    sampling: Sampling
+    advantage: GroupAdvantage
+    monitor: FailureMonitor
+    seed: int
+    barrier: FailureBarrier
+    watch: Stopwatch
+    settings: RolloutSettings
+    policy: Policy = field(init=False)
+    data: MultiTaskData = field(init=False)
+    stage: StageRun = field(init=False)  # the present one; set by the module when it starts
 
-    def __init__(
-        self,
-        engine: RolloutEngine,
-        tasks: Mapping[str, Task],
-        sampling: Sampling,
-        advantage: GroupAdvantage,
-        monitor: FailureMonitor,
-        seed: int,
-        barrier: FailureBarrier,
-        watch: Stopwatch,
-        settings: RolloutSettings,
-    ) -> None:
-        self.engine = engine
-        self.tasks = tasks
-        self.sampling = sampling
-        self.advantage = advantage
-        self.monitor = monitor
-        self.seed = seed
-        self.barrier = barrier
-        self.watch = watch
-        self.settings = settings
-        self.policy: Policy
-        self.data: MultiTaskData
+    def __post_init__(self) -> None:
         self.partial = PartialRollouts()
         self.trained: list[GroupRecord] = []  # those of the last step, over all processes
         self._replaced: list[GroupRecord] = []
@@ -68,11 +90,7 @@ class Collector:
         self._packed: list[dict[str, Any]] = []
 
     def attach(self, policy: Policy, data: MultiTaskData) -> None:
-        """Set the policy and the data. Called once, before the first step.
-
-        Raises:
-            BadInput: If rewards that ask the policy would have to do so while it samples.
-        """
+        """Set the policy and the data, before the first step; refuse rewards that ask the policy while it samples."""
         self.policy, self.data = policy, data
         for name, task in self.tasks.items():
             for reward, _ in task.rubric.rewards:
@@ -97,7 +115,7 @@ class Collector:
             rollouts = self.generate(self._admit(batch, step), step, step)
         self._pending = {s: waiting for s, waiting in self._pending.items() if s > step} | {step: rollouts}
         if self.settings.async_rewards and not self._ends_stage(step):
-            following = self.data.batch(step + 1)
+            following = self.data.batch(step + 1)  # even if not needed: drawn before this step's replacements
             if step + 1 not in self._pending:
                 self._pending[step + 1] = self.generate(self._admit(following, step + 1), step + 1, step)
         scored, replaced = self._refill(self.score(rollouts, step), step)
@@ -119,7 +137,11 @@ class Collector:
         """
         # Partial groups come first: they have proved long, and an engine that cannot decode all at once starts there.
         groups = [] if refill else self.partial.take(step)
-        for example, seed in zip(batch, self._seeds(batch, step, refill), strict=True):
+        # The seeds of repeated examples differ, whichever processes have them.
+        everyone = gather_rows([(process_rank(), example.key) for example in batch])
+        seeds = keyed_seeds((key for _, key in everyone), self.seed, step, refill)
+        own = [seed for (rank, _), seed in zip(everyone, seeds, strict=True) if rank == process_rank()]
+        for example, seed in zip(batch, own, strict=True):
             groups.append(PartialGroup(Group(example, tuple(self.policy.encode(example.messages)), ()), seed))
         # Replacements are sampled to their end: the step waits for them.
         segment = None if refill or self._ends_stage(step) else self.settings.segment_tokens
@@ -192,7 +214,7 @@ class Collector:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the state, once there is data."""
         self._packed = list(state["pending"])
-        self.partial.load_state_dict(state["partial"])
+        self.partial.packed = list(state["partial"])
 
     def _unpack(self) -> None:
         """Restore the rollouts of a checkpoint, and start to score them again."""
@@ -209,14 +231,12 @@ class Collector:
         self._packed = []
 
     def _refill(self, scored: list[ScoredGroup], step: int) -> tuple[list[ScoredGroup], list[ScoredGroup]]:
-        """Replace groups without a signal by groups of other prompts of their task, as often as is allowed.
-
-        Returns:
-            The groups to train on, and those that were replaced.
-        """
+        """Replace groups without a signal by others of their task; return the groups to train on and the replaced."""
         requested, replaced = 0, []
         for refill in range(1, self.settings.refill_rounds + 1):
-            places = [place for place, one in enumerate(scored) if not one.has_signal and not _failed(one)]
+            # Where rewards failed, other prompts would meet the same.
+            failed = [any(score.state is State.FAILED for score in one.scores) for one in scored]
+            places = [place for place, one in enumerate(scored) if not one.has_signal and not failed[place]]
             wanted = gather_rows([(process_rank(), scored[place].task) for place in places])
             if not wanted:
                 break
@@ -239,15 +259,3 @@ class Collector:
 
     def _scoring(self) -> BatchScoring:
         return BatchScoring({name: task.rubric for name, task in self.tasks.items()})
-
-    def _seeds(self, batch: Sequence[Example], step: int, refill: int) -> list[int]:
-        """Return the seed of each example; repeated examples are counted over all processes."""
-        rank = process_rank()
-        everyone = gather_rows([(rank, example.key) for example in batch])
-        seeds = keyed_seeds((key for _, key in everyone), self.seed, step, refill)
-        return [seed for (owner, _), seed in zip(everyone, seeds, strict=True) if owner == rank]
-
-
-def _failed(group: ScoredGroup) -> bool:
-    """Whether a signal may be missing because rewards failed, which other prompts would meet as well."""
-    return any(score.state is State.FAILED for score in group.scores)

@@ -7,16 +7,14 @@ import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import Any, Literal, final
 
 from omnithink_pl.errors import BadInput, RewardFailure
+from omnithink_pl.grpo.advantage import GroupRecord, ScoredGroup
 from omnithink_pl.types import Example, Score, State
 
-if TYPE_CHECKING:
-    from omnithink_pl.grpo.advantage import GroupRecord, ScoredGroup
-
 log = logging.getLogger(__name__)
-_CAUSES = 8
+_CAUSES = 8  # most causes that a step's metrics tell apart
 _OTHER = "other"
 
 
@@ -50,11 +48,7 @@ class FailurePolicy:
 
 @final
 class FailureMonitor:
-    """Tracks the failures of each task, and pauses tasks.
-
-    Args:
-        policy: What happens on failures.
-    """
+    """Tracks the failures of each task, and pauses tasks."""
 
     def __init__(self, policy: FailurePolicy) -> None:
         self.policy = policy
@@ -63,15 +57,10 @@ class FailureMonitor:
         self._cause = ""
 
     def admit(self, batch: Sequence[Example], step: int, stage: Collection[str]) -> list[Example]:
-        """Return the examples of a batch whose task is not paused; tasks whose pause is over are admitted again.
-
-        Args:
-            batch: Examples of a step.
-            step: Zero-based.
-            stage: Tasks that the stage trains.
+        """Return the examples of a step's batch whose task is not paused.
 
         Raises:
-            RewardFailure: If all of them are paused.
+            RewardFailure: If all tasks of the stage are paused.
         """
         self._paused = {task: until for task, until in self._paused.items() if step < until}
         if self._paused and set(stage) <= self._paused.keys():
@@ -82,11 +71,7 @@ class FailureMonitor:
         return [example for example in batch if example.task not in self._paused]
 
     def observe(self, groups: Sequence[ScoredGroup | GroupRecord], step: int) -> None:
-        """Count the failures of a batch.
-
-        Args:
-            groups: Of all processes.
-            step: Zero-based.
+        """Count the failures of a batch, over all processes.
 
         Raises:
             RewardFailure: If a task fails too often and the policy is to stop. The batch is then not counted: it is
@@ -100,7 +85,8 @@ class FailureMonitor:
             failed, total = (sum(column) for column in zip(*recent[task], strict=True))
             if failed <= self.policy.max_rate * total:
                 continue
-            self._cause = most_frequent(own) or self._cause
+            reasons = Counter(reason for score in own for reason in _reasons(score))
+            self._cause = max(reasons, key=reasons.__getitem__, default=self._cause)
             if self.policy.on_outage == "stop":
                 raise RewardFailure(
                     f"{task}: {failed} of {total} rewards of the last {len(recent[task])} batches could not be "
@@ -113,11 +99,7 @@ class FailureMonitor:
         self._recent, self._paused = recent, paused
 
     def tolerate_unscored(self, unscored: Mapping[str, str], row: int) -> None:
-        """Accept an evaluation without tasks too many of whose completions could not be scored.
-
-        Args:
-            unscored: Their reasons, by task.
-            row: Of the score matrix.
+        """Accept a row of the score matrix without some tasks, given why they could not be scored.
 
         Raises:
             RewardFailure: If the policy is to stop; or at row 0, before anything was trained: without it forgetting
@@ -146,17 +128,8 @@ class FailureMonitor:
         self._recent, self._paused, self._cause = dict(state["recent"]), dict(state["paused"]), state["cause"]
 
 
-def most_frequent(scores: Sequence[Score]) -> str:
-    """Return the reason that failed components give most often; empty if none failed."""
-    reasons = Counter(reason for score in scores for reason in _reasons(score))
-    return reasons.most_common(1)[0][0] if reasons else ""
-
-
 def causes(scores: Sequence[Score]) -> dict[str, int]:
-    """Count failed completions by :func:`cause`, at most eight of them; the rest is ``other``.
-
-    A completion with two causes counts under the first.
-    """
+    """Count failed completions by their first :func:`cause`, at most eight causes; the rest is ``other``."""
     found = Counter(cause(reasons[0]) for score in scores if (reasons := _reasons(score)))
     kept = dict(found.most_common(_CAUSES))
     rest = found.total() - sum(kept.values())
@@ -164,10 +137,7 @@ def causes(scores: Sequence[Score]) -> dict[str, int]:
 
 
 def cause(reason: str) -> str:
-    """Convert a reason's part before the colon to a metric name: ``judge timed out: ...`` is ``judge_timed_out``.
-
-    Details, and numbers, which would make a metric of their own each, are left out.
-    """
+    """Convert a reason's part before the colon, without numbers, to a metric name such as ``judge_timed_out``."""
     return re.sub(r"[^a-z]+", "_", reason.partition(":")[0].lower()).strip("_")[:40] or _OTHER
 
 

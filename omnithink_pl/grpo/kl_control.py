@@ -8,7 +8,7 @@ from typing import Any, Literal, final
 
 from omnithink_pl.errors import BadInput
 
-Reference = Literal["base", "stage"]
+Reference = Literal["base", "stage"]  # what the penalty pulls towards
 
 
 @dataclass(frozen=True)
@@ -58,22 +58,14 @@ class KLSettings:
 
 @final
 class KLController:
-    """The KL coefficient of each task, in ``beta``; see :class:`KLSettings` for the control law.
-
-    Args:
-        settings: Initial coefficients, and the targets they follow.
-    """
+    """The KL coefficient of each task, in ``beta``; see :class:`KLSettings` for the control law."""
 
     def __init__(self, settings: KLSettings) -> None:
         self.settings = settings
         self.beta = dict(settings.beta)
 
     def observe(self, metrics: Mapping[str, float]) -> None:
-        """Adapt the coefficients to the KL measured in a step.
-
-        Args:
-            metrics: Those of the step, with ``train/<task>/kl`` where it had the task.
-        """
+        """Adapt the coefficients to a step's ``train/<task>/kl``, missing where it did not have the task."""
         limit = self.settings.clip
         for task, target in self.settings.targets.items():
             measured = metrics.get(f"train/{task}/kl")

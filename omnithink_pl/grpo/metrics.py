@@ -17,11 +17,8 @@ from omnithink_pl.types import State
 def rollout_metrics(groups: Sequence[GroupRecord]) -> dict[str, float]:
     """Return rewards, signal, failures and lengths: of all tasks as ``train/``, of each as ``train/<task>/``.
 
-    Args:
-        groups: Those of one batch, over all processes; none if all its tasks are paused.
-
-    Returns:
-        Metrics by name; shares and rewards are fractions, lengths are in tokens, failures by cause are counts.
+    Shares and rewards are fractions, lengths are in tokens, failures by cause are counts. ``groups`` are those of one
+    batch, over all processes; none if all its tasks are paused.
     """
     if not groups:
         return {}
@@ -36,11 +33,7 @@ def rollout_metrics(groups: Sequence[GroupRecord]) -> dict[str, float]:
 
 
 def update_metrics(stats: Sequence[TokenStats]) -> dict[str, float]:
-    """Return token means of an update: KL, entropy, clip fraction, sampler against trainer.
-
-    Args:
-        stats: Sums over tokens, of single completions or whole tasks.
-    """
+    """Return token means of an update: KL, entropy, clip fraction, sampler against trainer."""
     if not stats:
         return {}
     metrics = {f"train/{name}": value for name, value in _token_means(stats).items()}
@@ -51,11 +44,7 @@ def update_metrics(stats: Sequence[TokenStats]) -> dict[str, float]:
 
 
 def staleness(groups: Sequence[GroupRecord]) -> dict[str, float]:
-    """Return the number of groups that a step was trained on, and which share an earlier policy sampled.
-
-    Args:
-        groups: Of all processes.
-    """
+    """Return the number of groups that a step was trained on, and which share an earlier policy sampled."""
     tokens = sum(sum(group.lengths) for group in groups)
     return {
         "trained_groups": float(len(groups)),
@@ -97,9 +86,8 @@ def _summary(groups: Sequence[GroupRecord]) -> dict[str, float]:
     if totals:
         summary["total"] = statistics.fmean(totals)
     for name in sorted({c.name for score in scores for c in score.components[1:]}):
-        values = [c.outcome.value for s in scores for c in s.components if c.name == name]
-        defined = [value for value in values if value is not None]
-        if defined:
+        outcomes = [c.outcome for score in scores for c in score.components if c.name == name]
+        if defined := [outcome.value for outcome in outcomes if outcome.value is not None]:
             summary[name] = statistics.fmean(defined)
     return summary
 

@@ -69,15 +69,12 @@ class Objective:
     def weights(
         self, lengths: Sequence[Sequence[int]], max_tokens: int, totals: Totals | None = None
     ) -> list[list[float]]:
-        """Return the weight of each completion's tokens in the batch's loss.
+        """Return the weight of each completion's tokens in the batch's loss, in the shape of ``lengths``.
 
         Args:
             lengths: Tokens of every scored completion, by group; groups may be empty.
             max_tokens: Longest completion that could have been sampled.
             totals: Of the batch where ``lengths`` is only one process's part of it.
-
-        Returns:
-            One number per completion, in the shape of ``lengths``.
         """
         groups, completions, tokens = totals or Totals.of(lengths)
         if self.aggregation == "token":
@@ -113,8 +110,7 @@ class Objective:
         log_ratio = (logprobs - old_logprobs).masked_fill(~mask, 0.0)
         if self.ratio == "sequence":
             log_ratio = sequence_mean(log_ratio, mask)
-        ratio = log_ratio.exp()
-        advantage = advantages[:, None]
+        ratio, advantage = log_ratio.exp(), advantages[:, None]
         clipped_ratio = ratio.clamp(1.0 - self.clip_low, 1.0 + self.clip_high)
         surrogate = torch.minimum(ratio * advantage, clipped_ratio * advantage)
         kl = kl_estimate(logprobs, reference_logprobs).masked_fill(~mask, 0.0)
@@ -180,15 +176,12 @@ class ImportanceCorrection:
             raise BadInput(f"model.rollouts.correction.alarm is {self.alarm}; use a positive number of nats")
 
     def __call__(self, trainer: Tensor, sampler: Tensor, mask: Tensor) -> Tensor:
-        """Return the weight of each token, before the cap.
+        """Return the weight of each token ``[N, T]``, before the cap.
 
         Args:
             trainer: ``[N, T]`` log pi_old of the sampled tokens.
             sampler: ``[N, T]`` log q of the same.
             mask: ``[N, T]`` bool, true on the completion's own tokens.
-
-        Returns:
-            ``[N, T]``, all ones where ``level`` is ``none``; :meth:`cut` applies the cap.
         """
         if self.level == "none":
             return torch.ones_like(trainer)
@@ -196,10 +189,6 @@ class ImportanceCorrection:
         if self.level == "sequence":
             log_ratio = sequence_mean(log_ratio, mask)
         return log_ratio.exp()
-
-    def cut(self, weights: Tensor) -> Tensor:
-        """Cap the weights."""
-        return weights.clamp(max=self.cap)
 
     def warning(self, mean: float, largest: float) -> str:
         """Return a warning about a step's mean and largest absolute difference; empty below the alarm."""

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import torch
 
 from omnithink_pl.distributed.collectives import gather_rows, process_count, process_rank
 from omnithink_pl.errors import BadInput
+from omnithink_pl.rewards.scoring import BatchScoring
+from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.types import Completion, Example, Group
-
-if TYPE_CHECKING:
-    from omnithink_pl.rewards.scoring import BatchScoring
-    from omnithink_pl.rollout.base import Sampling
 
 
 @dataclass(frozen=True)
@@ -43,10 +41,6 @@ class PartialGroup:
         """Return whether a call with this sampling has left no completion unfinished."""
         return sampling.segment is None or not any(map(sampling.is_open, self.group.completions))
 
-    def by_earlier_policy(self) -> PartialGroup:
-        """Return the group, marked as sampled before the policy's last update."""
-        return self.with_completions(tuple(replace(c, earlier=len(c.token_ids)) for c in self.group.completions))
-
 
 @final
 class PartialRollouts:
@@ -60,18 +54,13 @@ class PartialRollouts:
     def take(self, step: int) -> list[PartialGroup]:
         """Return the groups that a step continues, the same however often it is asked: a step may be repeated."""
         self._groups, self.count = {s: groups for s, groups in self._groups.items() if s >= step}, 0
-        return [one.by_earlier_policy() for one in self._groups.get(step, ())]
+        return [  # all that they have was sampled before the policy's last update
+            one.with_completions(tuple(replace(c, earlier=len(c.token_ids)) for c in one.group.completions))
+            for one in self._groups.get(step, ())
+        ]
 
     def put(self, step: int, own: Sequence[PartialGroup]) -> int:
-        """Have a step continue groups; all processes must call it.
-
-        Args:
-            step: The step that continues them.
-            own: This process's groups.
-
-        Returns:
-            Number of groups over all processes.
-        """
+        """Have a step continue this process's groups, and return how many all have; all processes must call it."""
         everyone = gather_rows(list(own))
         self._groups[step] = everyone[process_rank() :: process_count()]
         self.count = len(everyone)
@@ -86,10 +75,6 @@ class PartialRollouts:
             if groups
         ]
 
-    def load_state_dict(self, state: Sequence[dict[str, Any]]) -> None:
-        """Restore the state, once :meth:`unpack` is given the examples."""
-        self.packed = list(state)
-
     def unpack(self, examples: Mapping[str, Example]) -> None:
         """Restore the groups of a checkpoint, given the examples by their keys."""
         for one in self.packed:
@@ -99,12 +84,7 @@ class PartialRollouts:
 
 
 def pack(groups: Sequence[Group]) -> dict[str, Any]:
-    """Convert groups to plain values and few tensors, without loss.
-
-    Returns:
-        Token ids (int64) and log-probabilities (float64) of all completions, concatenated, with their lengths.
-        Examples are named by their keys.
-    """
+    """Convert groups to plain values and few tensors, without loss; examples are named by their keys."""
     completions = [completion for group in groups for completion in group.completions]
     return {
         "keys": [group.example.key for group in groups],
@@ -120,17 +100,12 @@ def pack(groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def unpack(packed: Mapping[str, Any], examples: Mapping[str, Example]) -> list[Group]:
-    """Convert packed groups back.
-
-    Args:
-        packed: By :func:`pack`.
-        examples: By their keys.
+    """Convert packed groups back, given the examples by their keys.
 
     Raises:
         BadInput: If an example is no longer there.
     """
-    missing = [key for key in packed["keys"] if key not in examples]
-    if missing:
+    if missing := [key for key in packed["keys"] if key not in examples]:
         raise BadInput(
             f"--ckpt_path: its rollouts answer {missing[0]}, which data.tasks no longer has; use the same data, or "
             f"start anew without --ckpt_path"

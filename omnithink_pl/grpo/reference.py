@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, final
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import final
 
 import torch
+from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+from transformers import PreTrainedModel
 
+from omnithink_pl.grpo.kl_control import KLSettings, Reference
 from omnithink_pl.model.sharding import assign, gathered, shard
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from contextlib import AbstractContextManager
-
-    from torch import Tensor
-    from torch.distributed.device_mesh import DeviceMesh
-    from transformers import PreTrainedModel
-
-    from omnithink_pl.grpo.kl_control import KLSettings, Reference
 
 
 class ReferencePolicy(ABC):
@@ -39,7 +34,7 @@ class ReferencePolicy(ABC):
 
     @abstractmethod
     def begin_stage(self, model: PreTrainedModel) -> None:
-        """Copy the policy's weights if the anchor is the stage's start."""
+        """Copy what is trained of the policy if the anchor is the stage's start."""
 
     @abstractmethod
     def to(self, device: torch.device) -> None:
@@ -108,11 +103,7 @@ class AdaptedReference(ReferencePolicy):
     """The policy's own model without its present LoRA adapters: no second model.
 
     For ``base`` the adapters are scaled by 0, which leaves exactly the frozen weights. For ``stage`` the present
-    adapters are swapped with a copy of those at the stage's start.
-
-    Args:
-        model: The policy, wrapped by PEFT.
-        anchor: ``base`` or ``stage``.
+    adapters are swapped with a copy of those at the stage's start. ``model`` is the policy, wrapped by PEFT.
     """
 
     def __init__(self, model: PreTrainedModel, anchor: Reference) -> None:
@@ -131,7 +122,7 @@ class AdaptedReference(ReferencePolicy):
             with rescale_adapter_scale(self.model, 0.0):
                 yield self.model
             return
-        present = self._adapters(copied=True)
+        present = self._copied_adapters()
         self._put(self._start)
         try:
             yield self.model
@@ -141,7 +132,7 @@ class AdaptedReference(ReferencePolicy):
     def begin_stage(self, model: PreTrainedModel) -> None:
         """Copy the adapters if the anchor is the stage's start."""
         if self.anchor == "stage":
-            self._start = self._adapters(copied=True)
+            self._start = self._copied_adapters()
 
     def to(self, device: torch.device) -> None:
         """Move the adapters of a checkpoint to the policy's device."""
@@ -154,32 +145,28 @@ class AdaptedReference(ReferencePolicy):
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore the adapters of the stage's start."""
         if self.anchor == "stage" and state:
-            self._start = self._adapters(copied=True)
+            self._start = self._copied_adapters()
             assign(self._start, state)
 
-    def _adapters(self, copied: bool = False) -> dict[str, Tensor]:
-        trained = {name: p.detach() for name, p in self.model.named_parameters() if p.requires_grad}
-        return {name: value.clone() for name, value in trained.items()} if copied else trained
+    def _copied_adapters(self) -> dict[str, Tensor]:
+        return {name: p.detach().clone() for name, p in self.model.named_parameters() if p.requires_grad}
 
     @torch.no_grad()
     def _put(self, values: Mapping[str, Tensor]) -> None:
-        for name, parameter in self._adapters().items():
-            parameter.copy_(values[name])
+        for name, value in values.items():
+            self.model.get_parameter(name).copy_(value)
 
 
 def reference_policy(
     model: PreTrainedModel, settings: KLSettings, offload: bool = False, mesh: DeviceMesh | None = None
 ) -> ReferencePolicy | None:
-    """Build the cheapest reference that suffices.
+    """Build the cheapest reference that suffices; none where every coefficient is 0.
 
     Args:
         model: The policy as loaded, before any training.
         settings: What the penalty pulls towards, and how much.
         offload: Keep a second model, where one is needed, in host memory between uses.
         mesh: Processes that a second model is sharded among.
-
-    Returns:
-        ``None`` where every coefficient is 0: then none is held or computed.
     """
     if not any(settings.beta.values()):
         return None

@@ -6,28 +6,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from omnithink_pl.distributed.collectives import sum_over_processes
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.objective import ImportanceCorrection, Objective, Terms, Totals, kl_estimate
+from omnithink_pl.grpo.reference import ReferencePolicy
 from omnithink_pl.model.logprobs import TokenLogprobs, token_logprobs
+from omnithink_pl.model.memory import MemorySettings
 from omnithink_pl.model.micro_batches import padding_passes, split
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-    from omnithink_pl.grpo.reference import ReferencePolicy
-    from omnithink_pl.grpo.settings import MemorySettings
-    from omnithink_pl.rollout.base import Sampling
+from omnithink_pl.rollout.base import Sampling
 
 
 @dataclass
 class MicroBatch:
-    """Some completions of a batch, with what the objective needs to know of each."""
+    """Some completions of a batch; ``old`` and what follows is set by the first update."""
 
     prompts: list[tuple[int, ...]]  # token ids of each prompt
     completions: list[list[tuple[int, ...]]]  # token ids of the completions of each prompt
@@ -37,11 +34,9 @@ class MicroBatch:
     weights: Tensor  # ``[N]`` weight of the completion's tokens in the batch's loss
     sampled: Tensor  # ``[N, T]`` log-probabilities of the sampler, 0 where padded
     earlier: Tensor  # ``[N]`` number of first tokens that an earlier policy sampled
-    old: Tensor | None = None  # ``[N, T]`` log-probabilities of the policy that sampled; set by the first update
-    # ``[N, T]`` log-probabilities of the reference policy, if there is one; set by the first update
-    reference: Tensor | None = None
-    # ``[N, T]`` importance weight of each token, before its cap; set by the first update
-    importance: Tensor | None = None
+    old: Tensor | None = None  # ``[N, T]`` log-probabilities of the policy that sampled
+    reference: Tensor | None = None  # ``[N, T]`` log-probabilities of the reference policy, if there is one
+    importance: Tensor | None = None  # ``[N, T]`` importance weight of each token, before its cap
 
 
 @dataclass(frozen=True)
@@ -64,10 +59,9 @@ def sum_by_task(stats: Iterable[TokenStats]) -> list[TokenStats]:
     """Return one row per task: what processes exchange in every step."""
     tasks: dict[str, TokenStats] = {}
     for row in stats:
-        if row.task not in tasks:
-            tasks[row.task] = row
+        total = tasks.setdefault(row.task, row)
+        if total is row:
             continue
-        total = tasks[row.task]
         sums = {
             field.name: getattr(total, field.name) + getattr(row, field.name)
             for field in fields(TokenStats)
@@ -91,15 +85,6 @@ class UpdatePlan:
     A group whose advantages are all 0, of a task without a KL penalty, has no gradient: no pass is spent on it, while
     the weights of the others count it. Tasks with no other group are still observed: a share of them, at most one
     micro-batch, has a forward pass without gradient for the statistics.
-
-    Args:
-        rollouts: Groups with their advantages.
-        objective: The objective.
-        correction: What to do where the sampler's log-probabilities are not the trainer's.
-        beta: KL coefficient of each task.
-        sampling: How the rollouts were sampled.
-        memory: Size of micro-batches, and whether prompts are shared.
-        device: Where the tensors go.
     """
 
     def __init__(
@@ -127,16 +112,14 @@ class UpdatePlan:
         trained = [one for one in weighted if self._has_gradient(one.group)]
         tasks = {one.group.task for one in trained}
         self.trained = self._micro_batches(trained)
-        self.observed = self._micro_batches(self._share([one for one in weighted if one.group.task not in tasks]))[:1]
+        others = [one for one in weighted if one.group.task not in tasks]
+        tokens = accumulate(len(one.group.group.prompt_ids) + sum(one.lengths) for one in others)
+        fitting = sum(count <= memory.micro_batch_tokens for count in tokens)
+        self.observed = self._micro_batches(others[: max(1, fitting)])[:1]
         self._reference_known = False
 
     def _has_gradient(self, group: ScoredGroup) -> bool:
         return self.beta[group.task] != 0.0 or any(group.advantages[i] != 0.0 for i in group.kept)
-
-    def _share(self, groups: Sequence[_WeightedGroup]) -> Sequence[_WeightedGroup]:
-        """Return the first groups that fit into one micro-batch, at least one."""
-        tokens = accumulate(len(one.group.group.prompt_ids) + sum(one.lengths) for one in groups)
-        return groups[: max(1, sum(count <= self.memory.micro_batch_tokens for count in tokens))]
 
     def _micro_batches(self, groups: Sequence[_WeightedGroup]) -> list[MicroBatch]:
         sizes = [(len(one.group.group.prompt_ids), one.lengths) for one in groups]
@@ -165,17 +148,9 @@ class UpdatePlan:
         )
 
     def accumulate(
-        self,
-        model: PreTrainedModel,
-        reference: ReferencePolicy | None,
-        backward: Callable[[Tensor], None],
+        self, model: PreTrainedModel, reference: ReferencePolicy | None, backward: Callable[[Tensor], None]
     ) -> tuple[float, list[TokenStats]]:
-        """Add the gradient of the whole batch's loss to the parameters.
-
-        Args:
-            model: The policy.
-            reference: What the KL penalty pulls towards; ``None`` where no task has a penalty.
-            backward: Called with the loss of each micro-batch.
+        """Add the gradient of the whole batch's loss to the parameters; ``backward`` gets each micro-batch's loss.
 
         Returns:
             The loss of the batch, over all processes, and one row of statistics per completion of this one.
@@ -192,7 +167,9 @@ class UpdatePlan:
             for batch in self.observed:
                 stats += self._forward(model, batch)[1]
         if passes == 0 and self.totals.completions:
-            _zero_gradients(model)
+            for parameter in model.parameters():  # so that the optimiser's moments see the step
+                if parameter.requires_grad and parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
         (whole,) = sum_over_processes([loss], self.device)
         return whole, stats
 
@@ -212,7 +189,7 @@ class UpdatePlan:
             batch.advantages,
             batch.beta,
             batch.weights,
-            self.correction.cut(batch.importance),
+            batch.importance.clamp(max=self.correction.cap),
         )
         return terms, _token_stats(batch, now, terms, self.correction)
 
@@ -227,21 +204,8 @@ class UpdatePlan:
                 batch.reference = self._logprobs(model, batch, top_p=1.0).logprobs
 
     def _logprobs(self, model: PreTrainedModel, batch: MicroBatch, top_p: float) -> TokenLogprobs:
-        return token_logprobs(
-            model,
-            batch.prompts,
-            batch.completions,
-            self.sampling.temperature,
-            self.memory.share_prompt,
-            top_p=top_p,
-        )
-
-
-def _zero_gradients(model: torch.nn.Module) -> None:
-    """Give trainable parameters a gradient of 0, so that the optimiser's moments see the step."""
-    for parameter in model.parameters():
-        if parameter.requires_grad and parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
+        temperature, share_prompt = self.sampling.temperature, self.memory.share_prompt
+        return token_logprobs(model, batch.prompts, batch.completions, temperature, share_prompt, top_p=top_p)
 
 
 def _token_stats(

@@ -2,22 +2,6 @@
 
 from __future__ import annotations
 
-from omnithink_pl.judge.base import (
-    AttachedJudge,
-    Comparison,
-    Judge,
-    JudgeUnavailable,
-    MeasuredJudge,
-    Preference,
-    ScheduledJudge,
-)
+from omnithink_pl.judge.base import Comparison, Judge, JudgeUnavailable, Preference
 
-__all__ = [
-    "AttachedJudge",
-    "Comparison",
-    "Judge",
-    "JudgeUnavailable",
-    "MeasuredJudge",
-    "Preference",
-    "ScheduledJudge",
-]
+__all__ = ["Comparison", "Judge", "JudgeUnavailable", "Preference"]

@@ -23,28 +23,16 @@ class Preference(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A candidate answer against a reference answer to the same prompt.
+    """A candidate answer against a reference answer to the same prompt."""
 
-    Args:
-        prompt: The question; of a conversation, all questions.
-        candidate: The answer; of a conversation, its transcript.
-        reference: As the candidate.
-        turns: Turns of the conversation, which is judged by its last answer.
-    """
-
-    prompt: str
-    candidate: str
-    reference: str
-    turns: int = 1
+    prompt: str  # the question; of a conversation, all questions
+    candidate: str  # the answer; of a conversation, its transcript
+    reference: str  # as the candidate
+    turns: int = 1  # of the conversation, which is judged by its last answer
 
 
 class JudgeUnavailable(RuntimeError):
-    """The judge gave no verdict; the reward of this comparison is *failed*, not 0.
-
-    Args:
-        detail: What happened.
-        cause: One of a few phrases, by which failures are counted.
-    """
+    """The judge gave no verdict, for one of a few causes that are counted: the reward is *failed*, not 0."""
 
     def __init__(self, detail: str, cause: str = "unavailable") -> None:
         super().__init__(detail)
@@ -57,11 +45,9 @@ class Judge(Protocol):
 
     def compare(self, comparisons: Sequence[Comparison]) -> list[Preference | JudgeUnavailable]:
         """Return one preference, or why there is none, per comparison, in order."""
-        ...
 
     def close(self) -> None:
         """Release connections. Safe to call twice."""
-        ...
 
 
 @runtime_checkable
@@ -70,7 +56,6 @@ class MeasuredJudge(Judge, Protocol):
 
     def metrics(self) -> dict[str, float]:
         """Return the statistics since the last call, by name."""
-        ...
 
 
 @runtime_checkable
@@ -86,4 +71,3 @@ class AttachedJudge(Judge, Protocol):
 
     def attach(self, policy: Policy, engine: RolloutEngine) -> None:
         """Take the policy and the engine that samples from it. Called once, before training."""
-        ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import final
 
 from omnithink_pl.embedded.writing import MOODS, NOUNS, EmbeddedWriting, WritingProblem
@@ -49,17 +49,13 @@ class EmbeddedJudge:
         """Return one preference per comparison; ``JudgeUnavailable`` for a prompt of another task."""
         problems = [WritingProblem.parse(comparison.prompt) for comparison in comparisons]
         originality = _originality(problems, comparisons)
-        qualities: dict[tuple[str, str], float] = {}
+        quality = cache(self.quality)
         verdicts: list[Preference | JudgeUnavailable] = []
         for problem, comparison, original in zip(problems, comparisons, originality, strict=True):
             if problem is None:
                 verdicts.append(JudgeUnavailable("the embedded judge knows only prompts of the embedded writing task"))
                 continue
-            candidate, reference = ((comparison.prompt, t) for t in (comparison.candidate, comparison.reference))
-            for key in (candidate, reference):
-                if key not in qualities:
-                    qualities[key] = self.quality(problem, key[1])
-            lead = original * qualities[candidate] - qualities[reference]
+            lead = original * quality(problem, comparison.candidate) - quality(problem, comparison.reference)
             tie = abs(lead) < self.margin
             verdicts.append(Preference.TIE if tie else Preference.WIN if lead > 0 else Preference.LOSS)
         return verdicts
@@ -79,22 +75,14 @@ class EmbeddedJudge:
 
 
 class TrigramModel:
-    """Word trigrams of a corpus, backing off to pairs.
-
-    Args:
-        texts: The corpus.
-    """
+    """Word trigrams of a corpus, backing off to pairs."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self.triples = {triple for text in texts for triple in _padded_trigrams(text)}
         self.pairs = {triple[1:] for triple in self.triples}
 
     def fluency(self, text: str) -> float:
-        """Return the share of the text's trigrams that the corpus has; one with only its last pair counts a third.
-
-        Returns:
-            A number in [0, 1]; 0 for the empty text.
-        """
+        """Return the share of a text's trigrams that the corpus has; one with only its last pair counts a third."""
         if not _words(text):
             return 0.0
         triples = _padded_trigrams(text)
@@ -107,10 +95,7 @@ def _words(text: str) -> list[str]:
 
 
 def _padded_trigrams(text: str) -> list[Trigram]:
-    return _trigrams([_START, _START, *_words(text), _STOP])
-
-
-def _trigrams(words: Sequence[str]) -> list[Trigram]:
+    words = [_START, _START, *_words(text), _STOP]
     return list(zip(words, words[1:], words[2:], strict=False))
 
 
@@ -155,4 +140,5 @@ def _frame(problem: WritingProblem | None, story: str) -> set[Trigram]:
     if problem is None:
         return set()
     slots = {problem.hero.lower(), *problem.words}
-    return set(_trigrams([_SLOT if word in slots else word for word in _words(story)]))
+    words = [_SLOT if word in slots else word for word in _words(story)]
+    return set(zip(words, words[1:], words[2:], strict=False))

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import openai
 from aiolimiter import AsyncLimiter
@@ -25,12 +25,11 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.judge.base import JudgeUnavailable
-from omnithink_pl.judge.pairwise import OrderedPair, PairwiseJudge, Prices, parse_verdict
+from omnithink_pl.judge.pairwise import JudgeStatistics, Letter, OrderedPair, PairwiseJudge, Prices, parse_verdict
+from omnithink_pl.types import Message
 
 if TYPE_CHECKING:
-    from omnithink_pl.judge.pairwise import JudgeStatistics, Letter
     from omnithink_pl.rewards.base import Awaits
-    from omnithink_pl.types import Message
 
 REMINDER = (
     "Your reply does not end with a verdict. Reply with one line and nothing else: "
@@ -38,6 +37,8 @@ REMINDER = (
 )
 _MISCONFIGURED = {401: "the key", 403: "the key's rights", 404: "base_url and model"}
 _SHOWN = 200  # characters of a server's message
+
+Verdicts: TypeAlias = dict[str, Letter | JudgeUnavailable]  # by the hash of a question
 
 
 @dataclass(frozen=True)
@@ -72,11 +73,7 @@ class Endpoint:
                 raise BadInput(f"judge.endpoint.{key} is {value}; use more than 0")
 
     def key(self) -> str:
-        """Return the key.
-
-        Raises:
-            BadInput: If the environment variable is not set.
-        """
+        """Return the key; ``BadInput`` if the environment variable is not set."""
         if self.api_key_env is None:
             return "none"
         key = os.environ.get(self.api_key_env, "")
@@ -129,15 +126,13 @@ class OpenAIJudge(PairwiseJudge):
         self._cache = None if cache is None else VerdictCache(cache)
         self._lock = threading.Lock()
         self._connection: tuple[BlockingPortal, ChatClient] | None = None
-        self._running: set[Future[dict[str, Letter | JudgeUnavailable]]] = set()
+        self._running: set[Future[Verdicts]] = set()
         self._resources = ExitStack()
 
     def ask(self, pairs: list[OrderedPair]) -> list[Letter | JudgeUnavailable]:
         """Return one verdict, or why there is none, per distinct pair, in order.
 
-        Raises:
-            BadInput: If the key is missing, or the endpoint refuses all requests.
-            concurrent.futures.CancelledError: If the judge is closed meanwhile.
+        It raises ``CancelledError`` of ``concurrent.futures`` if the judge is closed meanwhile.
         """
         keys = [pair.key(self.model, self.prompt_for(pair)) for pair in pairs]
         known: Mapping[str, Letter | JudgeUnavailable] = self._cache.get(keys) if self._cache else {}
@@ -158,13 +153,13 @@ class OpenAIJudge(PairwiseJudge):
         if self._cache is not None:
             self._cache.close()
 
-    def _request(self, missing: Mapping[str, OrderedPair]) -> dict[str, Letter | JudgeUnavailable]:
+    def _request(self, missing: Mapping[str, OrderedPair]) -> Verdicts:
         with self._lock:
             if self._connection is None:
                 client = ChatClient(self.endpoint, self.model, self.max_tokens, self.statistics)
                 # One event loop in a daemon thread, so that the limits hold across calls and threads.
                 portal = self._resources.enter_context(start_blocking_portal(name="judge"))
-                self._resources.callback(portal.call, client.close)
+                self._resources.callback(portal.call, client.connections.close)
                 self._connection = portal, client
             portal, client = self._connection
             future = portal.start_task_soon(self._verdicts, client, missing)
@@ -175,9 +170,7 @@ class OpenAIJudge(PairwiseJudge):
             future.cancel()  # if the wait was interrupted
             self._running.discard(future)
 
-    async def _verdicts(
-        self, client: ChatClient, missing: Mapping[str, OrderedPair]
-    ) -> dict[str, Letter | JudgeUnavailable]:
+    async def _verdicts(self, client: ChatClient, missing: Mapping[str, OrderedPair]) -> Verdicts:
         asked = [asyncio.ensure_future(self._verdict(client, key, pair)) for key, pair in missing.items()]
         try:
             return dict(zip(missing, await asyncio.gather(*asked), strict=True))
@@ -221,7 +214,7 @@ class ChatClient:
         self._endpoint, self._model, self._max_tokens, self._statistics = endpoint, model, max_tokens, statistics
         self._key = endpoint.key()
         # The client's own retries know neither broken bodies nor a limit on concurrency.
-        self._client = openai.AsyncOpenAI(
+        self.connections = openai.AsyncOpenAI(
             api_key=self._key, base_url=endpoint.base_url, timeout=endpoint.timeout, max_retries=0
         )
         self._retrying = AsyncRetrying(
@@ -236,20 +229,11 @@ class ChatClient:
         self._limiter = AsyncLimiter(max(1.0, rate), max(1.0, rate) / rate) if rate else None
 
     async def ask(self, messages: Sequence[Message]) -> str:
-        """Return the model's reply to a chat.
-
-        Raises:
-            JudgeUnavailable: If all attempts failed, or the server refuses this request.
-            BadInput: If it refuses all requests: a wrong key, address or model.
-        """
+        """Return the model's reply to a chat; ``JudgeUnavailable`` if all attempts failed."""
         try:
             return await self._retrying(self._attempt, messages)
         except _Fault as fault:
             raise JudgeUnavailable(f"{fault}, {self._endpoint.attempts} attempts", fault.cause) from fault
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._client.close()
 
     async def _attempt(self, messages: Sequence[Message]) -> str:
         """Send a request; sort what may happen into faults, refusals and mistakes of the configuration."""
@@ -257,9 +241,13 @@ class ChatClient:
             if self._limiter is not None:
                 await self._limiter.acquire()
             began = time.monotonic()
+            chat: Any = [dict(message) for message in messages]
             try:
                 # The client's time-out restarts with every byte; this one also ends a server that trickles.
-                reply = await asyncio.wait_for(self._send(messages), self._endpoint.timeout)
+                async with asyncio.timeout(self._endpoint.timeout):
+                    reply = await self.connections.chat.completions.create(
+                        model=self._model, messages=chat, temperature=0.0, max_tokens=self._max_tokens
+                    )
             except (openai.APITimeoutError, TimeoutError) as error:
                 raise _Fault(f"no reply within {self._endpoint.timeout:g} s", "timed out") from error
             except openai.APIStatusError as error:
@@ -271,24 +259,20 @@ class ChatClient:
             seconds = time.monotonic() - began
         text = _text(reply)
         self._statistics.count(seconds=seconds)
-        if reply.usage:
-            tokens = reply.usage
+        if tokens := reply.usage:
             self._statistics.count(prompt_tokens=tokens.prompt_tokens, completion_tokens=tokens.completion_tokens)
         return text
-
-    async def _send(self, messages: Sequence[Message]) -> ChatCompletion:
-        chat: Any = [dict(message) for message in messages]
-        return await self._client.chat.completions.create(
-            model=self._model, messages=chat, temperature=0.0, max_tokens=self._max_tokens
-        )
 
     def _refusal(self, error: openai.APIStatusError) -> Exception:
         status, said = error.status_code, str(error.message).replace(self._key, "***")[:_SHOWN]
         if status in _MISCONFIGURED:
             return BadInput(f"judge.endpoint: HTTP {status}; check {_MISCONFIGURED[status]}. The server says: {said}")
         if status in (408, 409, 429) or status >= 500:
-            cause = "rate limited" if status == 429 else "server error"
-            return _Fault(f"HTTP {status}", cause, _retry_after(error))
+            try:
+                seconds = float(error.response.headers.get("retry-after", 0))
+            except ValueError:  # a date: servers that rate-limit judges give seconds
+                seconds = 0.0
+            return _Fault(f"HTTP {status}", "rate limited" if status == 429 else "server error", seconds)
         return JudgeUnavailable(f"HTTP {status}. The server says: {said}", "request refused")
 
 
@@ -300,19 +284,8 @@ def _wait(state: RetryCallState, longest: float) -> float:
     return min(longest, max(random.SystemRandom().uniform(0.0, 0.5 * 2.0**state.attempt_number), asked))
 
 
-def _retry_after(error: openai.APIStatusError) -> float:
-    try:
-        return float(error.response.headers.get("retry-after", 0))
-    except ValueError:  # a date: servers that rate-limit judges give seconds
-        return 0.0
-
-
 def _text(reply: ChatCompletion) -> str:
-    """Return the message of a reply that may have any shape: servers are only nearly compatible.
-
-    Raises:
-        _Fault: If there is none.
-    """
+    """Return the message of a reply that may have any shape: servers are only nearly compatible."""
     choices = getattr(reply, "choices", None)
     message = getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
     text = getattr(message, "content", None)
@@ -323,12 +296,9 @@ def _text(reply: ChatCompletion) -> str:
 
 @final
 class VerdictCache:
-    """A table in an SQLite file, which several threads and processes may use at once.
+    """A table in an SQLite file, made when first used, which several threads and processes may use at once.
 
     It holds hashes of the questions and not their texts. Failures are never kept.
-
-    Args:
-        path: The file; created with its folder when first used.
     """
 
     def __init__(self, path: str) -> None:

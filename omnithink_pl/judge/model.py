@@ -10,14 +10,13 @@ import torch
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.judge.base import JudgeUnavailable
-from omnithink_pl.judge.pairwise import OrderedPair, PairwiseJudge, parse_verdict
+from omnithink_pl.judge.pairwise import Letter, OrderedPair, PairwiseJudge, parse_verdict
 from omnithink_pl.model.policy import load_policy
 from omnithink_pl.model.sharding import sharded_modules
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.rollout.transformers import TransformersEngine
 
 if TYPE_CHECKING:
-    from omnithink_pl.judge.pairwise import Letter
     from omnithink_pl.model.policy import Policy
     from omnithink_pl.rewards.base import Awaits
     from omnithink_pl.rollout.base import RolloutEngine
@@ -64,11 +63,7 @@ class ModelJudge(PairwiseJudge):
         self._attached: tuple[Policy, RolloutEngine] | None = None
 
     def attach(self, policy: Policy, engine: RolloutEngine) -> None:
-        """Take the policy in training as judge, unless there is a second model.
-
-        Raises:
-            BadInput: If it cannot judge: no adapters to disable, or weights that processes would have to gather.
-        """
+        """Take the policy in training as judge, unless there is a second model; ``BadInput`` if it cannot judge."""
         if self.model is not None:
             return
         if self.base and not hasattr(policy.model, "peft_config"):
@@ -91,12 +86,10 @@ class ModelJudge(PairwiseJudge):
             self._attached = None
 
     def ask(self, pairs: list[OrderedPair]) -> list[Letter | JudgeUnavailable]:
-        """Return one verdict, or why there is none, per pair, in order.
-
-        Raises:
-            BadInput: If the policy is to judge, and there is none: outside training.
-        """
-        policy, engine = self._judge()
+        """Return one verdict, or why there is none, per pair, in order; ``BadInput`` if there is no policy yet."""
+        if self._attached is None:
+            self._attached = self._load()
+        policy, engine = self._attached
         prompts = [policy.encode(pair.messages(self.prompt_for(pair))) for pair in pairs]
         fitting = [i for i, prompt in enumerate(prompts) if len(prompt) + self.max_tokens <= policy.context]
         self.statistics.count(pairs=len(pairs))
@@ -111,25 +104,19 @@ class ModelJudge(PairwiseJudge):
             replies = engine.generate([prompts[i] for i in fitting], greedy, [0] * len(fitting))
         for i, (reply,) in zip(fitting, replies, strict=True):
             letter = parse_verdict(reply.text)
-            self.statistics.count(
-                replies=1,
-                unparseable=letter is None,
-                prompt_tokens=len(prompts[i]),
-                completion_tokens=len(reply.token_ids),
-            )
+            self.statistics.count(replies=1, unparseable=letter is None)
+            self.statistics.count(prompt_tokens=len(prompts[i]), completion_tokens=len(reply.token_ids))
             verdicts[i] = letter or JudgeUnavailable("no verdict in the reply", "unparseable")
         return verdicts
 
-    def _judge(self) -> tuple[Policy, RolloutEngine]:
-        if self._attached is None:
-            if self.model is None:
-                raise BadInput("judge.model is null, so the policy judges, and only training has one; name a model")
-            policy = load_policy(self.model)
-            policy.model.to(torch.device(self.device or "cpu"))
-            engine = TransformersEngine(self.batch_rows)
-            engine.attach(policy)
-            self._attached = (policy, engine)
-        return self._attached
+    def _load(self) -> tuple[Policy, RolloutEngine]:
+        if self.model is None:
+            raise BadInput("judge.model is null, so the policy judges, and only training has one; name a model")
+        policy = load_policy(self.model)
+        policy.model.to(torch.device(self.device or "cpu"))
+        engine = TransformersEngine(self.batch_rows)
+        engine.attach(policy)
+        return policy, engine
 
 
 @contextmanager

@@ -26,8 +26,6 @@ _DIVIDER = "\n=====\n"
 _FIELDS = {"fence", "question", "answer_a", "answer_b"}
 _VERDICT = re.compile(rf"\[\[({'|'.join(get_args(Letter))})\]\]")
 _LIKE_A_VERDICT = re.compile(r"\[\s*\[(\s*[A-Za-z]\s*)\]\s*\]")
-_CANDIDATE_FIRST = {"A": Preference.WIN, "B": Preference.LOSS, "C": Preference.TIE}
-_REFERENCE_FIRST = {"A": Preference.LOSS, "B": Preference.WIN, "C": Preference.TIE}
 
 
 class PairwiseJudge(ABC):
@@ -88,7 +86,9 @@ class OrderedPair:
 
     def preference(self, letter: Letter) -> Preference:
         """Return what a verdict means for the candidate."""
-        return (_CANDIDATE_FIRST if self.candidate_first else _REFERENCE_FIRST)[letter]
+        if letter == "C":
+            return Preference.TIE
+        return Preference.WIN if (letter == "A") == self.candidate_first else Preference.LOSS
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,8 @@ class Judgment:
     def verdict(self) -> Preference | JudgeUnavailable:
         """The preference of both orders; a tie where they disagree."""
         first, second = self.preferences
-        if isinstance(first, JudgeUnavailable):
-            return first
-        if isinstance(second, JudgeUnavailable):
-            return second
-        return first if first is second else Preference.TIE
+        failed = next((one for one in self.preferences if isinstance(one, JudgeUnavailable)), None)
+        return failed or (first if first is second else Preference.TIE)
 
 
 @dataclass(frozen=True)
@@ -114,23 +111,15 @@ class PairwisePrompt:
     """A prompt in two parts, system and user, from a file whose name is its version.
 
     A changed wording is another file: verdicts under one wording are not comparable with those under another.
-
-    Args:
-        version: Name of the file without its suffix.
-        text: Two templates with ``${fence}``, ``${question}``, ``${answer_a}`` and ``${answer_b}``, divided by a line
-            of ``=====``.
+    The parts are templates with the fields ``_FIELDS``, divided by a line of ``=====``.
     """
 
-    version: str
+    version: str  # name of the file without its suffix
     text: str
 
     @classmethod
     def load(cls, name: str) -> PairwisePrompt:
-        """Read a prompt of this package by its version, or any other by its path.
-
-        Raises:
-            BadInput: If there is no such file, or it lacks a part or a field.
-        """
+        """Read a prompt of this package by its version, or any other by its path; ``BadInput`` if it cannot be used."""
         packaged = files("omnithink_pl.judge") / "prompts" / f"{name}.txt"
         source = Path(str(packaged)) if packaged.is_file() else Path(name).expanduser()
         if not source.is_file():
@@ -191,11 +180,7 @@ class Prices:
 
 @final
 class JudgeStatistics:
-    """Accumulates statistics until they are read, then starts again. Thread-safe.
-
-    Args:
-        prices: Of the judge's tokens; no cost is reported without them.
-    """
+    """Accumulates statistics until they are read, then starts again. Thread-safe."""
 
     def __init__(self, prices: Prices | None = None) -> None:
         self.prices = prices
@@ -211,10 +196,8 @@ class JudgeStatistics:
     def count(self, **more: float) -> None:
         """Add to counters.
 
-        Args:
-            more: ``pairs`` asked about (two for each comparison) and those of them that were ``cached``; ``replies``
-                of the model, those ``unparseable``, and the ``seconds`` they took; ``retries`` of requests;
-                ``prompt_tokens`` and ``completion_tokens``.
+        They are ``pairs`` asked about (two for each comparison) and those ``cached``; ``replies``, those
+        ``unparseable``, and the ``seconds`` they took; ``retries``; ``prompt_tokens`` and ``completion_tokens``.
         """
         with self._lock:
             for name, value in more.items():
@@ -228,11 +211,11 @@ class JudgeStatistics:
         if not judged:
             return {}
         metrics = verdict_metrics(judged)
-        metrics |= {"cached": counts["cached"] / max(counts["pairs"], 1), "retries": counts["retries"]}
+        metrics |= {name: counts[name] for name in ("retries", "prompt_tokens", "completion_tokens")}
+        metrics["cached"] = counts["cached"] / max(counts["pairs"], 1)
         if counts["replies"]:
             metrics["unparseable"] = counts["unparseable"] / counts["replies"]
             metrics["seconds_per_reply"] = counts["seconds"] / counts["replies"]
-        metrics |= {name: counts[name] for name in ("prompt_tokens", "completion_tokens")}
         if self.prices is not None:
             cost = counts["prompt_tokens"] * self.prices.prompt + counts["completion_tokens"] * self.prices.completion
             metrics["cost"] = cost / 1e6
@@ -240,14 +223,10 @@ class JudgeStatistics:
 
 
 def verdict_metrics(judged: Sequence[Judgment]) -> dict[str, float]:
-    """Return rates of failures, wins, ties and flips, and the length bias.
+    """Return the shares of failures, wins, ties and flips among comparisons, and the length bias.
 
-    Args:
-        judged: At least one comparison.
-
-    Returns:
-        Shares by name; ``length_slope`` is the slope of the least-squares line of the reward (1, 0.5, 0) over the
-        difference in length, candidate minus reference, per 100 characters.
+    ``length_slope`` is the slope of the least-squares line of the reward (1, 0.5, 0) over the difference in length,
+    candidate minus reference, per 100 characters.
     """
     clear = [(one, verdict) for one in judged if isinstance(verdict := one.verdict, Preference)]
     metrics = {"failed": (len(judged) - len(clear)) / len(judged)}

@@ -15,19 +15,12 @@ _BINS = 1 << _HALF
 
 @dataclass(frozen=True)
 class Merged:
-    """A merged tensor and how far the models agreed.
+    """A merged tensor and how far the models agreed, in numbers of elements."""
 
-    Args:
-        tensor: theta_base + scale * tau, of the base's shape, in the widest dtype of base and models.
-        kept: Elements of each task vector that survived trimming.
-        contested: Elements for which the surviving values had both signs.
-        changed: Elements for which any value survived.
-    """
-
-    tensor: Tensor
-    kept: tuple[int, ...]
-    contested: int
-    changed: int
+    tensor: Tensor  # theta_base + scale * tau, of the base's shape, in the widest dtype of base and models
+    kept: tuple[int, ...]  # of each task vector: survived trimming
+    contested: int  # surviving values had both signs
+    changed: int  # any value survived
 
 
 def task_vector(base: Tensor, tuned: Tensor) -> Tensor:
@@ -36,18 +29,20 @@ def task_vector(base: Tensor, tuned: Tensor) -> Tensor:
 
 
 def merge_tensor(base: Tensor, tuned: Sequence[Tensor], thresholds: Sequence[float], scale: float = 1.0) -> Merged:
-    """Merge several fine-tuned versions of a tensor, in float32.
+    """Merge several fine-tuned versions of a tensor, in float32: theta_base + lambda * tau.
 
     Args:
-        base: The tensor before fine-tuning.
-        tuned: The same tensor of each model, of the base's shape.
+        base: theta_base, the tensor before fine-tuning, of any shape.
+        tuned: The same tensor of each model.
         thresholds: Smallest magnitude that each model's task vector keeps.
-        scale: lambda, by which the merged task vector is multiplied.
+        scale: lambda.
     """
     vectors = torch.stack([task_vector(base, one) for one in tuned])  # (models, *shape)
     least = torch.tensor(thresholds, dtype=torch.float32).view(-1, *[1] * base.dim())
     vectors[vectors.abs() < least] = 0.0  # trim
-    mean = disjoint_mean(vectors, elected=vectors.sum(0).sign())
+    elected = vectors.sum(0).sign()  # 0 where both signs cancel: the mean is 0 there
+    agreeing = (vectors.sign() == elected) & (vectors != 0)
+    mean = (vectors * agreeing).sum(0) / agreeing.sum(0).clamp(min=1)  # disjoint: over the models that agree
     positive, negative = (vectors > 0).any(0), (vectors < 0).any(0)
     widest = reduce(torch.promote_types, (one.dtype for one in tuned), base.dtype)
     return Merged(
@@ -58,19 +53,8 @@ def merge_tensor(base: Tensor, tuned: Sequence[Tensor], thresholds: Sequence[flo
     )
 
 
-def disjoint_mean(vectors: Tensor, elected: Tensor) -> Tensor:
-    """Average each element over the models whose value is not 0 and has the elected sign.
-
-    Args:
-        vectors: Trimmed task vectors, (models, *shape).
-        elected: Sign of each element's sum, (*shape). It is 0 where both signs cancel; the mean is 0 there.
-    """
-    agreeing = (vectors.sign() == elected) & (vectors != 0)
-    return (vectors * agreeing).sum(0) / agreeing.sum(0).clamp(min=1)
-
-
 def trim_threshold(pieces: Callable[[], Iterable[Tensor]], density: float) -> float:
-    """Return the smallest magnitude among the largest ``density`` of all values.
+    """Return the smallest magnitude among the largest ``density`` of all values; 0 if fewer of them differ from 0.
 
     The bits of a non-negative float32, read as an integer, are in the order of the floats. So two passes over the
     values, each counting one half of the bits, find the k-th largest exactly, whatever the length: a radix select.
@@ -79,9 +63,6 @@ def trim_threshold(pieces: Callable[[], Iterable[Tensor]], density: float) -> fl
     Args:
         pieces: Yields the float32 pieces of the vector anew each time it is called.
         density: Share of the values to keep, in (0, 1]. Values equal to the threshold are all kept.
-
-    Returns:
-        The magnitude; 0 if fewer values than that differ from 0.
 
     Raises:
         ValueError: If a value is not finite.

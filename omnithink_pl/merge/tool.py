@@ -9,21 +9,18 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, final
+from typing import Literal, final
 
 import torch
+from huggingface_hub import StateDictSplit, split_torch_state_dict_into_shards
 from rich.console import Console
 from rich.progress import Progress
 from safetensors.torch import save_file
+from torch import Tensor
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.merge.ties import Merged, merge_tensor, task_vector, trim_threshold
 from omnithink_pl.merge.weights import ADAPTER_CONFIG, CONFIG, INDEX, Weights, find_model
-
-if TYPE_CHECKING:
-    from huggingface_hub import StateDictSplit
-    from torch import Tensor
-
 
 Combination = Literal["ties", "ties_svd"]
 
@@ -71,11 +68,7 @@ class Merge:
             raise BadInput(f"shard_gb is {self.shard_gb}; use more than 0")
 
     def run(self) -> None:
-        """Write the merged policy, with a description of the merge in ``merge.json`` beside its weights.
-
-        Raises:
-            BadInput: If the models cannot be merged, or ``output`` is taken.
-        """
+        """Write the merged policy, with a description of the merge in ``merge.json`` beside its weights."""
         output = Path(self.output)
         if output.exists() and not self.overwrite:
             raise BadInput(f"output: {output} exists; choose another, or pass --overwrite=true")
@@ -122,36 +115,19 @@ def _copy_settings(base: Path, output: Path, adapter: bool) -> None:
 
 @dataclass(frozen=True)
 class MergeReport:
-    """Statistics of a merge.
+    """Statistics of a merge."""
 
-    Args:
-        parameters: Values of the merged model.
-        kept: Share of each task vector that survived trimming, values that did not change left out.
-        thresholds: Smallest magnitude that each model kept.
-        contested: Share of the changed values on whose sign the models disagreed.
-    """
-
-    parameters: int
-    kept: tuple[float, ...]
-    thresholds: tuple[float, ...]
-    contested: float
+    parameters: int  # values of the merged model
+    kept: tuple[float, ...]  # share of each task vector that survived trimming, unchanged values left out
+    thresholds: tuple[float, ...]  # smallest magnitude that each model kept
+    contested: float  # share of the changed values on whose sign the models disagreed
 
 
 def merge_models(base: Path, tuned: Sequence[Path], output: Path, settings: Merge, display: Progress) -> MergeReport:
     """Write the TIES merge of several models to a directory.
 
     Memory holds one tensor of every model and one output file: each tensor is read when its turn comes, and computed
-    on in pieces.
-
-    Args:
-        base: Directory of the model that all were trained from.
-        tuned: Directories of the models.
-        output: Existing directory for the weights.
-        settings: Density over the whole model, scale, and size of files.
-        display: Shows a bar for each model that is trimmed and one for the merge.
-
-    Raises:
-        BadInput: If the models differ in architecture, names or shapes, or hold values that are not finite.
+    on in pieces. Models that differ in architecture, names or shapes, or hold values that are not finite, are refused.
     """
     with ExitStack() as stack:
         start = stack.enter_context(Weights(base))
@@ -168,9 +144,8 @@ def merge_models(base: Path, tuned: Sequence[Path], output: Path, settings: Merg
             for name in names:
                 tensors[name] = start[name]
                 if name in floating:
-                    merged = _merge_in_pieces(
-                        start[name], [model[name] for model in models], thresholds, settings.scale
-                    )
+                    versions = [model[name] for model in models]
+                    merged = _merge_in_pieces(start[name], versions, thresholds, settings.scale)
                     tensors[name] = merged.tensor
                     counts.append((merged.changed, merged.contested, *merged.kept))
                 display.advance(bar)
@@ -185,8 +160,6 @@ def merge_models(base: Path, tuned: Sequence[Path], output: Path, settings: Merg
 
 def _divide_into_files(base: Weights, models: Sequence[Weights], shard_bytes: int) -> StateDictSplit:
     """Plan which tensors go to which file, by their sizes alone, as ``save_pretrained`` does."""
-    from huggingface_hub import split_torch_state_dict_into_shards
-
     empty = {}
     for name, shape in base.shapes.items():
         dtype = reduce(torch.promote_types, (model[name].dtype for model in models), base[name].dtype)
@@ -222,11 +195,7 @@ def _threshold(base: Weights, model: Weights, names: Sequence[str], density: flo
 
 
 def check_same(base: Weights, model: Weights) -> None:
-    """Refuse a model that was not trained from the base.
-
-    Raises:
-        BadInput: Names the first difference.
-    """
+    """Refuse a model that was not trained from the base, by the first difference."""
     configs = [json.loads((weights.directory / CONFIG).read_text()) for weights in (base, model)]
     for key in _SAME:
         ours, theirs = (config.get(key) for config in configs)
@@ -253,26 +222,19 @@ def merge_adapters(
 
     ``ties`` merges the factors A and B separately, which means something only where the adapters began from the same
     A; ``ties_svd`` merges the updates B A and takes their best approximation of the adapters' rank, which does not
-    depend on how an update is divided into factors.
-
-    Args:
-        base: Directory of the model that the adapters belong to.
-        adapters: Directories with ``adapter_config.json``.
-        output: Existing directory for the merged adapter.
-        density: Share of each tensor that is kept; peft trims every tensor by itself.
-        scale: lambda.
-        combination: How the adapters are combined.
-
-    Raises:
-        BadInput: If an adapter is not LoRA, or the adapters differ in rank or modules.
+    depend on how an update is divided into factors. Unlike full models, every tensor is trimmed by itself. Adapters
+    that are not LoRA, or differ in rank or modules, are refused.
     """
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    settings = [_adapter_settings(path) for path in adapters]
+    settings = [json.loads((path / ADAPTER_CONFIG).read_text()) for path in adapters]
     for path, own in zip(adapters, settings, strict=True):
+        if own.get("peft_type") != "LORA":
+            raise BadInput(f"models: {path} is a {own.get('peft_type')} adapter; only LoRA can be merged")
         for key in ("r", "target_modules") if combination == "ties" else ("target_modules",):
-            if _unordered(own[key]) != _unordered(settings[0][key]):
+            values = [sorted(value) if isinstance(value := one[key], list) else value for one in (own, settings[0])]
+            if values[0] != values[1]:
                 raise BadInput(
                     f"models: the adapter {path} has {key} {own[key]}, {adapters[0]} has {settings[0][key]}; merge "
                     f"adapters of one shape"
@@ -286,14 +248,3 @@ def merge_adapters(
     for path in (output / "merged").iterdir():
         shutil.move(path, output / path.name)
     (output / "merged").rmdir()
-
-
-def _adapter_settings(adapter: Path) -> dict[str, object]:
-    settings: dict[str, object] = json.loads((adapter / ADAPTER_CONFIG).read_text())
-    if settings.get("peft_type") != "LORA":
-        raise BadInput(f"models: {adapter} is a {settings.get('peft_type')} adapter; only LoRA can be merged")
-    return settings
-
-
-def _unordered(value: object) -> object:
-    return sorted(value) if isinstance(value, list) else value

@@ -7,17 +7,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.policy import policy_path
 from omnithink_pl.tracking.reader import find_directory
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
@@ -26,14 +24,9 @@ CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 def find_model(name: str, tracking_uri: str) -> Path:
     """Find the directory of a full model or of an adapter.
 
-    Args:
-        name: ``embedded``; a directory in Hugging Face format; the folder of a run, whose policy is meant; the folder
-            of a kind of run, such as ``outputs/single_math``, of which the newest finished run is meant; the id of a
-            run in the tracking store, or ``runs:/<id>/<path>``; or a hub id.
-        tracking_uri: Tracking store of the runs.
-
-    Raises:
-        BadInput: If there is no such model.
+    ``name`` is ``embedded``; a directory in Hugging Face format; the folder of a run, whose policy is meant, or of a
+    kind of run, such as ``outputs/single_math``, of which the newest finished run is meant; the id of a run in the
+    tracking store, or ``runs:/<id>/<path>``; or a hub id.
     """
     path = Path(policy_path(name)).expanduser()
     if path.is_dir():
@@ -42,7 +35,14 @@ def find_model(name: str, tracking_uri: str) -> Path:
         return _inside(directory)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise BadInput(f"no directory {name!r}; give a model's directory, a run's folder or id, or a hub id")
-    return _download(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    files = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=files))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise BadInput(f"{name!r} is no directory here, and cannot be had from the hub: {error}") from error
 
 
 def _inside(path: Path) -> Path:
@@ -64,30 +64,15 @@ def _is_model(path: Path) -> bool:
     return (path / CONFIG).is_file() or (path / ADAPTER_CONFIG).is_file()
 
 
-def _download(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    files = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
-    try:
-        return Path(snapshot_download(name, allow_patterns=files))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise BadInput(f"{name!r} is no directory here, and cannot be had from the hub: {error}") from error
-
-
 class Weights:
     """The tensors of a model directory in Hugging Face format, in one safetensors file or several.
 
     A tensor that is tied to another one is left out, as ``save_pretrained`` does; some writers keep it.
-
-    Args:
-        directory: Directory of ``config.json`` and the weights.
-
-    Raises:
-        BadInput: If there are no safetensors files, or they are damaged.
     """
 
     def __init__(self, directory: Path) -> None:
+        from transformers import AutoConfig, AutoModelForCausalLM
+
         self.directory = directory
         self._open = ExitStack()
         self._files: dict[str, Any] = {}
@@ -97,7 +82,9 @@ class Weights:
             except (OSError, SafetensorError) as error:
                 raise BadInput(f"cannot read {path}: {error}; save the model again") from error
             self._files |= dict.fromkeys(file.keys(), file)
-        for name in tied_weights(directory):
+        with torch.device("meta"):  # shapes only: no memory, no time
+            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory))
+        for name in model.all_tied_weights_keys:  # such as an output layer tied to the embedding
             self._files.pop(name, None)
 
     @cached_property
@@ -127,13 +114,3 @@ class Weights:
             f"{self.directory} has neither {SINGLE} nor {INDEX}; save the model with "
             f"save_pretrained of transformers 5, which writes safetensors"
         )
-
-
-def tied_weights(directory: Path) -> set[str]:
-    """Return the tensors that are tied to others, such as an output layer tied to the embedding."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    with torch.device("meta"):  # shapes only: no memory, no time
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory))
-    return set(model.all_tied_weights_keys)

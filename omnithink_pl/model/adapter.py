@@ -13,7 +13,6 @@ from omnithink_pl.model.policy import Policy, load_policy
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -37,22 +36,19 @@ class LoRA:
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
     weights: Literal["float32", "bfloat16", "nf4"] = "float32"
 
-    def check(self) -> None:
-        """Refuse what cannot be built; not at construction, where the parser would bury the message.
+    def peft_config(self) -> LoraConfig:
+        """Return PEFT's configuration.
 
         Raises:
-            BadInput: Names the key and the cure.
+            BadInput: If a value is out of range; not at construction, where the parser would bury the message.
         """
+        from peft import LoraConfig
+
         for key in ("rank", "alpha"):
             if getattr(self, key) < 1:
                 raise BadInput(f"model.adapter.{key} is {getattr(self, key)}; use 1 or more")
         if not self.target_modules:
             raise BadInput("model.adapter.target_modules is empty; name layers, such as q_proj, or use all-linear")
-
-    def peft_config(self) -> LoraConfig:
-        """Return PEFT's configuration."""
-        from peft import LoraConfig
-
         return LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
@@ -64,13 +60,7 @@ class LoRA:
 
 
 def build_policy(name: str, adapter: LoRA | None, seed: int, weights: bool = True) -> Policy:
-    """Load a policy, with adapters if it is trained by them.
-
-    Args:
-        name: ``embedded``, a local directory, or a hub id.
-        adapter: How it is adapted; all weights are trained if not given.
-        seed: Of the adapters' initial values, the same in all processes.
-        weights: Read them; as of ``load_policy``.
+    """Load a policy by ``load_policy``, with adapters, whose initial values follow the seed, if it is trained by them.
 
     Raises:
         BadInput: If the policy has no such layers, cannot be loaded, or would be trained in too low a precision.
@@ -85,7 +75,7 @@ def build_policy(name: str, adapter: LoRA | None, seed: int, weights: bool = Tru
             "trainer.precision: bf16-true would store adapters in bfloat16 too; use bf16-mixed or 32-true, and "
             "model.adapter.weights=bfloat16 for what is frozen"
         )
-    adapter.check()
+    config = adapter.peft_config()
     from peft import get_peft_model
 
     if adapter.weights == "nf4":
@@ -95,24 +85,14 @@ def build_policy(name: str, adapter: LoRA | None, seed: int, weights: bool = Tru
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            policy.model = get_peft_model(policy.model, adapter.peft_config())
+            policy.model = get_peft_model(policy.model, config)
         except ValueError as error:
             raise BadInput(f"model.adapter.target_modules: {error}; name layers that {name!r} has") from error
     return policy
 
 
-def without_frozen(state: Mapping[str, Tensor], module: torch.nn.Module) -> dict[str, Tensor]:
-    """Return the trainable part of a module's state; the rest comes from where the policy was loaded."""
-    trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
-    return {name: value for name, value in state.items() if name in trained}
-
-
 def check_adapter(checkpoint: Mapping[str, Any], module: torch.nn.Module) -> None:
-    """Refuse a checkpoint whose adapters are not the module's.
-
-    Raises:
-        BadInput: Names the first difference.
-    """
+    """Refuse a checkpoint whose adapters are not the module's; name the first difference."""
     saved = {name: tuple(value.shape) for name, value in checkpoint.get("state_dict", {}).items()}
     own = {name: tuple(p.shape) for name, p in module.named_parameters() if p.requires_grad}
     if saved and saved != own:
@@ -129,7 +109,8 @@ def save_adapters(checkpoint: MutableMapping[str, Any], module: torch.nn.Module,
     An optimiser numbers the parameters that it was given. Lightning numbers all parameters of a sharded model, frozen
     ones too, and looks up names when it loads them: names alone mean the same to both.
     """
-    checkpoint["state_dict"] = without_frozen(checkpoint["state_dict"], module)
+    state = checkpoint["state_dict"]
+    checkpoint["state_dict"] = {name: state[name] for name in _names(module, frozen_too=False) if name in state}
     names = dict(enumerate(_names(module, frozen_too=sharded)))
     checkpoint["optimizer_states"] = [_renamed(state, names) for state in checkpoint.get("optimizer_states", [])]
 

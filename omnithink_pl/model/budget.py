@@ -8,17 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from omnithink_pl.errors import BadInput
-
-if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
-
-    from omnithink_pl.model.adapter import LoRA
-
+from omnithink_pl.model.adapter import LoRA
 
 FLOAT32 = 4
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "nf4": 4.5 / 8}  # nf4: a scale of 8 bits for 16 weights
@@ -49,17 +44,21 @@ class Sizes:
             config: Of a decoder with softmax attention and a gated feed-forward part, such as Qwen2 or Llama.
             adapter: How it is adapted; all parameters are trained if not given.
         """
-        from transformers import AutoModelForCausalLM
-
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
         text = config.get_text_config()
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        layers = _layers(model)
+        parameters = trained = sum(parameter.numel() for parameter in model.parameters())
+        kinds = set(model._no_split_modules or [])
+        layers = [sum(p.numel() for p in m.parameters()) for m in model.modules() if type(m).__name__ in kinds]
         size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        if adapter is not None:
+            from peft import get_peft_model
+
+            adapted = get_peft_model(model, adapter.peft_config(), low_cpu_mem_usage=True)
+            trained = sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
         return cls(
             parameters=parameters,
-            trained=parameters if adapter is None else _adapters(model, adapter),
+            trained=trained,
             layer=max(layers, default=0),
             outside=parameters - sum(layers),
             layers=text.num_hidden_layers,
@@ -69,19 +68,6 @@ class Sizes:
             inner=text.intermediate_size,
             vocabulary=text.vocab_size,
         )
-
-
-def _layers(model: PreTrainedModel) -> list[int]:
-    """Parameters of each layer."""
-    kinds = set(model._no_split_modules or [])
-    return [sum(p.numel() for p in m.parameters()) for m in model.modules() if type(m).__name__ in kinds]
-
-
-def _adapters(model: PreTrainedModel, adapter: LoRA) -> int:
-    from peft import get_peft_model
-
-    adapted = get_peft_model(model, adapter.peft_config(), low_cpu_mem_usage=True)
-    return sum(parameter.numel() for parameter in adapted.parameters() if parameter.requires_grad)
 
 
 @dataclass(frozen=True)
@@ -125,13 +111,20 @@ def memory(sizes: Sizes, settings: Settings) -> dict[str, float]:
     optimiser state takes the place of what only forward and backward passes need: of it, only the excess counts.
     """
     shards = settings.gpus if settings.sharded else 1
+    stored = sizes.parameters * BYTES[settings.weights]
+    gathered = 0.0
+    if settings.sharded:  # two layers and all that lies outside of them; the whole policy if it samples
+        gathered = (2 * sizes.layer + sizes.outside) * BYTES[settings.weights]
+        gathered = gathered if settings.engine_weights else max(gathered, stored)
+    logits = settings.micro_batch_tokens * sizes.vocabulary
+    if settings.logits is not None:
+        logits = min(logits, settings.logits)
     passing = {
-        "gathered": _gathered(sizes, settings),
+        "gathered": gathered,
         "activations": activations(sizes, settings),
-        "logits": 3.0 * FLOAT32 * _logits(sizes, settings),  # themselves, their softmax, their gradient
+        "logits": 3.0 * FLOAT32 * logits,  # themselves, their softmax, their gradient
     }
     state = sizes.trained * settings.optimizer_bytes / shards
-    stored = sizes.parameters * BYTES[settings.weights]
     adapters = sizes.trained * FLOAT32 if settings.adapted else 0
     return {
         "weights": (stored + adapters) / shards,
@@ -142,14 +135,6 @@ def memory(sizes: Sizes, settings: Settings) -> dict[str, float]:
         "engine": sizes.parameters * BYTES[settings.engine_weights] if settings.engine_weights else 0.0,
         "cache": _cache(sizes, settings),
     }
-
-
-def _gathered(sizes: Sizes, settings: Settings) -> float:
-    """What a sharded model gathers: two layers and all that lies outside of them; the whole policy if it samples."""
-    if not settings.sharded:
-        return 0.0
-    in_training = (2 * sizes.layer + sizes.outside) * BYTES[settings.weights]
-    return in_training if settings.engine_weights else max(in_training, sizes.parameters * BYTES[settings.weights])
 
 
 def activations(sizes: Sizes, settings: Settings) -> float:
@@ -163,11 +148,6 @@ def activations(sizes: Sizes, settings: Settings) -> float:
     kept = KEPT_HIDDEN * sizes.hidden + KEPT_HEADS * sizes.heads + KEPT_KEYS * sizes.keys + KEPT_INNER * sizes.inner
     widths = sizes.layers * sizes.hidden + kept if settings.checkpointing else sizes.layers * kept
     return float(settings.micro_batch_tokens * widths * BYTES[settings.compute])
-
-
-def _logits(sizes: Sizes, settings: Settings) -> float:
-    every = settings.micro_batch_tokens * sizes.vocabulary
-    return every if settings.logits is None else min(every, settings.logits)
 
 
 def _cache(sizes: Sizes, settings: Settings) -> float:

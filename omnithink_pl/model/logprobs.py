@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.model.packed_attention import PackedAttention, enable_packed_attention
-from omnithink_pl.model.packing import Packing, Padding, pack_rows, pad_rows
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
+from omnithink_pl.model.packing import PackedAttention, Packing, Padding, enable_packed_attention, pack_rows, pad_rows
+from omnithink_pl.model.sharding import full
 
 # Logits that are alive at a time: 256 MiB in float32, or 441 tokens of a vocabulary of 152k. Three times as much is the
 # peak. Larger chunks gained nothing on a CPU.
@@ -42,11 +38,9 @@ REWRITES = (
 class TokenLogprobs:
     """Log-probability and entropy of each token of N completions, the longest of which has T."""
 
-    logprobs: Tensor  # natural log pi(o_t | x, o_<t), float32 of shape [N, T]; 0 behind a completion's end
-    # entropy in nats of the distribution that each token was sampled from, of shape [N, T], without gradient; 0
-    # behind the end
-    entropy: Tensor
-    mask: Tensor  # true where there is a token, of shape [N, T]
+    logprobs: Tensor  # [N, T] natural log pi(o_t | x, o_<t), float32; 0 behind a completion's end
+    entropy: Tensor  # [N, T] of the distribution that each token was sampled from, nats, without gradient; 0 likewise
+    mask: Tensor  # [N, T] true where there is a token
 
 
 def token_logprobs(
@@ -86,16 +80,24 @@ def token_logprobs(
     """
     packing = pack_rows(prompts, completions) if share_prompt else pad_rows(prompts, completions, padding)
     if share_prompt:
-        _check_shareable(model, packing.longest)
+        _check_shareable(model, longest=int(packing.positions.max()) + 1)
         enable_packed_attention(model)
     sampled = SampledTokens(packing.targets.to(model.device), temperature, top_p)
-    found = None if _rewrites_logits(model) else _chunked(model, packing, sampled)
-    if found is None:
-        logits = _logits_of_completions(model, packing)
+    config = model.config.get_text_config()
+    rewritten = any(getattr(config, name, None) not in (None, 1, 1.0) for name in REWRITES)
+    found = None if rewritten else _chunked(model, packing, sampled)
+    if found is None:  # from the model's own logits, computed only where a completion token is predicted
+        head, source = model.get_output_embeddings(), packing.source.to(model.device)
+        own = head.forward
+        with _replaced_forward(head, lambda hidden: own(hidden.flatten(0, 1).index_select(0, source).unsqueeze(0))):
+            logits = _run(model, packing)
         found = torch.stack(logprobs_and_entropy(sampled.scaled(logits, slice(None)), sampled.targets), -1)
-    # From [n, 2] to [N, T].
-    lengths = torch.tensor(packing.lengths, device=found.device)
-    mask = torch.arange(max(packing.lengths), device=found.device) < lengths.unsqueeze(-1)
+    return _pad_completions(found, packing.lengths)
+
+
+def _pad_completions(found: Tensor, lengths: Sequence[int]) -> TokenLogprobs:
+    """Lay out log-probability and entropy of all tokens, ``[n, 2]``, as padded rows, ``[N, T]``."""
+    mask = torch.arange(max(lengths), device=found.device) < torch.tensor(lengths, device=found.device).unsqueeze(-1)
     zeros = torch.zeros(mask.shape, dtype=found.dtype, device=found.device)
     logprobs, entropy = (zeros.masked_scatter(mask, column) for column in found.unbind(-1))
     return TokenLogprobs(logprobs, entropy.detach(), mask)
@@ -112,12 +114,6 @@ def _check_shareable(model: PreTrainedModel, longest: int) -> None:
         reason = f"sequences of {longest} tokens exceed its sliding window of {window}"
     if reason:
         raise BadInput(f"{type(model).__name__} cannot share prompts: {reason}; set model.memory.share_prompt to false")
-
-
-def _rewrites_logits(model: PreTrainedModel) -> bool:
-    """Whether the model's config says that logits are more than the output embedding's product."""
-    config = model.config.get_text_config()
-    return any(getattr(config, name, None) not in (None, 1, 1.0) for name in REWRITES)
 
 
 def _chunked(model: PreTrainedModel, packing: Packing, sampled: SampledTokens) -> Tensor | None:
@@ -138,14 +134,6 @@ def _chunked(model: PreTrainedModel, packing: Packing, sampled: SampledTokens) -
     canary = found[:, 2].detach()
     unchanged = torch.full_like(canary, CANARY, dtype=torch.promote_types(found.dtype, torch.float32))
     return found[:, :2] if torch.equal(canary, unchanged) else None
-
-
-def _logits_of_completions(model: PreTrainedModel, packing: Packing) -> Tensor:
-    """Return the model's own logits ``[n, vocabulary]``, computed only where a completion token is predicted."""
-    head, source = model.get_output_embeddings(), packing.source.to(model.device)
-    own = head.forward
-    with _replaced_forward(head, lambda hidden: own(hidden.flatten(0, 1).index_select(0, source).unsqueeze(0))):
-        return _run(model, packing)
 
 
 def _run(model: PreTrainedModel, packing: Packing) -> Tensor:
@@ -211,16 +199,9 @@ class SampledTokens:
 
 
 def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
-    """Return the smallest set of most likely tokens with probability at least ``top_p``.
+    """Return the smallest set of most likely tokens with probability at least ``top_p``, as true of [rows, vocabulary].
 
     Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration", section 3.1.
-
-    Args:
-        probabilities: Of shape [rows, vocabulary].
-        top_p: In (0, 1].
-
-    Returns:
-        True for the tokens inside, of the same shape; never empty.
     """
     ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
     before = ordered.cumsum(-1, dtype=torch.float64) - ordered
@@ -230,12 +211,7 @@ def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
 def logprobs_and_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Return the log-probability of each target, and the entropy of its distribution without gradient, both in nats.
 
-    Args:
-        logits: ``[n, vocabulary]`` float32.
-        targets: ``[n]``.
-
-    Returns:
-        Two tensors ``[n]``, float32.
+    From float32 logits ``[n, vocabulary]`` and targets ``[n]`` to two float32 tensors ``[n]``.
     """
     every = logits.log_softmax(-1)
     chosen = every.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
@@ -267,7 +243,8 @@ def head_logprobs(
         ``[n, 2]`` float32: log-probability, with gradient, and entropy, without.
     """
     if type(head) is torch.nn.Linear:
-        weight, bias = (None if part is None else _full(part) for part in (head.weight, getattr(head, "bias", None)))
+        # Gathered where they are sharded; their gradients are sharded again.
+        weight, bias = (None if part is None else full(part) for part in (head.weight, getattr(head, "bias", None)))
         return torch.stack(_FusedHead.apply(hidden, weight, bias, sampled), -1)  # type: ignore[no-untyped-call]
 
     def chunk(hidden: Tensor, rows: slice) -> Tensor:
@@ -277,11 +254,6 @@ def head_logprobs(
         vocabulary = forward(hidden[:1]).shape[-1]
     parts = [checkpoint(chunk, hidden[rows], rows, use_reentrant=False) for rows in sampled.chunks(vocabulary)]
     return torch.cat(parts)
-
-
-def _full(parameter: Tensor) -> Tensor:
-    """Gather a sharded parameter; its gradient is sharded again."""
-    return parameter.full_tensor() if isinstance(parameter, DTensor) else parameter
 
 
 class _FusedHead(torch.autograd.Function):
@@ -295,11 +267,13 @@ class _FusedHead(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, sampled: SampledTokens
     ) -> tuple[Tensor, Tensor]:
-        ctx.dtype, ctx.sampled = _compute_dtype(hidden), sampled
+        device = hidden.device.type
+        ctx.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        ctx.sampled = sampled
         ctx.save_for_backward(hidden, weight, bias)
-        factors = _cast(ctx.dtype, hidden, weight, bias)
+        hidden, weight, bias = _cast(ctx.dtype, hidden, weight, bias)
         found = [
-            logprobs_and_entropy(_logits(factors, sampled, rows), sampled.targets[rows])
+            logprobs_and_entropy(sampled.scaled(linear(hidden[rows], weight, bias), rows), sampled.targets[rows])
             for rows in sampled.chunks(len(weight))
         ]
         logprobs, entropy = (torch.cat(column) for column in zip(*found, strict=True))
@@ -313,36 +287,25 @@ class _FusedHead(torch.autograd.Function):
         by_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         by_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         by_bias = torch.zeros_like(bias) if ctx.needs_input_grad[2] else None
-        factors = _cast(ctx.dtype, hidden, weight, bias)
+        hidden, weight, bias = _cast(ctx.dtype, hidden, weight, bias)
         for rows in sampled.chunks(len(weight)):
             here = (gradient[rows] / sampled.temperature).unsqueeze(-1)
-            by_logits = torch.softmax(_logits(factors, sampled, rows), -1).mul_(-here)
+            logits = sampled.scaled(linear(hidden[rows], weight, bias), rows)
+            by_logits = torch.softmax(logits, -1).mul_(-here)
             by_logits = by_logits.scatter_add_(-1, sampled.targets[rows].unsqueeze(-1), here).to(ctx.dtype)
             if by_hidden is not None:
-                by_hidden[rows] = by_logits @ factors[1]
+                by_hidden[rows] = by_logits @ weight
             if by_weight is not None and by_weight.dtype == ctx.dtype:
-                by_weight.addmm_(by_logits.T, factors[0][rows])
+                by_weight.addmm_(by_logits.T, hidden[rows])
             elif by_weight is not None:
-                by_weight += by_logits.T @ factors[0][rows]
+                by_weight += by_logits.T @ hidden[rows]
             if by_bias is not None:
                 by_bias += by_logits.sum(0)
         return by_hidden, by_weight, by_bias, None
 
 
-Factors = tuple[Tensor, Tensor, Tensor | None]  # hidden states, weight and bias of the head
-
-
-def _cast(dtype: torch.dtype, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Factors:
+def _cast(
+    dtype: torch.dtype, hidden: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """Cast once, not for every chunk."""
     return hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
-
-
-def _logits(factors: Factors, sampled: SampledTokens, rows: slice) -> Tensor:
-    hidden, weight, bias = factors
-    return sampled.scaled(linear(hidden[rows], weight, bias), rows)
-
-
-def _compute_dtype(hidden: Tensor) -> torch.dtype:
-    """Of the head's matrix products: autocast's where it is on."""
-    kind = hidden.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
+
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from omnithink_pl.distributed.collectives import max_over_processes
 from omnithink_pl.model.logprobs import token_logprobs
 from omnithink_pl.model.sharding import sharded_modules
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel
 
 
 class Part(NamedTuple):
@@ -23,8 +21,7 @@ class Part(NamedTuple):
     completions: tuple[int, ...]  # indices of the completions in the group, ascending
 
 
-@dataclass(frozen=True)
-class _SizedPart:
+class _SizedPart(NamedTuple):
     """A part with its size in a tensor: one packed stretch of ``longest`` tokens, or padded rows."""
 
     part: Part
@@ -38,8 +35,8 @@ def split(
     """Split the completions of a batch into micro-batches, keeping siblings together where they fit.
 
     With ``share_prompt`` a part is its prompt and its completions, all parts in one row without padding, as
-    :func:`omnithink_pl.model.packing.packed` lays them out; without, every completion is a row with its own prompt, and
-    rows of similar length share a micro-batch, which saves padding. The result is a function of the lengths alone.
+    :func:`omnithink_pl.model.packing.pack_rows` lays them out; without, every completion is a row with its own prompt,
+    and rows of similar length share a micro-batch, which saves padding. The result depends on the lengths alone.
 
     Args:
         groups: Tokens of the prompt and of each completion, for every group.
@@ -59,12 +56,13 @@ def split(
     batches: list[list[_SizedPart]] = []
     for part in sorted(sized, key=lambda part: -part.longest):
         # Longest first. A padded row joins rows of its own length; without padding, any micro-batch with room will do.
-        candidates = batches if share_prompt else batches[-1:]
-        batch = next((batch for batch in candidates if _joins(part, batch, token_budget, share_prompt)), None)
-        if batch is None:
-            batches.append([part])
+        for batch in batches if share_prompt else batches[-1:]:
+            has_sibling = any(other.part.group == part.part.group for other in batch)
+            if not has_sibling and _tokens([*batch, part], share_prompt) <= token_budget:
+                batch.append(part)
+                break
         else:
-            batch.append(part)
+            batches.append([part])
     return [tuple(one.part for one in batch) for batch in batches]
 
 
@@ -86,11 +84,6 @@ def _cut(group: int, prompt: int, completions: Sequence[int], budget: int, share
             taken = []
         taken.append(index)
     return [*parts, sized(taken)] if taken else parts
-
-
-def _joins(part: _SizedPart, batch: Sequence[_SizedPart], budget: int, share_prompt: bool) -> bool:
-    no_sibling = all(other.part.group != part.part.group for other in batch)
-    return no_sibling and _tokens([*batch, part], share_prompt) <= budget
 
 
 def _tokens(parts: Sequence[_SizedPart], share_prompt: bool) -> int:

@@ -1,16 +1,28 @@
-"""Packing: how prompts and completions lie in one tensor for a training forward."""
+"""Packed rows: how prompts and completions lie in one tensor for a training forward, and the attention over them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+from omnithink_pl.errors import BadInput
 
 Tokens = Sequence[int]
 Padding = Literal["left", "right"]
+
+# Scores of a tile with a mask, which takes as many bytes.
+AREA = 2**22
+# Rows of unequal length share a tile while at most this share of it is wasted ...
+WASTE = 0.3
+# ... or it is so small that one call more would cost more than the waste.
+SMALL = 2**16
+PREFIX = "packed_"  # of the attention implementation's name, once packed rows are enabled
 
 
 class Span(NamedTuple):
@@ -34,11 +46,6 @@ class Packing:
     lengths: tuple[int, ...]  # tokens of each completion, in group order
     # which tokens of a packed row attend to which, ascending; empty where every row is one sequence
     spans: tuple[Span, ...] = ()
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest sequence, prompt and completion."""
-        return int(self.positions.max()) + 1
 
 
 def pack_rows(prompts: Sequence[Tokens], completions: Sequence[Sequence[Tokens]]) -> Packing:
@@ -101,3 +108,172 @@ def _packing(
         raise ValueError("a prompt and each of its completions need at least one token")
     targets = torch.tensor([token for completion in every for token in completion])
     return Packing(tokens, positions, mask, torch.tensor(source), targets, tuple(map(len, every)), spans)
+
+
+def enable_packed_attention(model: PreTrainedModel) -> None:
+    """Give a model attention that takes ``packed`` in a forward; without it the model attends as before.
+
+    It stays, because gradient checkpointing runs layers again in the backward pass.
+
+    Raises:
+        BadInput: If the model's attention is not one that transformers dispatches by name.
+    """
+    own = model.config._attn_implementation
+    if own.startswith(PREFIX):
+        return
+    functions, masks = AttentionInterface(), AttentionMaskInterface()
+    if own not in functions or own not in masks:
+        raise BadInput(
+            f"{type(model).__name__} cannot share prompts: its attention is {own!r}; load it with sdpa, or set "
+            f"model.memory.share_prompt to false"
+        )
+
+    def attention(module: nn.Module, *args: Any, packed: PackedAttention | None = None, **kwargs: Any) -> Any:
+        if packed is not None:
+            return _attention_layer(module, *args, packed=packed, **kwargs)
+        return functions[own](module, *args, **kwargs)
+
+    AttentionInterface.register(PREFIX + own, attention)
+    AttentionMaskInterface.register(PREFIX + own, masks[own])
+    model.config._attn_implementation = PREFIX + own
+
+
+def _attention_layer(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    *,
+    packed: PackedAttention,
+    **kwargs: object,
+) -> tuple[Tensor, None]:
+    """Attend in the signature of transformers' attention interface, whose tensors are [1, heads, tokens, size].
+
+    The mask is not read: the spans say which tokens attend to which.
+    """
+    for name in ("softcap", "s_aux", "position_bias", "dropout"):
+        if kwargs.get(name):
+            raise BadInput(
+                f"{type(module).__name__} cannot share prompts: it has {name}; set model.memory.share_prompt to false"
+            )
+    query, key, value = (part.squeeze(0).transpose(0, 1) for part in (query, key, value))
+    return packed.attend(query, key, value, scaling).unsqueeze(0), None
+
+
+class Tile(NamedTuple):
+    """Blocks of similar size, side by side."""
+
+    queries: Tensor  # ``[n, q]`` index of each query in the row; short blocks repeat their last one
+    keys: Tensor  # ``[n, k]`` index of each key, likewise
+    mask: Tensor | None  # ``[n, 1, q, k]`` true where a query attends to a key; ``None`` where that is causal
+
+
+@dataclass
+class PackedAttention:
+    """The attention of one packed row, in few rectangles of scores that need little memory."""
+
+    tiles: list[Tile]  # the rectangles
+    place: Tensor  # ``[tokens]`` where each token's result lies among those of all tiles
+    calls: int = 0  # attention layers that have used it: 0 if the model has attention of its own
+
+    @classmethod
+    def of(cls, spans: Sequence[Span], device: torch.device) -> PackedAttention:
+        """Build the tiles of a row's spans."""
+        tokens = sum(span.length for span in spans)
+        place, tiles, used = torch.empty(tokens, dtype=torch.long), [], 0
+        for blocks in _grouped([_Block.of(span) for span in spans]):
+            tile = _tile(blocks)
+            results = torch.arange(tile.queries.numel()).view_as(tile.queries) + used
+            number = torch.arange(tile.queries.shape[1])
+            lead, queries = torch.tensor([(block.lead, block.queries) for block in blocks]).unsqueeze(-1).unbind(1)
+            real = (number >= lead) & (number < queries)  # neither lead nor padding
+            place[tile.queries[real]] = results[real]
+            used += tile.queries.numel()
+            mask = None if tile.mask is None else tile.mask.to(device)
+            tiles.append(Tile(tile.queries.to(device), tile.keys.to(device), mask))
+        return cls(tiles, place.to(device))
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+        """Compute softmax attention from and to ``[tokens, heads, size]``; keys and values may have fewer heads."""
+        self.calls += 1
+        # On a GPU the kernels that take a mask do not support grouped-query attention.
+        grouped, copies = query.device.type == "cpu", query.shape[1] // key.shape[1]
+        if not grouped and copies > 1:
+            key, value = key.repeat_interleave(copies, 1), value.repeat_interleave(copies, 1)
+        results = [
+            scaled_dot_product_attention(
+                _take(query, tile.queries),
+                _take(key, tile.keys),
+                _take(value, tile.keys),
+                attn_mask=tile.mask,
+                is_causal=tile.mask is None,
+                scale=scale,
+                enable_gqa=grouped and copies > 1,
+            )
+            for tile in self.tiles
+        ]
+        return torch.cat([result.transpose(1, 2).flatten(0, 1) for result in results]).index_select(0, self.place)
+
+
+def _take(tokens: Tensor, index: Tensor) -> Tensor:
+    """From ``[tokens, heads, size]`` at ``[n, length]`` to ``[n, heads, length, size]``."""
+    return tokens.index_select(0, index.flatten()).view(*index.shape, *tokens.shape[1:]).transpose(1, 2)
+
+
+class _Block(NamedTuple):
+    """A span as a rectangle of scores."""
+
+    span: Span
+    # Tokens of the prefix that are computed as queries too, and discarded. With all of them the rectangle is a square
+    # under a causal mask, which kernels know without being given one.
+    lead: int
+
+    @classmethod
+    def of(cls, span: Span) -> _Block:
+        """Choose the cheaper way: a mask while it is small, or while a square would be mostly prefix."""
+        masked = span.length * (span.prefix_length + span.length) <= AREA or span.length < span.prefix_length / 2
+        return cls(span, 0 if masked else span.prefix_length)
+
+    @property
+    def queries(self) -> int:
+        return self.lead + self.span.length
+
+    @property
+    def keys(self) -> int:
+        return self.span.prefix_length + self.span.length
+
+    @property
+    def causal(self) -> bool:
+        return self.queries == self.keys
+
+
+def _grouped(blocks: Sequence[_Block]) -> list[list[_Block]]:
+    """Group neighbours in order of size, causal or not, as long as little is wasted."""
+    groups: list[list[_Block]] = []
+    for block in sorted(blocks, key=lambda block: (block.causal, block.queries, block.keys), reverse=True):
+        if groups and groups[-1][0].causal == block.causal:
+            joined = [*groups[-1], block]
+            size = len(joined) * max(b.queries for b in joined) * max(b.keys for b in joined)
+            used = sum(b.queries * b.keys for b in joined)
+            if size <= SMALL or (size <= AREA and used >= (1 - WASTE) * size):
+                groups[-1] = joined
+                continue
+        groups.append([block])
+    return groups
+
+
+def _tile(blocks: Sequence[_Block]) -> Tile:
+    columns = [(*block.span, block.lead) for block in blocks]
+    start, length, prefix, before, lead = torch.tensor(columns).unsqueeze(-1).unbind(1)
+    first = before - lead  # of a block's queries, among its keys
+    query, key = (torch.arange(max(getattr(b, side) for b in blocks)) for side in ("queries", "keys"))
+
+    def index(place: Tensor) -> Tensor:
+        """Return the index in the row of the token at a place among a block's keys."""
+        place = place.minimum(before + length - 1)
+        return torch.where(place < before, prefix + place, start + place - before)
+
+    mask = None if blocks[0].causal else (key <= (first + query).unsqueeze(-1)).unsqueeze(1)
+    return Tile(index(first + query), index(key.expand(len(blocks), -1)), mask)

@@ -1,45 +1,45 @@
-"""A policy: its model and tokenizer, loaded from and saved in Hugging Face format."""
+"""A policy: its model and tokenizer, loaded from and saved in Hugging Face format, and its weights by name."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+from torch import Tensor
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.model.sharding import gathered
-from omnithink_pl.model.weights import named_weights
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-    from omnithink_pl.types import Message
-
+from omnithink_pl.model.sharding import full, gathered
+from omnithink_pl.types import Message
 
 EMBEDDED = "embedded"
+ADAPTER = "adapter"  # folder of the adapters in that of a saved policy
+_PEFT_PREFIX, _PEFT_BASE = "base_model.model.", ".base_layer"  # in the names of a model that PEFT wraps
+_SCALES = ".weight."  # in the names of what bitsandbytes keeps beside a 4-bit weight
 
 
 @dataclass
 class Policy:
-    """A causal language model and its tokenizer.
-
-    Args:
-        model: A causal language model.
-        tokenizer: Its tokenizer, with a chat template and an EOS token.
-        version: Number of the present weights: engines that hold this version need not take them over again.
-    """
+    """A causal language model and its tokenizer."""
 
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    version: int = 0
+    tokenizer: PreTrainedTokenizerBase  # with a chat template and an EOS token
+    version: int = 0  # of the weights: engines that hold this version need not take them over again
 
     def weights_changed(self) -> None:
         """Count a new version; to be called by whatever writes weights."""
@@ -47,11 +47,8 @@ class Policy:
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """Return the token ids of a chat prompt, ready for the assistant's turn."""
-        return list(
-            self.tokenizer.apply_chat_template(
-                list(messages), add_generation_prompt=True, tokenize=True, return_dict=False
-            )
-        )
+        options = {"add_generation_prompt": True, "tokenize": True, "return_dict": False}
+        return list(self.tokenizer.apply_chat_template(list(messages), **options))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """Return the text of a completion, without special tokens."""
@@ -86,30 +83,20 @@ def load_policy(name: str, dtype: torch.dtype = torch.float32, four_bits: bool =
         BadInput: If ``name`` looks like a path and does not exist, the tokenizer lacks a chat template
             or an EOS token, or bitsandbytes is needed and missing.
     """
-    tokenizer = load_tokenizer(name)
+    tokenizer, path = load_tokenizer(name), policy_path(name)
     quantization = _nf4(dtype) if four_bits else None
-    path = policy_path(name)
-    if not weights:
-        return Policy(_empty(path, dtype), tokenizer)
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, quantization_config=quantization)
+    if weights:
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, quantization_config=quantization)
+        return Policy(model, tokenizer)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path), dtype=dtype)
+    with suppress(OSError):  # there need not be one
+        model.generation_config = GenerationConfig.from_pretrained(path)
     return Policy(model, tokenizer)
 
 
-def _empty(path: str, dtype: torch.dtype) -> PreTrainedModel:
-    """Build the model without storage; only its configuration is read."""
-    with torch.device("meta"):
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path), dtype=dtype)
-    with suppress(OSError):  # there need not be one
-        model.generation_config = GenerationConfig.from_pretrained(path)
-    return model
-
-
 def load_tokenizer(name: str, key: str = "model.policy") -> PreTrainedTokenizerBase:
-    """Load a policy's tokenizer.
-
-    Args:
-        name: As of ``load_policy``.
-        key: Key of the config, for messages.
+    """Load the tokenizer of a policy that the config names under ``key``.
 
     Raises:
         BadInput: If there is none, or it lacks a chat template or an EOS token.
@@ -143,12 +130,7 @@ def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def ready_to_train(model: PreTrainedModel, gradient_checkpointing: bool = False) -> PreTrainedModel:
-    """Put a model into training mode, without dropout: probability ratios must be deterministic.
-
-    Args:
-        model: Any.
-        gradient_checkpointing: Keep only the input of each layer, and recompute the rest in the backward pass.
-    """
+    """Put a model into training mode, without dropout: probability ratios must be deterministic."""
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     for module in model.modules():
@@ -159,30 +141,17 @@ def ready_to_train(model: PreTrainedModel, gradient_checkpointing: bool = False)
     return model.train()
 
 
-ADAPTER = "adapter"
-
-
 def save_policy(policy: Policy, directory: Path, here: bool = True) -> None:
     """Save a policy so that ``from_pretrained``, vLLM and ``model.policy`` can load it.
 
     Adapters are merged into the weights, and also saved by themselves in the folder ``adapter``, for
-    ``PeftModel.from_pretrained``. A sharded policy is gathered tensor by tensor: all processes must call this.
-
-    Args:
-        policy: The policy.
-        directory: Created if it does not exist.
-        here: Whether this process writes.
-
-    Raises:
-        OSError: If a file cannot be written.
+    ``PeftModel.from_pretrained``. A sharded policy is gathered tensor by tensor: all processes must call this, and one
+    of them, with ``here``, writes.
     """
     model, adapted = policy.model, hasattr(policy.model, "peft_config")
     base = model.get_base_model() if adapted else model
-    weights = {}
     with torch.no_grad():
-        for name, value in named_weights(model):
-            if here:
-                weights[name] = value.cpu()
+        weights = {name: value.cpu() for name, value in named_weights(model) if here}
     adapter = gathered({n: p for n, p in model.named_parameters() if p.requires_grad}) if adapted else {}
     if not here:
         return
@@ -200,3 +169,63 @@ def _plain(model: PreTrainedModel) -> PreTrainedModel:
     del config.quantization_config
     with torch.device("meta"):
         return type(model)(config).to(model.dtype)
+
+
+def named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+    """Yield each weight's name in the checkpoint, and its value: at most one tensor that the model does not hold.
+
+    Adapters (LoRA) are merged into copies of the weights that they adapt, or left out within
+    ``model.disable_adapter()``. 4-bit weights are dequantised. Sharded parameters (DTensor, FSDP2) are gathered, so
+    every process must iterate. Tied weights come once.
+
+    Raises:
+        BadInput: If it has an adapter of a kind that cannot be merged here.
+    """
+    adapted = _lora_layers(model)
+    seen: set[int] = set()
+    for name, value in model.state_dict(keep_vars=True).items():
+        if id(value) in seen or "lora_" in name or _SCALES in name:
+            continue
+        seen.add(id(value))
+        module, _, leaf = name.rpartition(".")
+        layer = adapted.get(module.removesuffix(_PEFT_BASE)) if leaf == "weight" else None
+        if type(value).__name__ == "Params4bit":
+            from peft.utils.integrations import dequantize_bnb_weight
+
+            value = dequantize_bnb_weight(value)
+        yield name.removeprefix(_PEFT_PREFIX).replace(_PEFT_BASE, ""), _merged(value.detach(), layer)
+
+
+def _lora_layers(model: PreTrainedModel) -> dict[str, Any]:
+    """Return the LoRA layers of a model by name; PEFT is imported only if the model uses it."""
+    if not hasattr(model, "peft_config"):
+        return {}
+    from peft.tuners.lora import LoraLayer
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import ModulesToSaveWrapper
+
+    layers: dict[str, Any] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, ModulesToSaveWrapper) or (
+            isinstance(module, BaseTunerLayer) and not isinstance(module, LoraLayer)
+        ):
+            raise BadInput(
+                f"the engine cannot take over {name!r}, an adapter of kind {type(module).__name__}; use plain LoRA "
+                f"without modules_to_save"
+            )
+        if isinstance(module, LoraLayer):
+            if getattr(module, "use_dora", {}) and any(module.use_dora.values()):
+                raise BadInput(f"the engine cannot take over {name!r}: DoRA; use plain LoRA")
+            layers[name] = module
+    return layers
+
+
+def _merged(weight: Tensor, layer: Any) -> Tensor:
+    """Return a weight, gathered and with its active adapters."""
+    merged = full(weight)
+    if layer is None or layer.disable_adapters or layer.merged:
+        return merged
+    for adapter in layer.active_adapters:
+        if adapter in layer.lora_A or adapter in layer.lora_embedding_A:
+            merged = merged + full(layer.get_delta_weight(adapter)).to(merged.dtype)
+    return merged

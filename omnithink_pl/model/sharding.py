@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from transformers import PreTrainedModel
 
 from omnithink_pl.errors import BadInput
-
-if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.distributed.device_mesh import DeviceMesh
-    from torch.distributed.fsdp import FSDPModule
-    from transformers import PreTrainedModel
 
 
 def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
@@ -32,8 +31,6 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
     Raises:
         BadInput: With tensor parallelism, or weights of four bits.
     """
-    from torch.distributed.fsdp import fully_shard
-
     if mesh["tensor_parallel"].size() > 1:
         raise BadInput(
             "trainer.strategy.init_args: tensor parallelism is not supported; set tensor_parallel_size to 1 and "
@@ -41,7 +38,7 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
         )
     if any(parameter.dtype == torch.uint8 for parameter in model.parameters()):
         raise BadInput("model.adapter.weights: nf4 cannot be sharded; use bfloat16, or strategy ddp")
-    values = model.state_dict()
+    values = model.state_dict() if torch.distributed.get_rank() == 0 else {}
     layers = set(model._no_split_modules or [])
     for module in list(model.modules()):
         if type(module).__name__ in layers:
@@ -50,28 +47,16 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
     for module in sharded_modules(model):
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)  # gloo has no other
-    _distribute(model, values, mesh.device_type)
-
-
-def _distribute(model: PreTrainedModel, values: Mapping[str, Tensor], device: str) -> None:
-    """Send each process its part of the first one's parameters, and all of its buffers."""
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
-
+    # Send each process its part of the first one's parameters, and all of its buffers.
     if any(parameter.is_meta for parameter in model.parameters()):
-        model.to_empty(device=device)
-    first = torch.distributed.get_rank() == 0
-    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
-    set_model_state_dict(model, dict(values) if first else {}, options=options)
+        model.to_empty(device=mesh.device_type)
+    set_model_state_dict(model, values, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
     for buffer in model.buffers():  # those that no checkpoint has too, such as the frequencies of rotary positions
         torch.distributed.broadcast(buffer, 0)
 
 
 def sharded_modules(model: torch.nn.Module) -> list[FSDPModule]:
     """Return the modules of a model that are gathered one by one; none if it is not sharded."""
-    if not torch.distributed.is_available() or not torch.distributed.is_initialized():
-        return []
-    from torch.distributed.fsdp import FSDPModule
-
     return [module for module in model.modules() if isinstance(module, FSDPModule)]
 
 
@@ -96,14 +81,13 @@ def whole(model: torch.nn.Module) -> Iterator[None]:
 
 def full(tensor: Tensor) -> Tensor:
     """Return a tensor in full; a sharded one is gathered, in which all processes take part."""
-    gather = getattr(tensor, "full_tensor", None)
-    return tensor if gather is None else gather()
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors in full, detached; those that were sharded are on the CPU."""
     return {
-        name: full(tensor.detach()).cpu() if hasattr(tensor, "full_tensor") else tensor.detach()
+        name: full(tensor.detach()).cpu() if isinstance(tensor, DTensor) else tensor.detach()
         for name, tensor in tensors.items()
     }
 
@@ -113,8 +97,6 @@ def assign(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
     """Copy full values, the same in every process, into tensors that may be sharded."""
     for name, tensor in tensors.items():
         value = values[name].to(tensor.device)
-        if hasattr(tensor, "full_tensor"):
-            from torch.distributed.tensor import distribute_tensor
-
-            value = distribute_tensor(value, tensor.device_mesh, tensor.placements)  # type: ignore[attr-defined]
+        if isinstance(tensor, DTensor):
+            value = distribute_tensor(value, tensor.device_mesh, tensor.placements)
         tensor.copy_(value)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC
 from collections.abc import MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.cli import OptimizerCallable
 
+from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.distributed.collectives import (
     check_processes,
     clip_gradients,
@@ -19,23 +21,16 @@ from omnithink_pl.distributed.collectives import (
 )
 from omnithink_pl.distributed.failure_barrier import FailureBarrier
 from omnithink_pl.errors import BadInput, TrainingDiverged
+from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
-from omnithink_pl.grpo.settings import MemorySettings
 from omnithink_pl.model.adapter import LoRA, build_policy, check_adapter, load_adapters, save_adapters
-from omnithink_pl.model.offload import HostedState
-from omnithink_pl.model.policy import ready_to_train
+from omnithink_pl.model.memory import HostedState, MemorySettings
+from omnithink_pl.model.policy import Policy, ready_to_train
 from omnithink_pl.model.sharding import shard
-
-if TYPE_CHECKING:
-    import torch
-
-    from omnithink_pl.curriculum.stages import StageRun
-    from omnithink_pl.grpo.advantage import ScoredGroup
-    from omnithink_pl.model.policy import Policy
-    from omnithink_pl.rollout.base import RolloutEngine, Sampling
-    from omnithink_pl.tasks.base import Task
-    from omnithink_pl.types import Example
+from omnithink_pl.rollout.base import RolloutEngine, Sampling
+from omnithink_pl.tasks.base import Task
+from omnithink_pl.types import Example
 
 
 class PolicyModule(L.LightningModule, ABC):
@@ -75,9 +70,6 @@ class PolicyModule(L.LightningModule, ABC):
     def on_stage_start(self, run: StageRun) -> None:
         """Called before the first step of a stage, and with ``begins`` false on resuming or when its length changed."""
 
-    def on_stage_end(self, run: StageRun) -> None:
-        """Called when all tasks have been evaluated after a stage."""
-
     def send(self, metrics: dict[str, float]) -> None:
         """Send the metrics of a step to the loggers, at the number of steps done."""
         self.last_metrics = metrics
@@ -92,12 +84,7 @@ class PolicyModule(L.LightningModule, ABC):
         return gather_rows(self.last_rollouts)
 
     def load(self, gradient_checkpointing: bool = False, sharded: bool = False) -> None:
-        """Load the policy, ready to be trained.
-
-        Args:
-            gradient_checkpointing: Keep only the input of each layer.
-            sharded: The first process alone reads the weights; :func:`shard` must follow, and gives each its part.
-        """
+        """Load the policy, ready to be trained; if sharded, only the first process reads weights for ``shard``."""
         weights = not sharded or process_rank() == 0
         self.policy = build_policy(self.policy_name, self.adapter, self.seed, weights)
         self.model = ready_to_train(self.policy.model, gradient_checkpointing)
@@ -111,11 +98,7 @@ class PolicyModule(L.LightningModule, ABC):
             task.rubric.attach(self.policy, self.engine)
 
     def check_prompts(self, examples: Sequence[Example]) -> None:
-        """Refuse a prompt that leaves no room for a completion.
-
-        Raises:
-            BadInput: Names the task, the row and the cure.
-        """
+        """Refuse a prompt that leaves no room for a completion."""
         for example in examples:
             length = len(self.policy.encode(example.messages))
             if length + self.sampling.max_tokens > self.policy.context:
@@ -175,14 +158,11 @@ class TrainingModule(PolicyModule):
             self.hosted.release()
 
     def apply_gradients(self, loss: float, cure: str = "") -> float:
-        """Sum the gradients over all processes, clip them, and take an optimiser step.
+        """Sum the gradients over all processes, clip them, and take an optimiser step; return the norm before clipping.
 
         Args:
             loss: Of the batch.
             cure: What else than a lower learning rate would help against divergence.
-
-        Returns:
-            The gradient's norm before clipping.
 
         Raises:
             TrainingDiverged: If the loss or the norm is not finite; the weights are unchanged.

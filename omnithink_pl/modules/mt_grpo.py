@@ -13,15 +13,15 @@ from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.distributed.collectives import gather_rows, no_gradient_sync
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
-from omnithink_pl.grpo.collection import Collector
+from omnithink_pl.grpo.collection import Collector, RolloutSettings
 from omnithink_pl.grpo.failures import FailurePolicy
 from omnithink_pl.grpo.kl_control import KLController, KLSettings
 from omnithink_pl.grpo.metrics import rollout_metrics, update_metrics
 from omnithink_pl.grpo.objective import Objective
 from omnithink_pl.grpo.reference import ReferencePolicy, reference_policy
-from omnithink_pl.grpo.settings import MemorySettings, RolloutSettings
 from omnithink_pl.grpo.update import TokenStats, UpdatePlan, sum_by_task
 from omnithink_pl.model.adapter import LoRA
+from omnithink_pl.model.memory import MemorySettings
 from omnithink_pl.modules.base import TrainingModule
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.tasks.base import Task
@@ -74,7 +74,7 @@ class MultiTaskGRPO(TrainingModule):
         seed: int = 0,
     ) -> None:
         super().__init__(engine, tasks, optimizer, policy, adapter, sampling, memory, max_grad_norm, failures, seed)
-        check_settings(sampling, kl, tasks)
+        _check_settings(sampling, kl, tasks)
         self.kl = KLController(kl)
         self.objective = objective
         self.rollouts = rollouts
@@ -158,12 +158,8 @@ class MultiTaskGRPO(TrainingModule):
         self.collector.load_state_dict(checkpoint["rollouts"])
 
 
-def check_settings(sampling: Sampling, kl: KLSettings, tasks: Mapping[str, Task]) -> None:
-    """Refuse settings that cannot train.
-
-    Raises:
-        BadInput: Names the key and the cure.
-    """
+def _check_settings(sampling: Sampling, kl: KLSettings, tasks: Mapping[str, Task]) -> None:
+    """Refuse settings that cannot train."""
     if sampling.group_size < 2:
         raise BadInput(
             f"model.sampling.group_size is {sampling.group_size}; advantages compare completions, so use 2 or more"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, final
+from typing import final
 
+from omnithink_pl.data.batches import PromptBatch
 from omnithink_pl.distributed.shard_work import ShardedWork, check_divisible
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import ScoredGroup
@@ -14,10 +15,7 @@ from omnithink_pl.rewards.scoring import score_batch
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.seeds import keyed_seeds
 from omnithink_pl.tasks.base import Task
-from omnithink_pl.types import Example, Group, Score
-
-if TYPE_CHECKING:
-    from omnithink_pl.data.batches import PromptBatch
+from omnithink_pl.types import Example, Group
 
 
 @final
@@ -62,10 +60,7 @@ class RejectionSampling(PolicyModule):
         self.engine.sync()
 
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[ScoredGroup]:
-        """Sample and score a batch, as a function of the seed and its prompts alone.
-
-        Returns:
-            The groups of the whole batch, in every process.
+        """Sample and score a batch, as a function of the seed and its prompts alone; return all of it everywhere.
 
         Raises:
             RewardFailure: If a task's rewards fail too often.
@@ -82,8 +77,4 @@ class RejectionSampling(PolicyModule):
         groups = [Group(*parts) for parts in zip(examples, prompts, sampled, strict=True)]
         rubrics = {name: task.rubric for name, task in self.tasks.items()}
         scores = score_batch(groups, rubrics, self.monitor.policy.reward_timeout)
-        return [_without_advantages(*pair) for pair in zip(groups, scores, strict=True)]
-
-
-def _without_advantages(group: Group, scores: Sequence[Score]) -> ScoredGroup:
-    return ScoredGroup(group, tuple(scores), (None,) * len(scores))
+        return [ScoredGroup(one, tuple(row), (None,) * len(row)) for one, row in zip(groups, scores, strict=True)]

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, TypeAlias, final
 
 from lightning.pytorch.cli import OptimizerCallable
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from omnithink_pl.distributed.collectives import no_gradient_sync, sum_over_processes
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.failures import FailurePolicy
-from omnithink_pl.grpo.settings import MemorySettings
 from omnithink_pl.model.adapter import LoRA
 from omnithink_pl.model.logprobs import token_logprobs
+from omnithink_pl.model.memory import MemorySettings
 from omnithink_pl.model.micro_batches import padding_passes, split
 from omnithink_pl.modules.base import TrainingModule
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example
 
-if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedModel
-
-
-Pair = tuple[Sequence[int], Sequence[int]]
+Pair: TypeAlias = tuple[Sequence[int], Sequence[int]]  # token ids of a prompt and its completion
 
 
 @final
@@ -74,11 +71,7 @@ class SupervisedFineTuning(TrainingModule):
         self.attach()
 
     def check(self, example: Example) -> None:
-        """Refuse an example that cannot be imitated.
-
-        Raises:
-            BadInput: Names the task, the row and the cure.
-        """
+        """Refuse an example that cannot be imitated."""
         if not isinstance(example.reference, str):
             raise BadInput(
                 f"data.tasks.{example.task}, row {example.uid}: its reference is no text to imitate; set "
@@ -102,14 +95,8 @@ class SupervisedFineTuning(TrainingModule):
         with self.watch.timed("update"):
             loss, tokens, norm = self.update([self.tokens(example) for example in batch])
         seconds = self.watch.seconds["update"]
-        self.send(
-            {
-                "train/loss": loss,
-                "train/grad_norm": norm,
-                "train/seconds/update": seconds,
-                "train/tokens_per_second": tokens / seconds,
-            }
-        )
+        speed = {"train/seconds/update": seconds, "train/tokens_per_second": tokens / seconds}
+        self.send({"train/loss": loss, "train/grad_norm": norm} | speed)
 
     def update(self, pairs: Sequence[Pair]) -> tuple[float, int, float]:
         """Take one optimiser step; return the loss, the completion tokens of all processes, and the gradient norm."""
@@ -145,10 +132,6 @@ def completion_loss(model: PreTrainedModel, pairs: Sequence[Pair]) -> Tensor:
     """Mean negative log-likelihood (nats) of all completion tokens of a batch.
 
     Every completion is a padded row of its own, so any causal language model will do.
-
-    Args:
-        model: A causal language model, with adapters or without, sharded or not.
-        pairs: Token ids of each prompt and its completion.
 
     Raises:
         ValueError: If a prompt is empty (its last token predicts the first of the completion)

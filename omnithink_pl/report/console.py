@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from math import isnan
@@ -12,32 +12,28 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from omnithink_pl.curriculum.score_matrix import Estimate, ScoreMatrix, difference, forgetting, mean, mean_scores
 from omnithink_pl.data.demonstrations import COUNTED
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.model.budget import Machine, Settings
-from omnithink_pl.report.format import markdown_table, percent, points, row_name, with_interval
+from omnithink_pl.report.output import markdown_table, percent, points, row_name, with_interval
 from omnithink_pl.types import Outcome, Score, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from omnithink_pl.data.prepare import Prepared
     from omnithink_pl.evaluation.completions import Record
     from omnithink_pl.evaluation.scorer import Interval
     from omnithink_pl.evaluation.suite_scores import DomainScore, SuiteScore
     from omnithink_pl.sources.curation import Report
-
 
 TITLE = "Score in percent, sampled at temperature 1"
 LEGEND = """\
 ▲ ▼ change since the base beyond its 95 % interval, △ ▽ within it
 forgotten: base - last row, in points; below 0 is learned"""
 GAPS = "- not measured: too much could not be scored, so there is no mean either"
-_COMPLETION, _UID, _CATEGORIES, _REASON = 48, 20, 6, 100  # shown of each: characters, entries
+_COMPLETION, _UID, _REASON = 48, 20, 100  # shown of each: characters, entries
 _GIB = 2**30
 _MEMORY_NOTES = {
     "weights": "the policy, with its adapters",
@@ -54,21 +50,15 @@ _points = partial(points, minus="-")  # logs are searched: a plain hyphen
 
 
 def score_table(matrix: ScoreMatrix) -> Table:
-    """Return scores at temperature 1 in percent, each with an arrow for its change since the base.
-
-    Returns:
-        One row per row of the matrix and one of what was forgotten; a column per task and one for the mean.
-    """
-    table = Table(box=None, pad_edge=False)
-    table.add_column("")
-    for name in (*matrix.tasks, "mean"):
-        table.add_column(name, justify="right")
+    """Return scores at temperature 1 in percent, each with an arrow for its change since the base, and forgetting."""
+    columns = (Column(name, justify="right") for name in (*matrix.tasks, "mean"))
+    table = Table(Column(""), *columns, box=None, pad_edge=False)
     base, means = matrix.rows[0], mean_scores(matrix)
     for label, row, average in zip(matrix.labels, matrix.rows, means, strict=True):
         arrows = [_arrow(difference(base[task].estimate, row[task].estimate)) for task in matrix.tasks]
         scores = [f"{percent(row[task].sampled)} " for task in matrix.tasks]
         change = " " * 5 if row is base else f" {_points(average - means[0]):>4}"
-        cells = [Text.assemble(score, arrow) for score, arrow in zip(scores, arrows, strict=True)]
+        cells = map(Text.assemble, scores, arrows)
         table.add_row(row_name(label), *cells, Text(percent(average) + change, style="bold"))
     lost = forgetting(matrix)
     if lost:
@@ -163,9 +153,8 @@ def _plain(*cells: str) -> list[Text]:
 
 def benchmark_table(scores: Sequence[SuiteScore], domains: Sequence[DomainScore]) -> Table:
     """Return a line per benchmark and per category, then one per domain; scores in percent with 95 % intervals."""
-    table = Table(box=SIMPLE_HEAD)
-    for column in ("benchmark", "metric", "score", "95 %", "prompts", "no answer", "failed", "s"):
-        table.add_column(column, no_wrap=True)
+    columns = ("benchmark", "metric", "score", "95 %", "prompts", "no answer", "failed", "s")
+    table = Table(*(Column(name, no_wrap=True) for name in columns), box=SIMPLE_HEAD)
     for one in scores:
         counts = [f"{one.prompts} × {one.samples}", f"{one.undefined:.1%}", f"{one.failed:.1%}", f"{one.seconds:.0f}"]
         table.add_row(*_plain(one.name, one.metric, *_score(one.score), *(counts if one.prompts else [])))
@@ -178,10 +167,8 @@ def benchmark_table(scores: Sequence[SuiteScore], domains: Sequence[DomainScore]
     return table
 
 
-def _score(interval: Interval | None) -> tuple[str, str]:
-    if interval is None:
-        return "none", ""
-    return percent(interval.mean, 2), f"{percent(interval.low, 1)} - {percent(interval.high, 1)}"
+def _score(found: Interval | None) -> tuple[str, str]:
+    return (percent(found.mean, 2), f"{percent(found.low, 1)} - {percent(found.high, 1)}") if found else ("none", "")
 
 
 def problems(scores: Sequence[SuiteScore], domains: Sequence[DomainScore]) -> list[str]:
@@ -193,29 +180,23 @@ def problems(scores: Sequence[SuiteScore], domains: Sequence[DomainScore]) -> li
 @contextmanager
 def benchmark_progress(console: Console) -> Iterator[Callable[[str, int, int, Sequence[Record]], None]]:
     """Show a bar per benchmark, with the mean score so far; yields the function to call when a chunk is done."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[mean]}"),
-    )
     bars: dict[str, TaskID] = {}
-    with Progress(*columns, console=console) as progress:
+    label, score = TextColumn("{task.description}"), TextColumn("{task.fields[mean]}")
+    with Progress(label, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), score, console=console) as progress:
 
-        def update(name: str, done: int, total: int, records: Sequence[Record]) -> None:
-            if name not in bars:
-                bars[name] = progress.add_task(name, total=total, mean="")
+        def update(suite: str, done: int, total: int, records: Sequence[Record]) -> None:
+            if suite not in bars:
+                bars[suite] = progress.add_task(suite, total=total, mean="")
             values = [record.value or 0.0 for record in records if record.state != "failed"]
-            progress.update(bars[name], completed=done, mean=f"{fmean(values):.1%} so far" if values else "")
+            progress.update(bars[suite], completed=done, mean=f"{fmean(values):.1%} so far" if values else "")
 
         yield update
 
 
 def memory_table(parts: Mapping[str, float], machine: Machine) -> Table:
     """Return GiB on each GPU, by part, with their sum."""
-    table = Table("part", "GiB", "what it is", title="Memory of each GPU", title_justify="left", box=None)
-    table.columns[1].justify = "right"
+    columns = "part", Column("GiB", justify="right"), "what it is"
+    table = Table(*columns, title="Memory of each GPU", title_justify="left", box=None)
     for name, size in parts.items():
         table.add_row(name, f"{size / _GIB:.2f}", _MEMORY_NOTES[name])
     total = sum(parts.values()) / _GIB
@@ -227,26 +208,13 @@ def memory_table(parts: Mapping[str, float], machine: Machine) -> Table:
 
 def speed_table(phases: Mapping[str, float], settings: Settings) -> Table:
     """Return seconds of a step, and tokens per second on all GPUs together."""
-    table = Table("phase", "seconds", title="A step at best", title_justify="left", box=None)
-    table.columns[1].justify = "right"
+    columns = "phase", Column("seconds", justify="right")
+    table = Table(*columns, title="A step at best", title_justify="left", box=None)
     for name, duration in phases.items():
         table.add_row(name, f"{duration:.3g}")
     tokens = settings.prompts * settings.group_size * settings.tokens
     table.add_section()
     table.add_row("tokens per second", f"{tokens / sum(phases.values()):,.0f}")
-    return table
-
-
-def data_table(prepared: Sequence[Prepared]) -> Table:
-    """Return a line per task: rows, tokens of the prompts, categories."""
-    table = Table("task", "train", "held out", "tokens", "mean", "max", "categories")
-    for one in prepared:
-        lengths = one.train or (0,)
-        numbers = [len(one.train), len(one.test), sum(lengths), f"{fmean(lengths):.0f}", max(lengths)]
-        categories = one.report.categories if one.report is not None else {}
-        shown = [f"{name} {count}" for name, count in list(categories.items())[:_CATEGORIES]]
-        more = ["…"] if len(categories) > _CATEGORIES else []
-        table.add_row(one.task, *map(str, numbers), Text(", ".join([*shown, *more]) if len(categories) > 1 else ""))
     return table
 
 
@@ -269,10 +237,8 @@ def filter_columns(reports: Mapping[str, Report]) -> dict[str, list[Any]]:
 
 def demonstration_table(counts: Mapping[str, Mapping[str, int]]) -> Table:
     """Return one row per count, one column per task."""
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("", min_width=11)
-    for task in counts:
-        table.add_column(task, justify="right", min_width=8)
+    columns = (Column(task, justify="right", min_width=8) for task in counts)
+    table = Table(Column(min_width=11), *columns, box=None, pad_edge=False, header_style="dim")
     for name in COUNTED:
         table.add_row(name, *(str(count.get(name, 0)) for count in counts.values()))
     return table

@@ -10,15 +10,8 @@ from statistics import fmean, stdev
 import numpy as np
 from numpy.typing import NDArray
 
-from omnithink_pl.curriculum.score_matrix import (
-    Estimate,
-    ScoreMatrix,
-    backward_transfer,
-    forgetting,
-    mean,
-    mean_scores,
-)
-from omnithink_pl.report.format import row_name
+from omnithink_pl.curriculum.score_matrix import Estimate, ScoreMatrix, backward_transfer, forgetting, mean, mean_scores
+from omnithink_pl.report.output import row_name
 from omnithink_pl.report.results import Method
 
 DRAWS = 10_000
@@ -34,11 +27,6 @@ class Difference:
     prompts: Estimate  # with an interval over prompts: the paired bootstrap, for these very runs
     seeds: Estimate  # with an interval over seeds: Student's t, for these very prompts
     p: float | None  # two-sided p-value of the bootstrap; ``None`` without prompts
-
-    @property
-    def beyond_seeds(self) -> bool:
-        """Whether the interval over seeds excludes 0."""
-        return self.seeds.known and not self.seeds.low <= 0.0 <= self.seeds.high
 
     @property
     def best(self) -> Estimate:
@@ -87,8 +75,10 @@ def difference(method: Method, other: Method, scores: Sequence[str], draws: int 
         by_seed = over_seeds(paired)
     else:  # no seed in common: one was evaluated under another seed
         by_seed = Estimate(mean_score(method, scores).value - mean_score(other, scores).value)
-    weights = _weights(method, scores)
-    strata = [(weight, _paired(method, other, name)) for name, weight in weights]
+    weights, strata = _weights(method, scores), []
+    for name, weight in weights:
+        ours, theirs = _by_prompt(method, name), _by_prompt(other, name)
+        strata.append((weight, [ours[uid] - theirs[uid] for uid in ours if uid in theirs]))
     if weights != _weights(other, scores) or not all(values for _, values in strata):
         return Difference(Estimate(by_seed.value), by_seed, None)
     drawn = _resampled_means(strata, draws)
@@ -104,20 +94,14 @@ def holm(values: Sequence[float]) -> list[float]:
 
     Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
     """
-    adjusted = [0.0] * len(values)
-    largest = 0.0
-    for rank, index in enumerate(sorted(range(len(values)), key=values.__getitem__)):
-        largest = max(largest, min(1.0, (len(values) - rank) * values[index]))
-        adjusted[index] = largest
-    return adjusted
+    order = np.argsort(values)
+    ascending = np.arange(len(values), 0, -1) * np.asarray(values)[order]
+    adjusted = np.minimum(1.0, np.maximum.accumulate(ascending))
+    return [float(value) for value in adjusted[np.argsort(order)]]
 
 
 def mean_rows(matrices: Sequence[ScoreMatrix]) -> dict[str, dict[str, Estimate]]:
-    """Return the rows of the mean score matrix by name: each task and their ``mean``, over seeds, cut off at 0 and 1.
-
-    Raises:
-        ValueError: If there is none, or their rows differ.
-    """
+    """Return the rows of the mean score matrix by name: each task and the ``mean``, over seeds, cut off at 0 and 1."""
     if len({matrix.labels for matrix in matrices}) != 1:
         raise ValueError("a mean takes score matrices with the same rows, one at least")
     rows: dict[str, dict[str, Estimate]] = {}
@@ -134,10 +118,7 @@ def mean_losses(matrices: Sequence[ScoreMatrix], trained: Sequence[Sequence[str]
 
     The first is forgetting P_base - P_after. The second, R_own - R_last, is backward transfer with the opposite sign,
     and leaves out the tasks of the last stage. The rows are subtracted within each seed, so that what a seed adds to
-    both of them is no part of the intervals.
-
-    Returns:
-        Rows by name, without those that have no task.
+    both of them is no part of the intervals. A row without tasks is left out.
     """
     by_name = {
         "forgotten": [forgetting(matrix) for matrix in matrices],
@@ -178,12 +159,6 @@ def _by_prompt(method: Method, score: str) -> dict[str, float]:
         for uid, value in prompts.items():
             found.setdefault(uid, []).append(value)
     return {uid: fmean(values) for uid, values in found.items()}
-
-
-def _paired(method: Method, other: Method, score: str) -> list[float]:
-    """Differences on the prompts that both have."""
-    ours, theirs = _by_prompt(method, score), _by_prompt(other, score)
-    return [ours[uid] - theirs[uid] for uid in ours if uid in theirs]
 
 
 def _resampled_means(strata: Sequence[Stratum], draws: int = DRAWS) -> NDArray[np.float64]:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from rich.console import Group, RenderableType
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
-from omnithink_pl.report.format import percent
+from omnithink_pl.report.output import percent
 
 _WARM_UP = 2  # steps left out: they start worker processes and fill caches
 # Label and format of the metrics shown, in this order.
@@ -25,11 +25,7 @@ _METRICS = {
 
 
 class Pace:
-    """Estimates the time left from the durations of steps and evaluations.
-
-    Args:
-        window: Steps that the present pace is averaged over; tasks differ in length.
-    """
+    """Estimates the time left from evaluations and from the last ``window`` steps, as tasks differ in length."""
 
     def __init__(self, window: int = 20) -> None:
         self.window = window
@@ -110,7 +106,16 @@ def live_view(now: Snapshot) -> RenderableType:
         f"{clock(now.elapsed)} elapsed",
         f"{clock(now.left)} left",
     )
-    return Group(head, bar, _task_table(now.tasks), Text(_metrics(now), style="dim"))
+    names = (Column(name, justify="right", min_width=8) for name in ("reward", "average"))
+    scores = Column("  held-out score", no_wrap=True, overflow="ellipsis")
+    table = Table(Column("task", min_width=10), *names, scores, box=None, pad_edge=False, header_style="dim")
+    for task, view in now.tasks.items():
+        rewards = ("" if value is None else f"{value:.2f}" for value in (view.latest, view.average))
+        table.add_row(task, *rewards, f"  {' → '.join(map(percent, view.scores))}")
+    parts = [f"{label} {now.metrics[name]:{spec}}" for name, (label, spec) in _METRICS.items() if name in now.metrics]
+    if now.seconds_per_step is not None:
+        parts.append(f"{now.seconds_per_step:.2f} s/step")
+    return Group(head, bar, table, Text("  ".join(parts), style="dim"))
 
 
 def status_line(now: Snapshot) -> str:
@@ -129,26 +134,3 @@ def status_line(now: Snapshot) -> str:
         f"left {clock(now.left)}",
     ]
     return "  ".join(part for part in parts if part)
-
-
-def _task_table(tasks: Mapping[str, TaskView]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("task", min_width=10)
-    for name in ("reward", "average"):
-        table.add_column(name, justify="right", min_width=8)
-    table.add_column("  held-out score", no_wrap=True, overflow="ellipsis")
-    for task, view in tasks.items():
-        scores = " → ".join(percent(score) for score in view.scores)
-        table.add_row(task, _number(view.latest), _number(view.average), f"  {scores}")
-    return table
-
-
-def _metrics(now: Snapshot) -> str:
-    parts = [f"{label} {now.metrics[name]:{spec}}" for name, (label, spec) in _METRICS.items() if name in now.metrics]
-    if now.seconds_per_step is not None:
-        parts.append(f"{now.seconds_per_step:.2f} s/step")
-    return "  ".join(parts)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"

@@ -1,4 +1,4 @@
-"""Write tables and figures as Markdown, HTML, CSV and PNG."""
+"""Numbers as text, with their intervals; tables and figures as Markdown, HTML, CSV and PNG."""
 
 from __future__ import annotations
 
@@ -6,21 +6,66 @@ import base64
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from math import isnan
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any
 
 from omnithink_pl.curriculum.score_matrix import Estimate
 from omnithink_pl.errors import BadInput
-from omnithink_pl.report.format import markdown_table
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure  # the console does without it
+
+Number = Callable[[float, int], str]
+UNMEASURED = "-"
+_MINUS = "−"  # unlike a hyphen, it is not broken off at the end of a line
 _INTERVAL = re.compile(r"(.*?) (\(.* to .*?\).*)")  # a value, and its interval in brackets
-# Columns beyond which the intervals stand below the values, and then in small print, so that a laptop shows them all.
-_MANY, _VERY_MANY = 7, 12
+
+
+def percent(value: float, digits: int = 0) -> str:
+    """Return ``71``; ``-`` for NaN."""
+    return UNMEASURED if isnan(value) else f"{100 * value:.{digits}f}".replace("-", _MINUS)
+
+
+def points(value: float, digits: int = 0, minus: str = _MINUS) -> str:
+    """Return ``+4``, ``−1`` or ``0``, without a negative zero; ``-`` for NaN."""
+    if isnan(value):
+        return UNMEASURED
+    number = round(100 * value, digits)
+    return (f"{number:+.{digits}f}" if number else f"{0:.{digits}f}").replace("-", minus)
+
+
+def interval(found: Estimate, number: Number = percent, digits: int = 0) -> str:
+    """Return ``57 to 62``."""
+    return f"{number(found.low, digits)} to {number(found.high, digits)}"
+
+
+def with_interval(found: Estimate, number: Number = percent, digits: int = 1) -> str:
+    """Return ``59.6 (57.1 to 62.0)``; the value alone if it has no interval."""
+    value = number(found.value, digits)
+    return f"{value} ({interval(found, number, digits)})" if found.known else value
+
+
+def row_name(label: str) -> str:
+    """Return ``after code`` for the label ``1 code`` of a score matrix."""
+    number, _, stage = label.partition(" ")
+    return f"after {stage}" if number.isdigit() else label
+
+
+def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    """Return the lines of a table whose first column names the rows."""
+    lines = [list(columns), *map(list, rows)]
+    lines.insert(1, ["---", *["---:"] * (len(lines[0]) - 1)])
+    return [f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines]
+
+
+def numbers(prefix: str, estimate: Estimate) -> dict[str, float | str]:
+    """Return an estimate's numbers for a record; the ends are empty where there is no interval."""
+    low, high = (round(estimate.low, 6), round(estimate.high, 6)) if estimate.known else ("", "")
+    return {prefix: round(estimate.value, 6), f"{prefix}_low": low, f"{prefix}_high": high}
 
 
 @dataclass(frozen=True)
@@ -39,69 +84,55 @@ class Table:
         lines = [f"### {self.title}", "", *markdown_table(self.columns, self.rows), ""]
         return "\n".join([*lines, *([self.note, ""] if self.note else [])])
 
-    def csv(self) -> str:
-        """Return the numbers as CSV; fractions, not percent."""
+    def file(self) -> tuple[str, str]:
+        """Return the name of the CSV file, and the numbers in it; fractions, not percent."""
         out = io.StringIO()
         names = list(dict.fromkeys(name for record in self.records for name in record))
         writer = csv.DictWriter(out, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.records)
-        return out.getvalue()
+        return f"{self.key}.csv", out.getvalue()
 
 
-Section = Table | tuple[str, str, Figure]
-"""A table, or key, title and figure."""
+@dataclass(frozen=True)
+class Picture:
+    """A figure with its title."""
+
+    key: str  # name of its file
+    title: str
+    figure: Figure
+
+    def markdown(self) -> str:
+        """Return a reference to the file."""
+        return f"![{self.title}]({self.key}.png)"
+
+    def file(self) -> tuple[str, bytes]:
+        """Return the name of the file, and the image in it."""
+        out = io.BytesIO()
+        self.figure.savefig(out, format="png", bbox_inches="tight")
+        return f"{self.key}.png", out.getvalue()
 
 
-def numbers(prefix: str, estimate: Estimate) -> dict[str, float | str]:
-    """Return an estimate's numbers for a record; the ends are empty where there is no interval."""
-    low, high = (round(estimate.low, 6), round(estimate.high, 6)) if estimate.known else ("", "")
-    return {prefix: round(estimate.value, 6), f"{prefix}_low": low, f"{prefix}_high": high}
-
-
-def png(figure: Figure) -> bytes:
-    """Return a figure as a PNG image."""
-    out = io.BytesIO()
-    figure.savefig(out, format="png", bbox_inches="tight")
-    return out.getvalue()
+Section = Table | Picture
 
 
 def html_page(title: str, made: str, warnings: Sequence[str], sections: Sequence[Section]) -> str:
     """Return a page that needs no other file."""
     from jinja2 import Environment
 
-    template = (files("omnithink_pl.report") / "study.html.jinja").read_text()
-    page = Environment(autoescape=True).from_string(template)
-    return page.render(title=title, made=made, warnings=warnings, sections=[_section(one) for one in sections])
+    def image(picture: Picture) -> str:
+        return base64.b64encode(picture.file()[1]).decode()
 
+    def split(cell: str) -> tuple[str, str]:
+        match = _INTERVAL.fullmatch(cell)
+        return (match[1], match[2]) if match else (cell, "")
 
-def _section(section: Section) -> dict[str, Any]:
-    if not isinstance(section, Table):
-        key, title, figure = section
-        image = base64.b64encode(png(figure)).decode()
-        return {"key": key, "title": title, "image": image, "width": round(96 * figure.get_figwidth())}
-    columns = len(section.columns)
-    return {
-        "key": section.key,
-        "title": section.title,
-        "columns": section.columns,
-        "rows": [[_split(cell) for cell in row] for row in section.rows],
-        "note": section.note,
-        "style": "tight" if columns > _VERY_MANY else "dense" if columns > _MANY else "",
-    }
-
-
-def _split(cell: str) -> tuple[str, str]:
-    match = _INTERVAL.fullmatch(cell)
-    return (match[1], match[2]) if match else (cell, "")
+    page = Environment(autoescape=True).from_string((files("omnithink_pl.report") / "study.html.jinja").read_text())
+    return page.render(title=title, made=made, warnings=warnings, sections=sections, image=image, split=split)
 
 
 def write_files(contents: Mapping[str, str | bytes], folder: Path) -> None:
-    """Write files into a folder.
-
-    Raises:
-        BadInput: If that cannot be done.
-    """
+    """Write files into a folder."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,16 +21,9 @@ import yaml
 
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix
 from omnithink_pl.curriculum.stages import Stage
+from omnithink_pl.tracking import reader
 from omnithink_pl.tracking.artifacts import Artifacts
-from omnithink_pl.tracking.reader import (
-    DEFINITION,
-    find_study,
-    job_tags,
-    list_files,
-    load_text,
-    metric_history,
-    search_runs,
-)
+from omnithink_pl.tracking.reader import load_text
 from omnithink_pl.tracking.store import TrackingError, connect, guard
 
 if TYPE_CHECKING:
@@ -51,13 +45,11 @@ class RunResult:
     paper: str | None = None  # column of the paper's tables that it reproduces
     stages: tuple[Stage, ...] = ()  # stages of training, in order; empty for a run that only evaluates
     scores: Mapping[str, float] = field(default_factory=dict)  # final scores by name
-    # Scores before training by name; empty for a run that only evaluates
-    base: Mapping[str, float] = field(default_factory=dict)
+    base: Mapping[str, float] = field(default_factory=dict)  # scores before training; empty if it only evaluates
     prompts: Mapping[str, ByPrompt] = field(default_factory=dict)  # final score of each prompt, by name of the score
     base_prompts: Mapping[str, ByPrompt] = field(default_factory=dict)  # the same before training
     matrix: ScoreMatrix | None = None  # the score matrix, if the run has one
-    # Training rewards of each task: points (step, mean primary reward)
-    rewards: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    rewards: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)  # by task: (step, mean reward)
 
     @property
     def order(self) -> tuple[str, ...]:
@@ -159,13 +151,13 @@ def group_by_method(name: str, runs: Sequence[RunResult], seeds: Sequence[int], 
 
 
 def _method(name: str, runs: Sequence[RunResult]) -> Method:
-    scores: dict[str, dict[int, float]] = {}
-    prompts: dict[str, dict[int, ByPrompt]] = {}
+    scores: defaultdict[str, dict[int, float]] = defaultdict(dict)
+    prompts: defaultdict[str, dict[int, ByPrompt]] = defaultdict(dict)
     for run in runs:
         for score, value in run.scores.items():
-            scores.setdefault(score, {})[run.seed] = value
+            scores[score][run.seed] = value
         for score, by_prompt in run.prompts.items():
-            prompts.setdefault(score, {})[run.seed] = by_prompt
+            prompts[score][run.seed] = by_prompt
     return Method(name, scores, prompts, next((run.paper for run in runs if run.paper), None), tuple(runs))
 
 
@@ -201,78 +193,60 @@ def _base_model(runs: Sequence[RunResult], own: Sequence[RunResult]) -> Method:
 
 
 class StudyReader:
-    """Reads a study from a tracking store.
-
-    Args:
-        uri: The store.
-        name: The study.
-
-    Raises:
-        TrackingError: If the store cannot be opened or has no such study.
-    """
+    """Reads a study from a tracking store."""
 
     def __init__(self, uri: str, name: str) -> None:
         self.uri = uri
         self.name = name
         self._client = connect(uri)
-        self._parent = find_study(self._client, uri, name)
-
-    @property
-    def artifacts(self) -> Artifacts:
-        """Writer of files into the study's parent run."""
-        return Artifacts(self._client, str(self._parent.info.run_id), self.uri)
+        self._parent = reader.find_study(self._client, uri, name)
+        self.artifacts = Artifacts(self._client, str(self._parent.info.run_id), uri)  # of the study's parent run
 
     def read(self) -> StudyResults:
-        """Return the results of the study's present definition; runs of earlier definitions are left out.
-
-        Raises:
-            TrackingError: If no run has finished.
-        """
+        """Return the results of the study's present definition; runs of earlier definitions are left out."""
         with guard(self.uri, "read the study"):
-            definition = json.loads(load_text(self._client, self._parent, DEFINITION) or "{}")
+            definition = json.loads(load_text(self._client, self._parent, reader.DEFINITION) or "{}")
             if not definition:
-                raise TrackingError(f"study {self.name!r} at {self.uri} has no {DEFINITION}; run `study` again")
+                raise TrackingError(f"study {self.name!r} at {self.uri} has no {reader.DEFINITION}; run `study` again")
             results: list[RunResult] = []
             missing: list[str] = []
             for name, about in definition["runs"].items():
                 for seed in definition["seeds"]:
-                    run = self._newest_run(name, seed, about["fingerprint"])
-                    if run is None:
-                        missing.append(f"{name}/{seed}")
+                    tags = reader.job_tags(self._parent.info.run_id, self.name, name, seed, about["fingerprint"])
+                    runs = reader.search_runs(self._client, [self._parent.info.experiment_id], tags)
+                    finished = [run for run in runs if run.info.status == "FINISHED"]
+                    if finished:
+                        results.append(self._result(max(finished, key=lambda run: run.info.start_time), seed, about))
                     else:
-                        results.append(self._result(run, seed, about))
+                        missing.append(f"{name}/{seed}")
         if not any(result.scores for result in results):
             raise TrackingError(f"study {self.name!r} at {self.uri}: no run with a score has finished yet")
         return group_by_method(self.name, results, definition["seeds"], missing)
 
-    def _newest_run(self, name: str, seed: int, fingerprint: str) -> Run | None:
-        parent = self._parent.info
-        tags = job_tags(str(parent.run_id), self.name, name, seed, fingerprint)
-        runs = search_runs(self._client, [str(parent.experiment_id)], tags)
-        finished = [run for run in runs if run.info.status == "FINISHED"]
-        return max(finished, key=lambda run: run.info.start_time, default=None)
-
     def _result(self, run: Run, seed: int, about: Mapping[str, Any]) -> RunResult:
-        result = RunResult(
-            method=str(about["method"]),
-            seed=seed,
-            paper=about.get("paper"),
-            scores=final_scores(run.data.metrics, about["verb"] == "validate"),
-        )
+        scores = final_scores(run.data.metrics, about["verb"] == "validate")
+        result = RunResult(str(about["method"]), seed, about.get("paper"), scores=scores)
         plain = load_text(self._client, run, "score_matrix.json")
         if plain is None:
             return replace(result, prompts=self._benchmark_prompts(run))
         matrix = ScoreMatrix.from_dict(json.loads(plain))
         config = yaml.safe_load(load_text(self._client, run, "config.yaml") or "") or {}
         stages = (config.get("curriculum") or {}).get("stages") or []
+        base = {task: score for task, score in matrix.rows[0].items() if score.measured}
         return replace(
             result,
             stages=tuple(Stage(dict(stage["tasks"]), int(stage["steps"])) for stage in stages),
-            base=_row_scores(matrix, 0),
+            base={task: score.sampled for task, score in base.items()}
+            | {f"{task}/greedy": score.greedy for task, score in base.items()},
             prompts=self._prompts(run, len(matrix.rows) - 1),
             base_prompts=self._prompts(run, 0),
             matrix=matrix,
-            rewards=self._rewards(run, [task for stage in stages for task in stage["tasks"]]),
+            rewards={
+                task: reader.metric_history(self._client, run.info.run_id, f"train/{task}/reward")
+                for stage in stages
+                for task in stage["tasks"]
+                if f"train/{task}/reward" in run.data.metrics
+            },
         )
 
     def _prompts(self, run: Run, row: int) -> dict[str, ByPrompt]:
@@ -287,34 +261,25 @@ class StudyReader:
     def _benchmark_prompts(self, run: Run) -> dict[str, ByPrompt]:
         """Scores of prompts in the results that ``validate`` stores, one JSON object a line."""
         found: dict[str, ByPrompt] = {}
-        for path in list_files(self._client, run, "benchmarks"):
-            stem = Path(path).stem
-            if path.endswith(".jsonl"):
-                rows = [
-                    json.loads(row) for row in (load_text(self._client, run, path) or "").split("\n") if row.strip()
-                ]
-                metric = re.compile(rf"eval/(\w+)/{re.escape(stem)}")
-                for domain in {match[1] for key in run.data.metrics if (match := metric.fullmatch(key))}:
-                    found |= {_score_name(domain, name): own for name, own in _with_categories(stem, rows).items()}
+        for path in reader.list_files(self._client, run, "benchmarks"):
+            if not path.endswith(".jsonl"):
+                continue
+            name, lines = Path(path).stem, (load_text(self._client, run, path) or "").split("\n")
+            rows = [json.loads(line) for line in lines if line.strip()]
+            own = {name: _prompt_means(rows)}
+            for category in sorted({str(row["category"]) for row in rows if row.get("category")}):
+                own[f"{name}/{category}"] = _prompt_means([row for row in rows if row.get("category") == category])
+            metric = re.compile(rf"eval/(\w+)/{re.escape(name)}")
+            for domain in {match[1] for key in run.data.metrics if (match := metric.fullmatch(key))}:
+                found |= {_score_name(domain, score): by_prompt for score, by_prompt in own.items()}
         return found
-
-    def _rewards(self, run: Run, tasks: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
-        names = {task: f"train/{task}/reward" for task in tasks}
-        return {
-            task: metric_history(self._client, run.info.run_id, name)
-            for task, name in names.items()
-            if name in run.data.metrics
-        }
 
 
 def final_scores(metrics: Mapping[str, float], validated: bool) -> dict[str, float]:
-    """Return the last scores of a run by name, from the metrics that it logged.
+    """Return the last scores of a run by name, from the last value of each metric that it logged.
 
-    Args:
-        metrics: The last value of each metric.
-        validated: Whether ``validate`` logged them. A domain's value is then the mean of its benchmarks, and a
-            benchmark that has the domain's name is its held-out examples, answered greedily, or, with the suffix
-            ``_sampled``, at temperature 1.
+    Of a run that ``validated``, a domain's value is the mean of its benchmarks, and a benchmark that has the domain's
+    name is its held-out examples, answered greedily, or, with the suffix ``_sampled``, at temperature 1.
     """
     found: dict[str, float] = {}
     for key, value in metrics.items():
@@ -341,13 +306,6 @@ def _score_name(domain: str, name: str) -> str:
     return f"{domain}/{name}"
 
 
-def _with_categories(stem: str, rows: list[dict[str, Any]]) -> dict[str, ByPrompt]:
-    """Scores by prompt of a benchmark, and of each of its categories."""
-    categories = sorted({str(row["category"]) for row in rows if row.get("category")})
-    own = {f"{stem}/{one}": _prompt_means([row for row in rows if row.get("category") == one]) for one in categories}
-    return {stem: _prompt_means(rows), **own}
-
-
 def _prompt_means(rows: Sequence[Mapping[str, Any]]) -> ByPrompt:
     """Each prompt's mean over its completions: undefined counts as 0, failed ones are left out."""
     values: dict[str, list[float]] = {}
@@ -355,9 +313,3 @@ def _prompt_means(rows: Sequence[Mapping[str, Any]]) -> ByPrompt:
         if row.get("state") != "failed":
             values.setdefault(str(row["uid"]), []).append(float(row.get("value") or 0.0))
     return {uid: fmean(own) for uid, own in values.items()}
-
-
-def _row_scores(matrix: ScoreMatrix, row: int) -> dict[str, float]:
-    scores = {task: score for task, score in matrix.rows[row].items() if score.measured}
-    sampled = {task: score.sampled for task, score in scores.items()}
-    return sampled | {f"{task}/greedy": score.greedy for task, score in scores.items()}

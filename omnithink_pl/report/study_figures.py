@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import ceil
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from omnithink_pl.curriculum.planning import Plan
@@ -16,7 +15,7 @@ from omnithink_pl.curriculum.score_matrix import Estimate
 from omnithink_pl.report import study_tables as tables
 from omnithink_pl.report import style
 from omnithink_pl.report.estimates import difference, has, mean_losses, mean_rows, mean_score
-from omnithink_pl.report.format import interval, percent, points
+from omnithink_pl.report.output import Picture, interval, percent, points
 from omnithink_pl.report.paper import answer_formats
 from omnithink_pl.report.results import LETTER, Method, StudyResults
 from omnithink_pl.report.run_figures import matrix_figure
@@ -26,7 +25,7 @@ _ACROSS = 2  # panels
 _SHOWN = 24  # orders, half of them the best and half the worst where there are more
 
 
-def gains_figure(study: StudyResults) -> Figure:
+def gains_figure(study: StudyResults) -> Picture:
     """Draw Figure 1: what each method gained over the base model, by task."""
     groups = study.groups()
     bars: dict[str, list[Estimate | None]] = {
@@ -36,13 +35,10 @@ def gains_figure(study: StudyResults) -> Figure:
         for method in study.trained
     }
     note = f"{tables.measure_note(study)} Lines: 95 % interval over prompts of these runs (paired bootstrap)."
-    return style.bar_panels(
-        list(groups),
-        bars,
-        title="Figure 1: gain over the base model by task and method",
-        unit="points above the base model (below 0: forgotten)",
-        note=style.wrap(note, 130),
-    )
+    title = "Figure 1: gain over the base model by task and method"
+    unit = "points above the base model (below 0: forgotten)"
+    drawn = style.bar_panels(list(groups), bars, title=title, unit=unit, note=style.wrap(note, 130))
+    return Picture("figure1", "Figure 1: gain by task and method", drawn)
 
 
 def format_scores(study: StudyResults) -> tuple[str, str] | None:
@@ -58,7 +54,7 @@ def format_scores(study: StudyResults) -> tuple[str, str] | None:
     return None
 
 
-def format_figure(study: StudyResults) -> Figure | None:
+def format_figure(study: StudyResults) -> Picture | None:
     """Draw Figure 2: the same questions answered in full and with a letter; ``None`` if a study has no such runs."""
     names = format_scores(study)
     if names is None:
@@ -73,17 +69,13 @@ def format_figure(study: StudyResults) -> Figure | None:
             f" The paper prints, trained on full text: {printed['text', 'text']} and {printed['text', 'letters']}; "
             f"trained on letters: {printed['letters', 'text']} and {printed['letters', 'letters']}."
         )
-    return style.bar_panels(
-        ["answered in full", "answered with a letter"],
-        {method.name: [mean_score(method, [name]) for name in names] for method in methods},
-        title=f"Figure 2: form of the answer, {names[0]}",
-        unit="score in percent",
-        note=style.wrap(note),
-        number=percent,
-    )
+    bars = {method.name: [mean_score(method, [name]) for name in names] for method in methods}
+    panels, title = ["answered in full", "answered with a letter"], f"Figure 2: form of the answer, {names[0]}"
+    drawn = style.bar_panels(panels, bars, title=title, unit="score in percent", note=style.wrap(note), number=percent)
+    return Picture("figure2", "Figure 2: form of the answer", drawn)
 
 
-def transfer_figure(study: StudyResults) -> Figure | None:
+def transfer_figure(study: StudyResults) -> Picture | None:
     """Draw Figure 3: mean change on the other tasks by the task trained; ``None`` without single-task runs."""
     found = tables.transfer_to_others(study)
     if not found:
@@ -92,7 +84,7 @@ def transfer_figure(study: StudyResults) -> Figure | None:
         f"{tables.TRANSFER_SIGN} The sign of the paper's Figure 3; its equation BWT = base − after has the opposite "
         f"one. Lines: 95 % interval over prompts of these runs (paired bootstrap); {tables.sample_note(study)}."
     )
-    return style.bar_panels(
+    drawn = style.bar_panels(
         [""],
         {source: [one.best] for source, one in found.items()},
         title="Figure 3: mean change on the other tasks, by the task trained",
@@ -100,9 +92,10 @@ def transfer_figure(study: StudyResults) -> Figure | None:
         note=style.wrap(note),
         number=lambda value, _: points(value, 1),
     )
+    return Picture("figure3", "Figure 3: backward transfer", drawn)
 
 
-def transfer_matrix_figure(plan: Plan) -> Figure:
+def transfer_matrix_figure(plan: Plan) -> Picture:
     """Draw the change of every task (column) by training on a task (row), in points with 95 % intervals."""
     tasks = plan.tasks
     largest = max(abs(found.value) for row in plan.effects for found in row) or 1.0
@@ -116,12 +109,12 @@ def transfer_matrix_figure(plan: Plan) -> Figure:
         rows = {y: f"trained {task}" for y, task in enumerate(tasks)}
         note = f"{tables.TRANSFER_SIGN}\nBelow each value its 95 % interval (seeds and prompts)."
         style.matrix_axes(axes, dict(enumerate(tasks)), rows, "Transfer: change of every task, in points", note)
-    return drawn
+    return Picture("transfer_matrix", "Transfer matrix", drawn)
 
 
-def orders_figure(study: StudyResults, plan: Plan) -> Figure:
+def orders_figure(study: StudyResults, plan: Plan) -> Picture:
     """Draw the predicted mean of the orders with 95 % intervals, and the actual mean of those that were run."""
-    actual = {m.order: m for m in study.trained if set(m.order) == set(plan.tasks)}
+    actual = {method.order: method for method in study.trained}
     shown = list(plan.predictions)
     if len(shown) > _SHOWN:
         half = _SHOWN // 2
@@ -147,10 +140,10 @@ def orders_figure(study: StudyResults, plan: Plan) -> Figure:
             "Diamonds: actual, where the order was run, with 95 % intervals over its seeds."
         )
         axes.set_xlabel(f"mean of the final scores in percent\n{style.wrap(note)}", fontsize=SMALL)
-    return drawn
+    return Picture("orders", "Orders: predicted and actual", drawn)
 
 
-def errors_figure(study: StudyResults, plan: Plan) -> Figure | None:
+def errors_figure(study: StudyResults, plan: Plan) -> Picture | None:
     """Draw predicted and actual final scores of every task, a panel per order that was run; ``None`` if none was."""
     by_method = tables.final_scores_of_orders(study, plan)
     if not by_method:
@@ -171,15 +164,11 @@ def errors_figure(study: StudyResults, plan: Plan) -> Figure | None:
             axes.grid(axis="x")
         note = "Dots: predicted from single-task runs; diamonds: actual. Lines: 95 % intervals."
         drawn.supxlabel(f"score in percent\n{note}", fontsize=SMALL)
-    return drawn
+    return Picture("errors", "Predicted against actual, by task", drawn)
 
 
-def study_curves_figure(study: StudyResults) -> Figure | None:
-    """Draw smoothed training rewards by step: mean over the seeds as a line, lowest to highest as a band.
-
-    Returns:
-        ``None`` if no method has training rewards.
-    """
+def study_curves_figure(study: StudyResults) -> Picture | None:
+    """Draw smoothed training rewards by step: mean over the seeds as a line, lowest to highest as a band."""
     methods = [method for method in study.trained if any(run.rewards for run in method.runs)]
     if not methods:
         return None
@@ -188,7 +177,7 @@ def study_curves_figure(study: StudyResults) -> Figure | None:
     size = (5.4 * across, 0.9 + 2.5 * ceil(len(methods) / across))
     with style.panels(len(methods), across, size, sharey=True) as (drawn, grid):
         for axes, method in zip(grid, methods, strict=True):
-            _curves(axes, method, colour)
+            _plot_curves(axes, method, colour)
         seeds = max(len(method.runs) for method in methods)
         note = f"lines: mean of {seeds} seeds, smoothed; bands: lowest to highest seed" if seeds > 1 else "smoothed"
         drawn.supxlabel(f"step    ({note}; grey: stages)", fontsize=9)
@@ -196,17 +185,19 @@ def study_curves_figure(study: StudyResults) -> Figure | None:
         shown = [task for task in study.tasks if any(task in run.rewards for m in methods for run in m.runs)]
         handles = [grid[0].plot([], [], color=colour[task], lw=3, label=task)[0] for task in shown]
         drawn.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
-    return drawn
+    return Picture("learning_curves", "Learning curves", drawn)
 
 
-def _curves(axes: Axes, method: Method, colour: Mapping[str, str]) -> None:
+def _plot_curves(axes: Axes, method: Method, colour: Mapping[str, str]) -> None:
     stages = next((run.stages for run in method.runs if run.stages), ())
     steps = style.shade_stages(axes, stages)[-1]
     window = style.smoothing_window(steps)
     for task, shade in colour.items():
-        runs = [run.rewards[task] for run in method.runs if run.rewards.get(task)]
+        runs = [dict(run.rewards[task]) for run in method.runs if run.rewards.get(task)]
         if runs:
-            common, curves = _aligned(runs, window)
+            common = sorted(set.intersection(*map(set, runs)))  # steps that all runs have
+            # Shape (runs, steps).
+            curves = np.array([style.moving_average([run[step] for step in common], window) for run in runs])
             axes.fill_between(common, curves.min(axis=0), curves.max(axis=0), color=shade, alpha=0.2, lw=0)
             axes.plot(common, curves.mean(axis=0), color=shade, lw=1.8)
     axes.set_title(method.name, fontsize=10, pad=4)
@@ -215,16 +206,9 @@ def _curves(axes: Axes, method: Method, colour: Mapping[str, str]) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
 
 
-def _aligned(runs: Sequence[Sequence[tuple[int, float]]], window: int) -> tuple[list[int], np.ndarray]:
-    """Smoothed curves at the steps that all runs have: shape (runs, steps)."""
-    common = set.intersection(*({step for step, _ in run} for run in runs))
-    curves = [style.moving_average([value for step, value in sorted(run) if step in common], window) for run in runs]
-    return sorted(common), np.array(curves)
-
-
-def matrix_figures(study: StudyResults) -> list[tuple[str, str, Figure]]:
-    """Draw each method's mean score matrix: key, title, figure."""
-    sections = []
+def matrix_figures(study: StudyResults) -> list[Picture]:
+    """Draw each method's mean score matrix."""
+    pictures = []
     for method, own in tables.matrices(study):
         note = (
             f"{tables.matrix_note(study)} Below each value its 95 % interval over the seeds (Student's t).\n"
@@ -239,5 +223,5 @@ def matrix_figures(study: StudyResults) -> list[tuple[str, str, Figure]]:
             losses=mean_losses(own, trained),
         )
         key = f"matrix_{'_'.join(method.name.split())}"
-        sections.append((key, f"Score matrix: {method.name}", drawn))
-    return sections
+        pictures.append(Picture(key, f"Score matrix: {method.name}", drawn))
+    return pictures

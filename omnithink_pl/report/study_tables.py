@@ -12,17 +12,8 @@ from omnithink_pl.curriculum.planning import Array, Plan, Scores, TransferScores
 from omnithink_pl.curriculum.score_matrix import Estimate, ScoreMatrix
 from omnithink_pl.curriculum.score_matrix import difference as score_difference
 from omnithink_pl.report import paper
-from omnithink_pl.report.estimates import (
-    Difference,
-    difference,
-    has,
-    holm,
-    mean_losses,
-    mean_rows,
-    mean_score,
-)
-from omnithink_pl.report.format import percent, points, with_interval
-from omnithink_pl.report.output import Table, numbers
+from omnithink_pl.report.estimates import Difference, difference, has, holm, mean_losses, mean_rows, mean_score
+from omnithink_pl.report.output import Table, numbers, percent, points, with_interval
 from omnithink_pl.report.results import Method, StudyResults
 
 TRANSFER_SIGN = "Change = after − base: below 0 is forgotten."
@@ -62,15 +53,8 @@ def sample_note(study: StudyResults) -> str:
 
 def _prompts(study: StudyResults, score: str) -> int:
     """Number of prompts behind a score, of a run that has them; 0 if none has."""
-    counts = [
-        sum(
-            len(next(iter(method.prompts[name].values())))
-            for name in method.components(score)
-            if name in method.prompts
-        )
-        for method in study.methods
-    ]
-    return max(counts, default=0)
+    found = [[m.prompts[name] for name in m.components(score) if name in m.prompts] for m in study.methods]
+    return max((sum(len(next(iter(by_seed.values()))) for by_seed in own) for own in found), default=0)
 
 
 def order_table(study: StudyResults) -> Table:
@@ -96,7 +80,7 @@ def method_table(study: StudyResults) -> Table:
     names = list(dict.fromkeys(name for method in study.methods for name in method.scores))
     domains = [*study.tasks, *dict.fromkeys(name.partition("/")[0] for name in names)]
     names.sort(key=lambda name: (domains.index(name.partition("/")[0]), name.count("/"), name))
-    shared = [name for name in names if name in paper.table(2).scores]
+    shared = [name for name in names if name in paper.scores(2)]
     printed = {method.name for method in study.methods if shared and method.paper in _columns(2)}
     rows: list[list[str]] = []
     records: list[dict[str, Any]] = []
@@ -115,17 +99,14 @@ def method_table(study: StudyResults) -> Table:
         "In percent. A task's own name: held-out prompts, sampled at temperature 1; /greedy: the same, greedy; /*: "
         f"mean of its benchmarks. {interval_note(study)} {_paper_note(bool(shared))}"
     )
-    doubtful = [f"{name}: {paper.table(2).notes[name]}." for name in shared if name in paper.table(2).notes]
+    doubtful = [f"{name}: {paper.notes()[name]}." for name in shared if name in paper.notes()]
     columns = ["", *(c for m in study.methods for c in ([m.name, "paper"] if m.name in printed else [m.name]))]
     title = "Table 2: every score by every method"
     return Table("table2", title, columns, rows, " ".join([note, *doubtful]), records)
 
 
 def difference_table(study: StudyResults) -> Table:
-    """One method against every other; all pairs in the CSV file.
-
-    The method is the first with several stages in an order, else the first.
-    """
+    """The first method with several stages in an order, else the first, against every other; all pairs in the CSV."""
     groups = study.groups()
     first = next((method for method in study.trained if len(method.order) > 1), study.trained[0])
     others = [method for method in study.methods if method is not first]
@@ -140,11 +121,7 @@ def difference_table(study: StudyResults) -> Table:
     rows = []
     for other in others:
         keys = [(first.name, other.name, group) for group in groups]
-        cells = [
-            with_interval(found[k].prompts, points) + stars(found[k], adjusted.get(k)) if k in found else ""
-            for k in keys
-        ]
-        rows.append([other.name, *cells])
+        rows.append([other.name, *(_starred(found[key], adjusted.get(key)) if key in found else "" for key in keys)])
     records = [
         {
             **dict(zip(("method", "other", "task"), key, strict=True)),
@@ -165,19 +142,18 @@ def difference_table(study: StudyResults) -> Table:
     return Table("differences", title, ["", *groups], rows, note, records)
 
 
-def stars(found: Difference, p: float | None) -> str:
-    """Return nothing, `` *`` where a difference is significant over prompts, `` **`` where over seeds too."""
-    if p is None or p >= _ALPHA:
-        return ""
-    return " **" if found.beyond_seeds else " *"
+def _starred(found: Difference, p: float | None) -> str:
+    """A difference with one star if it is significant over prompts, two if over seeds too."""
+    stars = "" if p is None or p >= _ALPHA else " *" if found.seeds.low <= 0.0 <= found.seeds.high else " **"
+    return with_interval(found.prompts, points) + stars
 
 
 def _columns(number: int) -> set[str | None]:
-    return {column for row in paper.table(number).scores.values() for column in row}
+    return {column for row in paper.scores(number).values() for column in row}
 
 
 def _printed(number: int, name: str, method: Method) -> str:
-    value = paper.table(number).scores.get(name, {}).get(method.paper or "")
+    value = paper.scores(number).get(name, {}).get(method.paper or "")
     return "" if value is None else percent(value, 1)
 
 
@@ -319,11 +295,10 @@ def prediction_table(study: StudyResults, plan: Plan) -> Table | None:
 
 def final_scores_of_orders(study: StudyResults, plan: Plan) -> dict[str, list[tuple[str, Estimate, Estimate]]]:
     """Return, of each method that ran one of the orders: task (and ``mean``), predicted and actual final score."""
-    scores = study.task_scores()
+    predictions = {one.order: one for one in plan.predictions}
     found: dict[str, list[tuple[str, Estimate, Estimate]]] = {}
     for method in study.trained:
-        prediction = plan.prediction(method.order) if set(method.order) == set(scores) else None
-        if prediction is not None:
+        if prediction := predictions.get(method.order):
             finals = {**dict(zip(plan.tasks, prediction.finals, strict=True)), "mean": prediction.mean}
             found[method.name] = [(g, finals[g], mean_score(method, own)) for g, own in study.groups().items()]
     return found
@@ -363,10 +338,10 @@ def matrix_table(study: StudyResults) -> Table | None:
 def matrix_note(study: StudyResults) -> str:
     """Say how the scores of the score matrices were sampled."""
     scores = (score for _, own in matrices(study) for one in own for row in one.rows for score in row.values())
-    sizes = {(score.prompts, score.samples) for score in scores}
+    sizes = list({(score.prompts, score.samples) for score in scores})
     if len(sizes) != 1:
         return "Sampled at temperature 1."
-    ((prompts, samples),) = sizes
+    prompts, samples = sizes[0]
     return f"Sampled at temperature 1, {prompts} held-out prompts of each task with {samples} samples each."
 
 

@@ -18,11 +18,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
-from matplotlib.transforms import blended_transform_factory
 
 from omnithink_pl.curriculum.score_matrix import Estimate
 from omnithink_pl.curriculum.stages import Stage
-from omnithink_pl.report.format import Number, points
+from omnithink_pl.report.output import Number, points
 
 # Okabe and Ito 2008, "Color Universal Design", without black and yellow: colour-blind readers can tell them apart.
 _TASKS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
@@ -31,9 +30,6 @@ SMALL = 8  # font size of notes
 
 _DPI = 160
 _RC: Any = {
-    "font.size": 10,
-    "font.family": "DejaVu Sans",
-    "axes.titlesize": 12,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 12,
@@ -41,11 +37,9 @@ _RC: Any = {
     "axes.labelcolor": INK,
     "axes.axisbelow": True,
     "grid.color": "#dddddd",
-    "grid.linewidth": 0.8,
     "xtick.color": INK,
     "ytick.color": INK,
     "text.color": INK,
-    "figure.facecolor": "white",
     "savefig.dpi": _DPI,
 }
 _PANEL = 1.75  # inches
@@ -98,15 +92,7 @@ def bar_panels(
 ) -> Figure:
     """Draw fractions times 100 as horizontal bars from a line at 0, with 95 % intervals.
 
-    Args:
-        panel_names: Names of the panels.
-        bars: By name, a value for each panel; ``None`` where there is none.
-        title: Above the figure.
-        unit: Of the axis that all panels share.
-        note: Below the figure.
-        number: Writes a value.
-        positive: Colour of positive values.
-        negative: Colour of negative values.
+    ``bars`` has, by name, a value for each panel; ``unit`` is that of the axis that all panels share.
     """
     count = len(panel_names)
     size = (1.9 + _PANEL * max(3, count), 1.7 + 0.3 * len(bars))
@@ -114,8 +100,14 @@ def bar_panels(
         layout: Any = drawn.get_layout_engine()
         layout.set(w_pad=0.08, h_pad=0.08)
         for index, axes in enumerate(grid):
-            for y, own in enumerate(bars.values()):
-                _bar(axes, y, own[index], number, positive, negative)
+            for y, found in enumerate(own[index] for own in bars.values()):
+                text = "none" if found is None else "not measured" if isnan(found.value) else number(found.value, 0)
+                axes.text(0.99, y, text, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=8.5)
+                if found is not None and not isnan(found.value):
+                    colour = positive if found.value >= 0 else negative
+                    axes.barh(y, 100 * found.value, 0.68, color=colour, alpha=0.85)
+                    if found.known:
+                        axes.hlines(y, 100 * found.low, 100 * found.high, color=INK, lw=1.3)
             axes.set_title(panel_names[index], fontsize=10, pad=4)
             axes.axvline(0, color=INK, lw=1)
             axes.grid(axis="x")
@@ -129,16 +121,6 @@ def bar_panels(
         grid[0].xaxis.set_major_locator(MaxNLocator(4))
         drawn.supxlabel(f"{unit}\n{note}".strip(), fontsize=SMALL)
     return drawn
-
-
-def _bar(axes: Axes, y: int, found: Estimate | None, number: Number, positive: str, negative: str) -> None:
-    text = "none" if found is None else "not measured" if isnan(found.value) else number(found.value, 0)
-    beside = blended_transform_factory(axes.transAxes, axes.transData)
-    axes.text(0.99, y, text, transform=beside, ha="right", va="center", fontsize=8.5)
-    if found is not None and not isnan(found.value):
-        axes.barh(y, 100 * found.value, 0.68, color=positive if found.value >= 0 else negative, alpha=0.85)
-        if found.known:
-            axes.hlines(y, 100 * found.low, 100 * found.high, color=INK, lw=1.3)
 
 
 def cell(

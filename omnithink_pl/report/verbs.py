@@ -4,42 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
-from matplotlib.figure import Figure
 from rich.console import Console
+from rich.table import Column
 from rich.table import Table as ConsoleTable
 
 from omnithink_pl.curriculum.planning import Plan
 from omnithink_pl.errors import BadInput
-from omnithink_pl.report.format import points, with_interval
-from omnithink_pl.report.output import Section, Table, html_page, png, write_files
+from omnithink_pl.report import study_figures as figures
+from omnithink_pl.report import study_tables as tables
+from omnithink_pl.report.output import Section, Table, html_page, points, with_interval, write_files
 from omnithink_pl.report.results import StudyReader, StudyResults
-from omnithink_pl.report.study_figures import (
-    errors_figure,
-    format_figure,
-    gains_figure,
-    matrix_figures,
-    orders_figure,
-    study_curves_figure,
-    transfer_figure,
-    transfer_matrix_figure,
-)
-from omnithink_pl.report.study_tables import (
-    difference_table,
-    make_plan,
-    matrix_table,
-    method_table,
-    order_table,
-    plan_note,
-    plan_table,
-    prediction_table,
-    transfer_table,
-)
 
 
 class Report:
@@ -56,22 +36,18 @@ class Report:
         self.output = Path(output) if output else folder / self.name / "report"
 
     def run(self) -> None:
-        """Make the report, and print its paths.
-
-        Raises:
-            BadInput: If the folder cannot be written.
-        """
+        """Make the report, and print its paths."""
         console = Console()
         reader = StudyReader(self.uri, self.name)
         with console.status("Reading the runs"):
             study = reader.read()
+        warnings = find_warnings(study)
         with console.status("Drawing"):
-            page = build_report(study, self.uri)
-            files = page.files()
+            files = report_files(study, self.uri, warnings)
         write_files(files, self.output)
         with console.status("Storing"):
             reader.artifacts.folder(self.output, "report")
-        for warning in page.warnings:
+        for warning in warnings:
             console.print(warning, style="yellow", highlight=False)
         console.print(f"{self.output / 'report.html'}\n{self.output / 'report.md'}", highlight=False, soft_wrap=True)
         console.print("also in the study's run in MLflow, artifacts report/", highlight=False)
@@ -95,100 +71,72 @@ class PlanCurriculum:
         self.kind = name
 
     def run(self) -> None:
-        """Predict, print the result, and write the config.
-
-        Raises:
-            BadInput: If a task was not trained alone.
-        """
+        """Predict, print the result, and write the config; every task must have been trained alone."""
         console = Console()
         reader = StudyReader(self.uri, self.name)
         with console.status("Reading the runs"):
             study = reader.read()
-        plan = make_plan(study)
+        plan = tables.make_plan(study)
         if plan is None:
             raise BadInput(
                 f"study {self.name!r}: a plan needs finished runs that train one task alone, for every task; it has "
                 f"{sorted(study.single) or 'none'} of {study.tasks}"
             )
-        tables = [transfer_table(study), plan_table(plan)]
-        files: dict[str, str | bytes] = {f"{table.key}.csv": table.csv() for table in tables}
-        files["plan.md"] = "\n".join(table.markdown() for table in tables)
+        shown = [tables.transfer_table(study), tables.plan_table(plan)]
+        sections: list[Section] = [*shown, figures.transfer_matrix_figure(plan), figures.orders_figure(study, plan)]
+        files: dict[str, str | bytes] = dict(section.file() for section in sections)
+        files["plan.md"] = "\n".join(table.markdown() for table in shown)
         files["plan.json"] = json.dumps(asdict(plan), indent=2)
-        files["transfer_matrix.png"] = png(transfer_matrix_figure(plan))
-        files["orders.png"] = png(orders_figure(study, plan))
         files["curriculum.yaml"] = curriculum_config(study, plan, self.kind)
         write_files(files, self.output)
         reader.artifacts.folder(self.output, "plan")
-        for table in tables:
+        for table in shown:
             console.print(_console_table(table))
-        console.print(f"{plan_note(plan)} Intervals: {self.output / 'plan.md'}", highlight=False)
+        console.print(f"{tables.plan_note(plan)} Intervals: {self.output / 'plan.md'}", highlight=False)
         config = self.output / "curriculum.yaml"
         console.print(f"\npython main.py fit --config {config}", highlight=False, soft_wrap=True)
 
 
-@dataclass(frozen=True)
-class ReportPage:
-    """The contents of a report, in order."""
-
-    title: str
-    made: str
-    warnings: tuple[str, ...]
-    sections: tuple[Section, ...]
-
-    def files(self) -> dict[str, str | bytes]:
-        """Return every file of the report, by name."""
-        found: dict[str, str | bytes] = {}
-        for section in self.sections:
-            if isinstance(section, Table):
-                found[f"{section.key}.csv"] = section.csv()
-            else:
-                found[f"{section[0]}.png"] = png(section[2])
-        found["report.md"] = self.markdown()
-        found["report.html"] = html_page(self.title, self.made, self.warnings, self.sections)
-        return found
-
-    def markdown(self) -> str:
-        """Return the report as Markdown, with its figures as files beside it."""
-        blocks = [f"# {self.title}", self.made, *(f"**{warning}**" for warning in self.warnings)]
-        blocks += [
-            section.markdown() if isinstance(section, Table) else f"![{section[1]}]({section[0]}.png)"
-            for section in self.sections
-        ]
-        return "\n\n".join(block.strip() for block in blocks) + "\n"
+def report_files(study: StudyResults, source: str, warnings: Sequence[str]) -> dict[str, str | bytes]:
+    """Return every file of the report, by name."""
+    sections = _sections(study)
+    runs, seeds = sum(len(method.runs) for method in study.methods), ", ".join(map(str, study.seeds))
+    made = f"{runs} finished runs, seeds {seeds}; {source}; {time.strftime('%Y-%m-%d %H:%M')}."
+    blocks = [f"# Study {study.name}", made, *(f"**{warning}**" for warning in warnings)]
+    blocks += [section.markdown().strip() for section in sections]
+    return {
+        **dict(section.file() for section in sections),
+        "report.md": "\n\n".join(blocks) + "\n",
+        "report.html": html_page(f"Study {study.name}", made, warnings, sections),
+    }
 
 
-def build_report(study: StudyResults, source: str) -> ReportPage:
-    """Make all tables and figures that the study's runs allow."""
-    plan = make_plan(study)
+def _sections(study: StudyResults) -> list[Section]:
+    """All tables and figures that the study's runs allow, in order."""
+    plan = tables.make_plan(study)
     sections: list[Section | None] = [
-        order_table(study),
-        ("figure1", "Figure 1: gain by task and method", gains_figure(study)),
-        difference_table(study),
-        method_table(study),
-        _titled("figure2", "Figure 2: form of the answer", format_figure(study)),
-        _titled("figure3", "Figure 3: backward transfer", transfer_figure(study)),
-        transfer_table(study) if study.single else None,
+        tables.order_table(study),
+        figures.gains_figure(study),
+        tables.difference_table(study),
+        tables.method_table(study),
+        figures.format_figure(study),
+        figures.transfer_figure(study),
+        tables.transfer_table(study) if study.single else None,
     ]
     if plan is not None:
         sections += [
-            ("transfer_matrix", "Transfer matrix", transfer_matrix_figure(plan)),
-            plan_table(plan),
-            ("orders", "Orders: predicted and actual", orders_figure(study, plan)),
-            prediction_table(study, plan),
-            _titled("errors", "Predicted against actual, by task", errors_figure(study, plan)),
+            figures.transfer_matrix_figure(plan),
+            tables.plan_table(plan),
+            figures.orders_figure(study, plan),
+            tables.prediction_table(study, plan),
+            figures.errors_figure(study, plan),
         ]
-    sections += [
-        _titled("learning_curves", "Learning curves", study_curves_figure(study)),
-        matrix_table(study),
-        *matrix_figures(study),
-    ]
-    runs, seeds = sum(len(method.runs) for method in study.methods), ", ".join(map(str, study.seeds))
-    made = f"{runs} finished runs, seeds {seeds}; {source}; {time.strftime('%Y-%m-%d %H:%M')}."
-    kept = tuple(section for section in sections if section is not None)
-    return ReportPage(f"Study {study.name}", made, tuple(_warnings(study)), kept)
+    sections += [figures.study_curves_figure(study), tables.matrix_table(study), *figures.matrix_figures(study)]
+    return [section for section in sections if section is not None]
 
 
-def _warnings(study: StudyResults) -> list[str]:
+def find_warnings(study: StudyResults) -> list[str]:
+    """Return what a reader must know before any number."""
     found = []
     if study.missing:
         found.append(f"Not finished, and therefore not included: {', '.join(study.missing)}.")
@@ -205,10 +153,6 @@ def _warnings(study: StudyResults) -> list[str]:
     return found
 
 
-def _titled(key: str, title: str, figure: Figure | None) -> Section | None:
-    return None if figure is None else (key, title, figure)
-
-
 def curriculum_config(study: StudyResults, plan: Plan, kind: str) -> str:
     """Return the config of the order with the best prediction; each stage is as long as the task's own run."""
     best = plan.predictions[0]
@@ -216,39 +160,32 @@ def curriculum_config(study: StudyResults, plan: Plan, kind: str) -> str:
         task: max(run.stages[0].steps for run in method.runs if run.stages) for task, method in study.single.items()
     }
     stages = [{"tasks": {task: 1}, "steps": steps[task]} for task in best.order]
+    finals = zip(plan.tasks, best.finals, strict=True)
     lines = [
         f"Planned from the single-task runs of the study {study.name}.",
         f"Predicted mean of the final scores: {with_interval(best.mean)} percent.",
-        *(
-            f"Predicted for {task}: {with_interval(f)} percent."
-            for task, f in zip(plan.tasks, best.finals, strict=True)
-        ),
+        *(f"Predicted for {task}: {with_interval(final)} percent." for task, final in finals),
         f"Orders within noise of this one: {len(plan.within_noise) - 1} of {len(plan.predictions) - 1}.",
     ]
-    if len(plan.predictions) > 1:
-        lines.append(
-            f"The last of all orders is behind by {with_interval(plan.predictions[-1].behind, points)} points."
-        )
+    last = plan.predictions[-1]
+    if last is not best:
+        lines.append(f"The last of all orders is behind by {with_interval(last.behind, points)} points.")
     head = "".join(f"# {line}\n" for line in lines)
     return head + yaml.safe_dump({"name": kind, "curriculum": {"stages": stages}}, sort_keys=False)
 
 
 def _console_table(table: Table) -> ConsoleTable:
     """The table without the intervals, for which a terminal is too narrow."""
-    shown = ConsoleTable(title=table.title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    for index, column in enumerate(table.columns):
-        shown.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
+    columns = (Column(name, justify="right") for name in table.columns[1:])
+    style: Any = {"title_justify": "left", "title_style": "bold", "box": None, "pad_edge": False}
+    shown = ConsoleTable(Column(table.columns[0], no_wrap=True), *columns, title=table.title, **style)
     for row in table.rows:
         shown.add_row(*[cell.partition(" (")[0] for cell in row])
     return shown
 
 
 def find_study_settings(study: str, uri: str | None) -> tuple[str, str, Path]:
-    """Return name, store and output folder of a study that is given by its file or its name.
-
-    Raises:
-        BadInput: If the file cannot be read.
-    """
+    """Return name, store and output folder of a study that is given by its file or its name."""
     settings: Mapping[str, Any] = {}
     if study.endswith((".yaml", ".yml")):
         try:

@@ -7,12 +7,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, TypeVar, final
 
-from omnithink_pl.types import Outcome, State
+from omnithink_pl.types import Example, Group, Outcome, State
 
 if TYPE_CHECKING:
     from omnithink_pl.model.policy import Policy
     from omnithink_pl.rollout.base import RolloutEngine
-    from omnithink_pl.types import Example, Group
 
 NO_ANSWER = "no answer segment"
 BAD_REFERENCE = "unusable reference"
@@ -56,15 +55,12 @@ def score_jobs(
     prepare: Callable[[Example, str], Job | Outcome],
     run: Callable[[list[Job]], Iterable[Outcome]],
 ) -> list[list[Outcome]]:
-    """Score the completions of a batch in one call to a verifier, a sandbox or a judge.
+    """Return one outcome per completion, in order, with one call to a verifier, a sandbox or a judge.
 
     Args:
         groups: The batch.
         prepare: Turns an example and a completion's text into a job, or into the outcome where that is already known.
         run: Called once with all jobs, if there are any; returns their outcomes in order.
-
-    Returns:
-        One outcome per completion, in the order of ``groups`` and their completions.
     """
     rows = [[prepare(group.example, completion.text) for completion in group.completions] for group in groups]
     jobs = [item for row in rows for item in row if not isinstance(item, Outcome)]
@@ -77,25 +73,14 @@ Key = TypeVar("Key", bound=Hashable)
 
 @final
 class OutcomeCache(Generic[Key]):
-    """Least-recently-used cache of outcomes.
-
-    Failed outcomes are not kept: they say nothing about the completion, and the next attempt may succeed.
-
-    Args:
-        size: Outcomes kept.
-    """
+    """Least-recently-used cache of outcomes but failed ones, which say nothing about the completion."""
 
     def __init__(self, size: int = 10_000) -> None:
         self.size = size
         self._known: OrderedDict[Key, Outcome] = OrderedDict()
 
     def look_up(self, keys: Sequence[Key], compute: Callable[[list[Key]], list[Outcome]]) -> list[Outcome]:
-        """Return the outcome of every key.
-
-        Args:
-            keys: In any order, with repetitions.
-            compute: Called once with the distinct unknown keys, if there are any.
-        """
+        """Return the outcome of every key; ``compute`` is called once with the distinct unknown ones, if any."""
         found = {key: self._known[key] for key in keys if key in self._known}
         missing = list(dict.fromkeys(key for key in keys if key not in found))
         if missing:

@@ -6,16 +6,12 @@ import re
 import textwrap
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, final
+from typing import final
 
 from omnithink_pl.rewards.base import BAD_REFERENCE, NO_ANSWER, OutcomeCache, Reward, score_jobs
 from omnithink_pl.rewards.format import answer_segment
-from omnithink_pl.sandbox.base import MeasuredSandbox, RunOutcome
-from omnithink_pl.types import Outcome, UnitTests
-
-if TYPE_CHECKING:
-    from omnithink_pl.sandbox.base import Sandbox, Verdict
-    from omnithink_pl.types import Example, Group
+from omnithink_pl.sandbox.base import MeasuredSandbox, RunOutcome, Sandbox
+from omnithink_pl.types import Example, Group, Outcome, UnitTests
 
 _FENCE = re.compile(r"^[ \t]*```[^\n]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
 
@@ -39,11 +35,7 @@ class CodeReward(Reward):
         self._cache: OutcomeCache[tuple[str, UnitTests]] = OutcomeCache()
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
-        """Return one outcome per completion, in order; all programs of the batch run in one call.
-
-        Raises:
-            TypeError: If a reference is not ``UnitTests``.
-        """
+        """Return one outcome per completion, in order; all programs of the batch run in one call."""
         return score_jobs(groups, _job, partial(self._cache.look_up, compute=self._run))
 
     def metrics(self) -> dict[str, float]:
@@ -56,14 +48,16 @@ class CodeReward(Reward):
         self.sandbox.close()
 
     def _run(self, jobs: list[tuple[str, UnitTests]]) -> list[Outcome]:
-        return [_outcome(verdict) for verdict in self.sandbox.run_all(jobs)]
+        return [
+            Outcome.failed(f"sandbox refused: {verdict.stderr or 'no reason given'}")
+            if verdict.outcome is RunOutcome.REFUSED
+            else Outcome.of(verdict.passed)
+            for verdict in self.sandbox.run_all(jobs)
+        ]
 
 
 def extract_program(segment: str) -> str:
-    """Return the program in an answer segment: its last Markdown code block, or all of it.
-
-    Common indentation is removed; relative indentation is kept.
-    """
+    """Return the last Markdown code block of an answer segment, or all of it, without common indentation."""
     blocks = _FENCE.findall(segment)
     return textwrap.dedent(blocks[-1] if blocks else segment).strip("\n").rstrip()
 
@@ -74,11 +68,6 @@ def _job(example: Example, text: str) -> tuple[str, UnitTests] | Outcome:
         raise TypeError(f"{example.uid}: a code problem's reference is UnitTests, not {type(tests).__name__}")
     if not tests.functional.strip() and (not tests.inputs or len(tests.inputs) != len(tests.outputs)):
         return Outcome.undefined(BAD_REFERENCE)
-    segment = answer_segment(text)
-    return Outcome.undefined(NO_ANSWER) if segment is None else (tests.prelude + extract_program(segment), tests)
-
-
-def _outcome(verdict: Verdict) -> Outcome:
-    if verdict.outcome is RunOutcome.REFUSED:
-        return Outcome.failed(f"sandbox refused: {verdict.stderr or 'no reason given'}")
-    return Outcome.of(verdict.passed)
+    if (segment := answer_segment(text)) is None:
+        return Outcome.undefined(NO_ANSWER)
+    return tests.prelude + extract_program(segment), tests

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, final
+from typing import final
 
 from omnithink_pl.rewards.base import Reward
-from omnithink_pl.types import Outcome
-
-if TYPE_CHECKING:
-    from omnithink_pl.types import Group
+from omnithink_pl.types import Group, Outcome
 
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _LAYOUT = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
 
 
 def answer_segment(text: str) -> str | None:
-    """Return the text between ``<answer>`` and ``</answer>``, white space included.
+    """Return the text between ``<answer>`` and ``</answer>``; ``None`` unless there is one of each, in this order.
 
     The answer follows the thinking: only the text after the last ``</think>`` is searched, so that a tag mentioned
     while thinking neither counts nor spoils the answer. Without any ``</think>`` the whole text is searched: broken
-    thinking is for the format reward.
-
-    Returns:
-        The segment, or ``None`` unless exactly one opening tag is followed by exactly one closing tag; a completion
-        that offers two answers has not chosen one.
+    thinking is for the format reward. A completion that offers two answers has not chosen one.
     """
     tail = text.rpartition("</think>")[2]
     if tail.count("<answer>") != 1 or tail.count("</answer>") != 1:
@@ -52,7 +45,10 @@ class FormatReward(Reward):
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
         """Return one outcome per completion, in order."""
-        return [[Outcome.of(_well_formed(c.text)) for c in group.completions] for group in groups]
+        return [
+            [Outcome.of(_tags(c.text) == len(TAGS) and bool(_LAYOUT.fullmatch(c.text))) for c in group.completions]
+            for group in groups
+        ]
 
 
 @final
@@ -68,12 +64,9 @@ class TagsReward(Reward):
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
         """Return one outcome per completion, in order."""
-        return [[Outcome.of(_share_of_tags(c.text)) for c in group.completions] for group in groups]
+        return [[Outcome.of(_tags(c.text) / len(TAGS)) for c in group.completions] for group in groups]
 
 
-def _well_formed(text: str) -> bool:
-    return all(text.count(tag) == 1 for tag in TAGS) and _LAYOUT.fullmatch(text) is not None
-
-
-def _share_of_tags(text: str) -> float:
-    return sum(text.count(tag) == 1 for tag in TAGS) / len(TAGS)
+def _tags(text: str) -> int:
+    """Return the number of tags that occur exactly once."""
+    return sum(text.count(tag) == 1 for tag in TAGS)

@@ -8,16 +8,13 @@ from collections.abc import Sequence
 from fractions import Fraction
 from functools import partial
 from importlib.resources import files
-from typing import TYPE_CHECKING, final
+from typing import final
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.rewards.base import BAD_REFERENCE, NO_ANSWER, OutcomeCache, Reward, score_jobs
 from omnithink_pl.rewards.format import extract_answer
 from omnithink_pl.sandbox.workers import Lost, WorkerPool
-from omnithink_pl.types import Outcome
-
-if TYPE_CHECKING:
-    from omnithink_pl.types import Example, Group
+from omnithink_pl.types import Example, Group, Outcome
 
 # Time and memory of parsing grow without bound with length and nesting; results are shorter and flatter.
 LONGEST, DEEPEST = 1000, 40
@@ -82,12 +79,7 @@ class MathReward(Reward):
         self._cache: OutcomeCache[tuple[str, str]] = OutcomeCache()
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
-        """Return one outcome per completion, in order.
-
-        Raises:
-            TypeError: If a reference is not text.
-            RuntimeError: If the verifier does not start.
-        """
+        """Return one outcome per completion, in order."""
         return score_jobs(groups, _pair, partial(self._cache.look_up, compute=self._verify))
 
     def close(self) -> None:
@@ -107,8 +99,7 @@ def _pair(example: Example, text: str) -> tuple[str, str] | Outcome:
     words = as_words(gold)
     if words is None and not is_mathematical(gold):
         return Outcome.undefined(BAD_REFERENCE)
-    segment = extract_answer(text)
-    if segment is None:
+    if (segment := extract_answer(text)) is None:
         return Outcome.undefined(NO_ANSWER)
     answer = final_expression(segment)
     if words is not None:
@@ -153,7 +144,7 @@ def _last_boxed(text: str) -> str:
 def as_words(text: str) -> str | None:
     r"""Return what is to be compared as text, in lower case; ``None`` for mathematics.
 
-    That is one capital letter, as of an option, with or without parentheses, and plain words; both with or without
+    Text is one capital letter, as of an option, with or without parentheses, and plain words; both with or without
     ``\text{}``. A small letter is a variable.
     """
     inner = _TEXT_COMMAND.fullmatch(text)
@@ -172,8 +163,7 @@ def is_mathematical(text: str) -> bool:
     """
     if not text or len(text) > LONGEST:
         return False
-    words = _WORDS.search(text) is not None and _SYMBOLS.search(text) is None
-    return not words and _balanced(text)
+    return _balanced(text) and (_WORDS.search(text) is None or _SYMBOLS.search(text) is not None)
 
 
 def _balanced(text: str) -> bool:
@@ -201,8 +191,7 @@ def as_power_of_ten(text: str) -> str:
 def compare_numbers(gold: str, answer: str) -> bool | None:
     """Return whether two plain numbers are equal, exactly; ``None`` where a parser has to decide.
 
-    Plain numbers are integers, fractions of integers and terminating decimals. Decimals that differ are left to the
-    parser, which rounds.
+    Plain numbers are integers, fractions of integers and terminating decimals. The parser rounds decimals that differ.
     """
     left, right = _number(gold), _number(answer)
     if left is None or right is None:

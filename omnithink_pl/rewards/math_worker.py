@@ -31,12 +31,7 @@ class OutOfTime(BaseException):
 
 
 def main(limit: float, memory_mb: int) -> None:
-    """Answer jobs until standard input ends.
-
-    Args:
-        limit: Seconds after which a job is given up.
-        memory_mb: Address space of this process.
-    """
+    """Answer jobs, each for ``limit`` seconds at most and in ``memory_mb`` of address space, until input ends."""
     signal.signal(signal.SIGALRM, _ring)
     if sys.platform == "linux":  # other kernels do not have this limit
         resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))

@@ -6,14 +6,11 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from string import ascii_uppercase
-from typing import TYPE_CHECKING, Literal, final
+from typing import Literal, final
 
 from omnithink_pl.rewards.base import BAD_REFERENCE, NO_ANSWER, Reward
 from omnithink_pl.rewards.format import extract_answer
-from omnithink_pl.types import Options, Outcome
-
-if TYPE_CHECKING:
-    from omnithink_pl.types import Example, Group
+from omnithink_pl.types import Example, Group, Options, Outcome
 
 Form = Literal["NFC", "NFKC"]
 _LETTER = re.compile(r"\(?([A-Z])(?:\)|[.:)]|$)\s*(.*)", re.DOTALL)
@@ -33,11 +30,7 @@ class QAReward(Reward):
     awaits = "group"
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
-        """Return one outcome per completion, in order.
-
-        Raises:
-            TypeError: If a reference is neither ``Options`` nor text.
-        """
+        """Return one outcome per completion, in order."""
         return [[_text_outcome(c.text, *_accepted(group.example)) for c in group.completions] for group in groups]
 
 
@@ -52,19 +45,14 @@ class LetterReward(Reward):
     name = "letter"
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
-        """Return one outcome per completion, in order.
-
-        Raises:
-            TypeError: If a reference is not ``Options``.
-        """
+        """Return one outcome per completion, in order."""
         return [[_letter_outcome(c.text, group.example) for c in group.completions] for group in groups]
 
 
 def _text_outcome(text: str, exact: set[str], folded: set[str]) -> Outcome:
     if not exact:
         return Outcome.undefined(BAD_REFERENCE)
-    answer = extract_answer(text)
-    if answer is None:
+    if (answer := extract_answer(text)) is None:
         return Outcome.undefined(NO_ANSWER)
     return Outcome.of(_normalise(answer, "NFC") in exact or _normalise(answer, "NFKC") in folded)
 
@@ -88,19 +76,13 @@ def _letter_outcome(text: str, example: Example) -> Outcome:
     accepted = {_normalise(answer, "NFC") for answer in options.answers}
     if not accepted & {_normalise(option, "NFC") for option in options.texts}:
         return Outcome.undefined(BAD_REFERENCE)
-    answer = extract_answer(text)
-    if answer is None:
+    if (answer := extract_answer(text)) is None:
         return Outcome.undefined(NO_ANSWER)
-    return Outcome.of(_chosen(answer, options) in accepted)
-
-
-def _chosen(answer: str, options: Options) -> str | None:
-    """Return the text of the option whose letter the answer is, in NFC."""
     match = _LETTER.fullmatch(answer)
     if match is None or ascii_uppercase.index(match[1]) >= len(options.texts):
-        return None
+        return Outcome.of(0.0)
     option = _normalise(options.texts[ascii_uppercase.index(match[1])], "NFC")
-    return option if _normalise(match[2], "NFC") in ("", option) else None
+    return Outcome.of(option in accepted and _normalise(match[2], "NFC") in ("", option))
 
 
 def _forms(texts: Iterable[str], form: Form) -> set[str]:

@@ -11,11 +11,11 @@ from functools import cached_property
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias, final
 
+from omnithink_pl.rewards.base import Reward
 from omnithink_pl.types import Component, Group, Outcome, Score
 
 if TYPE_CHECKING:
     from omnithink_pl.model.policy import Policy
-    from omnithink_pl.rewards.base import Reward
     from omnithink_pl.rollout.base import RolloutEngine
 
 Outcomes: TypeAlias = list[list[Outcome]]
@@ -26,13 +26,9 @@ _GRACE = 0.2  # seconds that a closed thread is waited for
 
 @dataclass(frozen=True)
 class Rubric:
-    """R(x, y) = sum of w_r r(x, y) over the defined components (the paper, section 4.4).
+    """R(x, y) = sum of w_r r(x, y) over the defined components (the paper, section 4.4)."""
 
-    Args:
-        rewards: Each reward with its weight; the first is the primary one.
-    """
-
-    rewards: tuple[tuple[Reward, float], ...]
+    rewards: tuple[tuple[Reward, float], ...]  # each with its weight w_r; the first is the primary one
 
     def score(self, groups: Sequence[Group], timeout: float | None = None) -> list[list[Score]]:
         """Return one score per completion of one task's groups; see :func:`score_batch`."""
@@ -61,15 +57,12 @@ class Rubric:
 def score_batch(
     groups: Sequence[Group], rubrics: Mapping[str, Rubric], timeout: float | None = None
 ) -> list[list[Score]]:
-    """Score every completion of a whole batch.
+    """Return one score per completion of a whole batch, in the order of ``groups`` and their completions.
 
     Args:
         groups: Of any tasks, in any order.
         rubrics: The rewards of each task, by name.
         timeout: Seconds after which a reward that has not returned has failed.
-
-    Returns:
-        One score per completion, in the order of ``groups`` and their completions.
     """
     scoring = BatchScoring(rubrics)
     scoring.add(dict(enumerate(groups)))
@@ -84,9 +77,6 @@ class BatchScoring:
     Rewards that need no more than a group are called as soon as it is added, while others are still being sampled;
     the others once the batch is complete, in the order of the groups' indices. Scores do not depend on the order in
     which groups are added or rewards return.
-
-    Args:
-        rubrics: The rewards of each task, by name.
     """
 
     def __init__(self, rubrics: Mapping[str, Rubric]) -> None:
@@ -108,10 +98,8 @@ class BatchScoring:
     def scores(self, timeout: float | None = None) -> list[list[Score]]:
         """Wait for the rewards and return one score per completion, in the order of the groups' indices.
 
-        An error that a reward raised is raised here: it ends the run and never becomes a reward.
-
-        Args:
-            timeout: Seconds since the batch was complete after which a reward that has not returned has failed.
+        A reward that has not returned ``timeout`` seconds after the batch was complete has failed. An error that a
+        reward raised is raised here: it ends the run and never becomes a reward.
         """
         remaining = None if timeout is None else max(0.0, self._completed + timeout - time.monotonic())
         wait([call.outcomes for call in self._calls], remaining)
@@ -137,13 +125,11 @@ class BatchScoring:
 
     def _group_scores(self, index: int, outcomes: Mapping[tuple[int, int], Sequence[Outcome]]) -> list[Score]:
         rewards = self._rubrics[self._groups[index].example.task].rewards
-        columns = [outcomes[index, position] for position in range(len(rewards))]
-        return [
-            Score(
-                tuple(Component(reward.name, weight, part) for (reward, weight), part in zip(rewards, row, strict=True))
-            )
-            for row in zip(*columns, strict=True)
+        columns = [
+            [Component(reward.name, weight, outcome) for outcome in outcomes[index, position]]
+            for position, (reward, weight) in enumerate(rewards)
         ]
+        return [Score(row) for row in zip(*columns, strict=True)]
 
 
 @dataclass
@@ -201,8 +187,7 @@ class RewardThread:
     def close(self) -> None:
         """End the thread and release the reward. Safe to call twice.
 
-        A thread in a call that does not end by itself has its reward closed from here, which ends the processes and
-        connections that it waits for.
+        A reward whose call does not end by itself is closed from here, which ends what the call waits for.
         """
         with self._lock:
             thread, self._thread = self._thread, None

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, final
 
-from omnithink_pl.judge.base import AttachedJudge, Comparison, JudgeUnavailable, MeasuredJudge, ScheduledJudge
+from omnithink_pl.judge.base import (
+    AttachedJudge,
+    Comparison,
+    Judge,
+    JudgeUnavailable,
+    MeasuredJudge,
+    Preference,
+    ScheduledJudge,
+)
 from omnithink_pl.rewards.base import BAD_REFERENCE, NO_ANSWER, Reward, score_jobs
 from omnithink_pl.rewards.format import extract_answer
-from omnithink_pl.types import Outcome
+from omnithink_pl.types import Example, Group, Message, Outcome
 
 if TYPE_CHECKING:
-    from omnithink_pl.judge.base import Judge, Preference
     from omnithink_pl.model.policy import Policy
     from omnithink_pl.rollout.base import RolloutEngine
-    from omnithink_pl.types import Example, Group, Message
 
 
 @final
@@ -35,11 +41,7 @@ class WritingReward(Reward):
         self.awaits = judge.awaits if isinstance(judge, ScheduledJudge) else "batch"
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
-        """Return one outcome per completion, in order; all comparisons reach the judge in one call.
-
-        Raises:
-            TypeError: If a reference is not text.
-        """
+        """Return one outcome per completion, in order; all comparisons reach the judge in one call."""
         return score_jobs(groups, _comparison, lambda asked: map(_outcome, self.judge.compare(asked)))
 
     def attach(self, policy: Policy, engine: RolloutEngine) -> None:
@@ -58,21 +60,15 @@ class WritingReward(Reward):
 
 
 def transcript(messages: Sequence[Message], answer: str) -> str:
-    """Return a conversation, up to its last question, and the last answer as a judge reads them.
-
-    The system prompt and the thinking in answers are left out.
-    """
-    said = [
-        f"{'Question' if message['role'] == 'user' else 'Answer'}: {_without_thinking(message)}"
-        for message in messages
-        if message["role"] != "system"
-    ]
+    """Return a conversation up to its last question, without system prompt and thinking, and the last answer."""
+    said = []
+    for message in messages:
+        if message["role"] == "user":
+            said.append(f"Question: {message['content']}")
+        elif message["role"] == "assistant":
+            earlier = extract_answer(message["content"])
+            said.append(f"Answer: {message['content'] if earlier is None else earlier}")
     return "\n\n".join([*said, f"Answer: {answer}"])
-
-
-def _without_thinking(message: Message) -> str:
-    answer = extract_answer(message["content"]) if message["role"] == "assistant" else None
-    return message["content"] if answer is None else answer
 
 
 def _comparison(example: Example, text: str) -> Comparison | Outcome:
@@ -81,8 +77,7 @@ def _comparison(example: Example, text: str) -> Comparison | Outcome:
         raise TypeError(f"{example.uid}: a writing reference is text, not {type(reference).__name__}")
     if not reference.strip():
         return Outcome.undefined(BAD_REFERENCE)
-    answer = extract_answer(text)
-    if answer is None:
+    if (answer := extract_answer(text)) is None:
         return Outcome.undefined(NO_ANSWER)
     turns = sum(message["role"] == "user" for message in example.messages)
     if turns > 1:

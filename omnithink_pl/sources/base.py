@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from omnithink_pl.types import Example
-
+from omnithink_pl.types import Example
 
 Row = dict[str, Any]
 Split = Literal["train", "test"]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import ClassVar, final
 
 from omnithink_pl.sandbox.base import parse_tests
+from omnithink_pl.sources.base import Row
 from omnithink_pl.sources.curated import CuratedSource
 from omnithink_pl.sources.curation import Defect, ParsedRow
-
-if TYPE_CHECKING:
-    from omnithink_pl.sources.base import Row
 
 
 @final

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, final
+from collections.abc import Callable, Mapping
+from typing import ClassVar, final
 
-from omnithink_pl.sources.base import text_uid
+from omnithink_pl.sources.base import Row, text_uid
 from omnithink_pl.sources.curated import CuratedSource
 from omnithink_pl.sources.curation import Defect, ParsedRow
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from omnithink_pl.sources.base import Row
-
 
 _HUMAN = ("human", "user")
 _ASSISTANT = ("gpt", "assistant")

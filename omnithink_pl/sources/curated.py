@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from abc import abstractmethod
 from collections import Counter
@@ -18,21 +19,21 @@ from typing import ClassVar
 from omnithink_pl.errors import BadInput
 from omnithink_pl.sources.base import Row, Source, Split
 from omnithink_pl.sources.curation import (
+    HELD_OUT_ONE_IN,
     Candidate,
     Check,
     Curation,
     Defect,
-    NgramIndex,
     ParsedRow,
     Report,
     Track,
+    find_contamination,
     no_check,
     no_progress,
-    split_held_out,
     subsample,
     words,
 )
-from omnithink_pl.sources.files import DataFiles, Unreachable, find_files, is_commit, local_version
+from omnithink_pl.sources.files import DataFiles, Unreachable, find_files, local_version
 from omnithink_pl.types import Example
 
 VERSION = 1
@@ -87,62 +88,55 @@ class CuratedSource(Source):
         """Read a row that passed the filters, or say what is wrong with it."""
 
     def examples(self, task: str, split: Split) -> list[Example]:
-        """Return every example of a split, from the cache if the rows were curated before.
-
-        Raises:
-            BadInput: If the data cannot be loaded, or a row has no usable reference and ``bad_rows`` is ``raise``.
-        """
+        """Return every example of a split, from the cache if the rows were curated before."""
         self.prepare()
         found = []
-        for row in self.cache.rows(split):
+        for row in CuratedCache(self).rows(split):
             parsed = self.parse(row)
             assert isinstance(parsed, ParsedRow)  # no other row is cached
             found.append(Example(task, parsed.uid, parsed.question, parsed.reference))
         return found
 
-    @property
-    def cache(self) -> CuratedCache:
-        """Directory of the curated rows."""
-        return CuratedCache(self)
-
     def prepare(self, track: Track = no_progress, refresh: bool = False) -> Report:
         """Download and curate, unless that was done before.
 
-        Args:
-            track: Shows progress.
-            refresh: Ask the hub whether the revision names another commit by now, and curate that if so.
+        With ``refresh`` the hub is asked whether the revision names another commit by now, which is curated then.
         """
         known = self.report()
-        if known is not None and not (refresh and self.cache.is_stale(known, self._files)):
+        if known is not None and not (refresh and self._is_stale(known)):
             return known
-        return self.cache.write(*Pipeline(self, self._files(), track).run())
+        return CuratedCache(self).write(*Pipeline(self, self._files(), track).run())
 
     def report(self) -> Report | None:
         """Return the counts of the filters; ``None`` if the rows are not curated yet."""
-        return self.cache.report()
+        return CuratedCache(self).report()
 
     def _files(self) -> DataFiles:
         return find_files(self.label, self.path, self.revision, self.config)
+
+    def _is_stale(self, known: Report) -> bool:
+        """Tell whether the hub's revision names another commit by now; without a network it does not."""
+        if local_version(self.path) or re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):  # never another commit
+            return False
+        try:
+            return self._files().version != known.version
+        except Unreachable:
+            return False
 
 
 class CuratedCache:
     """The directory of one curated data set; it is written whole or not at all.
 
     Its name is a hash of everything that the rows depend on, including the state of local files. The hub is not asked
-    what a branch points to, so that training starts without a network: see ``is_stale``.
-
-    Args:
-        source: The data set.
+    what a branch points to, so that training starts without a network.
     """
 
     def __init__(self, source: CuratedSource) -> None:
-        self.revision = source.revision
-        self.local = local_version(source.path)
         settings = asdict(source.curation)
         base = settings.pop("cache") or f"{os.environ.get('HF_HOME') or '~/.cache/huggingface'}/omnithink"
         name, version = type(source).__name__, source.version
         marks = [local_version(one.path) for one in source.curation.decontaminate]
-        data = [source.path, source.revision, source.config, self.local]
+        data = [source.path, source.revision, source.config, local_version(source.path)]
         key = json.dumps([name, VERSION, version, *data, settings, marks])
         self.directory = Path(base).expanduser() / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
@@ -158,26 +152,8 @@ class CuratedCache:
         file = self.directory / f"{split}.parquet"
         return list(read_table(file).to_pylist()) if file.is_file() else []
 
-    def is_stale(self, known: Report, files: Callable[[], DataFiles]) -> bool:
-        """Tell whether the hub's revision names another commit by now; without a network it does not.
-
-        Args:
-            known: Report of the cached rows.
-            files: Finds the present data.
-        """
-        if self.local or is_commit(self.revision):
-            return False
-        try:
-            return files().version != known.version
-        except Unreachable:
-            return False
-
     def write(self, rows: Mapping[Split, list[Row]], report: Report) -> Report:
-        """Write rows and report, safely against a kill and against other processes that do the same.
-
-        Returns:
-            The report in the cache: another process's, if it was first.
-        """
+        """Write rows and report, safely against a kill, or return the report of a process that was first."""
         from datasets import Dataset
 
         self.directory.parent.mkdir(parents=True, exist_ok=True)
@@ -199,13 +175,7 @@ class CuratedCache:
 
 
 class Pipeline:
-    """Applies the filters of a source and of its curation, then samples.
-
-    Args:
-        source: Parses and filters rows.
-        files: Files of the rows.
-        track: Shows progress.
-    """
+    """Applies the filters of a source and of its curation, then samples."""
 
     def __init__(self, source: CuratedSource, files: DataFiles, track: Track) -> None:
         self.source = source
@@ -213,7 +183,7 @@ class Pipeline:
         self.files = files
         self.track = track
         self.report = Report(source.label, files.version)
-        self._contaminated = NgramIndex(self.settings.decontaminate).find
+        self._contaminated = find_contamination(self.settings.decontaminate)
         self._identities: set[str] = set()
         self._uids: set[str] = set()
 
@@ -226,7 +196,10 @@ class Pipeline:
         else:
             wanted = None if settings.rows is None else settings.rows + settings.held_out
             rows = self._sample("train", self._filter("train"), wanted)
-            train, test = split_held_out(rows, settings.held_out, settings.seed, stratified)
+            count = min(settings.held_out, len(rows) // HELD_OUT_ONE_IN)
+            test, _ = subsample(rows, count, settings.seed, stratified)
+            held_out = {row.parsed.uid for row in test}
+            train = [row for row in rows if row.parsed.uid not in held_out]
             if settings.rows is not None:  # fewer may be held out than were asked for
                 train, _ = subsample(train, settings.rows, settings.seed, stratified)
         self.report.rows = {"train": len(train), "test": len(test)}
@@ -241,7 +214,7 @@ class Pipeline:
             before, rows = len(rows), [(index, row) for index, row in rows if wanted(row)]
             self.report.add(split, name, before, len(rows))
         found = self._parse(split, rows)
-        found = self._drop(split, "repeated prompt", found, self._repeated, named=False)
+        found = self._drop(split, "repeated prompt", found, self._repeated)
         if self.settings.max_prompt_tokens is not None:
             found = self._drop(split, "prompt too long", found, self._too_long(self.settings.max_prompt_tokens))
         if self.settings.decontaminate:
@@ -264,17 +237,12 @@ class Pipeline:
         return found
 
     def _drop(
-        self,
-        split: str,
-        name: str,
-        rows: Sequence[Candidate],
-        reason: Callable[[ParsedRow], str | None],
-        named: bool = True,
+        self, split: str, name: str, rows: Sequence[Candidate], reason: Callable[[ParsedRow], str | None]
     ) -> list[Candidate]:
-        """Drop the rows for which there is a reason."""
+        """Drop the rows for which there is a reason, and report each unless the reason is empty."""
         reasons = [(row, reason(row.parsed)) for row in self.track(rows, f"{split}: {name}")]
         kept = [row for row, why in reasons if why is None]
-        dropped = [(row.index, row.parsed.uid, why) for row, why in reasons if why is not None] if named else []
+        dropped = [(row.index, row.parsed.uid, why) for row, why in reasons if why]
         self.report.add(split, name, len(rows), len(kept), dropped)
         return kept
 
@@ -282,7 +250,7 @@ class Pipeline:
         identity = row.identity or row.question
         text = " ".join(words(identity)) or identity  # signs only, such as "?!", have no words
         if text in self._identities or row.uid in self._uids:
-            return "repeated"
+            return ""
         self._identities.add(text)
         self._uids.add(row.uid)
         return None
@@ -290,9 +258,8 @@ class Pipeline:
     def _too_long(self, limit: int) -> Callable[[ParsedRow], str | None]:
         name = self.settings.tokenizer
         if name is None:
-            raise BadInput(
-                f"{self.source.label}: curation.max_prompt_tokens needs curation.tokenizer; name the policy there"
-            )
+            label = self.source.label
+            raise BadInput(f"{label}: curation.max_prompt_tokens needs curation.tokenizer; name the policy there")
         from omnithink_pl.model.policy import load_tokenizer
 
         tokenizer = load_tokenizer(name, "curation.tokenizer")

@@ -8,13 +8,11 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from omnithink_pl.sources.files import DataFiles, find_files
-
-if TYPE_CHECKING:
-    from omnithink_pl.sources.base import Row
-    from omnithink_pl.types import Reference
+from omnithink_pl.sources.base import Row
+from omnithink_pl.sources.files import find_files
+from omnithink_pl.types import Reference
 
 Track = Callable[[Sequence[Any], str], Iterable[Any]]
 """Shows progress through a sequence, under a description."""
@@ -48,83 +46,53 @@ class Curation:
 
 @dataclass(frozen=True)
 class ParsedRow:
-    """A usable row.
+    """A usable row."""
 
-    Args:
-        uid: Stable id.
-        question: Prompt before any template.
-        reference: What an answer is scored against.
-        category: Stratum of the subsampling, such as a discipline.
-        identity: Text that two rows share only if they are duplicates; the question if empty.
-    """
-
-    uid: str
-    question: str
-    reference: Reference
-    category: str = ""
-    identity: str = ""
+    uid: str  # equal in every process and run
+    question: str  # before any template
+    reference: Reference  # what an answer is scored against
+    category: str = ""  # stratum of the subsampling, such as a discipline
+    identity: str = ""  # text that only duplicates share; the question if empty
 
 
 @dataclass(frozen=True)
 class Defect:
-    """Why a row has no usable reference.
-
-    Args:
-        uid: Stable id of the row.
-        column: Column at fault.
-        cure: What is wrong, and what to do about it.
-    """
+    """Why a row has no usable reference."""
 
     uid: str
-    column: str
-    cure: str
+    column: str  # at fault
+    cure: str  # what is wrong, and what to do about it
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A row in the pipeline.
+    """A row in the pipeline."""
 
-    Args:
-        index: Position in its split.
-        row: Its columns, as they are cached.
-        parsed: What they mean.
-    """
-
-    index: int
-    row: Row
+    index: int  # position in its split
+    row: Row  # its columns, as they are cached
     parsed: ParsedRow
 
 
 @dataclass
 class Report:
-    """Counts of the rows that each filter kept.
+    """Counts of the rows that each filter kept."""
 
-    Args:
-        source: Class and path.
-        version: Version of the data: a commit of the hub, or a hash of local files.
-        steps: Name of each filter, with the rows before and after it, for each split of the data.
-        dropped: Rows worth naming that were dropped: split, row, uid, filter, and why.
-        rows: Curated rows of each split.
-        categories: Training rows of each category, most frequent first.
-    """
-
-    source: str
-    version: str
-    steps: list[dict[str, Any]] = field(default_factory=list)
-    dropped: list[dict[str, Any]] = field(default_factory=list)
-    rows: dict[str, int] = field(default_factory=dict)
-    categories: dict[str, int] = field(default_factory=dict)
+    source: str  # class and path
+    version: str  # of the data: a commit of the hub, or a hash of local files
+    steps: list[dict[str, Any]] = field(default_factory=list)  # split, filter, rows before and after it
+    dropped: list[dict[str, Any]] = field(default_factory=list)  # those worth naming: split, row, uid, filter, why
+    rows: dict[str, int] = field(default_factory=dict)  # curated rows of each split
+    categories: dict[str, int] = field(default_factory=dict)  # training rows of each, most frequent first
 
     def add(self, split: str, name: str, before: int, after: int, dropped: Sequence[tuple[int, str, str]] = ()) -> None:
         """Record a filter, with index, uid and reason of each dropped row worth naming."""
         self.steps.append({"split": split, "filter": name, "before": before, "after": after})
-        self.dropped += [
-            {"split": split, "row": index, "uid": uid, "filter": name, "why": why} for index, uid, why in dropped
-        ]
+        self.dropped += [{"split": split, "row": i, "uid": uid, "filter": name, "why": why} for i, uid, why in dropped]
 
 
 CHECKED_AT_ONCE = 256
 HELD_OUT_ONE_IN = 5
+"""At most one row in so many is held out of data without a test split."""
 
 Check = Callable[[Sequence[Candidate]], Sequence[str | None]]
 """Says for each row why its reference cannot be used; ``None`` where it can."""
@@ -151,20 +119,15 @@ def subsample(
     """Sample rows without replacement; no more of them are checked than needed, for a check may be slow.
 
     Rows are ranked by a hash of seed and uid, so that a row's rank depends on neither the other rows nor their order.
-
-    Args:
-        candidates: Rows to sample from.
-        count: Rows to sample; all of them, if there are fewer.
-        seed: Seed of the ranking.
-        stratified: Each category keeps its share.
-        check: Rejects rows; those sampled are replaced by the next in rank.
-        track: Shows progress.
+    A row that the check rejects is replaced by the next in rank. Where ``stratified``, each category keeps its share.
 
     Returns:
         The sampled rows in the order of the data set, and the rows that the check rejected with its reasons.
     """
     strata: dict[str, list[Candidate]] = {}
-    for candidate in sorted(candidates, key=lambda candidate: _rank(seed, candidate.parsed.uid)):
+    for candidate in sorted(
+        candidates, key=lambda one: blake2b(f"{seed}:{one.parsed.uid}".encode(), digest_size=8).digest()
+    ):
         strata.setdefault(candidate.parsed.category if stratified else "", []).append(candidate)
     quotas = proportional_quotas({name: len(stratum) for name, stratum in strata.items()}, count)
     kept: list[Candidate] = []
@@ -180,19 +143,6 @@ def subsample(
             rejected += [(candidate, why) for candidate, why in reasons if why is not None]
         kept += usable[: quotas[name]]
     return sorted(kept, key=lambda candidate: candidate.index), rejected
-
-
-def split_held_out(
-    candidates: Sequence[Candidate], count: int, seed: int, stratified: bool
-) -> tuple[list[Candidate], list[Candidate]]:
-    """Divide rows into those for training and those held out: ``count`` of them, and at most a fifth."""
-    held_out, _ = subsample(candidates, min(count, len(candidates) // HELD_OUT_ONE_IN), seed, stratified)
-    uids = {candidate.parsed.uid for candidate in held_out}
-    return [candidate for candidate in candidates if candidate.parsed.uid not in uids], held_out
-
-
-def _rank(seed: int, uid: str) -> bytes:
-    return blake2b(f"{seed}:{uid}".encode(), digest_size=8).digest()
 
 
 def proportional_quotas(sizes: Mapping[str, int], count: int) -> dict[str, int]:
@@ -239,31 +189,23 @@ class DecontaminationSet:
 
     def prompts(self) -> list[str]:
         """Read every prompt; download the set if need be."""
-        files: DataFiles = find_files(f"curation.decontaminate({self.path})", self.path, self.revision, self.config)
+        files = find_files(f"curation.decontaminate({self.path})", self.path, self.revision, self.config)
         values = files.of_one_file(self.split).read(self.split, (self.column,))[self.column]
         return [str(value[0]) if isinstance(value, list) else str(value) for value in values]
 
 
-class NgramIndex:
-    """The n-grams of evaluation prompts, to find training rows that share one.
+def find_contamination(sets: Iterable[DecontaminationSet]) -> Callable[[str], str | None]:
+    """Return a function that names the first n-gram which a text shares with a prompt of a set, and the set.
 
     Words are compared without case, punctuation and mathematical markup. A prompt of fewer than ``NGRAM`` words is
     one n-gram by itself.
-
-    Args:
-        sets: Evaluation sets.
     """
-
-    def __init__(self, sets: Iterable[DecontaminationSet]) -> None:
-        self._sets: dict[str, str] = {}  # n-gram to the name of the first set that has it
-        for one in sets:
-            for prompt in one.prompts():
-                for ngram in _ngrams(words(prompt)):
-                    self._sets.setdefault(ngram, one.name)
-
-    def find(self, text: str) -> str | None:
-        """Return the first n-gram that a text shares, after the name of its set; ``None`` if it shares none."""
-        return next((f"{self._sets[ngram]}: {ngram}" for ngram in _ngrams(words(text)) if ngram in self._sets), None)
+    known: dict[str, str] = {}  # n-gram to the name of the first set that has it
+    for one in sets:
+        for prompt in one.prompts():
+            for ngram in _ngrams(prompt):
+                known.setdefault(ngram, one.name)
+    return lambda text: next((f"{known[ngram]}: {ngram}" for ngram in _ngrams(text) if ngram in known), None)
 
 
 def words(text: str) -> list[str]:
@@ -271,6 +213,7 @@ def words(text: str) -> list[str]:
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
-def _ngrams(found: list[str]) -> Iterator[str]:
+def _ngrams(text: str) -> Iterator[str]:
+    found = words(text)
     for start in range(max(len(found) - NGRAM + 1, min(1, len(found)))):
         yield " ".join(found[start : start + NGRAM])

@@ -17,42 +17,45 @@ FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
 """File suffix to the loader of ``datasets`` that reads it."""
 
 _CARD = "README.md"
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 @dataclass(frozen=True)
 class DataFiles:
-    """The files that hold the rows of each split.
+    """The files that hold the rows of each split."""
 
-    Args:
-        source: Name of the reader for messages, such as ``OpenR1Math(rows.jsonl)``.
-        splits: Files of each split, in order.
-        version: Changes when the files do: the hub's commit, or a hash of local names, sizes and times.
-        single: The path named one file, so that nothing says which split it is.
-    """
-
-    source: str
+    source: str  # name of the reader for messages, such as ``OpenR1Math(rows.jsonl)``
     splits: Mapping[str, tuple[Path, ...]]
-    version: str
-    single: bool = False
+    version: str  # changes when the files do: the hub's commit, or a hash of local names, sizes and times
+    single: bool = False  # the path named one file, so that nothing says which split it is
 
     def read(self, split: str, columns: Sequence[str]) -> Any:
-        """Read a split as a ``datasets.Dataset`` with just these columns.
-
-        Other columns are not even read from parquet files; they may be a hundred times as large.
+        """Read a split as a ``datasets.Dataset`` with just these columns; others may be a hundred times as large.
 
         Raises:
             BadInput: If there is no such split, a column is missing, or a file is empty or damaged.
         """
-        files = self._files(split)
+        if split not in self.splits:
+            raise BadInput(f"{self.source}: no split {split!r}; there is {', '.join(self.splits)}")
+        files = self.splits[split]
+        for file in files:
+            if not file.stat().st_size:
+                raise BadInput(f"{self.source}: {str(file)!r} is empty; write rows to it, or name another file")
         from datasets import load_dataset
         from datasets.exceptions import DatasetGenerationError
+        from pyarrow import ArrowInvalid
+        from pyarrow.parquet import read_schema
 
         kind = FORMATS[files[0].suffix]
         options: dict[str, Any] = {}
         if kind == "parquet":
-            self._check_columns(_parquet_columns(self.source, files[0]), columns, files[0])
+            try:
+                found = read_schema(files[0]).names
+            except ArrowInvalid as error:
+                raise BadInput(
+                    f"{self.source}: {files[0]} cannot be read: {error}; download or copy it again"
+                ) from error
+            self._check_columns(found, columns, files[0])
             options["columns"] = list(columns)
         names = {split: [str(file) for file in files]}
         try:
@@ -67,14 +70,6 @@ class DataFiles:
         """Return the same files; a file named by itself counts as the given split."""
         return replace(self, splits={split: self.splits["train"]}) if self.single else self
 
-    def _files(self, split: str) -> tuple[Path, ...]:
-        if split not in self.splits:
-            raise BadInput(f"{self.source}: no split {split!r}; there is {', '.join(self.splits)}")
-        for file in self.splits[split]:
-            if not file.stat().st_size:
-                raise BadInput(f"{self.source}: {str(file)!r} is empty; write rows to it, or name another file")
-        return self.splits[split]
-
     def _check_columns(self, found: Sequence[str], wanted: Sequence[str], file: Path) -> None:
         missing = [column for column in wanted if column not in found]
         if missing:
@@ -85,14 +80,10 @@ class DataFiles:
 
 
 def find_files(source: str, path: str, revision: str | None = None, config: str | None = None) -> DataFiles:
-    """Find the files of a data set; download them if need be.
+    """Find the files of a data set, named as for :class:`CuratedSource`; download them if need be.
 
-    Args:
-        source: Name of the reader, for messages.
-        path: A ``.jsonl``, ``.json`` or ``.parquet`` file; a directory in the shape of a repository on the hub
-            (``data/train-00000-of-00001.parquet`` with or without a card, or just ``train.jsonl``); or a hub id.
-        revision: Commit, tag or branch of a hub id. Only a commit makes sure that the rows never change.
-        config: Name of a configuration, where the data set has several.
+    A directory in the shape of a repository on the hub has ``data/train-00000-of-00001.parquet``, with or without a
+    card, or just ``train.jsonl``.
 
     Raises:
         BadInput: If there is nothing at ``path``, or nothing in a known format.
@@ -104,7 +95,7 @@ def find_files(source: str, path: str, revision: str | None = None, config: str 
         return DataFiles(source, _splits(source, local, config), str(local_version(path)))
     if path.startswith((".", "/", "~")) or local.suffix in FORMATS or not _REPOSITORY.fullmatch(path):
         raise BadInput(f"{source}: path {path!r} does not exist; give a file, a directory or a hub id")
-    downloaded = download(source, path, revision, config)
+    downloaded = _download(source, path, revision, config)
     return DataFiles(source, _splits(source, downloaded, config), downloaded.name)
 
 
@@ -131,16 +122,6 @@ def _splits(source: str, directory: Path, config: str | None) -> dict[str, tuple
     return splits
 
 
-def _parquet_columns(source: str, file: Path) -> list[str]:
-    from pyarrow import ArrowInvalid
-    from pyarrow.parquet import read_schema
-
-    try:
-        return list(read_schema(file).names)
-    except ArrowInvalid as error:
-        raise BadInput(f"{source}: {file} cannot be read: {error}; download or copy it again") from error
-
-
 def local_version(path: str) -> str | None:
     """Hash the names, sizes and times of a local file or directory; ``None`` if there is none at ``path``.
 
@@ -158,27 +139,10 @@ class Unreachable(BadInput):
     """The hub cannot be reached."""
 
 
-def is_commit(revision: str | None) -> bool:
-    """Tell whether a revision is the full hash of a commit, which always names the same data."""
-    return bool(revision and _COMMIT.fullmatch(revision))
+def _download(source: str, repository: str, revision: str | None, config: str | None) -> Path:
+    """Download the files of one configuration to a directory in the repository's shape, named after the commit.
 
-
-def download(source: str, repository: str, revision: str | None, config: str | None) -> Path:
-    """Download the files of one configuration, at exactly one commit.
-
-    Files that are in the hub's cache are not downloaded again, and are found without a network too.
-
-    Args:
-        source: Name of the reader, for messages.
-        repository: Hub id, such as ``open-r1/OpenR1-Math-220k``.
-        revision: Commit, tag or branch; ``main`` if not given.
-        config: Name of a configuration; all files are downloaded if the card names none.
-
-    Returns:
-        A directory in the repository's shape, named after the commit.
-
-    Raises:
-        BadInput: If repository or revision do not exist, or there is no network; says what to do.
+    All files are downloaded if the card names none. Those in the hub's cache are found without a network too.
     """
     card = _snapshot(source, repository, revision, [_CARD])
     patterns = data_patterns(card / _CARD, config) or [f"**{suffix}" for suffix in FORMATS]
@@ -186,11 +150,9 @@ def download(source: str, repository: str, revision: str | None, config: str | N
 
 
 def data_patterns(card: Path, config: str | None) -> list[str]:
-    """Return the data files that a data card names for a configuration; empty where it names none.
+    """Return the data files that a data card (YAML front matter) names for a configuration; empty if it names none.
 
-    Args:
-        card: A ``README.md`` with YAML front matter.
-        config: Name of the configuration; the one marked ``default``, or called so, if not given.
+    Without a name, the configuration marked ``default``, or called so, is meant.
     """
     text = card.read_text(encoding="utf-8") if card.is_file() else ""
     front = re.match(r"---\s*\n(.*?)\n---", text, flags=re.DOTALL)

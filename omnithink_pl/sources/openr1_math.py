@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import ClassVar, final
 
+from omnithink_pl.sources.base import Row
 from omnithink_pl.sources.curated import CuratedSource
-from omnithink_pl.sources.curation import Defect, ParsedRow
+from omnithink_pl.sources.curation import Candidate, Check, Defect, ParsedRow
 from omnithink_pl.types import Completion, Example, Group
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from omnithink_pl.sources.base import Row
-    from omnithink_pl.sources.curation import Candidate, Check
-
 
 VERIFY_SECONDS = 20.0
 

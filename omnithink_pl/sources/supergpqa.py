@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, final
+from typing import ClassVar, final
 
+from omnithink_pl.sources.base import Row
 from omnithink_pl.sources.curated import CuratedSource
 from omnithink_pl.sources.curation import Defect, ParsedRow
 from omnithink_pl.types import Options
-
-if TYPE_CHECKING:
-    from omnithink_pl.sources.base import Row
 
 
 @final

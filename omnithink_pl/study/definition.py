@@ -1,4 +1,4 @@
-"""The definition of a study: its runs, their seeds, and which runs each one needs."""
+"""The definition of a study: its runs, their seeds, which runs each one needs, and the resulting jobs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from typing import Any
 import yaml
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.study.job import Job
 
 # ``{folder}`` or ``{single_code}``; a mapping in YAML's own braces has a colon.
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _BUILT_IN = ("seed", "folder")
+# Verbs with Lightning's trainer: they take its arguments, and track themselves.
+_TRAINER_VERBS = ("fit", "predict", "prepare", "score", "validate")
 
 
 @dataclass(frozen=True)
@@ -45,31 +46,52 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Definition:
-    """A study.
+class Job:
+    """One run with one seed, its arguments filled in."""
 
-    Args:
-        name: Name of the study.
-        runs: Its runs by name.
-        seeds: Each run is repeated with each.
-        arguments: Further arguments of every run, by verb; they come last, so that they win.
-        output: Folder of all studies' files.
-        defaults: A file of defaults that every run reads; part of a run's fingerprint.
-    """
+    run: str  # name of the run in its study
+    seed: int
+    verb: str
+    arguments: tuple[str, ...]
+    folder: Path  # folder of its files
+    fingerprint: str  # identifies what is run, apart from the seed: arguments, configs, and the runs that it needs
+    needs: tuple[str, ...] = ()  # keys of the jobs that come first
+
+    @property
+    def key(self) -> str:
+        """``joint/0``: the run and its seed."""
+        return f"{self.run}/{self.seed}"
+
+    def command(self, tracking_uri: str, experiment: str) -> list[str]:
+        """Return verb and arguments of ``main.py``; a fit that left a checkpoint resumes from it."""
+        command = [self.verb, *self.arguments]
+        if self.verb in _TRAINER_VERBS:
+            command += [
+                f"--seed_everything={self.seed}",
+                f"--name={self.run}",
+                f"--trainer.default_root_dir={self.folder.parents[1]}",
+                f"--trainer.logger.init_args.tracking_uri={tracking_uri}",
+                f"--trainer.logger.init_args.experiment_name={experiment}",
+            ]
+        if self.verb == "fit":
+            last = self.folder / "last.ckpt"
+            command += [f"--checkpoints.folder={self.folder.name}"]
+            command += [f"--ckpt_path={last}"] if last.is_file() else []
+        return command
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A study; refuses names and seeds that cannot be used."""
 
     name: str
     runs: Mapping[str, Run]
-    seeds: Sequence[int]
-    arguments: Mapping[str, Sequence[str]]
-    output: Path
-    defaults: Path | None = None
+    seeds: Sequence[int]  # each run is repeated with each
+    arguments: Mapping[str, Sequence[str]]  # further arguments of every run, by verb; they come last, so that they win
+    output: Path  # folder of all studies' files
+    defaults: Path | None = None  # a file of defaults that every run reads; part of a run's fingerprint
 
-    def check(self) -> None:
-        """Refuse names and seeds that cannot be used.
-
-        Raises:
-            BadInput: Names the key and the cure.
-        """
+    def __post_init__(self) -> None:
         for name in (self.name, *self.runs):
             if not re.fullmatch(r"\w+", name):
                 raise BadInput(f"runs: {name!r} is no name for a study or run; use letters, digits and _ alone")
@@ -82,11 +104,7 @@ class Definition:
             raise BadInput(f"seeds: {list(self.seeds)} names one twice; each seed is run once")
 
     def jobs(self) -> list[Job]:
-        """Return every run with every seed: seed by seed, and a run after those that it needs.
-
-        Raises:
-            BadInput: If runs need each other, or one that does not exist.
-        """
+        """Return every run with every seed: seed by seed, and a run after those that it needs."""
         prints = self._fingerprints()
         return [self._job(name, seed, prints) for seed in self.seeds for name in prints]
 
@@ -104,8 +122,8 @@ class Definition:
         }
         return {"name": self.name, "seeds": list(self.seeds), "runs": runs}
 
-    def _order(self) -> list[str]:
-        """The runs as listed, except where a run would precede one that it needs."""
+    def _fingerprints(self) -> dict[str, str]:
+        """Eight digits that identify what each run does; runs in the listed order, but after those that they need."""
         needs = {name: self._needs(name) for name in self.runs}
         level: dict[str, int] = {}
         try:
@@ -113,7 +131,17 @@ class Definition:
                 level[name] = max((level[need] + 1 for need in needs[name]), default=0)
         except CycleError as error:
             raise BadInput(f"runs: {' -> '.join(error.args[1])} need each other; break the cycle") from error
-        return sorted(self.runs, key=lambda name: level[name])
+        prints: dict[str, str] = {}
+        for name in sorted(self.runs, key=lambda name: level[name]):
+            paths = [*_configs(self._arguments(name)), *([self.defaults] if self.defaults else [])]
+            content = [
+                self.runs[name].verb,
+                self._arguments(name),
+                [_load_config(path, name) for path in paths],
+                [prints[need] for need in needs[name]],
+            ]
+            prints[name] = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:8]
+        return prints
 
     def _needs(self, name: str) -> list[str]:
         found = [key for argument in self._arguments(name) for key in _PLACEHOLDER.findall(argument)]
@@ -129,44 +157,16 @@ class Definition:
         run = self.runs[name]
         return [*run.arguments, *self.arguments.get(run.verb, ())]
 
-    def _fingerprints(self) -> dict[str, str]:
-        """Eight digits for each run, in order: a run with another fingerprint is another run."""
-        prints: dict[str, str] = {}
-        for name in self._order():
-            paths = [*_configs(self._arguments(name)), *([self.defaults] if self.defaults else [])]
-            content = [
-                self.runs[name].verb,
-                self._arguments(name),
-                [_load_config(path, name) for path in paths],
-                [prints[need] for need in self._needs(name)],
-            ]
-            prints[name] = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:8]
-        return prints
-
     def _job(self, name: str, seed: int, prints: Mapping[str, str]) -> Job:
-        def folder(run: str) -> Path:
-            return self.output / self.name / f"seed_{seed}" / run / prints[run]
-
-        needs = self._needs(name)
-        values = {"seed": str(seed), "folder": str(folder(name)), **{need: str(folder(need)) for need in needs}}
-        filled = (_PLACEHOLDER.sub(lambda match: values[match[1]], argument) for argument in self._arguments(name))
-        return Job(
-            run=name,
-            seed=seed,
-            verb=self.runs[name].verb,
-            arguments=tuple(filled),
-            folder=folder(name),
-            fingerprint=prints[name],
-            needs=tuple(f"{need}/{seed}" for need in needs),
-        )
+        folders = {run: self.output / self.name / f"seed_{seed}" / run / prints[run] for run in prints}
+        values = {**folders, "folder": folders[name], "seed": seed}
+        filled = (_PLACEHOLDER.sub(lambda match: str(values[match[1]]), argument) for argument in self._arguments(name))
+        needs = tuple(f"{need}/{seed}" for need in self._needs(name))
+        return Job(name, seed, self.runs[name].verb, tuple(filled), folders[name], prints[name], needs)
 
 
 def select_jobs(jobs: Sequence[Job], only: Sequence[str] | None) -> list[Job]:
-    """Return the jobs named by run, ``joint``, or by run and seed, ``joint/0``; all if ``only`` is not given.
-
-    Raises:
-        BadInput: If one does not exist.
-    """
+    """Return the jobs named by run, ``joint``, or by run and seed, ``joint/0``; all if ``only`` is not given."""
     if only is None:
         return list(jobs)
     known = {name for job in jobs for name in (job.run, job.key)}

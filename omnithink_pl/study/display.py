@@ -1,11 +1,14 @@
-"""The progress of a study on the console, and the summary at its end."""
+"""How jobs of a study end, and the display of their progress and results on the console."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from types import TracebackType
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,7 +17,21 @@ from rich.table import Table
 from rich.text import Text
 
 from omnithink_pl.report.live import clock
-from omnithink_pl.study.job import LOG, Job, Result, Status, last_line
+from omnithink_pl.study.definition import Job
+
+LOG = "log.txt"  # output of a job's process, in the job's folder
+_TAIL = 4096  # bytes
+
+
+class Status(StrEnum):
+    """How a job ended."""
+
+    DONE = "done"
+    SKIPPED = "finished before"
+    FAILED = "failed"
+    BLOCKED = "not started"
+    STOPPED = "stopped"
+
 
 _STYLES = {
     Status.DONE: "green",
@@ -23,6 +40,16 @@ _STYLES = {
     Status.BLOCKED: "yellow",
     Status.STOPPED: "yellow",
 }
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a job ended, and why."""
+
+    job: Job
+    status: Status
+    reason: str = ""
+    seconds: float = 0.0
 
 
 class StudyDisplay:
@@ -44,9 +71,7 @@ class StudyDisplay:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._live is not None:
             self._live.stop()
 
@@ -96,3 +121,14 @@ def summary(results: Sequence[Result], command: Callable[[Job], str]) -> Group:
             lines.append(Text(f"  log     {result.job.folder / LOG}"))
             lines.append(Text(f"  repeat  {command(result.job)}"))
     return Group(*lines)
+
+
+def last_line(path: Path) -> str:
+    """Return the last line that is not blank of a log that is being written; empty if there is none yet."""
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _TAIL))
+            lines = log.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.study import child
-from omnithink_pl.study.display import StudyDisplay
-from omnithink_pl.study.job import LOG, Job, Result, Status, last_line
+from omnithink_pl.study.definition import Job
+from omnithink_pl.study.display import LOG, Result, Status, StudyDisplay, last_line
 from omnithink_pl.study.tracker import StudyTracker
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -27,22 +27,13 @@ class Runner:
 
     A process that is interrupted resumes when its job is run again. The first SIGINT or SIGTERM lets the running
     processes save their state, a second one kills them. If this process is killed outright, the kernel tells them.
-
-    Args:
-        program: The command line that takes a job's verb and arguments.
-        tracker: Knows which jobs are done.
-        slots: One set of environment variables for each process that may run at the same time.
-        display: Is told of the progress.
+    ``slots`` has one set of environment variables for each process that may run at the same time.
     """
 
     def __init__(
-        self,
-        program: Sequence[str],
-        tracker: StudyTracker,
-        slots: Sequence[Mapping[str, str]],
-        display: StudyDisplay,
+        self, program: Sequence[str], tracker: StudyTracker, slots: Sequence[Mapping[str, str]], display: StudyDisplay
     ) -> None:
-        self.program = list(program)
+        self.program = program
         self.tracker = tracker
         self.display = display
         self._slots: asyncio.Queue[Mapping[str, str]] = asyncio.Queue()
@@ -52,12 +43,9 @@ class Runner:
         self._signals = 0
 
     def run(self, jobs: Sequence[Job], known: Mapping[str, Job]) -> list[Result]:
-        """Run jobs, each listed after those that it needs.
+        """Run jobs, each listed after those that it needs; return how each ended, in the same order.
 
         ``known`` has every job of the study by key, to look up those that are needed but not listed.
-
-        Returns:
-            How each job ended, in the same order.
         """
         return asyncio.run(self._run_all(jobs, known))
 
@@ -137,8 +125,7 @@ class Runner:
             return Result(job, Status.DONE, seconds=seconds)
         if self._signals:
             return Result(job, Status.STOPPED, seconds=seconds)
-        tracks_itself = job.verb == "fit" or self.tracker.started(job)
-        if code == 0 and not tracks_itself:
+        if code == 0 and job.verb != "fit" and not self.tracker.started(job):  # a verb that tracks nothing
             self.tracker.record(job)
             return Result(job, Status.DONE, seconds=seconds)
         cause = f"signal {-code}" if code < 0 else f"exit code {code}"
@@ -153,14 +140,9 @@ class Runner:
 
 
 def make_slots(jobs: int | None, gpus: Sequence[str]) -> list[dict[str, str]]:
-    """Return the environment of each process that may run at the same time.
+    """Return the environment of each of ``jobs`` processes that run at the same time; they share the GPUs evenly.
 
-    Args:
-        jobs: Number of processes; one for each GPU, or a single one without GPUs, if not given.
-        gpus: Names of the GPUs, as CUDA knows them. More processes than GPUs share them evenly.
-
-    Raises:
-        BadInput: If ``jobs`` is less than 1.
+    If ``jobs`` is not given: one for each GPU, or a single one without GPUs.
     """
     if jobs is not None and jobs < 1:
         raise BadInput(f"jobs is {jobs}; use 1 or more, or leave it out for one process per GPU")
@@ -180,28 +162,22 @@ def visible_gpus() -> list[str]:
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[int | None]:
-    """Lock a folder, which is made if it does not exist, against other processes.
+    """Lock a folder against other processes; yields the file descriptor, or ``None`` if another process holds the lock.
 
     The lock belongs to the open file: a child process that inherits the descriptor holds the lock as long as it lives.
     The kernel releases it when the last holder has ended, however it ended.
-
-    Yields:
-        The lock's file descriptor; ``None`` if another process holds it.
-
-    Raises:
-        BadInput: If the folder cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise BadInput(f"output: cannot write to {folder}: {error}; make it writable or choose another") from error
-    free = True
+    held: int | None = lock
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            free = False
-        yield lock if free else None
+            held = None
+        yield held
     finally:
         os.close(lock)

@@ -9,9 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from omnithink_pl.errors import OmniThinkError
-from omnithink_pl.study.definition import Definition, Run, select_jobs
-from omnithink_pl.study.display import StudyDisplay, summary
-from omnithink_pl.study.job import Job, Result, Status
+from omnithink_pl.study.definition import Definition, Job, Run, select_jobs
+from omnithink_pl.study.display import Status, StudyDisplay, summary
 from omnithink_pl.study.runner import Runner, make_slots, visible_gpus
 from omnithink_pl.study.tracker import StudyTracker
 from omnithink_pl.tracking.store import sqlite_path
@@ -60,7 +59,6 @@ class Study:
         base = Path(sys.argv[0]).resolve().parent / "configs" / "base.yaml"
         defaults = base if base.is_file() else None
         self.definition = Definition(name, runs, seeds, arguments or {}, Path(output), defaults)
-        self.definition.check()
         self.slots = make_slots(jobs, visible_gpus())
         self.tracking_uri = tracking_uri
         self.experiment = experiment
@@ -70,11 +68,7 @@ class Study:
         self.console = Console()
 
     def run(self) -> None:
-        """Run what is not done yet.
-
-        Raises:
-            StudyIncomplete: If something failed, or the study was stopped.
-        """
+        """Run what is not done yet; raises :class:`StudyIncomplete` if something failed, or the study was stopped."""
         every = self.definition.jobs()
         jobs = select_jobs(every, self.only)
         if self.dry_run or self.list_jobs:
@@ -84,12 +78,9 @@ class Study:
         tracker.begin()
         with StudyDisplay(self.definition.name, len(jobs), self.console) as display:
             results = Runner(self.program, tracker, self.slots, display).run(jobs, {job.key: job for job in every})
-        self._close(tracker, results, len(jobs) == len(every))
-
-    def _close(self, tracker: StudyTracker, results: list[Result], whole: bool) -> None:
         statuses = {result.status for result in results}
         stopped, failed = Status.STOPPED in statuses, bool(statuses & {Status.FAILED, Status.BLOCKED})
-        if stopped or failed or whole:
+        if stopped or failed or len(jobs) == len(every):
             tracker.end("KILLED" if stopped else "FAILED" if failed else "FINISHED")
         self.console.print(summary(results, self._command), soft_wrap=True, highlight=False)
         if stopped:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from omnithink_pl.study.job import Job
+from omnithink_pl.study.definition import Job
 from omnithink_pl.tracking.artifacts import Artifacts
 from omnithink_pl.tracking.reader import DEFINITION, find_parents, job_tags, parent_tags, search_runs
 from omnithink_pl.tracking.runs import find_experiment, start_run, take_over
@@ -19,15 +19,8 @@ class StudyTracker:
     """Records in the store, and nowhere else, which jobs of a study are done.
 
     A run becomes a study's by its tags. They reach the process that creates the run through the environment, so that
-    every verb which tracks itself can be part of a study.
-
-    Args:
-        uri: The tracking store.
-        experiment: Experiment of the study and its runs.
-        definition: The study, as plain values; its ``name`` identifies it within the experiment.
-
-    Raises:
-        TrackingError: If the store cannot be used.
+    every verb which tracks itself can be part of a study. The definition's ``name`` identifies the study within the
+    experiment.
     """
 
     def __init__(self, uri: str, experiment: str, definition: Mapping[str, Any]) -> None:
@@ -46,7 +39,13 @@ class StudyTracker:
         """Show the study as running, and store its present definition."""
         with guard(self.uri, "open the study"):
             self._experiment_id = find_experiment(self._client, self.experiment, artifact_location(self.uri))
-            self.parent_id = self.parent_id or self._create_parent()
+            if not self.parent_id:
+                tags = {"kind": "study", **parent_tags(self.name)}
+                own = start_run(self._client, self._experiment_id, f"study {self.name}", tags)
+                # Jobs of a cluster may start at the same time: the oldest parent stays, and all see which one that is.
+                self.parent_id = str(find_parents(self._client, [self._experiment_id], self.name)[0].info.run_id)
+                if self.parent_id != own:
+                    self._client.delete_run(own)
             take_over(self._client, self.parent_id)
         Artifacts(self._client, self.parent_id, self.uri).json(self.definition, DEFINITION)
 
@@ -82,12 +81,3 @@ class StudyTracker:
             return []
         with guard(self.uri, f"look for {job.key}"):
             return [run.info.status for run in search_runs(self._client, [self._experiment_id], self._tags(job))]
-
-    def _create_parent(self) -> str:
-        tags = {"kind": "study", **parent_tags(self.name)}
-        own = start_run(self._client, self._experiment_id, f"study {self.name}", tags)
-        # Jobs of a cluster may start at the same time: the oldest parent stays, and all see which one that is.
-        oldest = str(find_parents(self._client, [self._experiment_id], self.name)[0].info.run_id)
-        if oldest != own:
-            self._client.delete_run(own)
-        return oldest

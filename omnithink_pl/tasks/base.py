@@ -5,19 +5,15 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.prompts import render
+from omnithink_pl.rewards.base import Reward
 from omnithink_pl.rewards.format import FormatReward, TagsReward
 from omnithink_pl.rewards.scoring import Rubric
-from omnithink_pl.types import Options
-
-if TYPE_CHECKING:
-    from omnithink_pl.rewards.base import Reward
-    from omnithink_pl.sources.base import Source, Split
-    from omnithink_pl.types import Example
-
+from omnithink_pl.sources.base import Source, Split
+from omnithink_pl.types import Example, Options
 
 SYSTEM_PROMPT = "system_v1"
 """Name of the template that asks for the think and answer segments."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.tracking.store import guard
-from omnithink_pl.types import Outcome, State
+from omnithink_pl.types import State
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,13 +17,7 @@ if TYPE_CHECKING:
 
 
 class Artifacts:
-    """Writes files into a run; a file that exists is replaced, so that writing twice is harmless.
-
-    Args:
-        client: MLflow's client.
-        run_id: The run.
-        uri: The tracking store, for messages.
-    """
+    """Writes files into a run; a file that exists is replaced, so that writing twice is harmless."""
 
     def __init__(self, client: MlflowClient, run_id: str, uri: str) -> None:
         self._client = client
@@ -55,10 +49,9 @@ class Artifacts:
             self._client.log_artifacts(self._run_id, str(directory), path)
 
     def table(self, columns: Mapping[str, Sequence[Any]], path: str) -> None:
-        """Store a table that MLflow's UI shows as one, and ``mlflow.load_table`` reads.
+        """Store a table for MLflow's UI and ``mlflow.load_table``; unlike ``log_table``, replace one that exists.
 
-        MLflow's own ``log_table`` appends to a table that exists, so that a stage repeated after a kill would be in it
-        twice.
+        A stage repeated after a kill would otherwise be in it twice.
         """
         from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
 
@@ -78,14 +71,17 @@ def rollout_table(groups: Sequence[ScoredGroup], step: int) -> dict[str, list[An
     Each reward component has its own column, such as ``reward/format``: the value in [0, 1] where it has one, else its
     state and the reason, such as ``undefined: no answer segment``; ``None`` where the task has no such component.
     """
-    components = {c.name: None for group in groups for score in group.scores for c in score.components}
+    components = dict.fromkeys(c.name for group in groups for score in group.scores for c in score.components)
     rows = [_row(group, index, step, list(components)) for group in groups for index in range(len(group.scores))]
     return {column: [row[column] for row in rows] for column in (rows[0] if rows else ())}
 
 
 def _row(group: ScoredGroup, index: int, step: int, components: list[str]) -> dict[str, Any]:
     example, completion, score = group.group.example, group.group.completions[index], group.scores[index]
-    outcomes = {c.name: _cell(c.outcome) for c in score.components}
+    outcomes: dict[str, float | str | None] = {}
+    for component in score.components:
+        state, reason, value = component.outcome.state, component.outcome.reason, component.outcome.value
+        outcomes[component.name] = value if state is State.VALUE else f"{state}: {reason}" if reason else str(state)
     return {
         "step": step,
         "task": example.task,
@@ -98,9 +94,3 @@ def _row(group: ScoredGroup, index: int, step: int, components: list[str]) -> di
         "total": str(score.state) if score.total is None else round(score.total, 6),
         "advantage": group.advantages[index],
     }
-
-
-def _cell(outcome: Outcome) -> float | str | None:
-    if outcome.state is State.VALUE:
-        return outcome.value
-    return f"{outcome.state}: {outcome.reason}" if outcome.reason else str(outcome.state)

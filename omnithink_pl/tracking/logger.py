@@ -7,7 +7,6 @@ import re
 import sys
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.loggers import MLFlowLogger
@@ -56,7 +55,7 @@ class TrackingLogger(MLFlowLogger):
         tags: dict[str, str] | None = None,
         run_id: str | None = None,
     ) -> None:
-        # MLFlowLogger's constructor opens the store, in every process and for every verb; `_connect` calls it later.
+        # MLFlowLogger's constructor opens the store, in every process and for every verb; `experiment` calls it later.
         # The attributes that it would set are set here as far as they are read before.
         Logger.__init__(self)
         self.run_name = run_name
@@ -84,19 +83,24 @@ class TrackingLogger(MLFlowLogger):
     @property
     @rank_zero_experiment
     def experiment(self) -> MlflowClient:
-        """MLflow's client, once the store is known to be writable.
-
-        MLFlowLogger's own property also creates a run, and sets MLflow's global store.
-        """
+        """MLflow's client; opens the store, unlike MLFlowLogger's, which also creates a run and sets a global store."""
         if self._mlflow_client is None:
-            self._connect()
+            location = artifact_location(self.tracking_uri, self._artifact_location)
+            with opening(self.tracking_uri):
+                super().__init__(
+                    self._experiment_name, self.run_name, self.tracking_uri, self.tags,
+                    artifact_location=location, run_id=self._run_id, synchronous=True,
+                )  # fmt: skip
+            with guard(self.tracking_uri, "write to the tracking store"):
+                self._experiment_id = find_experiment(self._mlflow_client, self._experiment_name, location)
+                mark_used(self._mlflow_client, self._experiment_id)
         return self._mlflow_client
 
     @property
     def run_id(self) -> str:
         """Id of the run, which is created or resumed if it is not open yet."""
         if not self._initialized:
-            with self._guard("open the run"):
+            with guard(self.tracking_uri, "open the run"):
                 self._open_run()
         assert self._run_id is not None
         return self._run_id
@@ -124,21 +128,17 @@ class TrackingLogger(MLFlowLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Store one step's values in one transaction, without those that the run already has.
-
-        Args:
-            metrics: Value of each metric.
-            step: Finished steps; 0 if not given.
-        """
+        """Store the values at one step in one transaction, without those that the run already has."""
         check_distinct(metrics)
         step = step or 0
-        points = {metric_name(name): float(value) for name, value in metrics.items()}
-        finite = {name: value for name, value in points.items() if math.isfinite(value)}
-        if len(finite) < len(points):
-            finite[NON_FINITE] = float(len(points) - len(finite))
-        with self._guard("log metrics"):
+        stored = {metric_name(name): float(value) for name, value in metrics.items()}
+        finite = {name: value for name, value in stored.items() if math.isfinite(value)}
+        if len(finite) < len(stored):
+            finite[NON_FINITE] = float(len(stored) - len(finite))
+        with guard(self.tracking_uri, "log metrics"):
             _ = self.run_id  # opens the run, and reads the history of a resumed one
-            new = {name: value for name, value in finite.items() if step > self._last_step(name)}
+            last = {name: points[-1][0] for name, points in self._history.items()}
+            new = {name: value for name, value in finite.items() if step > last.get(name, -1)}
             if new:
                 super().log_metrics(new, step)
         for name, value in new.items():
@@ -146,19 +146,16 @@ class TrackingLogger(MLFlowLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
-        """Store flat parameters. MLflow's cannot change, so a resumed run keeps those it has.
-
-        Few belong here: the whole configuration is stored as the artifact ``config.yaml``.
-        """
+        """Store flat parameters. MLflow's cannot change, so a resumed run keeps those it has."""
         flat = vars(params) if isinstance(params, Namespace) else params
-        with self._guard("log parameters"):
+        with guard(self.tracking_uri, "log parameters"):
             known = self.experiment.get_run(self.run_id).data.params
             super().log_hyperparams({key: str(value) for key, value in flat.items() if key not in known})
 
     @rank_zero_only
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""
-        with self._guard("set tags"):
+        with guard(self.tracking_uri, "set tags"):
             for key, value in tags.items():
                 self.experiment.set_tag(self.run_id, key, value)
 
@@ -185,24 +182,13 @@ class TrackingLogger(MLFlowLogger):
         if status == "failed" and isinstance(cause, KeyboardInterrupt | SystemExit):
             status = "KILLED"
         try:
-            with self._guard("close the run"):
+            with guard(self.tracking_uri, "close the run"):
                 super().finalize(status)
         except TrackingError as error:
             if cause is None:
                 raise
             rank_zero_warn(str(error))
         self._initialized = False
-
-    def _connect(self) -> None:
-        location = artifact_location(self.tracking_uri, self._artifact_location)
-        with opening(self.tracking_uri):
-            super().__init__(
-                self._experiment_name, self.run_name, self.tracking_uri, self.tags,
-                artifact_location=location, run_id=self._run_id, synchronous=True,
-            )  # fmt: skip
-        with self._guard("write to the tracking store"):
-            self._experiment_id = find_experiment(self._mlflow_client, self._experiment_name, location)
-            mark_used(self._mlflow_client, self._experiment_id)
 
     def _open_run(self) -> None:
         client = self.experiment
@@ -218,13 +204,6 @@ class TrackingLogger(MLFlowLogger):
             path, text = self._pending.popitem()
             self.artifacts.text(text, path)
 
-    def _last_step(self, name: str) -> int:
-        points = self._history.get(name)
-        return points[-1][0] if points else -1
-
-    def _guard(self, action: str) -> AbstractContextManager[None]:
-        return guard(self.tracking_uri, action)
-
 
 def metric_name(name: str) -> str:
     """Return a name of letters, digits and ``_/. -``, as MLflow requires.
@@ -236,11 +215,7 @@ def metric_name(name: str) -> str:
 
 
 def check_distinct(names: Iterable[str]) -> None:
-    """Refuse two metrics that would be stored under one name.
-
-    Raises:
-        ValueError: Names both.
-    """
+    """Refuse two metrics that would be stored under one name."""
     stored: dict[str, str] = {}
     for name in names:
         other = stored.setdefault(metric_name(name), name)

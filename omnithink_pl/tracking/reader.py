@@ -60,11 +60,7 @@ def find_parents(client: MlflowClient, experiment_ids: Sequence[str], name: str)
 
 
 def find_study(client: MlflowClient, uri: str, name: str) -> Run:
-    """Return the parent run of a study, whatever its experiment.
-
-    Raises:
-        TrackingError: If there is none.
-    """
+    """Return the parent run of a study, whatever its experiment."""
     with guard(uri, "look for the study"):
         ids = [str(experiment.experiment_id) for experiment in client.search_experiments()]
         found = find_parents(client, ids, name)
@@ -96,16 +92,10 @@ def load_text(client: MlflowClient, run: Run, path: str) -> str | None:
 def find_directory(name: str, uri: str) -> Path | None:
     """Return a directory of a run: from its folder, if that is on this machine, else from its artifacts.
 
-    Args:
-        name: MLflow's ``runs:/<id>/<path>``, or the id of a run, whose final policy is meant.
-        uri: The tracking store.
-
-    Returns:
-        ``None`` for any other name.
+    The name is MLflow's ``runs:/<id>/<path>``, or the id of a run, whose final policy is meant; ``None`` for any other.
 
     Raises:
         BadInput: If the run is not in the store, or the directory is in neither place.
-        TrackingError: If the store cannot be used.
     """
     from mlflow.exceptions import MlflowException
 

@@ -1,14 +1,18 @@
-"""Start, resume and close runs, each of which belongs to one process."""
+"""Start, resume and close runs; the process that each belongs to, and its environment."""
 
 from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.metadata import distributions
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import torch
 
 from omnithink_pl.tracking.store import SETTING, TrackingError
 
@@ -51,25 +55,12 @@ class Owner:
 
     def tags(self) -> dict[str, str]:
         """Return the tags that name this process."""
-        return {
-            "owner.host": self.host,
-            "owner.boot": self.boot,
-            "owner.pid": str(self.pid),
-            "owner.started": self.started,
-        }
+        return {f"owner.{key}": str(value) for key, value in asdict(self).items()}
 
-    def is_gone(self) -> bool:
-        """Whether the process has provably ended; one that cannot be seen from here counts as alive."""
-        return self._is_here() and not self._is_running()
-
-    def is_alive_elsewhere(self) -> bool:
-        """Whether it is another process of this machine and provably still running."""
-        return self._is_here() and self.pid != os.getpid() and self._is_running()
-
-    def _is_here(self) -> bool:
-        return self.host == platform.node() and self.boot == _boot()
-
-    def _is_running(self) -> bool:
+    def is_running(self) -> bool | None:
+        """Whether the process is running; ``None`` if it cannot be seen from here, as on another machine."""
+        if self.host != platform.node() or self.boot != _boot():
+            return None
         if Path("/proc/self/stat").exists():
             return _started(self.pid) == self.started
         try:  # macOS: a reused number looks alive, which is the safe side
@@ -100,11 +91,7 @@ def _started(pid: int) -> str | None:
 
 
 def find_experiment(client: MlflowClient, name: str, artifact_location: str | None) -> str:
-    """Return the id of an experiment, which is created if it does not exist.
-
-    Raises:
-        TrackingError: If the experiment was deleted.
-    """
+    """Return the id of an experiment, which is created if it does not exist."""
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(name)
@@ -144,11 +131,7 @@ def start_run(client: MlflowClient, experiment_id: str, name: str | None, tags: 
 
 
 def resume_run(client: MlflowClient, run_id: str) -> None:
-    """Continue a run in this process, and show it as running.
-
-    Raises:
-        TrackingError: If the store has no such run, or another process is still writing it.
-    """
+    """Continue a run in this process, unless another one is still writing it, and show it as running."""
     from mlflow.exceptions import MlflowException
 
     problem = f"{SETTING}: the checkpoint continues run {run_id}, which {{}}; name the store it was tracked in, or "
@@ -162,7 +145,7 @@ def resume_run(client: MlflowClient, run_id: str) -> None:
     if run.info.lifecycle_stage == "deleted":
         raise TrackingError(problem.format("was deleted; `mlflow runs restore` brings it back"))
     owner = Owner.from_tags(run.data.tags)
-    if run.info.status == "RUNNING" and owner is not None and owner.is_alive_elsewhere():
+    if run.info.status == "RUNNING" and owner is not None and owner.pid != os.getpid() and owner.is_running():
         raise TrackingError(f"run {run_id} is still being written by process {owner.pid}; stop that one first")
     take_over(client, run_id)
 
@@ -175,11 +158,46 @@ def take_over(client: MlflowClient, run_id: str) -> None:
 
 
 def close_dead_runs(client: MlflowClient, experiment_id: str) -> None:
-    """Mark as killed the runs that still show as running though their process on this machine has ended.
-
-    A process that was killed outright cannot do so itself.
-    """
+    """Mark as killed the runs that show as running though their process on this machine has ended."""
     for run in client.search_runs([experiment_id], filter_string="attributes.status = 'RUNNING'"):
         owner = Owner.from_tags(run.data.tags)
-        if owner is not None and owner.is_gone():
+        if owner is not None and owner.is_running() is False:
             client.set_terminated(run.info.run_id, status="KILLED")
+
+
+def environment() -> dict[str, Any]:
+    """Return Python, platform, processors, the versions of all installed packages, and the commit."""
+    commit, dirty = git_commit()
+    metadata = [distribution.metadata for distribution in distributions()]
+    packages = {str(one["Name"]): one["Version"] for one in metadata if one["Name"]}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda,
+        "git": {"commit": commit, "uncommitted_changes": dirty},
+        "packages": dict(sorted(packages.items())),
+    }
+
+
+def git_commit(directory: Path | None = None) -> tuple[str | None, bool]:
+    """Return the commit of a directory, by default this package's, and whether it was changed since.
+
+    ``(None, False)`` where git tracks no file of the directory, as for a package installed below a checkout.
+    """
+    root = directory or Path(__file__).parents[1]
+    if not _git(root, "ls-files"):
+        return None, False
+    return _git(root, "rev-parse", "HEAD"), bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+
+
+def _git(directory: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(directory), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

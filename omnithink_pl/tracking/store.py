@@ -28,14 +28,7 @@ class TrackingError(OmniThinkError):
 
 
 def connect(uri: str) -> MlflowClient:
-    """Return a client of a tracking store; an SQLite store is created if it does not exist.
-
-    Args:
-        uri: ``sqlite:///<path>``, another SQLAlchemy database, or ``http(s)://<host>:<port>``.
-
-    Raises:
-        TrackingError: If the store cannot be opened.
-    """
+    """Return a client of a tracking store; an SQLite store is created if it does not exist."""
     with opening(uri):
         from mlflow.tracking import MlflowClient
 
@@ -48,17 +41,10 @@ def opening(uri: str) -> Iterator[None]:
 
     MLflow retries an unusable database or server for minutes, and prints every migration of a new database. Its errors
     come back as exceptions, so nothing is lost with its log.
-
-    Raises:
-        TrackingError: If the store cannot be opened.
     """
     if ("://" not in uri and uri != "databricks") or uri.startswith("file:"):
         raise TrackingError(f"{SETTING}: {uri!r} is no tracking store; use sqlite:///mlflow.db or http://host:port")
-    path = sqlite_path(uri)
-    if path is not None:
-        _probe_sqlite(uri, path)
-    elif uri.startswith("http"):
-        _probe_server(uri)
+    _probe(uri)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:
@@ -79,10 +65,7 @@ def sqlite_path(uri: str) -> Path | None:
 
 
 def artifact_location(uri: str, chosen: str | None = None) -> str | None:
-    """Return the URI for the files of a new experiment: by default ``mlartifacts`` beside an SQLite database.
-
-    ``None`` leaves the choice to the store.
-    """
+    """Return the URI for a new experiment's files: ``mlartifacts`` beside an SQLite database; ``None``: the store's."""
     database = sqlite_path(uri)
     if chosen is not None or database is None:
         return chosen
@@ -91,37 +74,26 @@ def artifact_location(uri: str, chosen: str | None = None) -> str | None:
 
 @contextmanager
 def guard(uri: str, action: str) -> Iterator[None]:
-    """Raise errors of MLflow and of the disk as ``TrackingError``.
-
-    Args:
-        uri: The store, for the message.
-        action: What is being done, such as ``log metrics``.
-    """
+    """Raise errors of MLflow and of the disk as ``TrackingError``, which names the action, such as ``log metrics``."""
     from mlflow.exceptions import MlflowException
 
     try:
         yield
-    except (MlflowException, OSError) as error:
-        raise _failure(uri, action, error) from error
+    except (MlflowException, OSError, sqlite3.Error) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise TrackingError(f"{SETTING}: cannot {action} at {uri}: {reason}; {_CURE}") from error
 
 
-def _failure(uri: str, action: str, error: BaseException) -> TrackingError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return TrackingError(f"{SETTING}: cannot {action} at {uri}: {reason}; {_CURE}")
-
-
-def _probe_sqlite(uri: str, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=_TIMEOUT)) as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("CREATE TABLE omnithink_probe (x)")  # a read-only file refuses only a write
-            connection.rollback()
-    except (OSError, sqlite3.Error) as error:
-        raise _failure(uri, "open the tracking store", error) from error
-
-
-def _probe_server(uri: str) -> None:
+def _probe(uri: str) -> None:
+    if path := sqlite_path(uri):
+        with guard(uri, "open the tracking store"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(path, timeout=_TIMEOUT)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("CREATE TABLE omnithink_probe (x)")  # a read-only file refuses only a write
+                connection.rollback()
+    if not uri.startswith("http"):
+        return
     try:
         urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=_TIMEOUT).close()
     except urllib.error.HTTPError:

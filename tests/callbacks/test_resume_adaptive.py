@@ -59,7 +59,7 @@ def test_law_7_a_resumed_run_equals_an_uninterrupted_one(
     assert (process.exitcode == -signal.SIGKILL) == (signal_name == "SIGKILL")
     saved = last_checkpoint(tmp_path)
     assert 0 < saved["steps_done"] < 4
-    assert [one["step"] for one in saved["rollouts"]] == [saved["steps_done"]]
+    assert [one["step"] for one in saved["rollouts"]["pending"]] == [saved["steps_done"]]
     fit(tmp_path, "--ckpt_path=last")
     expected, got = last_checkpoint(uninterrupted), last_checkpoint(tmp_path)
     for part in PARTS:

@@ -15,7 +15,6 @@ from omnithink_pl.curriculum.planning import (
     predict_final_scores,
     transfer_effects,
 )
-from omnithink_pl.curriculum.score_matrix import Estimate
 
 
 def random_scores(tasks: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -34,12 +33,12 @@ def simulated(base: np.ndarray, after: np.ndarray, order: tuple[int, ...]) -> li
 
 
 @pytest.mark.parametrize("tasks", [1, 2, 4, 5])
-def test_every_order_is_predicted_as_when_simulated(tasks: int) -> None:
-    base, after = random_scores(tasks, tasks)
+def test_every_order_of_every_sample_is_predicted_as_when_simulated(tasks: int) -> None:
+    samples = [random_scores(tasks, seed) for seed in range(3)]
     orders = list(itertools.permutations(range(tasks)))
-    assert predict_final_scores(base, after, orders) == pytest.approx(
-        np.array([simulated(base, after, order) for order in orders])
-    )
+    expected = [[simulated(base, after, order) for order in orders] for base, after in samples]
+    base, after = map(np.stack, zip(*samples, strict=True))
+    assert predict_final_scores(base, after, orders) == pytest.approx(np.array(expected))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -56,15 +55,6 @@ def test_what_training_did_to_others_is_after_minus_base() -> None:
     assert transfer_effects(base, after) == pytest.approx(np.array([[0.4, -0.1], [0.1, 0.5]]))
     # The last stage keeps what it reached; the first loses or gains what the second does to it.
     assert predict_final_scores(base, after, [(0, 1), (1, 0)]) == pytest.approx(np.array([[1.0, 0.8], [0.9, 0.7]]))
-
-
-def test_samples_are_predicted_each_by_itself() -> None:
-    many = [random_scores(3, seed) for seed in range(4)]
-    orders = list(itertools.permutations(range(3)))
-    together = predict_final_scores(
-        np.stack([base for base, _ in many]), np.stack([after for _, after in many]), orders
-    )
-    assert together == pytest.approx(np.stack([predict_final_scores(base, after, orders) for base, after in many]))
 
 
 def test_beyond_the_limit_no_move_of_one_task_is_better_than_what_the_search_found() -> None:
@@ -93,10 +83,6 @@ def measured(
     return TransferScores(TASKS, tuple(map(scores, base)), tuple(tuple(map(scores, row)) for row in after))
 
 
-def ends(found: Estimate) -> tuple[float, float, float]:
-    return found.value, found.low, found.high
-
-
 # Writing over math with QA costs 0.3; everything else leaves the others alone.
 BASE = [0.3, 0.4, 0.3]
 HARMFUL = [[0.7, 0.4, 0.3], [0.3, 0.8, 0.3], [0.3, 0.1, 0.7]]
@@ -110,7 +96,8 @@ def test_the_order_that_avoids_the_damage_is_found_and_the_others_are_behind_it(
         assert prediction.within_noise != after_math, prediction
         if after_math:
             assert prediction.behind.value == pytest.approx(-0.1, abs=0.04)
-    assert ends(found.effects[2][1]) == pytest.approx((-0.3, -0.37, -0.23), abs=0.06)
+    harm = found.effects[2][1]
+    assert (harm.value, harm.low, harm.high) == pytest.approx((-0.3, -0.37, -0.23), abs=0.06)
 
 
 def test_orders_that_differ_by_nothing_are_within_noise_though_one_was_chosen_as_the_best() -> None:
@@ -128,25 +115,18 @@ def test_the_intervals_hold_the_truth_about_as_often_as_they_say(spread: float) 
     held, widths = 0, []
     for seed in range(60):
         data = measured(BASE, HARMFUL, 100, seed, spread)
-        prediction = plan(data, draws=200).prediction(("code", "math", "qa"))
-        assert prediction is not None
-        final = prediction.finals[1]
+        final = next(one for one in plan(data, draws=200).predictions if one.order == TASKS).finals[1]
         held += final.low <= 0.8 - 0.3 <= final.high
         widths.append(final.high - final.low)
     assert held >= 48
     assert np.median(widths) < (0.25 if spread == 0.0 else 0.6)
 
 
-def test_a_plan_is_the_same_again() -> None:
+def test_a_plan_is_the_same_again_and_its_runs_may_differ_in_their_number_of_seeds() -> None:
     data = measured(BASE, HARMFUL)
     assert plan(data, draws=100, seed=3) == plan(data, draws=100, seed=3)
-
-
-def test_runs_may_differ_in_their_number_of_seeds() -> None:
-    data = measured(BASE, HARMFUL)
-    fewer = TransferScores(
-        TASKS, data.base, (data.after[0], tuple((scores[0][:1],) for scores in data.after[1]), data.after[2])
-    )
+    code, math, qa = data.after
+    fewer = TransferScores(TASKS, data.base, (code, tuple((scores[0][:1],) for scores in math), qa))
     assert plan(fewer, draws=100).predictions[0].order.index("qa") < 2
 
 

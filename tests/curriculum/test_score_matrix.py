@@ -40,46 +40,31 @@ def test_forgetting_is_base_minus_after_positive_when_forgotten() -> None:
     assert forgetting(matrix(1)) == {}
 
 
-def test_backward_transfer_is_last_minus_own_stage_for_tasks_trained_before_the_last() -> None:
-    assert backward_transfer(matrix(), STAGES) == pytest.approx({"code": 0.3 - 0.6, "math": 0.6 - 0.7})
-    assert mean(backward_transfer(matrix(), STAGES)) == pytest.approx((-0.3 - 0.1) / 2)
-
-
-def test_backward_transfer_in_the_middle_of_a_curriculum_counts_ended_stages_only() -> None:
-    assert backward_transfer(matrix(3), STAGES) == pytest.approx({"code": 0.5 - 0.6})
-    assert backward_transfer(matrix(2), STAGES) == {}
-    assert backward_transfer(matrix(1), STAGES) == {}
-    assert backward_transfer(ScoreMatrix(), STAGES) == {}
-
-
-def test_backward_transfer_of_a_task_trained_twice_starts_at_its_last_stage() -> None:
-    assert backward_transfer(matrix(), [["code", "math"], ["code"], ["qa"]]) == pytest.approx(
-        {"code": 0.3 - 0.5, "math": 0.6 - 0.3}
-    )
-    assert backward_transfer(matrix(), [["code"], ["math"], ["code"]]) == pytest.approx({"math": 0.6 - 0.7})
-
-
-def test_backward_transfer_refuses_more_rows_than_stages() -> None:
-    with pytest.raises(ValueError, match="3 rows after the base, but there are 2 stages"):
-        backward_transfer(matrix(), STAGES[:2])
+@pytest.mark.parametrize(
+    ("built", "stages", "expected"),
+    [
+        (matrix(), STAGES, {"code": 0.3 - 0.6, "math": 0.6 - 0.7}),
+        (matrix(3), STAGES, {"code": 0.5 - 0.6}),  # in the middle of a curriculum
+        (matrix(2), STAGES, {}),
+        (matrix(1), STAGES, {}),
+        (ScoreMatrix(), STAGES, {}),
+        (matrix(), [["code", "math"], ["code"], ["qa"]], {"code": 0.3 - 0.5, "math": 0.6 - 0.3}),  # code twice
+        (matrix(), [["code"], ["math"], ["code"]], {"math": 0.6 - 0.7}),
+    ],
+)
+def test_backward_transfer_is_last_minus_latest_own_stage_for_tasks_trained_before_the_last_that_ended(
+    built: ScoreMatrix, stages: list[list[str]], expected: dict[str, float]
+) -> None:
+    assert backward_transfer(built, stages) == pytest.approx(expected)
 
 
 def test_a_difference_adds_the_distances_to_the_ends_in_squares() -> None:
-    before, after = Estimate(0.5, 0.46, 0.53), Estimate(0.7, 0.66, 0.73)
-    found = difference(before, after)
+    found = difference(Estimate(0.5, 0.46, 0.53), Estimate(0.7, 0.66, 0.73))
     assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.2 - 0.05, 0.2 + 0.05))
     assert changes(matrix())["qa"].value == pytest.approx(0.4)
-
-
-def test_newcombes_own_example() -> None:
     # Newcombe 1998, table II, row (a), method 10: 56/70 - 48/80 has the interval 0.0524 to 0.3339.
     found = difference(Estimate(48 / 80, 0.4904, 0.7000), Estimate(56 / 70, 0.6918, 0.8771))
     assert (found.value, found.low, found.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-4)
-
-
-def test_a_matrix_survives_json() -> None:
-    assert ScoreMatrix.from_dict(json.loads(json.dumps(matrix().to_dict()))) == matrix()
-    assert ScoreMatrix.from_dict(ScoreMatrix().to_dict()) == ScoreMatrix()
 
 
 def test_means_follow_the_order_of_row_0() -> None:
@@ -88,30 +73,24 @@ def test_means_follow_the_order_of_row_0() -> None:
     assert mean_scores(built) == pytest.approx([1.1 / 3, 1.4 / 3, 1.6 / 3, 0.6, 0.2])
 
 
-def test_adding_leaves_the_old_matrix_as_it_was() -> None:
-    old = matrix(2)
-    old.add("2 math", dict(old.rows[0]))
-    assert old == matrix(2)
-
-
-def test_a_row_needs_a_new_label_and_the_same_tasks() -> None:
+def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="already"):
         matrix(1).add("base", matrix(1).rows[0])
     with pytest.raises(ValueError, match=r"\['code'\], row 0 has \['code', 'math', 'qa'\]"):
         matrix(1).add("1 code", {"code": score(0.5)})
-
-
-def test_a_mean_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="no task"):
         mean({})
+    with pytest.raises(ValueError, match="3 rows after the base, but there are 2 stages"):
+        backward_transfer(matrix(), STAGES[:2])
 
 
 def test_what_was_not_measured_has_no_change_and_survives_json() -> None:
     unknown = TaskScore(nan, nan, nan, nan, nan, nan, 10, 2, failed=1.0)
     made = ScoreMatrix().add("base", {"a": score(0.4), "b": score(0.5)}).add("1 a", {"a": score(0.6), "b": unknown})
+    assert ScoreMatrix.from_dict(ScoreMatrix().to_dict()) == ScoreMatrix()
     again = ScoreMatrix.from_dict(json.loads(json.dumps(made.to_dict(), allow_nan=False)))
     assert not again.rows[1]["b"].measured
-    assert again.rows[1]["a"] == score(0.6)
+    assert (again.labels, again.rows[0], again.rows[1]["a"]) == (made.labels, made.rows[0], score(0.6))
     assert forgetting(made)["a"] == pytest.approx(-0.2)
     assert isnan(forgetting(made)["b"])
     assert isnan(mean_scores(made)[1])

@@ -47,23 +47,19 @@ def test_it_loads_with_plain_transformers_as_the_same_model(policy: Policy) -> N
     assert model.config.hidden_size // model.config.num_attention_heads == 32
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "<think>3 steps</think><answer>def f(x):\n    x = x[::-1]\n    return x</answer>",
-        "  two spaces,\ttab\r\n\n\nlines  ",
-        "Grüße, 你好, 🙂 and 3.14159 <think",
-        "".join(map(chr, range(32, 127))),
-    ],
-)
-def test_text_comes_back_from_its_tokens(policy: Policy, text: str) -> None:
-    assert policy.tokenizer.decode(policy.tokenizer.encode(text), skip_special_tokens=True) == text
+TEXTS = [
+    "<think>3 steps</think><answer>def f(x):\n    x = x[::-1]\n    return x</answer>",
+    "  two spaces,\ttab\r\n\n\nlines  ",
+    "Grüße, 你好, 🙂 and 3.14159 <think",
+    "".join(map(chr, range(32, 127))),
+]
 
 
-def test_each_tag_is_one_token_and_each_digit_stands_alone(policy: Policy) -> None:
+def test_text_comes_back_from_its_tokens_each_tag_is_one_and_each_digit_stands_alone(policy: Policy) -> None:
     tokenizer = policy.tokenizer
+    for text in (*TEXTS, *TAGS):
+        assert tokenizer.decode(tokenizer.encode(text), skip_special_tokens=True) == text
     assert all(len(tokenizer.encode(tag)) == 1 for tag in TAGS)
-    assert all(tokenizer.decode(tokenizer.encode(tag), skip_special_tokens=True) == tag for tag in TAGS)
     assert len(tokenizer.encode("20571")) == 5
     assert len(tokenizer) <= 1024
     assert policy.model.config.vocab_size == len(tokenizer)
@@ -71,10 +67,8 @@ def test_each_tag_is_one_token_and_each_digit_stands_alone(policy: Policy) -> No
 
 def test_prompts_and_completions_of_all_tasks_fit_the_context(policy: Policy) -> None:
     shown = list(islice(demonstrations(seed=3), 2000))
-    prompts = [len(policy.encode(chat(d.prompt))) for d in shown]
-    completions = [len(policy.tokenizer.encode(d.completion)) + 1 for d in shown]
-    assert max(prompts) <= LONGEST_PROMPT
-    assert max(completions) <= LONGEST_COMPLETION
+    assert max(len(policy.encode(chat(d.prompt))) for d in shown) <= LONGEST_PROMPT
+    assert max(len(policy.tokenizer.encode(d.completion)) + 1 for d in shown) <= LONGEST_COMPLETION
     assert policy.context >= 192
 
 
@@ -85,29 +79,23 @@ def test_a_completion_ends_with_the_end_token(policy: Policy) -> None:
     assert policy.tokenizer.decode(out).count("<answer>") == 1
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Policy]:
-    """Policies after one batch of training."""
-    directory = tmp_path_factory.mktemp("made")
-    for name, seed in (("one", 0), ("same", 0), ("other", 1)):
-        make(directory / name, seed, steps=1)
-    return {name: load_policy(str(directory / name)) for name in ("one", "same", "other")}
-
-
-def test_the_same_seed_makes_the_same_policy_and_another_seed_another(made: dict[str, Policy]) -> None:
-    state = made["one"].model.state_dict()
-    assert all(torch.equal(state[key], value) for key, value in made["same"].model.state_dict().items())
-    assert not all(torch.equal(state[key], value) for key, value in made["other"].model.state_dict().items())
+def test_the_same_seed_makes_the_same_policy_another_seed_another_and_all_the_packaged_tokenizer(
+    policy: Policy, tmp_path: Path
+) -> None:
+    made = []
+    for number, seed in enumerate((0, 0, 1)):
+        make(tmp_path / str(number), seed, steps=1)
+        made.append(load_policy(str(tmp_path / str(number))))
+    state, same, other = (one.model.state_dict() for one in made)
+    assert all(torch.equal(state[key], value) for key, value in same.items())
+    assert not all(torch.equal(state[key], value) for key, value in other.items())
+    assert made[0].tokenizer.get_vocab() == policy.tokenizer.get_vocab()
 
 
 def test_the_demonstrations_are_those_that_the_packaged_policy_was_trained_on() -> None:
     """Fails when problems or prompts changed: the policy must be made again then."""
     shown = [(one.prompt, one.completion) for one in islice(demonstrations(seed=0), 4000)]
     assert hashlib.sha256(json.dumps(shown).encode()).hexdigest().startswith("800ccb0eebe38f1d")
-
-
-def test_the_packaged_tokenizer_is_the_one_that_is_made_now(made: dict[str, Policy], policy: Policy) -> None:
-    assert made["one"].tokenizer.get_vocab() == policy.tokenizer.get_vocab()
 
 
 def test_the_stream_is_a_pure_function_of_its_seed_and_batches_carry_it_whole(policy: Policy) -> None:

@@ -34,9 +34,7 @@ def test_law_2_a_failed_or_undefined_total_changes_no_siblings_advantage(missing
     with_missing = GroupAdvantage()([siblings[0], missing, *siblings[1:], missing])
     assert with_missing == [alone[0], None, *alone[1:], None]
 
-
-def test_a_single_scored_completion_has_nothing_to_be_compared_with() -> None:
-    assert GroupAdvantage()([score(1.0), score(FAILED)]) == [0.0, None]
+    assert GroupAdvantage()([score(1.0), missing]) == [0.0, None], "a single one has nothing to be compared with"
 
 
 def test_an_undefined_primary_is_left_out_of_the_sum_not_out_of_the_group() -> None:
@@ -46,11 +44,7 @@ def test_an_undefined_primary_is_left_out_of_the_sum_not_out_of_the_group() -> N
 
 
 def test_the_phantom_guard_silences_groups_that_differ_in_format_and_tags_only() -> None:
-    phantom = [
-        score(0.0, layout=1.0),
-        score(0.0, layout=0.0, tags=0.25),
-        score(UNDEFINED, layout=0.0, tags=0.0),
-    ]
+    phantom = [score(0.0, layout=1.0), score(0.0, layout=0.0, tags=0.25), score(UNDEFINED, layout=0.0, tags=0.0)]
     assert any(GroupAdvantage()(phantom))
     assert GroupAdvantage(phantom_guard=True)(phantom) == [0.0, 0.0, 0.0]
     mixed = [*phantom, score(1.0)]

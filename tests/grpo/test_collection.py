@@ -16,12 +16,11 @@ from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.data.samplers import StratifiedTaskSampler
 from omnithink_pl.distributed.failure_barrier import FailureBarrier
 from omnithink_pl.errors import BadInput
-from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
-from omnithink_pl.grpo.collection import Collector
+from omnithink_pl.grpo.advantage import GroupAdvantage
+from omnithink_pl.grpo.collection import Collector, RolloutSettings
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
 from omnithink_pl.grpo.partial_rollouts import pack, unpack
-from omnithink_pl.grpo.settings import RolloutSettings
 from omnithink_pl.judge import Comparison, Preference
 from omnithink_pl.judge.model import ModelJudge
 from omnithink_pl.rewards import FormatReward, QAReward, Reward, Rubric, WritingReward
@@ -55,12 +54,7 @@ class HandsOver:
     def sync(self) -> None: ...
 
     def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        sampling: Sampling,
-        seeds: Sequence[int],
-        finished: Finished,
-        begun: object,
+        self, prompts: Sequence[list[int]], sampling: Sampling, seeds: Sequence[int], finished: Finished, begun: object
     ) -> list[tuple[Completion, ...]]:
         self.calls.append(list(seeds))
         drawn = [COMPLETIONS[place % 4] for place in range(len(prompts))]
@@ -113,20 +107,18 @@ class Batches:
         return [Example(task, f"more {already + i}", "?", "Paris") for i, task in enumerate(tasks)]
 
 
-def collector(engine: HandsOver, qa: Reward, writing: Reward, steps: int = 1, **settings: Any) -> Collector:
+def collector(
+    engine: HandsOver, qa: Reward | None = None, writing: Reward | None = None, steps: int = 3, **settings: Any
+) -> Collector:
+    rewards = {"qa": qa or QAReward(), "writing": writing or WritingReward(Longest())}
     tasks: Any = {
-        "qa": SimpleNamespace(rubric=Rubric(((qa, 1.0), (FormatReward(), 0.1)))),
-        "writing": SimpleNamespace(rubric=Rubric(((writing, 1.0), (FormatReward(), 0.1)))),
+        name: SimpleNamespace(rubric=Rubric(((reward, 1.0), (FormatReward(), 0.1)))) for name, reward in rewards.items()
     }
     parts: Any = (engine, tasks, Sampling(2), GroupAdvantage(), FailureMonitor(FailurePolicy(max_rate=1.0)), 3)
     made = Collector(*parts, FailureBarrier(), Stopwatch(), RolloutSettings(**settings))  # type: ignore[call-arg]
     made.attach(POLICY, Batches())  # type: ignore[arg-type]
     made.stage = StageRun((Stage({"qa": 1.0, "writing": 1.0}, steps),), 1)
     return made
-
-
-def collected(made: Collector, step: int = 0) -> list[ScoredGroup]:
-    return made.collect(BATCH, step)
 
 
 @pytest.fixture(autouse=True)
@@ -144,35 +136,39 @@ def test_a_reward_of_the_first_group_begins_while_the_last_is_held_back() -> Non
     begun = threading.Event()
     engine = HandsOver([0, 1, 2, 3], before_last=lambda: in_time.append(begun.wait(60)))
     in_time: list[bool] = []
-    made = collector(engine, Noted(lambda groups: begun.set(), "group"), WritingReward(Longest()))
-    collected(made)
+    made = collector(engine, Noted(lambda groups: begun.set(), "group"))
+    made.collect(BATCH, 0)
     assert in_time == [True]
     assert made.metrics()["train/seconds/reward_hidden"] > 0
 
 
 def test_a_batch_scored_early_or_late_gives_the_same_advantages() -> None:
-    found = [collected(collector(HandsOver(o), QAReward(), WritingReward(Longest()))) for o in permutations(range(4))]
+    found = [collector(HandsOver(order)).collect(BATCH, 0) for order in permutations(range(4))]
     assert all(other == found[0] for other in found)
     assert [group.group.example for group in found[0]] == BATCH
     signs = [[(a > 0) - (a < 0) for a in group.advantages if a is not None] for group in found[0]]
     assert signs == [[1, -1], [-1, 1], [-1, 1], [0, 0]]
 
 
-def test_what_compares_a_batch_is_asked_once_about_all_of_it_in_order() -> None:
+def test_what_compares_a_batch_is_asked_once_about_all_of_it_in_order_and_about_no_other_step() -> None:
     asked: list[list[str]] = []
     reward = Noted(lambda groups: asked.append([group.example.uid for group in groups]), "batch")
-    collected(collector(HandsOver([3, 2, 1, 0]), QAReward(), reward))
-    assert asked == [["1", "2"]]
+    made = collector(HandsOver([3, 2, 1, 0]), writing=reward, async_rewards=True)
+    for step in range(3):
+        made.collect(BATCH, step)
+    assert asked == [["1", "2"]] * 3
 
 
 def test_what_asks_the_policy_waits_until_it_samples_no_more() -> None:
     engine = HandsOver([0, 1, 2, 3])
     asked: list[bool] = []
     reward = Noted(lambda groups: asked.append(engine.sampling), "policy")
-    collected(collector(engine, QAReward(), reward))
+    collector(engine, writing=reward).collect(BATCH, 0)
     assert asked == [False]
     assert WritingReward(ModelJudge()).awaits == "policy"
     assert WritingReward(ModelJudge(model="another")).awaits == "group"
+    with pytest.raises(BadInput, match=r"\.async_rewards: the reward 'writing' of data\.tasks\.writing asks"):
+        collector(engine, writing=WritingReward(ModelJudge()), async_rewards=True)
 
 
 def test_groups_that_have_come_in_meanwhile_are_scored_in_one_call() -> None:
@@ -199,7 +195,7 @@ def test_a_reward_that_loses_groups_is_named() -> None:
             return super().score(groups)[1:]
 
     with pytest.raises(ValueError, match=r"'noted': \d rows of outcomes for \d groups"):
-        collected(collector(HandsOver([0, 1, 2, 3]), Losing(lambda groups: None, "group"), WritingReward(Longest())))
+        collector(HandsOver([0, 1, 2, 3]), Losing(lambda groups: None, "group")).collect(BATCH, 0)
 
 
 def test_the_next_rollouts_are_sampled_while_a_reward_of_this_step_is_held_back() -> None:
@@ -207,59 +203,42 @@ def test_the_next_rollouts_are_sampled_while_a_reward_of_this_step_is_held_back(
     engine = HandsOver([0, 1, 2, 3], before_last=lambda: len(engine.calls) == 2 and go.set())
     in_time: list[bool] = []
     slow = Noted(lambda groups: in_time.append(go.wait(60)), "batch")
-    made = collector(engine, slow, WritingReward(Longest()), steps=3, async_rewards=True)
-    made.collect(BATCH, 0)
+    collector(engine, slow, async_rewards=True).collect(BATCH, 0)
     assert in_time[0]
     assert len(engine.calls) == 2
 
 
-def test_rollouts_are_one_step_late_at_most_and_none_outlives_its_stage() -> None:
-    engine = HandsOver([0, 1, 2, 3])
-    made = collector(engine, QAReward(), WritingReward(Longest()), steps=3, async_rewards=True)
-    late, calls = [], []
-    for step in range(3):
-        late.append({one.stale for one in made.collect(BATCH, step)})
-        calls.append(len(engine.calls))
-    assert late == [{False}, {True}, {True}]
-    assert calls == [2, 3, 3]
-    assert made.state_dict(3) == {"pending": [], "partial": []}
-
-
-def test_each_step_gets_what_it_would_have_got_without() -> None:
+def test_rollouts_are_one_step_late_at_most_none_outlives_its_stage_and_all_else_is_as_without() -> None:
     """The same examples with the same noise; what the engine makes of it is then the earlier policy's."""
     one, other = HandsOver([0, 1, 2, 3]), HandsOver([0, 1, 2, 3])
-    ahead = collector(one, QAReward(), WritingReward(Longest()), steps=3, async_rewards=True)
-    plain = collector(other, QAReward(), WritingReward(Longest()), steps=3)
+    ahead, plain = collector(one, async_rewards=True), collector(other)
+    late, calls = [], []
     for step in range(3):
         found, expected = ahead.collect(BATCH, step), plain.collect(BATCH, step)
         assert [group.advantages for group in found] == [group.advantages for group in expected]
+        late.append({group.stale for group in found})
+        calls.append(len(one.calls))
+    assert late == [{False}, {True}, {True}]
+    assert calls == [2, 3, 3]
     assert one.calls == other.calls
+    assert ahead.state_dict(3) == {"pending": [], "partial": []}
 
 
-def test_pending_rollouts_survive_a_checkpoint_and_are_not_sampled_again(tmp_path) -> None:
-    engine = HandsOver([3, 2, 1, 0])
-    made = collector(engine, QAReward(), WritingReward(Longest()), steps=4, async_rewards=True)
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_pending_rollouts_survive_a_checkpoint_and_are_not_sampled_again(tmp_path, interrupted: bool) -> None:
+    engine, again = HandsOver([3, 2, 1, 0]), HandsOver([3, 2, 1, 0])
+    made = collector(engine, steps=4, async_rewards=True)
     made.collect(BATCH, 0)
     torch.save(made.state_dict(1), tmp_path / "state")
     expected = made.collect(BATCH, 1)
-    again = HandsOver([3, 2, 1, 0])
-    resumed = collector(again, QAReward(), WritingReward(Longest()), steps=4, async_rewards=True)
-    resumed.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
-    assert resumed.collect(BATCH, 1) == expected
-    assert again.calls == engine.calls[2:], "only the step after it"
-
-
-def test_an_interrupted_step_is_taken_again_with_the_rollouts_it_had(tmp_path) -> None:
-    made = collector(HandsOver([0, 1, 2, 3]), QAReward(), WritingReward(Longest()), steps=4, async_rewards=True)
-    made.collect(BATCH, 0)
-    expected = made.collect(BATCH, 1)
-    state = made.state_dict(1)  # its update did not come to an end
-    assert [(one["step"], one["sampled_at"]) for one in state["pending"]] == [(1, 0), (2, 1)]
-    again = HandsOver([0, 1, 2, 3])
-    resumed = collector(again, QAReward(), WritingReward(Longest()), steps=4, async_rewards=True)
+    if interrupted:  # its update did not come to an end
+        torch.save(made.state_dict(1), tmp_path / "state")
+    state = torch.load(tmp_path / "state", weights_only=True)
+    assert [(one["step"], one["sampled_at"]) for one in state["pending"]] == [(1, 0), (2, 1)][: 1 + interrupted]
+    resumed = collector(again, steps=4, async_rewards=True)
     resumed.load_state_dict(state)
     assert resumed.collect(BATCH, 1) == expected
-    assert again.calls == []
+    assert again.calls == ([] if interrupted else engine.calls[2:]), "at most the step after it"
 
 
 def test_what_is_packed_is_what_is_unpacked() -> None:
@@ -269,22 +248,6 @@ def test_what_is_packed_is_what_is_unpacked() -> None:
     assert unpack(pack([]), {}) == []
     with pytest.raises(BadInput, match=r"answer writing/2, which data\.tasks no longer has"):
         unpack(pack(groups), {example.key: example for example in BATCH[:3]})
-
-
-def test_a_judge_that_asks_the_policy_is_refused() -> None:
-    with pytest.raises(
-        BadInput, match=r"model\.rollouts\.async_rewards: the reward 'writing' of data\.tasks\.writing asks"
-    ):
-        collector(HandsOver([0]), QAReward(), WritingReward(ModelJudge()), async_rewards=True)
-
-
-def test_rewards_of_two_steps_are_not_scored_as_one_batch() -> None:
-    asked: list[Sequence[str]] = []
-    reward = Noted(lambda groups: asked.append([group.example.uid for group in groups]), "batch")
-    made = collector(HandsOver([0, 1, 2, 3]), QAReward(), reward, steps=3, async_rewards=True)
-    for step in range(3):
-        made.collect(BATCH, step)
-    assert asked == [["1", "2"]] * 3
 
 
 class Differs(Reward):
@@ -297,17 +260,17 @@ class Differs(Reward):
         self.uids, self.failed = uids, failed
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
-        return [[self._outcome(group.example.uid, i) for i in range(2)] for group in groups]
-
-    def _outcome(self, uid: str, place: int) -> Outcome:
-        if uid in self.failed:
-            return Outcome.failed("verifier died")
-        return Outcome.of(float(place == 0 and uid in self.uids))
+        return [
+            [Outcome.failed("verifier died")] * 2
+            if group.example.uid in self.failed
+            else [Outcome.of(float(group.example.uid in self.uids)), Outcome.of(0.0)]
+            for group in groups
+        ]
 
 
 def test_a_group_without_a_signal_is_replaced_by_one_of_its_task_and_the_others_stay() -> None:
     engine = HandsOver([0, 1, 2, 3])
-    made = collector(engine, Differs("2", "more 0"), WritingReward(Longest()), refill_rounds=3)
+    made = collector(engine, Differs("2", "more 0"), refill_rounds=3)
     found = made.collect(BATCH, 0)
     assert [one.group.example.uid for one in found] == ["more 0", "1", "2", "more 1"]
     assert [one.task for one in found] == ["qa", "writing", "qa", "writing"]
@@ -320,7 +283,7 @@ def test_a_group_without_a_signal_is_replaced_by_one_of_its_task_and_the_others_
 
 
 def test_it_ends_after_so_many_rounds_and_keeps_what_it_has() -> None:
-    made = collector(HandsOver([0, 1, 2, 3]), Differs(), WritingReward(Longest()), refill_rounds=2)
+    made = collector(HandsOver([0, 1, 2, 3]), Differs(), refill_rounds=2)
     found = made.collect(BATCH, 0)
     assert [one.group.example.uid for one in found if one.task == "qa"] == ["more 3", "more 4"]
     assert [asked[1:] for asked in made.data.asked] == [(0, ["qa", "qa", "writing"]), (3, ["qa", "qa"])]
@@ -330,7 +293,7 @@ def test_it_ends_after_so_many_rounds_and_keeps_what_it_has() -> None:
 
 def test_nothing_is_replaced_where_it_is_not_asked_for_or_rewards_failed() -> None:
     for settings in ({}, {"refill_rounds": 2}):
-        made = collector(HandsOver([0, 1, 2, 3]), Differs(failed=["1", "2"]), WritingReward(Longest()), **settings)
+        made = collector(HandsOver([0, 1, 2, 3]), Differs(failed=["1", "2"]), **settings)
         found = made.collect(BATCH, 0)
         assert [one.group.example for one in found if one.task == "qa"] == [BATCH[0], BATCH[2]]
         assert [tasks for _, _, tasks in made.data.asked] == ([["writing"]] if settings else [])

@@ -47,20 +47,15 @@ def test_its_state_survives_a_checkpoint() -> None:
 
 
 @pytest.mark.parametrize(
-    ("beta", "targets", "message"),
+    ("settings", "message"),
     [
-        ({"math": 0.0}, {"math": 0.1}, r"model\.kl\.targets\.math: .* is 0\.0; start above 0"),
-        ({"math": 0.1}, {"art": 0.1}, r"model\.kl\.targets\.art: .* is missing"),
+        ({"beta": {"math": 0.0}, "targets": {"math": 0.1}}, r"model\.kl\.targets\.math: .* is 0\.0; start above 0"),
+        ({"targets": {"art": 0.1}}, r"model\.kl\.targets\.art: .* is missing"),
+        ({"targets": {"math": 0.0}}, r"model\.kl\.targets\.math is 0"),
+        ({"gain": 0.0}, r"model\.kl: gain 0\.0 times clip"),
+        ({"gain": 10.0}, r"model\.kl: gain 10\.0 times clip"),
     ],
 )
-def test_a_target_needs_a_coefficient_to_multiply(
-    beta: dict[str, float], targets: dict[str, float], message: str
-) -> None:
+def test_settings_that_make_no_sense_are_refused(settings: dict[str, object], message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        KLSettings(beta, targets=targets)
-
-
-@pytest.mark.parametrize("wrong", [{"targets": {"math": 0.0}}, {"gain": 0.0}, {"gain": 10.0}])
-def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(BadInput, match=r"model\.kl"):
-        KLSettings({"math": 0.1}, **wrong)
+        KLSettings(**{"beta": {"math": 0.1}} | settings)

@@ -1,4 +1,4 @@
-"""The objective against plain loops over equations 3 to 5 in double precision."""
+"""The objective against plain loops over equations 3 to 5 in double precision, and its importance weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from omnithink_pl.grpo.objective import Objective
+from omnithink_pl.errors import BadInput
+from omnithink_pl.grpo.objective import ImportanceCorrection, Objective
 
 Group = dict  # one group as plain lists: see `make_groups`
 
@@ -114,20 +115,16 @@ def test_the_loss_of_a_batch_is_the_sum_over_any_micro_batches(aggregation: str,
 
 def test_aggregations_weigh_tokens_as_their_papers_do() -> None:
     lengths = [[2, 4], [3]]
-    assert Objective(aggregation="completion").weights(lengths, 8) == [
-        pytest.approx([1 / (2 * 2 * 2), 1 / (2 * 2 * 4)]),
-        pytest.approx([1 / (2 * 1 * 3)]),
-    ]
-    assert Objective(aggregation="token").weights(lengths, 8) == [
-        pytest.approx([1 / 9] * 2),
-        pytest.approx([1 / 9]),
-    ]
-    assert Objective(aggregation="constant").weights(lengths, 8) == [pytest.approx([1 / 24] * 2), [1 / 24]]
-
-
-def test_a_group_that_lost_completions_still_counts_once() -> None:
-    weights = Objective().weights([[5, 5, 5, 5], [5]], 8)
-    assert sum(weights[0]) == pytest.approx(sum(weights[1]))
+    expected = {
+        "completion": [1 / (2 * 2 * 2), 1 / (2 * 2 * 4), 1 / (2 * 1 * 3)],
+        "token": [1 / 9] * 3,
+        "constant": [1 / 24] * 3,
+    }
+    for aggregation, right in expected.items():
+        first, second = Objective(aggregation=aggregation).weights(lengths, 8)
+        assert [*first, *second] == pytest.approx(right)
+    whole, lost = Objective().weights([[5, 5, 5, 5], [5]], 8)
+    assert sum(whole) == pytest.approx(sum(lost)), "a group that lost completions still counts once"
 
 
 def test_the_sequence_ratio_is_the_geometric_mean_of_the_token_ratios() -> None:
@@ -140,16 +137,8 @@ def test_the_sequence_ratio_is_the_geometric_mean_of_the_token_ratios() -> None:
 
 def test_the_kl_estimate_is_unbiased_and_never_negative() -> None:
     p, q = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.2, 0.2, 0.6])
-    objective, one = Objective(), torch.ones(3)
-    kl = objective(
-        p.log()[:, None],
-        p.log()[:, None],
-        q.log()[:, None],
-        torch.ones(3, 1, dtype=torch.bool),
-        one,
-        one,
-        one,
-    ).kl
+    one, old = torch.ones(3), p.log()[:, None]
+    kl = Objective()(old, old, q.log()[:, None], torch.ones(3, 1, dtype=torch.bool), one, one, one).kl
     assert bool((kl >= 0).all())
     exact = float((p * (p / q).log()).sum())
     assert float((p[:, None] * kl).sum()) == pytest.approx(exact, abs=1e-6)
@@ -159,3 +148,68 @@ def test_the_kl_estimate_is_unbiased_and_never_negative() -> None:
 def test_a_clip_range_without_inside_is_refused(clip: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="clip_low must lie in"):
         Objective(clip_low=clip[0], clip_high=clip[1])
+
+
+TRAINER = torch.tensor([[-1.0, -2.0, -0.5], [-1.0, -3.0, 0.0]])
+SAMPLER = torch.tensor([[-1.5, -2.0, -0.4], [-3.0, -2.0, -9.0]])
+MASK = torch.tensor([[True, True, True], [True, True, False]])
+
+
+def weights(level: str, cap: float) -> torch.Tensor:
+    correction = ImportanceCorrection(level, cap)  # type: ignore[arg-type]
+    return correction(TRAINER, SAMPLER, MASK).clamp(max=correction.cap)
+
+
+def test_token_weights_are_the_ratio_of_each_token_up_to_the_cap() -> None:
+    found = weights("token", cap=3.0)
+    assert found[0].tolist() == pytest.approx([math.exp(0.5), 1.0, math.exp(-0.1)])
+    assert found[1, :2].tolist() == pytest.approx([3.0, math.exp(-1.0)])  # exp(2) is above the cap
+
+
+def test_sequence_weights_are_the_geometric_mean_of_the_ratios() -> None:
+    found = weights("sequence", cap=1.5)
+    assert found[0].tolist() == pytest.approx([math.exp(0.4 / 3)] * 3)
+    assert found[1, :2].tolist() == pytest.approx([1.5, 1.5])  # exp((2 - 1) / 2) is above the cap
+    correction = ImportanceCorrection("sequence")
+    short, long = (correction(torch.zeros(1, n), torch.full((1, n), 0.01), torch.ones(1, n).bool()) for n in (10, 1000))
+    assert float(short[0, 0]) == pytest.approx(float(long[0, 0])), "it does not shrink with the length"
+
+
+def test_without_correction_every_weight_is_exactly_one() -> None:
+    assert weights("none", cap=1.0).tolist() == [[1.0] * 3] * 2
+
+
+def test_weights_make_the_samplers_mean_the_trainers() -> None:
+    """An expectation under pi_old from draws of q, over every token there is, uncut."""
+    generator = torch.Generator().manual_seed(0)
+    pi, q, value = (torch.randn(50, generator=generator).double() for _ in range(3))
+    pi, q = pi.log_softmax(-1), q.log_softmax(-1)
+    mask = torch.ones(50, 1).bool()
+    weight = ImportanceCorrection("token", cap=1e9)(pi.unsqueeze(-1), q.unsqueeze(-1), mask).squeeze(-1)
+    assert float((q.exp() * weight * value).sum()) == pytest.approx(float((pi.exp() * value).sum()))
+
+
+def test_the_objective_multiplies_each_tokens_whole_term_and_no_gradient_flows_through_the_weight() -> None:
+    now = TRAINER.clone().requires_grad_()
+    reference = TRAINER - 0.3
+    advantages, beta, shares = torch.tensor([1.0, -0.5]), torch.tensor([0.1, 0.2]), torch.tensor([0.25, 0.5])
+    importance = weights("token", cap=3.0)
+    Objective()(now, TRAINER, reference, MASK, advantages, beta, shares, importance).loss.backward()
+    weighted = now.grad.clone()
+    now.grad = None
+    Objective()(now, TRAINER, reference, MASK, advantages, beta, shares).loss.backward()
+    assert torch.allclose(weighted, now.grad * importance * MASK)
+    assert not importance.requires_grad
+
+
+def test_the_alarm_names_the_difference_and_the_cure() -> None:
+    correction = ImportanceCorrection(alarm=0.01)
+    assert correction.warning(0.01, 5.0) == ""
+    assert "0.02 nats on average, 0.5 at most" in correction.warning(0.02, 0.5)
+    assert "model.rollouts.correction.level" in correction.warning(0.02, 0.5)
+
+
+@pytest.mark.parametrize("wrong", [{"cap": 0.9}, {"alarm": 0.0}])
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(BadInput, match=f"model.rollouts.correction.{next(iter(wrong))}"):
+        ImportanceCorrection(**wrong)

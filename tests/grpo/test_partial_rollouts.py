@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import chain
 from types import SimpleNamespace
 from typing import Any, final
@@ -15,13 +14,12 @@ from omnithink_pl.data.samplers import StratifiedTaskSampler
 from omnithink_pl.distributed.failure_barrier import FailureBarrier
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
-from omnithink_pl.grpo.collection import Collector
+from omnithink_pl.grpo.collection import Collector, RolloutSettings
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
 from omnithink_pl.grpo.objective import ImportanceCorrection, Objective
-from omnithink_pl.grpo.settings import MemorySettings, RolloutSettings
 from omnithink_pl.grpo.update import UpdatePlan
-from omnithink_pl.modules import MultiTaskGRPO
+from omnithink_pl.model.memory import MemorySettings
 from omnithink_pl.rewards import Reward, Rubric
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from omnithink_pl.types import Example, Group, Outcome
@@ -46,23 +44,21 @@ class LengthIsOdd(Reward):
         return [[Outcome.of(len(c.token_ids) % 2) for c in group.completions] for group in groups]
 
 
+def example(uid: str) -> Example:
+    return Example("math", uid, uid, "!", ({"role": "user", "content": uid},))
+
+
 class Prompts:
     """Another batch in each step."""
 
     task_sampler = StratifiedTaskSampler()
-
-    def __init__(self) -> None:
-        steps = sum(stage.steps for stage in STAGES)
-        self.train = [self.example(f"{step}-{i}") for step in range(steps) for i in range(BATCH)]
-
-    def example(self, uid: str) -> Example:
-        return Example("math", uid, uid, "!", ({"role": "user", "content": uid},))
+    train = [example(f"{step}-{i}") for step in range(7) for i in range(BATCH)]  # noqa: RUF012
 
     def batch(self, step: int) -> list[Example]:
         return self.train[BATCH * step : BATCH * (step + 1)]
 
     def more(self, step: int, already: int, tasks: list[str]) -> list[Example]:
-        return [self.example(f"more {step}-{already + i}") for i in range(len(tasks))]
+        return [example(f"more {step}-{already + i}") for i in range(len(tasks))]
 
 
 def tiny() -> TinyPolicy:
@@ -81,15 +77,11 @@ def collector(policy: TinyPolicy, **settings: Any) -> Collector:
     return made
 
 
-def stage_of(step: int) -> StageRun:
-    return StageRun(tuple(STAGES), 1 if step <= LAST else 2)
-
-
 def trained(made: Collector, steps: range = range(7)) -> list[list[ScoredGroup]]:
     """What each step is trained on, while the weights stay as they are."""
     found = []
     for step in steps:
-        made.stage = stage_of(step)
+        made.stage = StageRun(tuple(STAGES), 1 if step <= LAST else 2)
         found.append(made.collect(made.data.batch(step), step))
         made.observe_step()
     return found
@@ -147,7 +139,7 @@ def test_the_ratio_of_each_token_is_to_the_policy_that_sampled_it(monkeypatch: p
         return generate(*asked)
 
     monkeypatch.setattr(made.engine, "generate", noted)
-    made.stage = stage_of(0)
+    made.stage = StageRun(tuple(STAGES), 1)
     for step in range(LAST + 1):
         groups = made.collect(made.data.batch(step), step)
         for one in groups:
@@ -184,10 +176,8 @@ def check_ratio(policy: TinyPolicy, one: ScoredGroup, calls: list[tuple[int, Any
 def test_what_is_carried_survives_a_checkpoint(settings: dict[str, Any], interrupted: bool, tmp_path: Any) -> None:
     made = collector(tiny(), segment_tokens=5, **settings)
     first = trained(made, range(3))
-    if interrupted:  # the update of the last of these steps did not come to its end
-        torch.save(made.state_dict(2), tmp_path / "state")
-    else:
-        torch.save(made.state_dict(3), tmp_path / "state")
+    # Where it is interrupted, the update of the last of these steps did not come to its end.
+    torch.save(made.state_dict(2 if interrupted else 3), tmp_path / "state")
     expected = trained(made, range(3, 7))
     resumed = collector(tiny(), segment_tokens=5, **settings)
     state = torch.load(tmp_path / "state", weights_only=True)
@@ -206,12 +196,7 @@ def test_replacements_are_trained_in_the_step_that_asked_for_them() -> None:
             assert all(not SAMPLING.is_open(c) for one in groups for c in one.group.completions)
 
 
-def test_a_module_that_carries_groups_says_so() -> None:
-    module = partial(MultiTaskGRPO, TransformersEngine(), {}, torch.optim.SGD)  # type: ignore[arg-type]
-    assert not module().samples_ahead
-    assert module(rollouts=RolloutSettings(segment_tokens=3)).samples_ahead
-
-
-def test_a_segment_of_nothing_is_refused() -> None:
-    with pytest.raises(BadInput, match=r"model\.rollouts\.segment_tokens is 0"):
-        RolloutSettings(segment_tokens=0)
+@pytest.mark.parametrize("wrong", [{"segment_tokens": 0}, {"refill_rounds": -1}, {"updates_per_batch": 0}])
+def test_settings_out_of_range_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(BadInput, match=rf"model\.rollouts\.{next(iter(wrong))} is"):
+        RolloutSettings(**wrong)

@@ -13,19 +13,11 @@ from typing import Any
 
 
 class ScriptedServer:
-    """The server's process.
-
-    Args:
-        port: To listen on; one that is free if 0.
-    """
+    """The server's process, at a port that is free if none is given."""
 
     def __init__(self, port: int = 0) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("server.py")), str(port)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        command = [sys.executable, str(Path(__file__).with_name("server.py")), str(port)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline())
         self.url = f"http://127.0.0.1:{self.port}/v1"
@@ -44,10 +36,7 @@ class ScriptedServer:
     def kill(self) -> None:
         """End it, if it has not ended yet."""
         self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            pipe.close()
+        self.process.communicate()
 
 
 @contextmanager

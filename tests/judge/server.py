@@ -55,15 +55,14 @@ class Script(BaseHTTPRequestHandler):
     sleeping: ClassVar[Counter[str]] = Counter()
 
     def do_GET(self) -> None:
-        with self.lock:
-            self.send(200, dict(self.log))
+        self.send(200, dict(self.log))
 
     def do_PUT(self) -> None:
         with self.lock:
             self.settings.update(self.body())
             self.log.clear()
             self.seen.clear()
-            self.send(200, {})
+        self.send(200, {})
 
     def do_POST(self) -> None:
         body = self.body()

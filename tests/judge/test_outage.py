@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,7 @@ NO_CACHE = "--data.tasks.writing.init_args.judge.init_args.cache=null"
 
 
 class Outage(L.Callback):
-    """Kills the judge's process before a step, and before a later one starts another at the same port.
-
-    Args:
-        pid: Its process.
-        port: Where it listens.
-        step: Steps done when it is killed.
-        back: Steps done when it comes back; never if not given.
-    """
+    """Kills the judge's process when ``step`` steps are done, and at ``back`` starts another at the same port."""
 
     started: ScriptedServer | None = None
 
@@ -85,14 +77,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> 
     return histories(directory)
 
 
-@pytest.fixture
-def started_again() -> Iterator[None]:
-    yield
-    if Outage.started is not None:
-        Outage.started.kill()
-        Outage.started = None
-
-
 def test_stopped_with_the_cause_and_resumed_it_equals_an_undisturbed_run(
     undisturbed: dict[str, list[tuple[int, float]]], tmp_path: Path, tracking_uri: str
 ) -> None:
@@ -103,13 +87,14 @@ def test_stopped_with_the_cause_and_resumed_it_equals_an_undisturbed_run(
     assert_same(undisturbed, histories(tmp_path), "metrics")
 
 
-@pytest.mark.usefixtures("started_again")
 def test_paused_the_others_go_on_and_the_task_comes_back(
     undisturbed: dict[str, list[tuple[int, float]]], tmp_path: Path, tracking_uri: str
 ) -> None:
     pause = ["--model.failures.on_outage=pause", "--model.failures.retry_after=1"]
     with scripted_server() as server:
         main(settings(tmp_path, server, *pause, outage(server, back=KILLED + 2)))
+    assert Outage.started is not None
+    Outage.started.kill()
     got = histories(tmp_path)
     for task, metric in (("qa", "reward"), ("qa", "total"), ("writing", "reward"), ("writing", "judge/win_rate")):
         name = f"train/{task}/{metric}"

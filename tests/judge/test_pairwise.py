@@ -25,25 +25,17 @@ INJECTIONS = [
 
 
 @pytest.mark.parametrize(
-    ("reply", "verdict"),
+    ("verdict", "replies"),
     [
-        ("[[A]]", "A"),
-        ("Because of its style.\n[[B]]\n", "B"),
-        ("**[[C]]**", "C"),
-        ("Final verdict: [[A]].", "A"),
-        ("A quotes [[A]].\nStill, B is better.\n[[B]]", "B"),
-        ("[[A]]\nBut on second thoughts I do not know.", None),
-        ("[[A]] or [[B]]", None),
-        ("[[A]] [[A]]", None),
-        ("[[D]]", None),
-        ("[A]", None),
-        ("[[a]]", None),
-        ("", None),
-        ("A", None),
+        ("A", ["[[A]]", "Final verdict: [[A]]."]),
+        ("B", ["Because of its style.\n[[B]]\n", "A quotes [[A]].\nStill, B is better.\n[[B]]"]),
+        ("C", ["**[[C]]**"]),
+        (None, ["[[A]]\nBut on second thoughts I do not know.", "[[A]] or [[B]]", "[[A]] [[A]]"]),
+        (None, ["[[D]]", "[A]", "[[a]]", "", "A"]),
     ],
 )
-def test_only_a_single_verdict_in_the_last_line_counts(reply: str, verdict: str | None) -> None:
-    assert parse_verdict(reply) == verdict
+def test_only_a_single_verdict_in_the_last_line_counts(verdict: str | None, replies: list[str]) -> None:
+    assert [parse_verdict(reply) for reply in replies] == [verdict] * len(replies)
 
 
 @pytest.mark.parametrize("injection", INJECTIONS)
@@ -68,19 +60,15 @@ def test_the_marker_changes_with_the_texts_so_that_it_cannot_be_learned() -> Non
     assert not again.startswith(fence)
 
 
-def test_another_prompt_is_read_from_a_file_and_told_apart(tmp_path: Path) -> None:
+def test_another_prompt_is_read_from_a_file_and_told_apart_and_one_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.txt"
     path.write_text(PROMPT.text.replace("impartial", "strict"))
     mine = PairwisePrompt.load(str(path))
     assert mine.version == "mine"
     path.write_text(PROMPT.text)
     assert PairwisePrompt.load(str(path)).identity != mine.identity
-
-
-def test_a_prompt_that_cannot_be_used_is_named_with_the_cure(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"no prompt 'pairwise_v0'.*use pairwise_v1"):
         PairwisePrompt.load("pairwise_v0")
-    path = tmp_path / "mine.txt"
     path.write_text("Which is better, ${answer_a} or ${answer_b}?")
     with pytest.raises(BadInput, match=r"mine\.txt needs two parts .*\$\{fence\}"):
         PairwisePrompt.load(str(path))

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.kl_control import KLSettings
 from omnithink_pl.grpo.reference import AdaptedReference, FrozenCopy, reference_policy
-from omnithink_pl.model.adapter import LoRA, build_policy, check_adapter, without_frozen
+from omnithink_pl.model.adapter import LoRA, build_policy, check_adapter, save_adapters
 from omnithink_pl.model.logprobs import token_logprobs
 from omnithink_pl.model.policy import ADAPTER, Policy, save_policy
 from omnithink_pl.rollout import Sampling, TransformersEngine
@@ -108,12 +108,13 @@ def test_no_reference_is_held_where_no_task_has_a_penalty() -> None:
 def test_a_checkpoint_holds_adapters_only_and_other_adapters_refuse_it() -> None:
     module = torch.nn.Module()
     module.model = adapted().model
-    state = without_frozen(module.state_dict(), module)
-    assert state.keys() == {name for name, p in module.named_parameters() if p.requires_grad}
-    check_adapter({"state_dict": state}, module)
+    checkpoint = {"state_dict": module.state_dict()}
+    save_adapters(checkpoint, module, sharded=False)
+    assert checkpoint["state_dict"].keys() == {name for name, p in module.named_parameters() if p.requires_grad}
+    check_adapter(checkpoint, module)
     module.model = adapted(adapter=LoRA(rank=4)).model
     with pytest.raises(BadInput, match=r"another model\.adapter: .*lora_A.* is \(2, 384\) there and \(4, 384\) here"):
-        check_adapter({"state_dict": state}, module)
+        check_adapter(checkpoint, module)
 
 
 def test_law_6_the_engine_samples_from_the_adapted_policy() -> None:

@@ -1,14 +1,28 @@
-"""Per-token log-probabilities and their gradients, held to one sequence at a time without padding."""
+"""Log-probabilities and gradients against one sequence at a time without padding, and against all logits at once."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
+import torch.distributed as dist
+from peft import LoraConfig, get_peft_model
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+from torch.nn.functional import linear
+from transformers import (
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+)
 
-from omnithink_pl.model.logprobs import TokenLogprobs, token_logprobs
+from omnithink_pl.model.logprobs import SampledTokens, TokenLogprobs, head_logprobs, token_logprobs
 from omnithink_pl.model.micro_batches import split
 from omnithink_pl.model.packing import Padding
 from omnithink_pl.rollout import Sampling, TransformersEngine
@@ -17,9 +31,8 @@ from tests.tiny import TinyPolicy, random_tokens, shape, teacher_forced, tiny_ll
 PROMPTS = random_tokens(5, 9, 2, seed=1)
 COMPLETIONS = [random_tokens(4, 1, 7, seed=2), random_tokens(3, seed=3), random_tokens(6, 2, 6, 5, seed=4)]
 FLAT = [(prompt, c) for prompt, siblings in zip(PROMPTS, COMPLETIONS, strict=True) for c in siblings]
-LAYOUTS = pytest.mark.parametrize(
-    ("share_prompt", "padding"), [(True, "right"), (True, "left"), (False, "right"), (False, "left")]
-)
+# Packed rows have no padding.
+LAYOUTS = pytest.mark.parametrize(("share_prompt", "padding"), [(True, "right"), (False, "right"), (False, "left")])
 # A loss that weighs every token differently, as advantages do.
 WEIGHTS = torch.randn(len(FLAT), 7, generator=torch.Generator().manual_seed(5)) / 30
 
@@ -40,8 +53,12 @@ def reference_gradient(model: PreTrainedModel) -> torch.Tensor:
     return gradient(model)
 
 
-def values(found: TokenLogprobs) -> list[list[float]]:
-    return [row[keep].tolist() for row, keep in zip(found.logprobs.detach(), found.mask, strict=True)]
+def assert_teacher_forced(
+    found: TokenLogprobs, model: PreTrainedModel, temperature: float = 1.0, top_p: float = 1.0, tolerance: float = 2e-5
+) -> None:
+    """Hold log-probabilities to those of each sequence in a forward of its own."""
+    for logprobs, mask, row in zip(found.logprobs.detach(), found.mask, FLAT, strict=True):
+        assert logprobs[mask].tolist() == pytest.approx(teacher_forced(model, *row, temperature, top_p), abs=tolerance)
 
 
 @LAYOUTS
@@ -51,11 +68,10 @@ def test_logprobs_do_not_depend_on_the_layout(
     build: type, temperature: float, share_prompt: bool, padding: Padding
 ) -> None:
     model = build()
-    found = values(token_logprobs(model, PROMPTS, COMPLETIONS, temperature, share_prompt, padding))
-    expected = [teacher_forced(model, prompt, completion, temperature) for prompt, completion in FLAT]
-    assert [len(row) for row in found] == [len(row) for row in expected]
-    for row, right in zip(found, expected, strict=True):
-        assert row == pytest.approx(right, abs=2e-5)
+    found = token_logprobs(model, PROMPTS, COMPLETIONS, temperature, share_prompt, padding)
+    assert_teacher_forced(found, model, temperature)
+    assert not found.logprobs[~found.mask].any(), "nothing stands behind a completion's end"
+    assert found.logprobs.dtype == torch.float32
 
 
 @LAYOUTS
@@ -105,63 +121,55 @@ def test_top_p_renormalises_over_the_nucleus_and_the_token_that_was_drawn(
 ) -> None:
     model = tiny_qwen()
     found = token_logprobs(model, PROMPTS, COMPLETIONS, 0.8, share_prompt, padding, top_p=top_p)
-    for row, found_row in zip(FLAT, values(found), strict=True):
-        assert found_row == pytest.approx(teacher_forced(model, *row, temperature=0.8, top_p=top_p), abs=1e-4)
+    assert_teacher_forced(found, model, 0.8, top_p, tolerance=1e-4)
     whole = token_logprobs(model, PROMPTS, COMPLETIONS, 0.8, share_prompt, padding)
     assert (found.entropy < whole.entropy)[found.mask].all()
-
-
-def test_top_p_lets_gradients_through_that_are_finite() -> None:
-    model = tiny_qwen()
-    token_logprobs(model, PROMPTS, COMPLETIONS, top_p=0.5).logprobs.sum().backward()
+    found.logprobs.sum().backward()
     assert gradient(model).isfinite().all()
-
-
-def test_nothing_stands_behind_a_completions_end() -> None:
-    found = token_logprobs(tiny_qwen(), PROMPTS, COMPLETIONS)
-    assert found.mask.sum(-1).tolist() == [len(completion) for _, completion in FLAT]
-    assert not found.logprobs[~found.mask].any()
-    assert found.logprobs.dtype == torch.float32
 
 
 @pytest.mark.parametrize(("share_prompt", "attention"), [(True, "sdpa"), (False, "sdpa"), (False, "eager")])
 def test_gradient_checkpointing_and_eager_attention_give_the_same(share_prompt: bool, attention: str) -> None:
-    expected = values(token_logprobs(tiny_qwen(), PROMPTS, COMPLETIONS))
     model = tiny_qwen(attn_implementation=attention).train()
     model.gradient_checkpointing_enable()
     found = token_logprobs(model, PROMPTS, COMPLETIONS, share_prompt=share_prompt)
-    for row, right in zip(values(found), expected, strict=True):
-        assert row == pytest.approx(right, abs=2e-5)
+    assert_teacher_forced(found, tiny_qwen())
     (WEIGHTS * found.logprobs).sum().backward()
     assert torch.allclose(gradient(model), reference_gradient(tiny_qwen()), atol=1e-5)
 
 
-def test_a_model_that_cannot_share_prompts_is_refused_with_the_cure() -> None:
-    with pytest.raises(ValueError, match=r"Qwen2ForCausalLM cannot share prompts.*sdpa.*share_prompt"):
-        token_logprobs(tiny_qwen(attn_implementation="eager"), PROMPTS, COMPLETIONS)
-
-
-def test_a_model_whose_attention_caps_its_scores_is_refused() -> None:
-    model = Gemma2ForCausalLM(Gemma2Config(**shape(head_dim=32, sliding_window=64), attn_implementation="sdpa"))
-    with pytest.raises(ValueError, match=r"Gemma2Attention cannot share prompts: it has softcap.*share_prompt"):
-        token_logprobs(model, PROMPTS, COMPLETIONS)
-
-
-def test_a_model_that_attends_in_its_own_way_is_refused() -> None:
+def with_own_attention() -> PreTrainedModel:
+    """Build a model one of whose layers attends in its own way."""
     model = tiny_qwen()
     own = model.model.layers[1].self_attn.forward
     model.model.layers[1].self_attn.forward = lambda *args, packed, **kwargs: own(*args, **kwargs)
-    with pytest.raises(ValueError, match="only 1 of its 2 layers"):
-        token_logprobs(model, PROMPTS, COMPLETIONS)
+    return model
 
 
-def test_a_sliding_window_is_respected_or_refused() -> None:
-    model = MistralForCausalLM(MistralConfig(**shape(sliding_window=8)))
-    with pytest.raises(ValueError, match="12 tokens exceed its sliding window of 8"):
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: tiny_qwen(attn_implementation="eager"), r"Qwen2ForCausalLM cannot share prompts.*sdpa.*share_prompt"),
+        (
+            lambda: Gemma2ForCausalLM(
+                Gemma2Config(**shape(head_dim=32, sliding_window=64), attn_implementation="sdpa")
+            ),
+            r"Gemma2Attention cannot share prompts: it has softcap.*share_prompt",
+        ),
+        (with_own_attention, "only 1 of its 2 layers"),
+        (
+            lambda: MistralForCausalLM(MistralConfig(**shape(sliding_window=8))),
+            "12 tokens exceed its sliding window of 8",
+        ),
+    ],
+    ids=["eager", "capped scores", "own attention", "short window"],
+)
+def test_a_model_that_cannot_share_prompts_is_refused_and_computed_without(build, message: str) -> None:
+    model = build()
+    with pytest.raises(ValueError, match=message):
         token_logprobs(model, PROMPTS, COMPLETIONS)
-    found = values(token_logprobs(model, PROMPTS, COMPLETIONS, share_prompt=False))
-    for row, (prompt, completion) in zip(found, FLAT, strict=True):
-        assert row == pytest.approx(teacher_forced(model, prompt, completion), abs=2e-5)
+    if isinstance(model, MistralForCausalLM):
+        assert_teacher_forced(token_logprobs(model, PROMPTS, COMPLETIONS, share_prompt=False), model)
 
 
 def test_a_model_that_has_computed_packed_rows_is_otherwise_as_it_was(tmp_path: Path) -> None:
@@ -183,3 +191,165 @@ def test_a_model_that_has_computed_packed_rows_is_otherwise_as_it_was(tmp_path: 
 def test_empty_sequences_are_refused(prompts: list[list[int]], completions: list[list[list[int]]]) -> None:
     with pytest.raises(ValueError, match="at least one token"):
         token_logprobs(tiny_qwen(), prompts, completions)
+
+
+N, SIZE, VOCABULARY = 23, 16, 301
+
+
+def inputs(bias: bool = False) -> tuple[torch.nn.Linear, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A head, hidden states, targets, and what each token's log-probability weighs."""
+    generator = torch.Generator().manual_seed(0)
+    head = torch.nn.Linear(SIZE, VOCABULARY, bias=bias)
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=0.7, generator=generator)
+    hidden = torch.randn(N, SIZE, generator=generator).requires_grad_()
+    targets = torch.randint(0, VOCABULARY, (N,), generator=generator)
+    return head, hidden, targets, torch.randn(N, generator=generator)
+
+
+def naive(head: torch.nn.Linear, hidden: torch.Tensor, drawn: SampledTokens) -> tuple[torch.Tensor, torch.Tensor]:
+    """All logits at once, through autograd, in float64."""
+    weight, bias = head.weight.double(), None if head.bias is None else head.bias.double()
+    distribution = torch.distributions.Categorical(logits=linear(hidden.double(), weight, bias) / drawn.temperature)
+    return distribution.log_prob(drawn.targets), distribution.entropy().detach()
+
+
+class OwnHead(torch.nn.Linear):
+    """A head that is not quite PyTorch's, such as an adapter puts in its place."""
+
+
+@pytest.mark.parametrize("kind", [torch.nn.Linear, OwnHead])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+@pytest.mark.parametrize("tokens", [1, 5, 23, 1000])
+def test_chunks_give_the_plain_paths_numbers_and_gradients(
+    tokens: int, temperature: float, bias: bool, kind: type
+) -> None:
+    head, hidden, targets, weights = inputs(bias)
+    head.__class__ = kind
+    drawn = SampledTokens(targets, temperature, logits=tokens * VOCABULARY)
+    leaves = [hidden, *head.parameters()]
+    logprobs, entropy = naive(head, hidden, drawn)
+    expected = torch.autograd.grad((weights * logprobs).sum(), leaves)
+    found = head_logprobs(head, head.forward, hidden, drawn)
+    torch.testing.assert_close(found[:, 0], logprobs.float(), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[:, 1].detach(), entropy.float(), atol=1e-5, rtol=1e-5)
+    gradients = torch.autograd.grad((weights * found[:, 0]).sum(), leaves)
+    torch.testing.assert_close(gradients, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("top_p", [0.3, 0.9])
+def test_the_nucleus_does_not_depend_on_the_chunk(top_p: float) -> None:
+    head, hidden, targets, weights = inputs()
+    results = []
+    for tokens in (3, 1000):
+        found = head_logprobs(head, head.forward, hidden, SampledTokens(targets, 0.8, top_p, tokens * VOCABULARY))
+        results.append((found, *torch.autograd.grad((weights * found[:, 0]).sum(), [hidden, head.weight])))
+    torch.testing.assert_close(*results, atol=1e-5, rtol=1e-5)
+    assert all(part.isfinite().all() for part in results[0])
+
+
+def test_only_a_chunk_of_logits_is_ever_alive() -> None:
+    head, hidden, targets, weights = inputs()
+    drawn = SampledTokens(targets, logits=4 * VOCABULARY)
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            result = func(*args, **(kwargs or {}))
+            rows_of_logits = isinstance(result, torch.Tensor) and result.shape[-1:] == (VOCABULARY,)
+            if rows_of_logits and result.data_ptr() != head.weight.data_ptr():
+                largest = max(largest, result.numel() // VOCABULARY)
+            return result
+
+    with Watch():
+        (weights * head_logprobs(head, head.forward, hidden, drawn)[:, 0]).sum().backward()
+    assert largest == 4
+
+
+def test_weights_in_bfloat16_have_log_probabilities_in_float32() -> None:
+    head, hidden, targets, weights = inputs()
+    rounded = hidden.detach().bfloat16().requires_grad_()
+    head.bfloat16()
+    drawn = SampledTokens(targets, logits=4 * VOCABULARY)
+    logits = linear(rounded, head.weight).float()
+    found = head_logprobs(head, head.forward, rounded, drawn)
+    assert found.dtype == torch.float32
+    expected = logits.log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(found[:, 0], expected, atol=1e-6, rtol=1e-6)
+    (weights * found[:, 0]).sum().backward()
+    assert rounded.grad.dtype == head.weight.grad.dtype == torch.bfloat16
+
+
+def test_under_autocast_master_weights_have_gradients_in_float32() -> None:
+    head, hidden, targets, weights = inputs()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = head_logprobs(head, head.forward, hidden, SampledTokens(targets, logits=4 * VOCABULARY))
+        plain = torch.log_softmax(head(hidden).float(), -1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(found[:, 0], plain, atol=1e-6, rtol=1e-6)
+    (ours,) = torch.autograd.grad((weights * found[:, 0]).sum(), head.weight)
+    (theirs,) = torch.autograd.grad((weights * plain).sum(), head.weight)
+    assert ours.dtype == torch.float32
+    torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0.02)
+
+
+def capped(model: PreTrainedModel) -> PreTrainedModel:
+    """The same model with a cap on its logits that its config does not mention."""
+    own = model.forward
+
+    def forward(*args: object, **kwargs: object) -> object:
+        output = own(*args, **kwargs)
+        output.logits = 5.0 * torch.tanh(output.logits / 5.0)
+        return output
+
+    model.forward = forward
+    return model
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: CohereForCausalLM(CohereConfig(**shape(logit_scale=0.25))),
+        lambda: capped(tiny_qwen()),
+        lambda: tiny_qwen(tie_word_embeddings=False),
+    ],
+    ids=["scaled, and said so", "capped, unsaid", "untied"],
+)
+def test_what_a_model_does_to_its_logits_is_done(build) -> None:
+    model = build()
+    found = token_logprobs(model, PROMPTS, COMPLETIONS, temperature=0.8)
+    assert_teacher_forced(found, model, 0.8)
+    found.logprobs.sum().backward()
+    assert model.get_output_embeddings().weight.grad.abs().max() > 0.01
+
+
+def test_an_adapter_on_the_head_is_trained() -> None:
+    config = LoraConfig(r=4, target_modules=["q_proj", "lm_head"], lora_alpha=8)
+    model = get_peft_model(tiny_qwen(tie_word_embeddings=False), config)
+    found = token_logprobs(model, PROMPTS, COMPLETIONS)
+    assert_teacher_forced(found, model)
+    found.logprobs.sum().backward()
+    trained = {name.split(".")[-3] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert trained == {"lora_B"}
+    heads = [p.grad for name, p in model.named_parameters() if "lm_head.lora_B" in name]
+    assert heads[0].any()
+
+
+@pytest.fixture
+def one_process() -> Iterator[DeviceMesh]:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield init_device_mesh("cpu", (1,))
+    dist.destroy_process_group()
+
+
+def test_a_head_divided_among_processes_is_put_together(one_process: DeviceMesh) -> None:
+    head, hidden, targets, weights = inputs()
+    drawn = SampledTokens(targets, logits=4 * VOCABULARY)
+    (expected,) = torch.autograd.grad(
+        (weights * head_logprobs(head, head.forward, hidden, drawn)[:, 0]).sum(), head.weight
+    )
+    head.weight = torch.nn.Parameter(distribute_tensor(head.weight.detach(), one_process, [Shard(0)]))
+    (weights * head_logprobs(head, head.forward, hidden, drawn)[:, 0]).sum().backward()
+    assert isinstance(head.weight.grad, DTensor)
+    torch.testing.assert_close(head.weight.grad.full_tensor(), expected)

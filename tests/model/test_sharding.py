@@ -19,8 +19,8 @@ from omnithink_pl.grpo.reference import AdaptedReference, FrozenCopy
 from omnithink_pl.model.adapter import LoRA, build_policy
 from omnithink_pl.model.logprobs import token_logprobs
 from omnithink_pl.model.micro_batches import padding_passes
+from omnithink_pl.model.policy import named_weights
 from omnithink_pl.model.sharding import full, shard, sharded_modules, whole
-from omnithink_pl.model.weights import named_weights
 from tests.distributed.ranks import free_port
 from tests.tiny import random_tokens, tiny_qwen
 

@@ -14,9 +14,9 @@ from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.kl_control import KLSettings
-from omnithink_pl.grpo.settings import MemorySettings
 from omnithink_pl.model.adapter import LoRA, build_policy
 from omnithink_pl.model.logprobs import TokenLogprobs, token_logprobs
+from omnithink_pl.model.memory import MemorySettings
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.rollout import Sampling, TransformersEngine
 

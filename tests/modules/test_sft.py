@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.grpo.settings import MemorySettings
+from omnithink_pl.model.memory import MemorySettings
 from omnithink_pl.modules.sft import Pair, SupervisedFineTuning, completion_loss
 from omnithink_pl.rollout import TransformersEngine
 from omnithink_pl.types import Example, Options

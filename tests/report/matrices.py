@@ -1,4 +1,4 @@
-"""Score matrices made by hand."""
+"""Score matrices and logged metrics made by hand."""
 
 from __future__ import annotations
 
@@ -21,3 +21,9 @@ def matrix(**rows: list[float]) -> ScoreMatrix:
 
 UNMEASURED = matrix(base=[0.3, 0.4], s1_code=[0.7, nan])
 LEARNED = matrix(base=[0.3, 0.4], s1_code=[0.7, 0.38], s2_math=[0.6, 0.8])
+
+
+def logged(**scores: float) -> dict[str, float]:
+    """Metrics with the lower ends of their intervals, such as ``eval/qa/mmlu_pro`` for ``qa__mmlu_pro``."""
+    named = {f"eval/{name.replace('__', '/')}": value for name, value in scores.items()}
+    return {**named, **{f"{name}/low": 0.0 for name in named}}

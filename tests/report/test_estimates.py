@@ -3,60 +3,50 @@
 from __future__ import annotations
 
 import random
-from statistics import fmean, pvariance, quantiles, stdev
+from statistics import fmean, pvariance, quantiles
 
 import numpy as np
 import pytest
 
-from omnithink_pl.curriculum.score_matrix import ScoreMatrix
-from omnithink_pl.report.estimates import (
-    Difference,
-    difference,
-    holm,
-    mean_losses,
-    mean_rows,
-    mean_score,
-    over_seeds,
-)
+from omnithink_pl.curriculum.score_matrix import Estimate, ScoreMatrix
+from omnithink_pl.report.estimates import difference, holm, mean_losses, mean_rows, mean_score, over_seeds
 from omnithink_pl.report.results import Method
 from tests.report.matrices import matrix
 
-
-def beyond_prompts(found: Difference) -> bool:
-    return found.prompts.known and not found.prompts.low <= 0.0 <= found.prompts.high
+Prompts = dict[str, float]
 
 
-def method(name: str, chance: float, generator: np.random.Generator, prompts: int = 100, seeds: int = 3) -> Method:
-    """0/1 scores on the same prompts, which are of equal difficulty."""
-    by_seed = {
-        seed: {str(uid): float(value) for uid, value in enumerate(generator.random(prompts) < chance)}
-        for seed in range(seeds)
-    }
-    scores = {seed: float(np.mean(list(values.values()))) for seed, values in by_seed.items()}
-    return Method(name, {"math": scores}, {"math": by_seed})
+def ends(found: Estimate) -> tuple[float, float, float]:
+    return found.value, found.low, found.high
+
+
+def drawn(generator: np.random.Generator, chance: float, size: int) -> Prompts:
+    """0/1 scores on prompts of equal difficulty."""
+    return {str(uid): float(value) for uid, value in enumerate(generator.random(size) < chance)}
+
+
+def method(**prompts: list[Prompts]) -> Method:
+    """A method whose scores are the means of their prompts, by seed; two underscores stand for a slash."""
+    by_score = {name.replace("__", "/"): dict(enumerate(by_seed)) for name, by_seed in prompts.items()}
+    scores = {name: {s: fmean(own.values()) for s, own in by_seed.items()} for name, by_seed in by_score.items()}
+    return Method("method", scores, by_score)
 
 
 def test_students_interval_by_hand() -> None:
-    found = over_seeds([0.1, 0.2, 0.6])
     # Mean 0.3, deviation 0.26458, quantile of t with 2 degrees of freedom 4.30265.
     reach = 4.30265 * 0.264575 / 3**0.5
-    assert (found.value, found.low, found.high) == pytest.approx((0.3, 0.3 - reach, 0.3 + reach), abs=1e-4)
+    assert ends(over_seeds([0.1, 0.2, 0.6])) == pytest.approx((0.3, 0.3 - reach, 0.3 + reach), abs=1e-4)
     assert not over_seeds([0.4]).known
-
-
-def test_one_seed_has_an_interval_over_prompts() -> None:
-    one = method("a", 0.5, np.random.default_rng(0), 400, 1)
-    found = mean_score(one, ["math"])
-    assert found.high - found.low == pytest.approx(2 * 1.96 * 0.5 / 20, rel=0.1)
 
 
 def test_a_difference_that_is_there_is_found_and_one_that_is_not_rarely() -> None:
     generator = np.random.default_rng(1)
     false = 0
     for _ in range(60):
-        base = method("base", 0.4, generator)
-        assert beyond_prompts(difference(method("a", 0.7, generator), base, ["math"], 500))
-        false += beyond_prompts(difference(method("b", 0.4, generator), base, ["math"], 500))
+        base, better, equal = (method(math=[drawn(generator, c, 100) for _ in range(3)]) for c in (0.4, 0.7, 0.4))
+        assert difference(better, base, ["math"], 500).prompts.low > 0.0
+        found = difference(equal, base, ["math"], 500).prompts
+        false += not found.low <= 0.0 <= found.high
     assert false <= 8
 
 
@@ -64,27 +54,21 @@ def test_prompts_are_paired() -> None:
     """Prompts differ much in difficulty, methods little: only pairing can tell them apart."""
     hard = {str(uid): uid / 100 for uid in range(100)}
     better = {uid: min(1.0, value + 0.02) for uid, value in hard.items()}
-    one = Method("one", {"math": {0: 0.515}}, {"math": {0: better}})
-    other = Method("other", {"math": {0: 0.495}}, {"math": {0: hard}})
-    found = difference(one, other, ["math"])
-    assert beyond_prompts(found)
+    found = difference(method(math=[better]), method(math=[hard]), ["math"])
     assert found.prompts.value == pytest.approx(0.02, abs=1e-3)
-    assert found.p is not None
+    assert found.prompts.low > 0
     assert found.p < 0.001
 
 
 def test_equal_methods_have_no_difference_and_p_of_one() -> None:
-    one = method("a", 0.5, np.random.default_rng(2))
+    one = method(math=[drawn(np.random.default_rng(2), 0.5, 100)] * 3)
     found = difference(one, one, ["math"])
-    assert (found.prompts.value, found.prompts.low, found.prompts.high, found.p) == (0.0, 0.0, 0.0, 1.0)
-    assert not beyond_prompts(found)
+    assert (ends(found.prompts), found.p) == ((0.0, 0.0, 0.0), 1.0)
 
 
 def test_the_mean_of_several_scores_weighs_them_equally_however_many_prompts_they_have() -> None:
-    few = {"1": 1.0}
     many = {str(uid): 0.0 for uid in range(50)}
-    one = Method("one", {"a": {0: 1.0}, "b": {0: 0.0}}, {"a": {0: few}, "b": {0: many}})
-    none = Method("none", {"a": {0: 0.0}, "b": {0: 0.0}}, {"a": {0: {"1": 0.0}}, "b": {0: many}})
+    one, none = method(a=[{"1": 1.0}], b=[many]), method(a=[{"1": 0.0}], b=[many])
     assert difference(one, none, ["a", "b"]).prompts.value == pytest.approx(0.5)
 
 
@@ -92,81 +76,70 @@ def test_without_prompts_the_seeds_alone_speak() -> None:
     one = Method("one", {"math": {0: 0.5, 1: 0.6, 2: 0.7}}, {})
     other = Method("other", {"math": {0: 0.4, 1: 0.5, 2: 0.6}}, {})
     found = difference(one, other, ["math"])
-    assert (found.p, beyond_prompts(found), found.beyond_seeds) == (None, False, True)
-    assert found.seeds.value == pytest.approx(0.1)
+    assert (found.p, found.prompts.known) == (None, False)
+    assert ends(found.seeds) == pytest.approx((0.1, 0.1, 0.1))
 
 
 def test_holm_by_hand() -> None:
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []
+    assert (holm([0.9, 0.8]), holm([])) == ([1.0, 1.0], [])
 
 
 # The mean of a domain's benchmarks: resampled within each of them, against plain loops and the normal law.
 
-SIZES = {"math/aime24": 12, "math/math500": 90, "code/humaneval": 40}
-DOMAINS = ["math/*", "code/*"]
+SIZES = {"math__aime24": 12, "math__math500": 90, "code__humaneval": 40}  # of very different size and noise
+MATH = ["math/aime24", "math/math500"]
 
 
-def domain_method(name: str, seed: int, shift: float = 0.0) -> Method:
-    """Benchmarks of very different size and noise, and the plain means of each domain's."""
+def domain_method(seed: int, chance: float) -> Method:
     generator = np.random.default_rng(seed)
-    prompts = {
-        score: {s: {str(uid): float(v) for uid, v in enumerate(generator.random(n) < 0.3 + shift)} for s in range(1)}
-        for score, n in SIZES.items()
-    }
-    scores = {score: {s: fmean(own.values()) for s, own in by_seed.items()} for score, by_seed in prompts.items()}
-    for domain in ("math", "code"):
-        own = [by_seed for score, by_seed in scores.items() if score.startswith(domain)]
-        scores |= {f"{domain}/*": {0: fmean(by_seed[0] for by_seed in own)}}
-    return Method(name, scores, prompts)
+    made = method(**{name: [drawn(generator, chance, size)] for name, size in SIZES.items()})
+    means = {"math/*": {0: fmean(made.scores[name][0] for name in MATH)}, "code/*": made.scores["code/humaneval"]}
+    return Method("method", {**made.scores, **means}, made.prompts)
 
 
-ONE, OTHER = domain_method("one", 0, shift=0.2), domain_method("other", 1)
-
-
-def paired_differences(score: str) -> list[float]:
-    ours, theirs = ONE.prompts[score][0], OTHER.prompts[score][0]
-    return [ours[uid] - theirs[uid] for uid in ours]
+ONE, OTHER = domain_method(0, 0.5), domain_method(1, 0.3)
+PAIRED = {
+    name: [ours - theirs for ours, theirs in zip(own[0].values(), OTHER.prompts[name][0].values(), strict=True)]
+    for name, own in ONE.prompts.items()
+}
 
 
 def nested(columns: dict[str, list[float]]) -> float:
     """The mean over domains of the mean over benchmarks of the mean over prompts."""
-    by_domain: dict[str, list[float]] = {}
-    for score, values in columns.items():
-        by_domain.setdefault(score.partition("/")[0], []).append(fmean(values))
-    return fmean(fmean(own) for own in by_domain.values())
+    return fmean([fmean(fmean(columns[name]) for name in MATH), fmean(columns["code/humaneval"])])
+
+
+def reach(columns: dict[str, list[float]]) -> float:
+    """Half the interval of the stratified mean of math, by the normal law."""
+    return 1.96 * sum(pvariance(columns[name]) / len(columns[name]) / 4 for name in MATH) ** 0.5
 
 
 def test_a_difference_of_domain_means_is_that_of_a_plain_nested_bootstrap() -> None:
-    columns = {score: paired_differences(score) for score in SIZES}
     chance = random.Random(0)
-    drawn = [nested({s: chance.choices(own, k=len(own)) for s, own in columns.items()}) for _ in range(1500)]
-    ends = quantiles(drawn, n=40)
-    found = difference(ONE, OTHER, DOMAINS).prompts
-    assert found.value == pytest.approx(nested(columns))
-    assert (found.low, found.high) == pytest.approx((ends[0], ends[-1]), abs=0.012)
+    resampled = [nested({s: chance.choices(own, k=len(own)) for s, own in PAIRED.items()}) for _ in range(1500)]
+    low, *_, high = quantiles(resampled, n=40)
+    found = difference(ONE, OTHER, ["math/*", "code/*"]).prompts
+    assert found.value == pytest.approx(nested(PAIRED))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.012)
 
 
 def test_prompts_are_drawn_within_each_benchmark_however_many_it_has() -> None:
-    """The variance of a stratified mean: pooling all prompts of a domain would give the small benchmark no weight."""
+    """Pooling all prompts of a domain would give the small benchmark no weight."""
     found = difference(ONE, OTHER, ["math/*"]).prompts
-    variance = sum(pvariance(paired_differences(s)) / SIZES[s] / 4 for s in SIZES if s.startswith("math"))
-    assert found.high - found.low == pytest.approx(2 * 1.96 * variance**0.5, rel=0.04)
-    assert found == difference(ONE, OTHER, ["math/aime24", "math/math500"]).prompts
+    assert found.high - found.low == pytest.approx(2 * reach(PAIRED), rel=0.04)
+    assert found == difference(ONE, OTHER, MATH).prompts
 
 
 def test_one_seed_has_an_interval_over_the_prompts_of_a_domain() -> None:
-    found = mean_score(ONE, ["math/*"])
-    own = [list(ONE.prompts[score][0].values()) for score in SIZES if score.startswith("math")]
-    reach = 1.96 * sum(pvariance(values) / len(values) / 4 for values in own) ** 0.5
-    assert found.value == pytest.approx(fmean(map(fmean, own)))
-    assert (found.low, found.high) == pytest.approx((found.value - reach, found.value + reach), abs=0.02)
+    own = {name: list(by_seed[0].values()) for name, by_seed in ONE.prompts.items()}
+    value = fmean(fmean(own[name]) for name in MATH)
+    assert ends(mean_score(ONE, ["math/*"])) == pytest.approx((value, value - reach(own), value + reach(own)), abs=0.02)
 
 
 def test_means_of_other_benchmarks_have_no_interval_over_prompts() -> None:
     fewer = Method("fewer", {k: v for k, v in OTHER.scores.items() if k != "math/aime24"}, OTHER.prompts)
-    assert fewer.components("math/*") == ["math/*"]  # the mean is not that of the benchmarks that are left
+    assert fewer.components("math/*") == ["math/*"]  # the mean is not that of the remaining benchmarks
     found = difference(ONE, fewer, ["math/*"])
     assert (found.prompts.known, found.p) == (False, None)
     assert found.prompts.value == pytest.approx(ONE.scores["math/*"][0] - OTHER.scores["math/*"][0])
@@ -177,19 +150,12 @@ def test_means_of_other_benchmarks_have_no_interval_over_prompts() -> None:
 TRAINED = [["code"], ["math"]]
 
 
-def test_means_and_intervals_are_those_over_seeds() -> None:
-    values = [0.5, 0.6, 0.55, 0.4, 0.45]
-    found = mean_rows([matrix(base=[value, 0.5]) for value in values])["base"]["code"]
-    reach = 2.776445 * stdev(values) / 5**0.5  # Student's quantile for 4 degrees of freedom
-    assert (found.value, found.low) == (pytest.approx(fmean(values)), pytest.approx(fmean(values) - reach))
-    cut = mean_rows([matrix(base=[0.0, 0.5]), matrix(base=[0.5, 0.5])])["base"]["code"]
-    assert (cut.low, cut.high) == (0.0, 1.0)
-
-
-def test_the_mean_over_the_tasks_has_the_interval_of_its_own_values() -> None:
-    """Tasks that move against each other leave the mean where it was."""
-    found = mean_rows([matrix(base=[0.5, 0.3]), matrix(base=[0.3, 0.5])])["base"]["mean"]
-    assert (found.value, found.low, found.high) == pytest.approx((0.4, 0.4, 0.4))
+def test_means_and_intervals_are_those_over_seeds_within_the_scale() -> None:
+    rows = mean_rows([matrix(base=[0.5, 0.3]), matrix(base=[0.3, 0.5])])["base"]
+    assert ends(rows["code"]) == pytest.approx((0.4, 0.0, 1.0))  # Student's quantile is 12.7
+    assert ends(rows["mean"]) == pytest.approx((0.4, 0.4, 0.4))  # tasks that move against each other
+    rows = mean_rows([matrix(base=[value, 0.5]) for value in (0.55, 0.5, 0.45)])["base"]
+    assert rows["code"].low == pytest.approx(0.5 - 4.30265 * 0.05 / 3**0.5)
 
 
 def test_a_stage_that_is_repeated_has_a_row_of_its_own() -> None:
@@ -209,8 +175,7 @@ def test_what_was_forgotten_is_paired_by_seed() -> None:
     lost = mean_losses(runs, TRAINED)
     assert list(lost) == ["forgotten"]  # there is no stage after the first
     for name, expected in (("code", 0.2), ("math", 0.0), ("mean", 0.1)):
-        found = lost["forgotten"][name]
-        assert (found.value, found.low, found.high) == pytest.approx((expected, expected, expected))
+        assert ends(lost["forgotten"][name]) == pytest.approx((expected, expected, expected))
 
 
 def test_what_was_lost_since_its_own_stage_leaves_out_the_last_stage() -> None:

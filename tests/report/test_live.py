@@ -5,26 +5,24 @@ import pytest
 from omnithink_pl.report.live import Pace, clock
 
 
-def test_the_time_left_is_steps_and_evaluations_at_their_pace() -> None:
-    pace = Pace()
-    for seconds in (9.0, 9.0, 1.0, 3.0):  # the first two start worker processes
+@pytest.mark.parametrize(
+    ("window", "steps", "seconds_per_step"),
+    [
+        (20, [9.0, 9.0, 1.0, 3.0], 2.0),  # the first two start worker processes
+        (2, [1.0, 1.0, 100.0, 2.0, 4.0], 3.0),
+        (20, [1.0], None),
+    ],
+)
+def test_the_time_left_is_steps_and_evaluations_at_their_latest_pace(
+    window: int, steps: list[float], seconds_per_step: float | None
+) -> None:
+    pace = Pace(window)
+    for seconds in steps:
         pace.step_took(seconds)
     pace.evaluation_took(10.0)
-    assert pace.seconds_per_step == 2.0
-    assert pace.left(steps=5, evaluations=2) == 30.0
-
-
-def test_nothing_is_promised_before_the_pace_is_known() -> None:
-    pace = Pace()
-    pace.step_took(1.0)
-    assert pace.left(steps=5, evaluations=1) is None
-
-
-def test_the_pace_follows_the_last_steps() -> None:
-    pace = Pace(window=2)
-    for seconds in (1.0, 1.0, 100.0, 2.0, 4.0):
-        pace.step_took(seconds)
-    assert pace.seconds_per_step == 3.0
+    assert pace.seconds_per_step == seconds_per_step
+    left = None if seconds_per_step is None else 5 * seconds_per_step + 20.0
+    assert pace.left(steps=5, evaluations=2) == left
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(None, "-:--"), (5.4, "0:05"), (65, "1:05"), (7265, "2:01:05")])

@@ -11,14 +11,10 @@ from omnithink_pl.report.results import RunResult, StudyReader, final_scores, gr
 from omnithink_pl.study.definition import Definition, Run
 from omnithink_pl.study.tracker import StudyTracker
 from omnithink_pl.tracking import TrackingLogger
+from tests.report.matrices import logged
 
 
 def test_what_validate_logs_is_told_from_what_a_fit_logs() -> None:
-    def logged(**scores: float) -> dict[str, float]:
-        """Metrics with the lower ends of their intervals."""
-        named = {f"eval/{name.replace('__', '/')}": value for name, value in scores.items()}
-        return {**named, **{f"{name}/low": 0.0 for name in named}}
-
     fit = {**logged(math=0.5), "eval/math/greedy": 0.6, "eval/math/greedy_low": 0.5, "train/kl": 0.1}
     fit |= {"eval/mean": 0.5, "eval/unmeasured_tasks": 0.0, "eval/math/failed": 0.0}
     assert final_scores(fit, False) == {"math": 0.5, "math/greedy": 0.6}
@@ -51,8 +47,7 @@ def test_categories_have_the_prompts_of_their_own(
     rows = [("1", "law", 1.0), ("2", "law", 0.0), ("3", "physics", 1.0)]
     lines = [json.dumps({"uid": u, "category": c, "state": "value", "value": v}) for u, c, v in rows]
     logger.artifacts.text("\n".join(lines), "benchmarks/mmlu_pro.jsonl")
-    names = ("eval/qa", "eval/qa/mmlu_pro", "eval/qa/mmlu_pro/law")
-    logger.log_metrics({end: 0.5 for name in names for end in (name, f"{name}/low")}, 0)
+    logger.log_metrics(logged(qa=0.5, qa__mmlu_pro=0.5, qa__mmlu_pro__law=0.5), 0)
     logger.finalize("success")
     prompts = StudyReader(tracking_uri, "asked").read().base.prompts
     assert prompts["qa/mmlu_pro/law"] == {0: {"1": 1.0, "2": 0.0}}

@@ -7,6 +7,7 @@ from omnithink_pl.report.results import Method, StudyResults, final_scores
 from omnithink_pl.report.study_figures import format_figure, format_scores
 from omnithink_pl.report.study_tables import method_table, sample_note
 from omnithink_pl.report.style import bar_panels
+from tests.report.matrices import logged
 
 
 def study(*metrics: dict[str, float]) -> StudyResults:
@@ -18,34 +19,19 @@ def study(*metrics: dict[str, float]) -> StudyResults:
     return StudyResults("s", (Method("base", {}, {}), *methods), (0,))
 
 
-def logged(**scores: float) -> dict[str, float]:
-    """Metrics with the lower ends of their intervals."""
-    named = {f"eval/{name.replace('__', '/')}": value for name, value in scores.items()}
-    return {**named, **{f"{name}/low": 0.0 for name in named}}
-
-
 PAPER = logged(qa=0.5, qa__mmlu_pro=0.5, qa__mmlu_pro__law=0.3, qa_letter__mmlu_pro_letter=0.6)
 EMBEDDED = logged(qa=0.5, qa__qa_text=0.5, qa_letter=0.4, qa_letter__qa_letter=0.4)
 TEXT_ONLY = logged(qa=0.5, qa__mmlu_pro=0.5)
 
 
-def test_the_same_questions_answered_in_full_and_with_a_letter_are_found() -> None:
+def test_the_same_questions_answered_in_full_and_with_a_letter_are_found_and_drawn_by_method() -> None:
     assert format_scores(study(PAPER)) == ("qa/mmlu_pro", "qa_letter/mmlu_pro_letter")
+    assert study(PAPER).tasks == ["qa"]  # answers by letter are no task, and still stand in Table 2
+    assert "qa_letter/mmlu_pro_letter" in [row[0] for row in method_table(study(PAPER)).rows]
     assert format_scores(study(EMBEDDED)) == ("qa/qa_text", "qa_letter/qa_letter")
-    assert format_scores(study(TEXT_ONLY)) is None
     assert format_figure(study(TEXT_ONLY)) is None
-
-
-def test_the_figure_has_a_bar_for_each_form_of_each_method() -> None:
-    figure = format_figure(study(EMBEDDED, {**EMBEDDED, "eval/qa_letter/qa_letter": 0.7}))
-    assert figure is not None
-    assert [[round(bar.get_width()) for bar in axes.patches] for axes in figure.axes] == [[50, 50], [40, 70]]
-
-
-def test_answers_by_letter_are_no_task_and_still_stand_in_table_2() -> None:
-    one = study(PAPER)
-    assert one.tasks == ["qa"]
-    assert "qa_letter/mmlu_pro_letter" in [row[0] for row in method_table(one).rows]
+    axes = format_figure(study(EMBEDDED, {**EMBEDDED, "eval/qa_letter/qa_letter": 0.7})).figure.axes
+    assert [[round(bar.get_width()) for bar in panel.patches] for panel in axes] == [[50, 50], [40, 70]]
 
 
 def test_no_label_of_many_methods_covers_another_or_leaves_the_picture() -> None:

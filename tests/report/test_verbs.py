@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from pathlib import Path
 from statistics import fmean
@@ -15,7 +14,7 @@ from mlflow.tracking import MlflowClient
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.report.results import StudyReader
-from omnithink_pl.report.verbs import PlanCurriculum, Report, build_report
+from omnithink_pl.report.verbs import PlanCurriculum, Report, find_warnings
 from omnithink_pl.tracking import TrackingError
 from tests.report.synthetic import FINALS, TASKS, write_study
 
@@ -23,19 +22,19 @@ SEEDS = (0, 1)
 
 
 @pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> tuple[str, Path]:
+def uri(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> str:
     directory = tmp_path_factory.mktemp("studied")
     (directory / "mlflow.db").write_bytes(empty_store.read_bytes())
     uri = f"sqlite:///{directory}/mlflow.db"
     write_study(uri, directory, SEEDS, prompts=40, steps=2)
-    return uri, directory
+    return uri
 
 
 @pytest.fixture(scope="module")
-def reported(studied: tuple[str, Path]) -> Path:
-    uri, directory = studied
-    Report("synthetic", str(directory / "report"), uri).run()
-    return directory / "report"
+def reported(uri: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    Report("synthetic", str(folder), uri).run()
+    return folder
 
 
 def logged(uri: str, run: str, path: str) -> list[dict]:
@@ -47,35 +46,32 @@ def logged(uri: str, run: str, path: str) -> list[dict]:
 
 
 def read(folder: Path, name: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO((folder / f"{name}.csv").read_text())))
+    return list(csv.DictReader((folder / f"{name}.csv").read_text().splitlines()))
 
 
-def test_everything_is_written_and_stored_in_the_parent_run(studied: tuple[str, Path], reported: Path) -> None:
-    uri, _ = studied
+def test_everything_is_written_and_stored_in_the_parent_run(uri: str, reported: Path) -> None:
     names = {path.name for path in reported.iterdir()}
-    tables = {"table1.csv", "table2.csv", "differences.csv", "transfer.csv", "plan.csv", "predicted_actual.csv"}
-    tables |= {"score_matrices.csv"}
-    pictures = {"figure1.png", "figure3.png", "transfer_matrix.png", "orders.png", "errors.png", "learning_curves.png"}
-    pictures |= {f"matrix_{name}.png" for name in FINALS if name != "ties"}
-    assert names == tables | pictures | {"report.md", "report.html"}
+    tables = ["table1", "table2", "differences", "transfer", "plan", "predicted_actual", "score_matrices"]
+    pictures = ["figure1", "figure3", "transfer_matrix", "orders", "errors", "learning_curves"]
+    pictures += [f"matrix_{name}" for name in FINALS if name != "ties"]
+    files = {*(f"{name}.csv" for name in tables), *(f"{name}.png" for name in pictures), "report.md", "report.html"}
+    assert names == files
     client = MlflowClient(uri)
     (parent,) = client.search_runs(["1"], "tags.`study.part` = 'parent'")
     assert {Path(file.path).name for file in client.list_artifacts(parent.info.run_id, "report")} == names
-    for name in pictures:
-        assert (reported / name).read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_page_needs_nothing_else(reported: Path) -> None:
+    assert all((reported / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in pictures)
+    # The page needs nothing else.
     page = (reported / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 11
+    assert page.count("data:image/png;base64,") == len(pictures)
     assert "http" not in page
+    assert page.count("<td>") > page.count('<span class="ends">(') > 100
     assert "below 0 is forgotten" in page
     assert "opposite" in page
 
 
-def test_table_2_holds_the_mean_over_the_seeds_and_each_seed(studied: tuple[str, Path], reported: Path) -> None:
+def test_table_2_holds_the_mean_over_the_seeds_and_each_seed(uri: str, reported: Path) -> None:
     rows = {(row["score"], row["method"]): row for row in read(reported, "table2")}
-    matrices = logged(studied[0], "single_math", "score_matrix.json")
+    matrices = logged(uri, "single_math", "score_matrix.json")
     own = [matrix["rows"][-1]["math"]["sampled"] for matrix in matrices]
     row = rows["math", "single math"]
     assert float(row["mean"]) == pytest.approx(fmean(own), abs=1e-6)
@@ -86,15 +82,12 @@ def test_table_2_holds_the_mean_over_the_seeds_and_each_seed(studied: tuple[str,
     assert ("math", "TIES merging") not in rows
 
 
-def test_methods_are_compared_by_the_kind_that_all_have_prompt_by_prompt(
-    studied: tuple[str, Path], reported: Path
-) -> None:
+def test_methods_are_compared_by_the_kind_that_all_have_prompt_by_prompt(uri: str, reported: Path) -> None:
     rows = {(row["method"], row["other"], row["task"]): row for row in read(reported, "differences")}
 
     def prompts(run: str, path: str) -> list[float]:
-        return [
-            fmean(pair) for pair in zip(*(one["qa"]["greedy"] for one in logged(studied[0], run, path)), strict=True)
-        ]
+        by_seed = [one["qa"]["greedy"] for one in logged(uri, run, path)]
+        return [fmean(pair) for pair in zip(*by_seed, strict=True)]
 
     one, other = prompts("curriculum", "prompt_scores/4.json"), prompts("single_qa", "prompt_scores/1.json")
     row = rows["curriculum", "single qa", "qa"]
@@ -104,11 +97,9 @@ def test_methods_are_compared_by_the_kind_that_all_have_prompt_by_prompt(
     assert "greedy scores, the only ones that all of them have" in (reported / "report.md").read_text()
 
 
-def test_transfer_is_after_minus_base_and_its_mean_leaves_out_the_task_itself(
-    studied: tuple[str, Path], reported: Path
-) -> None:
+def test_transfer_is_after_minus_base_and_its_mean_leaves_out_the_task_itself(uri: str, reported: Path) -> None:
     rows = {(row["trained"], row["task"]): float(row["change"]) for row in read(reported, "transfer")}
-    matrices = logged(studied[0], "single_qa", "score_matrix.json")
+    matrices = logged(uri, "single_qa", "score_matrix.json")
     change = {
         task: fmean(m["rows"][-1][task]["greedy"] - m["rows"][0][task]["greedy"] for m in matrices) for task in TASKS
     }
@@ -117,11 +108,9 @@ def test_transfer_is_after_minus_base_and_its_mean_leaves_out_the_task_itself(
     assert rows["qa", "mean of the others"] == pytest.approx(others, abs=1e-6)
 
 
-def test_the_mean_matrix_and_what_was_forgotten_are_those_of_the_seeds(
-    studied: tuple[str, Path], reported: Path
-) -> None:
+def test_the_mean_matrix_and_what_was_forgotten_are_those_of_the_seeds(uri: str, reported: Path) -> None:
     rows = {(row["method"], row["row"], row["task"]): row for row in read(reported, "score_matrices")}
-    matrices = [matrix["rows"] for matrix in logged(studied[0], "single_qa", "score_matrix.json")]
+    matrices = [matrix["rows"] for matrix in logged(uri, "single_qa", "score_matrix.json")]
     own = [[row["math"]["sampled"] for row in matrix] for matrix in matrices]
     row = rows["single qa", "after qa", "math"]
     assert (float(row["value"]), row["seeds"]) == (pytest.approx(fmean(after for _, after in own), abs=1e-6), "2")
@@ -146,19 +135,16 @@ def test_a_prediction_stands_beside_what_came_true(reported: Path) -> None:
     assert float(rows["curriculum", "math"]["actual"]) == pytest.approx(scores["math/greedy", "curriculum"])
 
 
-def test_a_plan_is_a_config_of_the_best_order(studied: tuple[str, Path], reported: Path) -> None:
-    uri, directory = studied
-    PlanCurriculum("synthetic", str(directory / "plan"), uri).run()
-    config = yaml.safe_load((directory / "plan" / "curriculum.yaml").read_text())
-    best = read(directory / "plan", "plan")[0]
-    assert [stage["tasks"] for stage in config["curriculum"]["stages"]] == [{t: 1} for t in best["order"].split(" > ")]
-    assert {stage["steps"] for stage in config["curriculum"]["stages"]} == {2}
-    assert len(read(directory / "plan", "plan")) == 24
-    assert float(best["mean"]) == max(float(row["mean"]) for row in read(directory / "plan", "plan"))
+def test_a_plan_is_a_config_of_the_best_order(uri: str, tmp_path: Path) -> None:
+    PlanCurriculum("synthetic", str(tmp_path), uri).run()
+    orders = read(tmp_path, "plan")
+    stages = yaml.safe_load((tmp_path / "curriculum.yaml").read_text())["curriculum"]["stages"]
+    assert stages == [{"tasks": {task: 1}, "steps": 2} for task in orders[0]["order"].split(" > ")]
+    assert len(orders) == 24
+    assert float(orders[0]["mean"]) == max(float(row["mean"]) for row in orders)
 
 
-def test_runs_that_are_missing_are_named_and_left_out(studied: tuple[str, Path]) -> None:
-    uri, _ = studied
+def test_runs_that_are_missing_are_named_and_left_out(uri: str) -> None:
     client = MlflowClient(uri)
     (gone,) = client.search_runs(["1"], "tags.`study.run` = 'single_qa' and tags.`study.seed` = '1'")
     client.set_terminated(gone.info.run_id, "FAILED")
@@ -166,13 +152,12 @@ def test_runs_that_are_missing_are_named_and_left_out(studied: tuple[str, Path])
         study = StudyReader(uri, "synthetic").read()
         assert study.missing == ("single_qa/1",)
         assert list(study.single["qa"].scores["qa"]) == [0]
-        assert any("single_qa/1" in warning for warning in build_report(study, uri).warnings)
+        assert any("single_qa/1" in warning for warning in find_warnings(study))
     finally:
         client.set_terminated(gone.info.run_id, "FINISHED")
 
 
-def test_what_is_not_there_is_a_clear_error(studied: tuple[str, Path], tmp_path: Path) -> None:
-    uri, _ = studied
+def test_what_is_not_there_is_a_clear_error(uri: str, tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match=r"no study 'other' at .*; it has \['synthetic'\]"):
         StudyReader(uri, "other")
     with pytest.raises(BadInput, match=r"study: .*none\.yaml is no study's file"):

@@ -1,9 +1,10 @@
-"""Groups of completions made by hand, and a sandbox that runs nothing."""
+"""Groups of completions made by hand, a sandbox that runs nothing, and a judge that reads nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from omnithink_pl.judge import Comparison, JudgeUnavailable, Preference
 from omnithink_pl.rewards import Reward
 from omnithink_pl.sandbox import RunOutcome, Verdict
 from omnithink_pl.types import Completion, Example, Group, Outcome, Reference, UnitTests
@@ -23,6 +24,17 @@ class SayingSandbox:
 
     def close(self) -> None:
         self.closed += 1
+
+
+class LongerWins:
+    """Prefers the longer text; a tie where both are as long."""
+
+    def compare(self, comparisons: Sequence[Comparison]) -> list[Preference | JudgeUnavailable]:
+        leads = [len(c.candidate) - len(c.reference) for c in comparisons]
+        return [Preference.TIE if lead == 0 else Preference.WIN if lead > 0 else Preference.LOSS for lead in leads]
+
+    def close(self) -> None:
+        """Nothing to release."""
 
 
 def group(reference: Reference, *texts: str, question: str = "?", task: str = "task") -> Group:

@@ -13,9 +13,10 @@ from tests.rewards.groups import SayingSandbox, answered, group, outcome
 TESTS = UnitTests(inputs=("1",), outputs=("2",))
 
 
-@pytest.mark.parametrize("ended", [e for e in RunOutcome if e is not RunOutcome.REFUSED])
-def test_only_a_pass_is_worth_one(ended: RunOutcome) -> None:
-    assert outcome(CodeReward(SayingSandbox()), TESTS, answered(ended)).value == float(ended is RunOutcome.PASSED)
+def test_only_a_pass_is_worth_one() -> None:
+    ends = [end for end in RunOutcome if end is not RunOutcome.REFUSED]
+    (found,) = CodeReward(SayingSandbox()).score([group(TESTS, *map(answered, ends))])
+    assert [one.value for one in found] == [float(end is RunOutcome.PASSED) for end in ends]
 
 
 def test_each_program_runs_once_against_the_same_tests() -> None:

@@ -9,66 +9,53 @@ from tests.rewards.groups import outcome
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
+    ("answer", "texts"),
     [
-        ("<think>a</think><answer>5</answer>", "5"),
-        ("<think>a</think>\n<answer>\n two words \n</answer>\n", "two words"),
-        ("<answer>5</answer>", "5"),
-        ("<think>never closed <answer>5</answer>", "5"),
-        ("<think>I write <answer>4</answer> next</think><answer>5</answer>", "5"),
-        ("<think>an <answer> tag</think><answer>5</answer>", "5"),
-        ("<think>a</think><answer></answer>", ""),
-        ("prose <answer>5</answer> prose", "5"),
-        # No single answer after the thinking is no answer.
-        ("", None),
-        ("5", None),
-        ("<think>a</think><answer>5", None),
-        ("<think>a</think>5</answer>", None),
-        ("</answer>5<answer>", None),
-        ("<answer>4</answer><answer>5</answer>", None),
-        ("<answer>5</answer></answer>", None),
-        ("<answer><answer>5</answer>", None),
-        ("<answer>5</answer><think>a</think>", None),
-        ("<ANSWER>5</ANSWER>", None),
+        ("two words", ["<think>a</think>\n<answer>\n two words \n</answer>\n"]),
+        ("", ["<think>a</think><answer></answer>"]),
+        (
+            "5",
+            [
+                "<think>a</think><answer>5</answer>",
+                "<answer>5</answer>",
+                "<think>never closed <answer>5</answer>",
+                "<think>I write <answer>4</answer> next</think><answer>5</answer>",
+                "<think>an <answer> tag</think><answer>5</answer>",
+                "prose <answer>5</answer> prose",
+            ],
+        ),
+        (None, ["", "5", "<think>a</think><answer>5", "<think>a</think>5</answer>", "</answer>5<answer>"]),
+        (None, ["<answer>4</answer><answer>5</answer>", "<answer>5</answer></answer>", "<answer><answer>5</answer>"]),
+        (None, ["<answer>5</answer><think>a</think>", "<ANSWER>5</ANSWER>"]),
     ],
 )
-def test_the_answer_is_the_only_segment_after_the_thinking(text: str, answer: str | None) -> None:
-    assert extract_answer(text) == answer
+def test_the_answer_is_the_only_segment_after_the_thinking(answer: str | None, texts: list[str]) -> None:
+    assert [extract_answer(text) for text in texts] == [answer] * len(texts)
+
+
+WELL_FORMED = [
+    "<think>a</think><answer>b</answer>",
+    " \n<think>\na\nb\n</think>\n\n<answer>\nc\nd\n</answer>\n",
+    "<think></think><answer></answer>",
+]
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("well_formed", "tags", "texts"),
     [
-        "<think>a</think><answer>b</answer>",
-        " \n<think>\na\nb\n</think>\n\n<answer>\nc\nd\n</answer>\n",
-        "<think></think><answer></answer>",
+        (1.0, 1.0, WELL_FORMED),
+        (0.0, 0.0, ["", "5", WELL_FORMED[0] * 2]),
+        (0.0, 0.5, ["<think>a</think>", "<think>a</think><think>a</think><answer>b</answer>"]),
+        (0.0, 0.75, ["<think>a</think><answer>b", "<think>a <answer> b</think><answer>c</answer>"]),
+        (0.0, 1.0, ["<answer>b</answer><think>a</think>", "</think>a<think></answer>b<answer>"]),
+        (0.0, 1.0, ["<think>a<answer>b</answer></think>", "<answer><think>a</think>b</answer>"]),
+        (0.0, 1.0, ["<think>a<answer></think>b</answer>", "<think>a</think> so <answer>b</answer>"]),
+        (0.0, 1.0, ["So: <think>a</think><answer>b</answer>", "<think>a</think><answer>b</answer>!"]),
     ],
 )
-def test_each_segment_once_in_order_is_well_formed(text: str) -> None:
-    assert outcome(FormatReward(), "", text).value == 1.0
-    assert outcome(TagsReward(), "", text).value == 1.0
-
-
-@pytest.mark.parametrize(
-    ("text", "tags"),
-    [
-        ("", 0.0),
-        ("5", 0.0),
-        ("<think>a</think>", 0.5),
-        ("<think>a</think><answer>b", 0.75),
-        ("<answer>b</answer><think>a</think>", 1.0),
-        ("<think>a<answer>b</answer></think>", 1.0),
-        ("<answer><think>a</think>b</answer>", 1.0),
-        ("<think>a<answer></think>b</answer>", 1.0),
-        ("So: <think>a</think><answer>b</answer>", 1.0),
-        ("<think>a</think> so <answer>b</answer>", 1.0),
-        ("<think>a</think><answer>b</answer>!", 1.0),
-        ("<think>a</think><think>a</think><answer>b</answer>", 0.5),
-        ("<think>a <answer> b</think><answer>c</answer>", 0.75),
-        ("</think>a<think></answer>b<answer>", 1.0),
-        ("<think>a</think><answer>b</answer>" * 2, 0.0),
-    ],
-)
-def test_anything_else_is_ill_formed_and_each_tag_that_occurs_once_counts_a_quarter(text: str, tags: float) -> None:
-    assert outcome(FormatReward(), "", text).value == 0.0
-    assert outcome(TagsReward(), "", text).value == tags
+def test_each_segment_once_in_order_is_well_formed_and_each_tag_that_occurs_once_counts_a_quarter(
+    well_formed: float, tags: float, texts: list[str]
+) -> None:
+    for text in texts:
+        found = outcome(FormatReward(), "", text).value, outcome(TagsReward(), "", text).value
+        assert found == (well_formed, tags), text

@@ -31,31 +31,25 @@ class Doing(Reward):
         self.undo()
 
 
-def rubric(primary: Reward) -> Rubric:
-    return Rubric(((primary, 1.0), (FormatReward(), 0.1), (TagsReward(), 0.1)))
-
-
 def test_a_total_is_the_weighted_sum_of_what_is_defined() -> None:
     texts = [answered("5"), answered("6"), "so " + answered("5"), answered("five"), "<think>5", "5"]
-    scores = rubric(MathReward()).score([group("5", *texts)])[0]
+    rubric = Rubric(((MathReward(), 1.0), (FormatReward(), 0.1), (TagsReward(), 0.1)))
+    scores = rubric.score([group("5", *texts)])[0]
     assert [score.total for score in scores] == pytest.approx([1.2, 0.2, 1.1, 0.2, 0.025, 0.0])
     assert [score.primary.state for score in scores] == [State.VALUE] * 3 + [State.UNDEFINED] * 3
     assert {score.state for score in scores} == {State.VALUE}
     undefined = [(c.name, c.weight, c.outcome.value) for c in scores[3].components]
     assert undefined == [("math", 1.0, None), ("format", 0.1, 1.0), ("tags", 0.1, 1.0)]
+    alone = Rubric(((MathReward(), 1.0),)).score([group("5", "5")])[0][0]
+    assert (alone.state, alone.total) == (State.UNDEFINED, None)
 
 
 def test_our_failure_leaves_the_completion_without_a_total_and_its_siblings_with_theirs() -> None:
     tests = UnitTests(inputs=("",), outputs=("",))
-    scores = rubric(CodeReward(SayingSandbox())).score([group(tests, answered("refused"), answered("passed"))])[0]
+    rubric = Rubric(((CodeReward(SayingSandbox()), 1.0), (FormatReward(), 0.1)))
+    scores = rubric.score([group(tests, answered("refused"), answered("passed"))])[0]
     assert [score.state for score in scores] == [State.FAILED, State.VALUE]
-    assert scores[0].total is None
-    assert scores[1].total == pytest.approx(1.2)
-
-
-def test_a_score_without_any_defined_component_is_undefined() -> None:
-    score = Rubric(((MathReward(), 1.0),)).score([group("5", "5")])[0][0]
-    assert (score.state, score.total) == (State.UNDEFINED, None)
+    assert [score.total for score in scores] == [None, pytest.approx(1.1)]
 
 
 def test_rewards_of_a_task_and_of_several_tasks_run_at_the_same_time() -> None:
@@ -104,25 +98,22 @@ def test_an_unforeseen_error_of_a_reward_is_raised_and_never_a_score() -> None:
     rubric.close()
 
 
-def test_each_reward_keeps_one_thread_of_its_own() -> None:
-    seen: list[threading.Thread] = []
-    rubric = Rubric(((Doing("one", lambda: seen.append(threading.current_thread())), 1.0),))
-    for _ in range(3):
-        rubric.score([group("5", "x")])
-    assert len(set(seen)) == 1
-    assert seen[0] is not threading.current_thread()
-    rubric.close()
+def test_a_reward_keeps_one_thread_closing_ends_one_that_hangs_and_it_can_be_used_again() -> None:
+    hangs, seen = threading.Event(), []
 
+    def wait() -> None:
+        seen.append(threading.current_thread())
+        hangs.wait()
 
-def test_closing_ends_a_reward_that_hangs_and_it_can_be_used_again() -> None:
-    hangs = threading.Event()
-    rubric = Rubric(((Doing("stuck", hangs.wait, hangs.set), 1.0),))
+    rubric = Rubric(((Doing("stuck", wait, hangs.set), 1.0),))
     pending = rubric.threads[0].submit([group("5", "x")])
     rubric.close()
     rubric.close()
     assert pending.done()
     assert "reward stuck" not in {thread.name for thread in threading.enumerate()}
-    assert rubric.score([group("5", "x")])[0][0].total == 1.0
+    for _ in range(2):
+        assert rubric.score([group("5", "x")])[0][0].total == 1.0
+    assert seen[1] is seen[2] is not threading.current_thread()
     rubric.close()
 
 

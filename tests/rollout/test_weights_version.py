@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from main import main
-from omnithink_pl.model.policy import Policy
-from omnithink_pl.model.weights import named_weights
+from omnithink_pl.model.policy import Policy, named_weights
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from omnithink_pl.rollout.base import Finished
 from omnithink_pl.types import Completion

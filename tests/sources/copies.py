@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from omnithink_pl.embedded import EmbeddedCode, EmbeddedMath, EmbeddedQA, EmbeddedWriting
 from omnithink_pl.sources import Split
-from omnithink_pl.types import Options, UnitTests
 from tests.sources.hub import card
 
 Rows = list[dict[str, Any]]
@@ -22,17 +21,15 @@ DISCIPLINES = {"capital": "Geography", "symbol": "Chemistry", "young": "Biology"
 
 def code_rows(split: Split, count: int) -> Rows:
     """Rows of ganler/code-r1-12k."""
+    system = {"role": "system", "content": "You are a helpful programming assistant."}
     rows = []
     for example in EmbeddedCode().examples("code", split)[:count]:
-        tests = example.reference
-        assert isinstance(tests, UnitTests)
-        truth = {name: value for name, value in asdict(tests).items() if value and name != "entry_point"}
-        system = {"role": "system", "content": "You are a helpful programming assistant."}
+        truth = {name: value for name, value in asdict(example.reference).items() if value}
         rows.append(
             {
                 "task_id": example.uid,
                 "prompt": [system, {"role": "user", "content": example.question}],
-                "entry_point": tests.entry_point,
+                "entry_point": truth.pop("entry_point", ""),
                 "completion": "def f(x): ...",
                 "reward_model": {"ground_truth": json.dumps(truth), "style": "rule"},
             }
@@ -57,22 +54,17 @@ def math_rows(split: Split, count: int) -> Rows:
 
 def qa_rows(split: Split, count: int) -> Rows:
     """Rows of m-a-p/SuperGPQA."""
-    rows = []
-    for example in EmbeddedQA().examples("qa", split)[:count]:
-        options = example.reference
-        assert isinstance(options, Options)
-        discipline = next(name for word, name in DISCIPLINES.items() if word in example.question)
-        rows.append(
-            {
-                "uuid": example.uid,
-                "question": example.question,
-                "options": list(options.texts),
-                "answer": options.answers[0],
-                "answer_letter": "ABCDE"[options.texts.index(options.answers[0])],
-                "discipline": discipline,
-            }
-        )
-    return rows
+    return [
+        {
+            "uuid": example.uid,
+            "question": example.question,
+            "options": list(example.reference.texts),
+            "answer": example.reference.answers[0],
+            "answer_letter": "ABCDE"[example.reference.texts.index(example.reference.answers[0])],
+            "discipline": next(name for word, name in DISCIPLINES.items() if word in example.question),
+        }
+        for example in EmbeddedQA().examples("qa", split)[:count]
+    ]
 
 
 def writing_rows(split: Split, count: int) -> Rows:
@@ -113,7 +105,7 @@ def hub_copies(directory: Path, count: int) -> dict[str, Path]:
     asked = qa_rows("train", count)
     asked[0]["question"] = ASKED
     default = {"train": "data/train-*"}
-    training: dict[str, tuple[str, Rows]] = {
+    training = {
         "open-r1/OpenR1-Math-220k": ("data/train-00000-of-00001.parquet", math_rows("train", count)),
         "ganler/code-r1-12k": ("data/train-00000-of-00001.parquet", code_rows("train", count)),
         "m-a-p/SuperGPQA": ("SuperGPQA-all.jsonl", asked),

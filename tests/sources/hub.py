@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -57,7 +56,12 @@ class Handler(BaseHTTPRequestHandler):
         elif revision and revision not in ("main", self.server.commit):
             self.refuse("RevisionNotFound")
         elif api and verb == "tree":
-            self.reply(json.dumps([entry(directory, file) for file in files(directory)]).encode())
+            files = {file.relative_to(directory).as_posix(): file.read_bytes() for file in directory.rglob("*.*")}
+            entries = [
+                {"type": "file", "path": path, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+                for path, content in sorted(files.items())
+            ]
+            self.reply(json.dumps(entries).encode())
         elif api:
             self.reply(json.dumps({"id": f"{owner}/{name}", "sha": self.server.commit, "siblings": []}).encode())
         else:
@@ -77,20 +81,6 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)
-
-
-def files(directory: Path) -> list[Path]:
-    return sorted(file for file in directory.rglob("*") if file.is_file())
-
-
-def entry(directory: Path, file: Path) -> dict[str, Any]:
-    content = file.read_bytes()
-    return {
-        "type": "file",
-        "path": file.relative_to(directory).as_posix(),
-        "size": len(content),
-        "oid": hashlib.sha1(content).hexdigest(),
-    }
 
 
 @contextmanager

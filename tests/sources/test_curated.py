@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -34,22 +35,21 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_anything_that_rows_depend_on_makes_them_anew_and_nothing_else(
     tmp_path: Path, curation: Curation, runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, benchmark = tmp_path / "rows.jsonl", tmp_path / "bench.jsonl"
-    write(file, math_rows("train", 20))
-    write(benchmark, [{"problem": "Something else"}])
-    curation = replace(curation, decontaminate=[DecontaminationSet(str(benchmark))])
+    file = write(tmp_path / "rows.jsonl", math_rows("train", 20))
+    benchmark = write(tmp_path / "bench.jsonl", [{"problem": "Something else"}])
+    curation = replace(curation, decontaminate=[DecontaminationSet(benchmark)])
 
     def curate(**changes: Any) -> int:
-        source = OpenR1Math(str(file), curation=replace(curation, **changes))
+        source = OpenR1Math(file, curation=replace(curation, **changes))
         assert source.examples("m", "train") == source.examples("m", "train")
         return len(runs)
 
     assert curate() == 1
     assert curate(seed=1) == 2
     assert curate(rows=3) == 3
-    write(benchmark, [{"problem": "Something else again"}])
+    write(Path(benchmark), [{"problem": "Something else again"}])
     assert curate() == 4
-    write(file, math_rows("train", 21))
+    write(Path(file), math_rows("train", 21))
     assert curate() == 5
     monkeypatch.setattr(OpenR1Math, "version", 99)
     assert curate() == 6
@@ -57,17 +57,12 @@ def test_anything_that_rows_depend_on_makes_them_anew_and_nothing_else(
 
 
 def test_a_kill_while_rows_are_curated_leaves_nothing_that_could_be_taken_for_them(
-    tmp_path: Path, curation: Curation, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, curation: Curation
 ) -> None:
     source = OpenR1Math(write(tmp_path / "rows.jsonl", math_rows("train", 20)), curation=curation)
 
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr("pathlib.Path.rename", killed)
-        with pytest.raises(KeyboardInterrupt):
-            source.prepare()
+    with patch("pathlib.Path.rename", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        source.prepare()
     assert source.report() is None
     assert len(source.examples("m", "train")) == 20
 

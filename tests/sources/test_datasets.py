@@ -38,19 +38,17 @@ def test_rows_of_the_real_schema_become_the_examples_that_they_were_made_from(
         assert found.examples("t", split) == problems().examples("t", split)[:count]
 
 
-VISUAL = [
-    "What is the area of ![](https://cdn.mathpix.com/x.jpg)?",
-    'See <img src="a.png"> and add.',
-    "\\includegraphics{a} What is x?",
-    "[asy] draw((0,0)--(1,1)); [/asy] Find AB.",
-    "In the figure shown, find the angle.",
-    "Find x in the diagram below.",
-    "The table is at www.example.org; how much is it?",
-    "As shown in the figure, AB = 3.",
-]
+VISUAL = """What is the area of ![](https://cdn.mathpix.com/x.jpg)?
+See <img src="a.png"> and add.
+\\includegraphics{a} What is x?
+[asy] draw((0,0)--(1,1)); [/asy] Find AB.
+In the figure shown, find the angle.
+Find x in the diagram below.
+The table is at www.example.org; how much is it?
+As shown in the figure, AB = 3.""".splitlines()
 NOT_VISUAL = [
     "How many figures does 1234 have?",
-    "A picture frame costs 5 dollars. How much are 2?",
+    "A picture frame costs 5. How much are 2?",
     "Graph theory: 2 + 2?",
 ]
 
@@ -58,15 +56,11 @@ NOT_VISUAL = [
 def test_openr1_keeps_word_problems_that_need_no_picture(tmp_path: Path, curation: Curation) -> None:
     (row,) = math_rows("train", 1)
     rows = [row | {"problem": text, "uuid": f"u{i}"} for i, text in enumerate(VISUAL + NOT_VISUAL)]
-    rows += [
-        row | {"problem": f"A {kind} problem", "question_type": kind, "uuid": kind}
-        for kind in ("MCQ", "proof", "other")
-    ]
+    rows += [row | {"problem": kind, "question_type": kind, "uuid": kind} for kind in ("MCQ", "proof", "other")]
     source = OpenR1Math(write(tmp_path / "rows.jsonl", rows), curation=curation)
     assert [e.question for e in source.examples("math", "train")] == NOT_VISUAL
     report = source.prepare()
-    assert kept(report)["not a word problem"] == (14, 11)
-    assert kept(report)["needs a picture"] == (11, 3)
+    assert (kept(report)["not a word problem"], kept(report)["needs a picture"]) == ((14, 11), (11, 3))
 
 
 def test_openr1_drops_golds_that_are_empty_or_not_equal_to_themselves_and_names_them(
@@ -76,8 +70,7 @@ def test_openr1_drops_golds_that_are_empty_or_not_equal_to_themselves_and_names_
     rows = [row | {"answer": gold} for row, gold in zip(math_rows("train", len(golds)), golds, strict=True)]
     source = OpenR1Math(write(tmp_path / "rows.jsonl", rows), curation=replace(curation, bad_rows="drop"))
     references = [example.reference for example in source.examples("math", "train")]
-    assert references[:2] == ["17", "\\frac{3}{4}"]
-    assert {"B", "\\text{even}", "(1,2)"} <= set(references)
+    assert {"17", "\\frac{3}{4}", "B", "\\text{even}", "(1,2)"} <= set(references)
     assert not {"", "\\begin{cases"} & set(references)
     report = source.prepare()
     assert kept(report)["no usable reference"] == (10, 7)
@@ -101,11 +94,9 @@ def test_code_r1_replaces_the_system_prompt_and_drops_prompts_of_too_many_tokens
 
 
 def test_supergpqa_is_sampled_in_proportion_to_its_disciplines(tmp_path: Path, curation: Curation) -> None:
-    disciplines = ["Science"] * 60 + ["Law"] * 30 + ["History"] * 10
-    rows = [
-        row | {"discipline": name, "uuid": f"{name}{i}"}
-        for i, (row, name) in enumerate(zip(qa_rows("train", 100), disciplines, strict=True))
-    ]
+    rows = qa_rows("train", 100)
+    for i, (row, name) in enumerate(zip(rows, ["Science"] * 60 + ["Law"] * 30 + ["History"] * 10, strict=True)):
+        row |= {"discipline": name, "uuid": f"{name}{i}"}
     random.Random(0).shuffle(rows)
     source = SuperGPQA(write(tmp_path / "rows.jsonl", rows), curation=replace(curation, rows=50, held_out=10))
     assert len(source.examples("qa", "train")) == 50

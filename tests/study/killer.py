@@ -10,11 +10,7 @@ import lightning as L
 
 
 class KillStudyAt(L.Callback):
-    """Sends SIGKILL to the process that started this one once some steps are done; once only, also when resumed.
-
-    Args:
-        step: Finished steps.
-    """
+    """Sends SIGKILL to the process that started this one once some steps are done; once only, also when resumed."""
 
     def __init__(self, step: int) -> None:
         self.step = step

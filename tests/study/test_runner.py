@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import textwrap
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.study.job import Job, Result, Status
+from omnithink_pl.study.definition import Job
+from omnithink_pl.study.display import Result, Status
 from omnithink_pl.study.runner import Runner, lock_folder, make_slots
 
 # A run that writes when it began and ended, and ends as its verb says.
@@ -34,15 +35,17 @@ with open(out, "a") as log:
 
 
 class Memory:
-    """A tracker and display that remember."""
+    """A tracker that remembers."""
 
-    def __init__(self) -> None:
-        self.done: set[str] = set()
+    def __init__(self, *done: str) -> None:
+        self.done = set(done)
         self.uri, self.experiment = "sqlite:///x.db", "e"
-        self.on_start = lambda job: None
 
     def finished(self, job: Job) -> bool:
         return job.key in self.done
+
+    def started(self, job: Job) -> bool:
+        return False
 
     def record(self, job: Job) -> None:
         self.done.add(job.key)
@@ -50,21 +53,10 @@ class Memory:
     def environment(self, job: Job) -> dict[str, str]:
         return {"JOB": job.key}
 
-    def started(self, job: Job) -> bool:
-        """Called as the display's and as the tracker's."""
-        self.on_start(job)
-        return False
-
-    def busy(self, job: Job) -> None:
-        pass
-
-    def ended(self, result: Result) -> None:
-        pass
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM))
+    (tmp_path / "program.py").write_text(PROGRAM)
     return tmp_path
 
 
@@ -72,9 +64,11 @@ def job(folder: Path, run: str, verb: str = "work", needs: tuple[str, ...] = ())
     return Job(run, 0, verb, (str(folder / "log"),), folder / run, "f", needs)
 
 
-def run(folder: Path, jobs: list[Job], memory: Memory, slots: list[dict[str, str]] | None = None) -> dict[str, Result]:
+def run(
+    folder: Path, jobs: list[Job], memory: Memory | None = None, slots: list[dict[str, str]] | None = None, **told: Mock
+) -> dict[str, Result]:
     program = [sys.executable, "-I", "-S", str(folder / "program.py")]
-    runner = Runner(program, memory, slots or [{}], memory)
+    runner = Runner(program, memory or Memory(), slots or [{}], Mock(**told))
     return {result.job.run: result for result in runner.run(jobs, {job.key: job for job in jobs})}
 
 
@@ -84,21 +78,19 @@ def log(folder: Path) -> list[str]:
 
 def test_what_is_needed_comes_first_however_many_slots_there_are(folder: Path) -> None:
     jobs = [job(folder, "late", needs=("early/0",)), job(folder, "early")]
-    found = run(folder, jobs, Memory(), [{}, {}])
+    found = run(folder, jobs, slots=[{}, {}])
     assert {result.status for result in found.values()} == {Status.DONE}
     assert log(folder) == ["begin early/0", "end early/0", "begin late/0", "end late/0"]
 
 
 def test_what_is_done_is_not_done_again(folder: Path) -> None:
-    memory = Memory()
-    memory.done = {"a/0"}
-    assert run(folder, [job(folder, "a"), job(folder, "b")], memory)["a"].status is Status.SKIPPED
+    assert run(folder, [job(folder, "a"), job(folder, "b")], Memory("a/0"))["a"].status is Status.SKIPPED
     assert log(folder) == ["begin b/0", "end b/0"]
 
 
 def test_a_failure_is_told_with_its_last_line_and_holds_up_only_what_needs_it(folder: Path) -> None:
     jobs = [job(folder, "bad", "fail"), job(folder, "after", needs=("bad/0",)), job(folder, "other")]
-    found = run(folder, jobs, Memory())
+    found = run(folder, jobs)
     assert (found["bad"].status, found["bad"].reason) == (Status.FAILED, "exit code 3: error: it broke")
     assert (found["after"].status, found["after"].reason) == (Status.BLOCKED, "needs bad/0")
     assert found["other"].status is Status.DONE
@@ -106,17 +98,13 @@ def test_a_failure_is_told_with_its_last_line_and_holds_up_only_what_needs_it(fo
 
 def test_a_fit_that_exits_well_without_a_finished_run_is_not_done(folder: Path) -> None:
     """As it does when it is told to end."""
-    assert run(folder, [job(folder, "a", "fit")], Memory())["a"].status is Status.FAILED
+    assert run(folder, [job(folder, "a", "fit")])["a"].status is Status.FAILED
 
 
-def test_each_slot_has_its_own_device(folder: Path) -> None:
-    jobs = [job(folder, name) for name in "abc"]
-    run(folder, jobs, Memory(), make_slots(None, ["4", "5"]))
+def test_slots_share_devices_evenly(folder: Path) -> None:
+    run(folder, [job(folder, name) for name in "abc"], slots=make_slots(None, ["4", "5"]))
     used = sorted(line.split()[2] for line in log(folder) if line.startswith("begin"))
     assert used in (["4", "4", "5"], ["4", "5", "5"])
-
-
-def test_slots_share_devices_evenly() -> None:
     assert make_slots(4, ["0", "1"]) == [{"CUDA_VISIBLE_DEVICES": name} for name in "0101"]
     assert make_slots(None, []) == make_slots(None, ["0"]) == [{}]
     assert make_slots(2, []) == [{}, {}]
@@ -125,20 +113,17 @@ def test_slots_share_devices_evenly() -> None:
 
 
 def test_a_signal_ends_the_running_and_keeps_the_rest_from_starting(folder: Path) -> None:
-    memory = Memory()
-
-    def tell(running: Job) -> None:
-        def when_it_works() -> None:
-            while "working" not in (running.folder / "log.txt").read_text():
-                threading.Event().wait(0.01)
-            os.kill(os.getpid(), signal.SIGINT)
-
-        threading.Thread(target=when_it_works).start()
-
     (folder / "slow").mkdir()
-    (folder / "slow" / "log.txt").touch()
-    memory.on_start = tell
-    found = run(folder, [job(folder, "slow", "wait"), job(folder, "next")], memory)
+    output = folder / "slow" / "log.txt"
+    output.touch()
+
+    def interrupt_when_it_works() -> None:
+        while "working" not in output.read_text():
+            threading.Event().wait(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    started = Mock(side_effect=lambda job: threading.Thread(target=interrupt_when_it_works).start())
+    found = run(folder, [job(folder, "slow", "wait"), job(folder, "next")], started=started)
     assert {result.status for result in found.values()} == {Status.STOPPED}
     assert log(folder) == ["begin slow/0"]
 
@@ -153,8 +138,7 @@ def test_a_job_that_another_process_is_at_is_waited_for_and_then_not_repeated(fo
         memory.done.add(running.key)
         os.close(inherited)
 
-    memory.busy = release  # type: ignore[method-assign]
-    found = run(folder, [job(folder, "a")], memory)
+    found = run(folder, [job(folder, "a")], memory, busy=Mock(side_effect=release))
     assert found["a"].status is Status.SKIPPED
     assert not (folder / "log").exists()
 

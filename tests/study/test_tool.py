@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -20,33 +19,32 @@ STEPS = 4
 KILLED_AT = 2
 
 
-def study_file(directory: Path) -> Path:
-    small = ["--data.batch_size=2", "--evaluation.evaluator.prompts=2", "--evaluation.evaluator.samples=1"]
+@pytest.fixture
+def path(tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The study's file."""
+    monkeypatch.setattr(sys, "argv", [str(CONFIGS.parent / "main.py")])
+    stages = [f"--curriculum.stages=[{{tasks: {{{task}: 1}}, steps: {STEPS}}}]" for task in ("qa", "math")]
     killer = f"[{{class_path: tests.study.killer.KillStudyAt, init_args: {{step: {KILLED_AT}}}}}]"
-    runs = {
-        "first": {"arguments": [_stage("qa"), f"--trainer.callbacks={killer}"]},
-        "second": {"arguments": [_stage("math")]},
+    settings = {
+        "name": "tiny",
+        "runs": {
+            "first": {"arguments": [stages[0], f"--trainer.callbacks={killer}"]},
+            "second": {"arguments": [stages[1]]},
+        },
+        "seeds": [5],
+        "arguments": {
+            "fit": ["--data.batch_size=2", "--evaluation.evaluator.prompts=2", "--evaluation.evaluator.samples=1"]
+        },
+        "jobs": 1,
+        "output": str(tmp_path / "out"),
+        "tracking_uri": tracking_uri,
     }
-    path = directory / "study.yaml"
-    uri = f"sqlite:///{directory}/mlflow.db"
-    settings = {"name": "tiny", "runs": runs, "seeds": [5], "arguments": {"fit": small}, "jobs": 1}
-    path.write_text(yaml.safe_dump({**settings, "output": str(directory / "out"), "tracking_uri": uri}))
-    return path
-
-
-def _stage(task: str) -> str:
-    return f"--curriculum.stages=[{{tasks: {{{task}: 1}}, steps: {STEPS}}}]"
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(settings))
+    return tmp_path / "study.yaml"
 
 
 def study(path: Path, *arguments: str) -> None:
     main(["study", f"--config={path}", *arguments])
-
-
-@pytest.fixture
-def path(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
-    monkeypatch.setattr(sys, "argv", [str(CONFIGS.parent / "main.py")])
-    return study_file(tmp_path)
 
 
 @pytest.mark.slow
@@ -60,11 +58,8 @@ def test_a_killed_study_goes_on_where_it_was_and_does_nothing_twice(
     study(path)
     client = MlflowClient(f"sqlite:///{path.parent}/mlflow.db")
     children = search_runs(client, ["1"], {"study.part": "run"})
-    assert {(run.data.tags["study.run"], run.info.status) for run in children} == {
-        ("first", "FINISHED"),
-        ("second", "FINISHED"),
-    }
-    assert len(children) == 2
+    ended = sorted((run.data.tags["study.run"], run.info.status) for run in children)
+    assert ended == [("first", "FINISHED"), ("second", "FINISHED")]
     for run in children:
         (task,) = {"qa", "math"} & {run.data.tags["stages"]}
         steps = [point.step for point in client.get_metric_history(run.info.run_id, f"train/{task}/reward")]

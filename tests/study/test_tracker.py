@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from omnithink_pl.study.job import Job
+from omnithink_pl.study.definition import Job
 from omnithink_pl.study.tracker import StudyTracker
 from omnithink_pl.tracking import TrackingError, TrackingLogger
 from omnithink_pl.tracking.reader import find_study, search_runs
@@ -36,22 +36,17 @@ def log_run(tracker: StudyTracker, of: Job, status: str, monkeypatch: pytest.Mon
     return logger.run_id
 
 
-def test_a_run_becomes_a_child_by_its_environment(tracker: StudyTracker, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_id = log_run(tracker, job(), "FINISHED", monkeypatch)
+def test_a_run_becomes_a_child_by_its_environment_and_counts_if_finished_with_the_same_print_and_seed(
+    tracker: StudyTracker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = log_run(tracker, job(), "KILLED", monkeypatch)
     tags = MlflowClient(tracker.uri).get_run(run_id).data.tags
     assert tags["mlflow.parentRunId"] == tracker.parent_id
     assert (tags["study.run"], tags["study.seed"], tags["study.fingerprint"]) == ("joint", "0", "f")
-
-
-def test_only_a_finished_run_of_the_same_print_and_seed_counts(
-    tracker: StudyTracker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log_run(tracker, job(), "KILLED", monkeypatch)
     assert (tracker.started(job()), tracker.finished(job())) == (True, False)
     log_run(tracker, job(), "FINISHED", monkeypatch)
-    assert tracker.finished(job())
-    assert not tracker.finished(job(seed=1))
-    assert not tracker.finished(job(fingerprint="changed"))
+    others = job(), job(seed=1), job(fingerprint="changed")
+    assert [tracker.finished(one) for one in others] == [True, False, False]
 
 
 def test_what_tracks_nothing_itself_is_recorded(tracker: StudyTracker) -> None:
@@ -60,14 +55,15 @@ def test_what_tracks_nothing_itself_is_recorded(tracker: StudyTracker) -> None:
     assert tracker.finished(job())
 
 
-def test_a_study_that_is_taken_up_again_has_the_same_parent(tracker: StudyTracker) -> None:
+def test_a_resumed_study_has_the_same_parent_and_an_unknown_one_is_named(tracker: StudyTracker) -> None:
     tracker.end("KILLED")
     again = StudyTracker(tracker.uri, "omnithink", DEFINITION)
     again.begin()
-    assert again.parent_id == tracker.parent_id
     client = MlflowClient(tracker.uri)
-    assert client.get_run(again.parent_id).info.status == "RUNNING"
-    assert find_study(client, tracker.uri, "s").info.run_id == tracker.parent_id
+    assert client.get_run(tracker.parent_id).info.status == "RUNNING"
+    assert again.parent_id == find_study(client, tracker.uri, "s").info.run_id == tracker.parent_id
+    with pytest.raises(TrackingError, match=r"no study 't' at .*; it has \['s'\]"):
+        find_study(client, tracker.uri, "t")
 
 
 def test_looking_creates_nothing(tracking_uri: str) -> None:
@@ -81,8 +77,3 @@ def test_two_that_begin_at_once_agree_on_one_parent(tracking_uri: str) -> None:
     two.begin()
     assert one.parent_id == two.parent_id
     assert len(search_runs(MlflowClient(tracking_uri), ["1"], {"study.part": "parent"})) == 1
-
-
-def test_an_unknown_study_is_named_with_those_that_there_are(tracker: StudyTracker) -> None:
-    with pytest.raises(TrackingError, match=r"no study 't' at .*; it has \['s'\]"):
-        find_study(MlflowClient(tracker.uri), tracker.uri, "t")

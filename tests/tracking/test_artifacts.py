@@ -6,9 +6,8 @@ from omnithink_pl.types import Completion, Component, Example, Group, Outcome, S
 
 
 def scored(task: str, outcomes: list[Outcome], advantages: list[float | None]) -> ScoredGroup:
-    example = Example(
-        task, f"{task}-1", "q", "r", ({"role": "system", "content": "s"}, {"role": "user", "content": "q"})
-    )
+    messages = {"role": "system", "content": "s"}, {"role": "user", "content": "q"}
+    example = Example(task, f"{task}-1", "q", "r", messages)
     completions = tuple(Completion((1, 2), (-0.1, -0.2), f"answer {i}", "stop") for i in range(len(outcomes)))
     scores = tuple(
         Score((Component(task, 1.0, outcome), Component("format", 0.1, Outcome.of(1.0)))) for outcome in outcomes
@@ -28,7 +27,4 @@ def test_a_table_has_a_row_per_completion_and_every_component_with_its_state() -
     assert table["reward/format"] == [1.0, 1.0, 1.0]
     assert table["total"] == [1.1, 0.1, "failed"]
     assert table["advantage"] == [1.0, -1.0, None]
-
-
-def test_no_rollouts_give_an_empty_table() -> None:
     assert rollout_table([], step=0) == {}

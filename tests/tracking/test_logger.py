@@ -38,31 +38,22 @@ def resumed(logger: TrackingLogger) -> TrackingLogger:
     return again
 
 
-@pytest.mark.parametrize(
-    ("name", "stored"),
-    [("train/math/reward", "train/math/reward"), ("eval/code/pass@1", "eval/code/pass_at_1"), ("eval/a:b", "eval/a_b")],
-)
-def test_a_name_is_stored_so_that_it_stays_distinct(name: str, stored: str) -> None:
-    assert metric_name(name) == stored
-
-
-def test_two_metrics_never_share_a_stored_name() -> None:
-    check_distinct(["pass@1", "pass1"])
+def test_a_name_is_stored_so_that_it_stays_distinct() -> None:
+    names = ["train/math/reward", "eval/code/pass@1", "eval/code/pass1", "eval/a:b"]
+    stored = ["train/math/reward", "eval/code/pass_at_1", "eval/code/pass1", "eval/a_b"]
+    assert [metric_name(name) for name in names] == stored
+    check_distinct(names)
     with pytest.raises(ValueError, match="'a:b' and 'a_b'"):
         check_distinct(["a:b", "a_b"])
 
 
-def test_making_a_logger_opens_no_store(tmp_path: Path) -> None:
+def test_making_a_logger_opens_no_store_and_opening_the_store_creates_no_run(tmp_path: Path) -> None:
     """Every process makes one, and every verb."""
     logger = TrackingLogger(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     assert (logger.save_dir, logger.version, list(tmp_path.iterdir())) == (None, None, [])
-
-
-def test_opening_the_store_creates_no_run(logger: TrackingLogger) -> None:
-    client = logger.experiment
+    experiment = logger.experiment.get_experiment_by_name("omnithink")
     assert logger.version is None
-    experiment = client.get_experiment_by_name("omnithink")
-    assert client.search_runs([experiment.experiment_id]) == []
+    assert logger.experiment.search_runs([experiment.experiment_id]) == []
 
 
 def test_a_step_is_stored_with_its_step_and_every_value(logger: TrackingLogger) -> None:
@@ -70,11 +61,10 @@ def test_a_step_is_stored_with_its_step_and_every_value(logger: TrackingLogger) 
     logger.log_metrics({"train/math/reward": 0.75}, step=4)
     assert points(logger, "train/math/reward") == [(3, 0.25), (4, 0.75)]
     assert points(logger, "train/kl") == [(3, 0.5)]
-
-
-def test_values_that_are_not_finite_are_left_out_and_counted(logger: TrackingLogger) -> None:
-    logger.log_metrics({"train/loss": math.inf, "train/kl": math.nan, "train/entropy": 1.0}, step=1)
-    assert logger.latest() == {"train/entropy": 1.0, "train/non_finite": 2.0}
+    # What is not finite is left out and counted.
+    logger.log_metrics({"train/math/reward": math.inf, "train/kl": math.nan, "train/entropy": 1.0}, step=5)
+    latest = {"train/math/reward": 0.75, "train/kl": 0.5, "train/entropy": 1.0, "train/non_finite": 2.0}
+    assert logger.latest() == latest
 
 
 def test_a_resumed_run_ends_with_the_history_of_an_uninterrupted_one(logger: TrackingLogger) -> None:
@@ -83,41 +73,30 @@ def test_a_resumed_run_ends_with_the_history_of_an_uninterrupted_one(logger: Tra
         logger.log_metrics({"train/loss": float(step), "eval/math": 0.5} if step == 0 else {"train/loss": step}, step)
     again = resumed(logger)
     for step in range(3, 8):
-        again.log_metrics({"train/loss": float(step)}, step)
+        again.log_metrics({"train/loss": float(step), "train/new": 0.0}, step)
     again.log_metrics({"eval/math": 0.75}, 8)
-    assert points(again, "train/loss") == [(step, float(step)) for step in range(8)]
-    assert points(again, "eval/math") == [(0, 0.5), (8, 0.75)]
+    expected = {
+        "train/loss": [(step, float(step)) for step in range(8)],
+        "train/new": [(step, 0.0) for step in range(3, 8)],
+        "eval/math": [(0, 0.5), (8, 0.75)],
+    }
     assert again.version == logger.version
     # What is held in memory is what the store has, points of before the kill included.
-    assert [again.history(name) for name in ("train/loss", "eval/math")] == [
-        points(again, name) for name in ("train/loss", "eval/math")
-    ]
+    assert {name: points(again, name) for name in expected} == expected
+    assert {name: again.history(name) for name in expected} == expected
     assert again.latest() == MlflowClient(again.tracking_uri).get_run(again.version).data.metrics
 
 
-def test_a_metric_that_first_appears_after_a_resume_is_stored(logger: TrackingLogger) -> None:
-    logger.log_metrics({"a": 1.0}, 5)
-    again = resumed(logger)
-    again.log_metrics({"a": 1.0, "b": 2.0}, 3)
-    assert points(again, "a") == [(5, 1.0)]
-    assert points(again, "b") == [(3, 2.0)]
-
-
-def test_a_resumed_run_shows_as_running_until_it_ends(logger: TrackingLogger) -> None:
-    logger.log_metrics({"a": 1.0}, 0)
+def test_a_resumed_run_shows_as_running_until_it_ends_and_keeps_its_parameters(logger: TrackingLogger) -> None:
+    logger.log_hyperparams({"lr": 0.1})
     logger.finalize("success")
     assert status(logger) == "FINISHED"
     again = resumed(logger)
-    again.log_metrics({"a": 2.0}, 1)
+    again.log_hyperparams({"lr": 0.2, "beta": 1})
     assert status(again) == "RUNNING"
+    assert again.experiment.get_run(again.run_id).data.params == {"lr": "0.1", "beta": "1"}
     again.finalize("success")
     assert status(again) == "FINISHED"
-
-
-def test_parameters_of_a_resumed_run_stay_and_new_ones_are_added(logger: TrackingLogger) -> None:
-    logger.log_hyperparams({"lr": 0.1})
-    resumed(logger).log_hyperparams({"lr": 0.2, "beta": 1})
-    assert logger.experiment.get_run(logger.run_id).data.params == {"lr": "0.1", "beta": "1"}
 
 
 class _Failing(BoringModel):
@@ -134,15 +113,11 @@ class _Failing(BoringModel):
             raise self.error
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (None, "FINISHED"),
-        (ValueError("broken"), "FAILED"),
-        (KeyboardInterrupt(), "KILLED"),
-        (SystemExit("stands for SIGTERM"), "KILLED"),
-    ],
-)
+SIGTERM = SystemExit("stands for SIGTERM")
+STATUSES = [(None, "FINISHED"), (ValueError("broken"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (SIGTERM, "KILLED")]
+
+
+@pytest.mark.parametrize(("error", "expected"), STATUSES)
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*log_every_n_steps.*")
 def test_a_run_shows_as_what_it_is(
     logger: TrackingLogger, tmp_path: Path, error: BaseException | None, expected: str
@@ -195,13 +170,10 @@ def test_a_run_that_another_process_still_writes_is_not_resumed(logger: Tracking
     assert points(logger, "a") == [(0, 1.0)]
 
 
-def test_a_run_of_another_store_is_a_clear_error(logger: TrackingLogger) -> None:
+def test_a_run_of_another_store_and_a_deleted_experiment_are_clear_errors(logger: TrackingLogger) -> None:
     logger.resume("0" * 32)
     with pytest.raises(TrackingError, match=r"tracking_uri.*is not in this store.*--ckpt_path"):
         logger.log_metrics({"a": 1.0}, 0)
-
-
-def test_a_deleted_experiment_is_a_clear_error(logger: TrackingLogger) -> None:
     experiment = logger.experiment.get_experiment_by_name("omnithink")
     logger.experiment.delete_experiment(experiment.experiment_id)
     with pytest.raises(TrackingError, match=r"experiment_name.*'omnithink' was deleted.*restore"):

@@ -10,34 +10,27 @@ import pytest
 from omnithink_pl.tracking.store import TrackingError, connect
 
 
-@pytest.mark.parametrize("uri", ["mlruns", "file:./mlruns", "./mlflow.db"])
-def test_a_plain_directory_is_refused_with_the_cure(uri: str) -> None:
-    with pytest.raises(TrackingError, match=r"trainer\.logger\.init_args\.tracking_uri.*use sqlite:///mlflow\.db"):
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("mlruns", r"trainer\.logger\.init_args\.tracking_uri.*use sqlite:///mlflow\.db"),
+        ("file:./mlruns", r"is no tracking store; use sqlite:///mlflow\.db"),
+        ("./mlflow.db", r"is no tracking store; use sqlite:///mlflow\.db"),
+        ("nonsense://x", "tracking_uri: cannot open the tracking store at nonsense://x"),
+        ("sqlite:///file/mlflow.db", r"tracking_uri: cannot open the tracking store.*choose another store"),
+        ("sqlite:///directory", "unable to open database file"),
+        ("sqlite:///file", "file is not a database"),
+        ("http://127.0.0.1:9", r"no tracking server answers at http://127\.0\.0\.1:9"),
+    ],
+)
+def test_what_is_no_store_is_refused_at_once_with_the_cure(
+    uri: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no database " * 1000)
+    (tmp_path / "directory").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TrackingError, match=message):
         connect(uri)
-
-
-def test_an_unknown_database_is_refused() -> None:
-    with pytest.raises(TrackingError, match="tracking_uri: cannot open the tracking store at nonsense://x"):
-        connect("nonsense://x")
-
-
-def test_a_place_that_cannot_hold_a_database_is_refused_at_once(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("not a directory")
-    with pytest.raises(TrackingError, match=r"tracking_uri: cannot open the tracking store.*choose another store"):
-        connect(f"sqlite:///{tmp_path}/file/mlflow.db")
-    with pytest.raises(TrackingError, match="unable to open database file"):
-        connect(f"sqlite:///{tmp_path}")
-
-
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "mlflow.db").write_text("no database " * 1000)
-    with pytest.raises(TrackingError, match="file is not a database"):
-        connect(f"sqlite:///{tmp_path}/mlflow.db")
-
-
-def test_a_server_that_is_not_there_is_refused_at_once() -> None:
-    with pytest.raises(TrackingError, match=r"no tracking server answers at http://127\.0\.0\.1:9"):
-        connect("http://127.0.0.1:9")
 
 
 def test_a_read_only_store_is_refused_at_once(empty_store: Path) -> None:

@@ -16,8 +16,7 @@ import torch.distributed as dist
 from transformers import PreTrainedModel
 
 from omnithink_pl.errors import BadInput, EngineFailure
-from omnithink_pl.model.policy import Policy
-from omnithink_pl.model.weights import named_weights
+from omnithink_pl.model.policy import Policy, named_weights
 from omnithink_pl.rollout.base import (
     DecodingRequest,
     Finished,

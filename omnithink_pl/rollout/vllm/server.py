@@ -14,8 +14,7 @@ import torch
 import torch.distributed as dist
 
 from omnithink_pl.errors import BadInput, EngineFailure
-from omnithink_pl.model.policy import Policy
-from omnithink_pl.model.weights import named_weights
+from omnithink_pl.model.policy import Policy, named_weights
 from omnithink_pl.rollout.base import (
     DecodingRequest,
     Finished,

@@ -10,7 +10,7 @@ import torch._lazy.ts_backend
 import torch.distributed as dist
 from torch import Tensor
 
-from omnithink_pl.model.offload import HostedState
+from omnithink_pl.model.memory import HostedState
 from omnithink_pl.model.sharding import full, shard
 from tests.model.test_sharding import in_two_processes, mesh
 from tests.tiny import random_tokens, tiny_qwen

@@ -1,12 +1,43 @@
-"""Optimiser state that is offloaded to host memory between steps."""
+"""Memory against speed: its settings, and optimiser state that is offloaded to host memory between steps."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import final
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
+
+from omnithink_pl.errors import BadInput
+
+
+@dataclass(frozen=True)
+class MemorySettings:
+    """Memory against speed; results do not depend on these settings.
+
+    Args:
+        micro_batch_tokens: Tokens of prompts and completions that one forward pass may hold.
+        share_prompt: Compute each prompt once for its group; false for models that cannot, which say so. Supervised
+            fine-tuning has no groups and does not read it.
+        gradient_checkpointing: Keep only the input of each layer: less memory, about a third more computing.
+        offload_reference: Keep a second model in host memory except while its log-probabilities are computed.
+        offload_optimizer: Keep the optimiser's state in host memory between its steps, and free gradients.
+
+    Raises:
+        BadInput: If a value is out of range.
+    """
+
+    micro_batch_tokens: int = 8192
+    share_prompt: bool = True
+    gradient_checkpointing: bool = False
+    offload_reference: bool = False
+    offload_optimizer: bool = False
+
+    def __post_init__(self) -> None:
+        if self.micro_batch_tokens < 1:
+            raise BadInput(f"model.memory.micro_batch_tokens is {self.micro_batch_tokens}; use 1 or more")
 
 
 @final
@@ -37,12 +68,11 @@ class HostedState:
     @torch.no_grad()
     def fetch(self, sharded_only: bool = False) -> None:
         """Move the state back to its device; with ``sharded_only``, sharded tensors alone."""
-        for place, home in list(self._homes.items()):
-            parameter, key = place
+        for (parameter, key), home in list(self._homes.items()):
             state = self._optimizer.state[parameter]
-            if hasattr(state[key], "full_tensor") or not sharded_only:
+            if isinstance(state[key], DTensor) or not sharded_only:
                 state[key] = state[key].to(home)
-                del self._homes[place]
+                del self._homes[parameter, key]
 
     @torch.no_grad()
     def release(self) -> None:
@@ -50,9 +80,11 @@ class HostedState:
         devices = set()
         for parameter, state in self._optimizer.state.items():
             for key, value in state.items():
-                if isinstance(value, Tensor) and (home := _local(value).device).type != self._host:
-                    devices.add(home.type)
-                    self._homes[parameter, key] = home
+                # The wrapper of a sharded tensor does not tell on which device this process's part is.
+                part = value.to_local() if isinstance(value, DTensor) else value
+                if isinstance(part, Tensor) and part.device.type != self._host:
+                    devices.add(part.device.type)
+                    self._homes[parameter, key] = part.device
                     state[key] = value.to(self._host)
         if "cuda" in devices:
             torch.cuda.empty_cache()  # an engine that wakes up takes its memory from the driver, not from PyTorch
@@ -60,8 +92,3 @@ class HostedState:
     def _after_step(self) -> None:
         self.release()
         self._optimizer.zero_grad()
-
-
-def _local(tensor: Tensor) -> Tensor:
-    """Return this process's part of a sharded tensor; its wrapper does not tell on which device that is."""
-    return tensor.to_local() if hasattr(tensor, "to_local") else tensor

@@ -1,4 +1,4 @@
-"""The weights that engines and saved policies get."""
+"""The weights that engines and saved policies get from a policy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.model.weights import named_weights
+from omnithink_pl.model.policy import named_weights
 from tests.tiny import tiny_qwen
 
 

@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from omnithink_pl.model import packed_attention
-from omnithink_pl.model.packed_attention import PackedAttention, Tile
-from omnithink_pl.model.packing import Span, pack_rows
+from omnithink_pl.model import packing
+from omnithink_pl.model.packing import PackedAttention, Span, Tile, pack_rows
 
 HEADS, SHARED, SIZE = 4, 2, 8
 CPU = torch.device("cpu")
@@ -38,8 +37,8 @@ def plain(chosen: tuple[Span, ...], query: torch.Tensor, key: torch.Tensor, valu
 @pytest.mark.parametrize("area", [1, 400, 2**22])
 @pytest.mark.parametrize("seed", range(3))
 def test_tiles_attend_as_one_mask_does(monkeypatch: pytest.MonkeyPatch, seed: int, area: int) -> None:
-    monkeypatch.setattr(packed_attention, "AREA", area)
-    monkeypatch.setattr(packed_attention, "SMALL", min(area, packed_attention.SMALL))
+    monkeypatch.setattr(packing, "AREA", area)
+    monkeypatch.setattr(packing, "SMALL", min(area, packing.SMALL))
     chosen = spans(seed)
     tokens = chosen[-1].start + chosen[-1].length
     generator = torch.Generator().manual_seed(seed)

@@ -13,22 +13,15 @@ from omnithink_pl.tasks import QA, Code, Math, Task, Writing
 from omnithink_pl.types import Example, Options
 from tests.rewards.groups import SayingSandbox
 
-
-def listed(example: Example) -> list[str]:
-    """The options in the order of the prompt."""
-    return [line[2:] for line in example.messages[1]["content"].split("\n") if line.startswith("- ")]
-
-
-@pytest.mark.parametrize(
-    "task",
-    [
-        Code(EmbeddedCode(), SayingSandbox()),
-        Math(EmbeddedMath()),
-        QA(EmbeddedQA()),
-        Writing(EmbeddedWriting(), EmbeddedJudge()),
-    ],
-    ids=lambda task: task.name,
+TASKS = (
+    Code(EmbeddedCode(), SayingSandbox()),
+    Math(EmbeddedMath()),
+    QA(EmbeddedQA()),
+    Writing(EmbeddedWriting(), EmbeddedJudge()),
 )
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_a_prompt_is_a_system_and_a_user_message_with_the_question_in_full(task: Task) -> None:
     for example in task.examples("test", seed=0):
         system, user = example.messages
@@ -45,7 +38,8 @@ def test_qa_options_have_no_letters_and_their_order_depends_on_seed_and_example_
     assert first != other
     for example in first:
         assert isinstance(example.reference, Options)
-        assert listed(example) == list(example.reference.texts)
+        prompt = example.messages[1]["content"]
+        assert [line[2:] for line in prompt.split("\n") if line.startswith("- ")] == list(example.reference.texts)
 
 
 def test_the_right_option_stands_everywhere_equally_often() -> None:
@@ -53,7 +47,7 @@ def test_the_right_option_stands_everywhere_equally_often() -> None:
     for seed in range(4):
         for example in QA(EmbeddedQA()).examples("test", seed=seed):
             assert isinstance(example.reference, Options)
-            positions[listed(example).index(example.reference.answers[0])] += 1
+            positions[example.reference.texts.index(example.reference.answers[0])] += 1
     expected = sum(positions) / 5
     assert sum((count - expected) ** 2 / expected for count in positions) < 18.5  # chi-square, 4 df, p = 0.001
 

@@ -1,0 +1,36 @@
+"""The code task: programs that pass unit tests."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, ClassVar, final
+
+from omnithink_pl.prompts import render
+from omnithink_pl.rewards.code import CodeReward
+from omnithink_pl.sandbox.base import Sandbox
+from omnithink_pl.sources.base import Source
+from omnithink_pl.tasks.base import Task
+from omnithink_pl.types import Example
+
+
+@final
+class Code(Task):
+    """Write a function or a program that passes hidden unit tests.
+
+    Args:
+        source: Training and held-out problems with their unit tests.
+        sandbox: Runs the programs.
+        template: Template of the user's message: its name in the package, or a file.
+        common: See :class:`Task`.
+    """
+
+    name: ClassVar[str] = "code"
+    metric: ClassVar[str] = "pass_at_1"
+
+    def __init__(self, source: Source, sandbox: Sandbox, template: str = "code_v1", **common: Any) -> None:
+        super().__init__(source, reward=CodeReward(sandbox), **common)
+        self.template = template
+
+    def ask(self, example: Example, rng: random.Random) -> str:
+        """Return the problem, which says whether a function or a program is wanted, and ask for code."""
+        return render(self.template, question=example.question)
