@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import shutil
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,53 +82,32 @@ def put_kept(before: Path, directory: Path, step: int = 2) -> None:
 
 
 def run(directory: Path, *more: str, ranks: int = 1, settings: Sequence[str] = SETTINGS) -> list[int | None]:
-    """Run ``fit`` to its end in processes of their own.
+    """Run the command line in processes of their own; return their exit codes, negative where a signal ended one."""
+    arguments = [*settings, *more, f"--trainer.default_root_dir={directory}", f"--trainer.devices={ranks}"]
+    return in_processes(ranks, lambda rank: main(arguments))
 
-    Args:
-        directory: Where it writes.
-        more: Arguments behind the settings.
-        ranks: Processes.
-        settings: What all runs of a kind have in common.
 
-    Returns:
-        Their exit codes; a negative one is the number of the signal that ended it.
-    """
-    places = [
-        f"--trainer.default_root_dir={directory}",
-        f"--trainer.devices={ranks}",
-    ]
+def in_processes(ranks: int, work: Callable[[int], object]) -> list[int | None]:
+    """Do work in forks with the environment that torchrun gives; return their exit codes."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+
+    def child(rank: int) -> None:
+        if ranks > 1:
+            os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "WORLD_SIZE": str(ranks)}
+            os.environ |= {"LOCAL_WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            os.environ |= {"TORCHELASTIC_RUN_ID": "tests"}
+        torch.set_num_threads(1)
+        work(rank)
+
     context = multiprocessing.get_context("fork")
-    port = free_port()
-    processes = [
-        context.Process(target=_rank, args=([*settings, *more, *places], rank, ranks, port)) for rank in range(ranks)
-    ]
+    processes = [context.Process(target=child, args=(rank,)) for rank in range(ranks)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
     return [process.exitcode for process in processes]
-
-
-def _rank(arguments: list[str], rank: int, ranks: int, port: int) -> None:
-    if ranks > 1:
-        os.environ |= {
-            "RANK": str(rank),
-            "LOCAL_RANK": str(rank),
-            "GROUP_RANK": "0",
-            "WORLD_SIZE": str(ranks),
-            "LOCAL_WORLD_SIZE": str(ranks),
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-            "TORCHELASTIC_RUN_ID": "tests",
-        }
-    torch.set_num_threads(1)
-    main(arguments)
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def checkpoint(directory: Path) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -21,7 +19,7 @@ from omnithink_pl.model.logprobs import token_logprobs
 from omnithink_pl.model.micro_batches import padding_passes
 from omnithink_pl.model.policy import named_weights
 from omnithink_pl.model.sharding import full, shard, sharded_modules, whole
-from tests.distributed.ranks import free_port
+from tests.distributed.ranks import in_processes
 from tests.tiny import random_tokens, tiny_qwen
 
 PROMPTS, COMPLETIONS = random_tokens(5, 9, 3), [random_tokens(n, n + 4, seed=n) for n in (6, 3, 8)]
@@ -42,22 +40,13 @@ def logprobs(model: PreTrainedModel, group: int) -> torch.Tensor:
 
 
 def in_two_processes(check: Callable[[int], None]) -> None:
-    context, port = multiprocessing.get_context("fork"), free_port()
-    processes = [context.Process(target=_process, args=(check, rank, port)) for rank in (0, 1)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    def process(rank: int) -> None:
+        dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+        check(rank)
+        dist.barrier()  # the first process must not leave while the other still looks for it
+        dist.destroy_process_group()
 
-
-def _process(check: Callable[[int], None], rank: int, port: int) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    dist.init_process_group("gloo", rank=rank, world_size=2, timeout=timedelta(seconds=60))
-    check(rank)
-    dist.barrier()  # the first process must not leave while the other still looks for it
-    dist.destroy_process_group()
+    assert in_processes(2, process) == [0, 0]
 
 
 def mesh(tensor_parallel: int = 1) -> torch.distributed.device_mesh.DeviceMesh:
@@ -90,10 +79,12 @@ def test_gradients_norm_and_weights_are_those_of_the_whole_batch(
     in_two_processes(check)
 
 
-def test_sampling_needs_no_other_process_and_leaves_the_model_divided() -> None:
+def test_sampling_needs_no_other_process_and_leaves_the_model_sharded_but_single_matrices_are_not() -> None:
     def check(rank: int) -> None:
         alone, model = tiny_qwen(), tiny_qwen()
         shard(model, mesh())
+        with pytest.raises(ValueError, match=r"tensor parallelism is not supported; set tensor_parallel_size to 1"):
+            shard(tiny_qwen(), mesh(tensor_parallel=2))
         held = sum(p.to_local().numel() for p in model.parameters())
         with torch.no_grad(), whole(model):
             for group in MINE[rank]:
@@ -153,13 +144,5 @@ def test_references_are_divided_too_and_come_back_whole() -> None:
         small.load_state_dict(kept)
         assert small.state_dict().keys() == kept.keys()
         assert all(torch.equal(value, kept[name]) for name, value in small.state_dict().items())
-
-    in_two_processes(check)
-
-
-def test_processes_do_not_divide_single_matrices() -> None:
-    def check(rank: int) -> None:
-        with pytest.raises(ValueError, match=r"tensor parallelism is not supported; set tensor_parallel_size to 1"):
-            shard(tiny_qwen(), mesh(tensor_parallel=2))
 
     in_two_processes(check)
