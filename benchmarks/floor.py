@@ -12,7 +12,7 @@ from benchmarks.harness import Lap
 from benchmarks.lengths import Kind, PlannedEngine, Plans
 from benchmarks.ours import Shape
 from omnithink_pl.model.logprobs import token_logprobs
-from omnithink_pl.model.micro_batches import split
+from omnithink_pl.model.micro_batches import split_micro_batches
 from omnithink_pl.model.policy import Policy, load_policy, ready_to_train
 from omnithink_pl.rollout import Sampling
 
@@ -40,7 +40,7 @@ def floor(shape: Shape, kind: Kind, plans: Plans, learn: bool, lap: Lap) -> None
         groups = engine.generate(prompts, Sampling(shape.group, max_tokens=shape.max_tokens), seeds)
         if learn:
             lengths = [(len(p), [len(c.token_ids) for c in group]) for p, group in zip(prompts, groups, strict=True)]
-            for parts in split(lengths, MICRO_BATCH):
+            for parts in split_micro_batches(lengths, MICRO_BATCH):
                 chosen = [[groups[part.group][i].token_ids for i in part.completions] for part in parts]
                 chosen_prompts = [prompts[part.group] for part in parts]
                 token_logprobs(policy.model, chosen_prompts, chosen).logprobs.sum().backward()

@@ -37,9 +37,6 @@ def test_memory(capsys: pytest.CaptureFixture[str]) -> None:
     assert ("ratio_trl" in ratios) == TRL
 
 
-RANKS = {"ratio_group", "ratio_batch", "ratio_length", "ratio_ranks", "efficiency_ranks"}
-
-
 @pytest.mark.parametrize(
     ("benchmark", "settings", "names"),
     [
@@ -50,7 +47,7 @@ RANKS = {"ratio_group", "ratio_batch", "ratio_length", "ratio_ranks", "efficienc
         pytest.param(
             scaling,
             {"prompts": 1, "group": 2, "median": 3.0, "max_tokens": 6, "factor": 2, "turns": 1},
-            RANKS,
+            {"ratio_group", "ratio_batch", "ratio_length", "ratio_ranks", "efficiency_ranks"},
             marks=pytest.mark.slow,
         ),
     ],
@@ -73,18 +70,18 @@ def test_rollout_runs_or_says_what_is_missing(capsys: pytest.CaptureFixture[str]
 
 
 def test_step_runs_or_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
-    def run() -> None:
-        step.benchmark(prompts=2, group=2, median=3.0, max_tokens=6, turns=2)
-
     if not TRL:
         with pytest.raises(SystemExit, match=r"TRL: pip install -e '\.\[bench\]'"):
-            run()
+            step.benchmark()
         return
-    run()
+    step.benchmark(prompts=2, group=2, median=3.0, max_tokens=6, turns=2)
     assert last_line(capsys).keys() >= {"ratio_trl", "ratio_trl_fixed", "ratio_floor", "ratio_matmul"}
 
 
 def test_completions_have_their_planned_lengths() -> None:
+    lengths = sorted(next(log_normal(10_000, 40.0, 0.6, 1000, seed=0)))
+    assert 38 <= lengths[5000] <= 42
+    assert lengths[-1] > 200, "a long tail"
     plans = log_normal(rows=12, median=8.0, sigma=1.0, longest=30, seed=0)
     policy = TinyPolicy(tiny_qwen())
     PlannedLengths(policy.model, EOS, log_normal(12, 8.0, 1.0, 30, seed=0))
@@ -94,12 +91,6 @@ def test_completions_have_their_planned_lengths() -> None:
         drawn = engine.generate(random_tokens(5, 6, 7), Sampling(4, max_tokens=30), seeds=[1, 2, 3])
         assert [len(c.token_ids) for group in drawn for c in group] == planned
         assert all(c.token_ids[-1] == EOS for group in drawn for c in group)
-
-
-def test_lengths_have_a_long_tail() -> None:
-    lengths = next(log_normal(10_000, 40.0, 0.6, 1000, seed=0))
-    assert 38 <= sorted(lengths)[5000] <= 42
-    assert max(lengths) > 200
 
 
 def notes(path: Path, name: str, lap: Lap) -> str:

@@ -18,7 +18,7 @@ from omnithink_pl.grpo.objective import ImportanceCorrection, Objective, Terms, 
 from omnithink_pl.grpo.reference import ReferencePolicy
 from omnithink_pl.model.logprobs import TokenLogprobs, token_logprobs
 from omnithink_pl.model.memory import MemorySettings
-from omnithink_pl.model.micro_batches import padding_passes, split
+from omnithink_pl.model.micro_batches import padding_passes, split_micro_batches
 from omnithink_pl.rollout.base import Sampling
 
 
@@ -125,7 +125,7 @@ class UpdatePlan:
         sizes = [(len(one.group.group.prompt_ids), one.lengths) for one in groups]
         return [
             self._micro_batch([(groups[part.group], part.completions) for part in parts])
-            for parts in split(sizes, self.memory.micro_batch_tokens, self.memory.share_prompt)
+            for parts in split_micro_batches(sizes, self.memory.micro_batch_tokens, self.memory.share_prompt)
         ]
 
     def _micro_batch(self, parts: Sequence[tuple[_WeightedGroup, tuple[int, ...]]]) -> MicroBatch:

@@ -29,7 +29,7 @@ class _SizedPart(NamedTuple):
     longest: int
 
 
-def split(
+def split_micro_batches(
     groups: Sequence[tuple[int, Sequence[int]]], token_budget: int, share_prompt: bool = True
 ) -> list[tuple[Part, ...]]:
     """Split the completions of a batch into micro-batches, keeping siblings together where they fit.

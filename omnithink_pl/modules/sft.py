@@ -15,7 +15,7 @@ from omnithink_pl.grpo.failures import FailurePolicy
 from omnithink_pl.model.adapter import LoRA
 from omnithink_pl.model.logprobs import token_logprobs
 from omnithink_pl.model.memory import MemorySettings
-from omnithink_pl.model.micro_batches import padding_passes, split
+from omnithink_pl.model.micro_batches import padding_passes, split_micro_batches
 from omnithink_pl.modules.base import TrainingModule
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.tasks.base import Task
@@ -102,7 +102,9 @@ class SupervisedFineTuning(TrainingModule):
         """Take one optimiser step; return the loss, the completion tokens of all processes, and the gradient norm."""
         self.optimizers().zero_grad()  # type: ignore[union-attr]
         (total,) = sum_over_processes([sum(len(completion) for _, completion in pairs)], self.device)
-        batches = split([(len(x), [len(y)]) for x, y in pairs], self.memory.micro_batch_tokens, share_prompt=False)
+        batches = split_micro_batches(
+            [(len(x), [len(y)]) for x, y in pairs], self.memory.micro_batch_tokens, share_prompt=False
+        )
         loss = 0.0
         with (
             self.barrier.guard(),

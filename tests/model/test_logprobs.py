@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from omnithink_pl.model.logprobs import SampledTokens, TokenLogprobs, head_logprobs, token_logprobs
-from omnithink_pl.model.micro_batches import split
+from omnithink_pl.model.micro_batches import split_micro_batches
 from omnithink_pl.model.packing import Padding
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from tests.tiny import TinyPolicy, random_tokens, shape, teacher_forced, tiny_llama, tiny_qwen
@@ -91,7 +91,7 @@ def test_law_4_micro_batches_change_no_gradient(token_budget: int, share_prompt:
     expected = reference_gradient(model)
     lengths = [(len(p), [len(c) for c in siblings]) for p, siblings in zip(PROMPTS, COMPLETIONS, strict=True)]
     first_row = [0, 3, 4]
-    for parts in split(lengths, token_budget, share_prompt):
+    for parts in split_micro_batches(lengths, token_budget, share_prompt):
         found = token_logprobs(
             model,
             [PROMPTS[part.group] for part in parts],

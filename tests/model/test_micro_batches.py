@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from omnithink_pl.model.micro_batches import Part, split
+from omnithink_pl.model.micro_batches import Part, split_micro_batches
 
 Groups = list[tuple[int, list[int]]]
 SHARING = pytest.mark.parametrize("share_prompt", [True, False])
@@ -34,7 +34,7 @@ def tokens(micro_batch: tuple[Part, ...], groups: Groups, share_prompt: bool) ->
 @SHARING
 def test_every_completion_occurs_once_and_the_budget_holds_but_for_one_that_exceeds_it_alone(share_prompt) -> None:
     for groups, budget in batches():
-        micro_batches = split(groups, budget, share_prompt)
+        micro_batches = split_micro_batches(groups, budget, share_prompt)
         found = [(g, i) for micro_batch in micro_batches for g, part in micro_batch for i in part]
         assert sorted(found) == [(g, i) for g, (_, lengths) in enumerate(groups) for i in range(len(lengths))]
         for micro_batch in micro_batches:
@@ -45,7 +45,7 @@ def test_every_completion_occurs_once_and_the_budget_holds_but_for_one_that_exce
 @SHARING
 def test_a_group_occurs_once_in_a_micro_batch_and_is_cut_only_when_it_must(share_prompt: bool) -> None:
     for groups, budget in batches():
-        micro_batches = split(groups, budget, share_prompt)
+        micro_batches = split_micro_batches(groups, budget, share_prompt)
         for micro_batch in micro_batches:
             assert len({part.group for part in micro_batch}) == len(micro_batch)
         for group, (prompt, lengths) in enumerate(groups):
@@ -56,6 +56,6 @@ def test_a_group_occurs_once_in_a_micro_batch_and_is_cut_only_when_it_must(share
 
 
 def test_a_packed_row_counts_a_prompt_once_and_is_filled_wherever_there_is_a_gap() -> None:
-    assert [len(split([(10, [5, 5])], 20, share_prompt)) for share_prompt in (True, False)] == [1, 2]
+    assert [len(split_micro_batches([(10, [5, 5])], 20, share_prompt)) for share_prompt in (True, False)] == [1, 2]
     groups = [(10, [50]), (10, [30]), (5, [10]), (5, [10])]
-    assert split(groups, token_budget=75) == [((0, (0,)), (2, (0,))), ((1, (0,)), (3, (0,)))]
+    assert split_micro_batches(groups, token_budget=75) == [((0, (0,)), (2, (0,))), ((1, (0,)), (3, (0,)))]

@@ -53,11 +53,12 @@ def test_the_loss_equals_plain_loops_over_completion_tokens(model: Qwen2ForCausa
 
 def test_the_loss_of_an_adapted_model_is_that_of_the_merged_one(model: Qwen2ForCausalLM) -> None:
     before = completion_loss(model, PAIRS).item()
+    torch.manual_seed(0)
     adapted = get_peft_model(model, LoraConfig(target_modules="all-linear", init_lora_weights=False))
     loss = completion_loss(adapted, PAIRS)
     loss.backward()
     assert all((p.grad is not None) == p.requires_grad == ("lora_" in name) for name, p in adapted.named_parameters())
-    assert loss.item() == pytest.approx(completion_loss(adapted.merge_and_unload(), PAIRS).item(), abs=1e-5)
+    assert loss.item() == pytest.approx(completion_loss(adapted.merge_and_unload(), PAIRS).item(), rel=1e-5)
     assert abs(loss.item() - before) > 1e-3
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
 import torch
 from transformers import PreTrainedModel
 
@@ -17,6 +18,25 @@ PROMPTS = random_tokens(5, 11, 8, 3)
 
 def tokens(groups: Sequence[Sequence[Completion]]) -> list[list[tuple[int, ...]]]:
     return [[completion.token_ids for completion in group] for group in groups]
+
+
+def assert_ended(groups: Sequence[Sequence[Completion]], stops: set[int], max_tokens: int) -> None:
+    """Each completion ends at its first stop token or is cut, and there are both."""
+    reasons = set()
+    for completion in (one for group in groups for one in group):
+        ended = completion.token_ids[-1] in stops
+        assert not stops & set(completion.token_ids[:-1])
+        assert ended or len(completion.token_ids) == max_tokens
+        assert completion.finish_reason == ("stop" if ended else "length")
+        assert len(completion.logprobs) == len(completion.token_ids)
+        reasons.add(completion.finish_reason)
+    assert reasons == {"stop", "length"}
+
+
+UNUSABLE = pytest.mark.parametrize(
+    ("prompts", "message"),
+    [([[5], []], "prompt 1 has no tokens"), ([[5], [5] * 120], "prompt 1 has 120 tokens.*max_tokens=20.*128")],
+)
 
 
 def distance(

@@ -18,13 +18,6 @@ LOGITS = torch.tensor([2.0, -1.0, 0.5, 0.0, -3.0, 1.9])
 GRID = 20_000
 
 
-def frequencies(temperature: float, top_p: float) -> torch.Tensor:
-    """How often each token is sampled when the noise runs evenly through [0, 1)."""
-    noise = (torch.arange(GRID, dtype=torch.float64) + 0.5) / GRID
-    sampled, _ = sample_tokens(LOGITS.expand(GRID, -1), noise, temperature, top_p)
-    return torch.bincount(sampled, minlength=len(LOGITS)) / GRID
-
-
 def smallest_nucleus(probabilities: list[float], top_p: float) -> set[int]:
     """By the definition: add the most likely token until the sum is reached."""
     inside: set[int] = set()
@@ -35,19 +28,20 @@ def smallest_nucleus(probabilities: list[float], top_p: float) -> set[int]:
     return inside
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_frequencies_are_the_softmax_at_the_temperature(temperature: float) -> None:
-    expected = (LOGITS.double() / temperature).softmax(-1)
-    assert frequencies(temperature, 1.0).tolist() == pytest.approx(expected.tolist(), abs=2 / GRID)
-
-
-@pytest.mark.parametrize("top_p", [0.2, 0.6, 0.9])
-def test_top_p_samples_from_the_renormalised_nucleus(top_p: float) -> None:
-    probabilities = LOGITS.double().softmax(-1).tolist()
+@pytest.mark.parametrize(
+    ("temperature", "top_p"), [(0.5, 1.0), (1.0, 1.0), (2.0, 1.0), (1.0, 0.2), (1.0, 0.6), (1.0, 0.9)]
+)
+def test_frequencies_are_the_softmax_at_the_temperature_renormalised_over_the_nucleus(
+    temperature: float, top_p: float
+) -> None:
+    noise = (torch.arange(GRID, dtype=torch.float64) + 0.5) / GRID  # runs evenly through [0, 1)
+    sampled, _ = sample_tokens(LOGITS.expand(GRID, -1), noise, temperature, top_p)
+    probabilities = (LOGITS.double() / temperature).softmax(-1).tolist()
     inside = smallest_nucleus(probabilities, top_p)
     total = sum(probabilities[token] for token in inside)
     expected = [p / total if token in inside else 0.0 for token, p in enumerate(probabilities)]
-    assert frequencies(1.0, top_p).tolist() == pytest.approx(expected, abs=2 / GRID)
+    frequencies = torch.bincount(sampled, minlength=len(LOGITS)) / GRID
+    assert frequencies.tolist() == pytest.approx(expected, abs=2 / GRID)
 
 
 @pytest.mark.parametrize("top_p", [0.01, 0.3, 0.7, 0.99])
@@ -74,10 +68,7 @@ def test_logprobs_are_those_of_the_distribution_sampled_from_and_of_temperature_
         noise = torch.tensor([place], dtype=torch.float64)
         token, logprob = sample_tokens(LOGITS.unsqueeze(0), noise, temperature, top_p)
         assert logprob.item() == pytest.approx(math.log(probabilities[int(token)] / total), abs=1e-6)
-
-
-def test_greedy_takes_the_most_likely_token() -> None:
-    assert sample_tokens(LOGITS.unsqueeze(0), torch.tensor([0.99], dtype=torch.float64), 0.0, 1.0)[0].item() == 0
+        assert temperature or token == 0, "the most likely"
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -126,20 +117,15 @@ def test_its_mask_is_that_of_transformers(create: Callable[..., torch.Tensor], p
     assert torch.equal(found, mask())
 
 
-def test_the_models_own_attention_comes_back_after_an_error() -> None:
-    model = tiny_qwen()
+@pytest.mark.parametrize(("own", "inside"), [("sdpa", ATTENTION), ("eager", "eager")])
+def test_only_sdpa_is_replaced_and_comes_back_after_an_error(own: str, inside: str) -> None:
+    model = tiny_qwen(attn_implementation=own)
 
     def fail_inside() -> None:
         with decoding_attention(model):
-            assert model.config._attn_implementation == ATTENTION
+            assert model.config._attn_implementation == inside
             raise KeyError
 
     with pytest.raises(KeyError):
         fail_inside()
-    assert model.config._attn_implementation == "sdpa"
-
-
-def test_a_model_with_another_attention_keeps_it() -> None:
-    model = tiny_qwen(attn_implementation="eager")
-    with decoding_attention(model):
-        assert model.config._attn_implementation == "eager"
+    assert model.config._attn_implementation == own

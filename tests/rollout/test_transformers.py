@@ -14,7 +14,7 @@ from omnithink_pl.model.policy import EMBEDDED, load_policy
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.rollout.transformers import TransformersEngine, uniform_noise
 from omnithink_pl.types import Completion
-from tests.rollout.agreement import assert_law_5_with_top_p, tokens
+from tests.rollout.agreement import UNUSABLE, assert_ended, assert_law_5_with_top_p, tokens
 from tests.tiny import EOS, TinyPolicy, random_tokens, teacher_forced, tiny_llama, tiny_qwen
 
 Groups = list[tuple[Completion, ...]]
@@ -41,6 +41,13 @@ def alone() -> Groups:
     groups = [made.generate([p], SAMPLING, [seed])[0] for p, seed in zip(PROMPTS, SEEDS, strict=True)]
     assert len({len(ids) for group in tokens(groups) for ids in group}) > 5
     return groups
+
+
+def assert_same(groups: Groups, expected: Groups) -> None:
+    assert tokens(groups) == tokens(expected)
+    for ours, theirs in zip(sum(groups, ()), sum(expected, ()), strict=True):
+        assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-4)
+        assert (ours.text, ours.finish_reason) == (theirs.text, theirs.finish_reason)
 
 
 # Independent references
@@ -90,10 +97,8 @@ def test_sampler_and_trainer_agree_on_the_embedded_policy() -> None:
     made.attach(policy)
     questions = ["What is 3 + 4?", "Tell a story about a fox, with the words river, moon and stone."]
     prompts = [policy.encode([{"role": "user", "content": question}]) for question in questions]
-    for prompt, group in zip(prompts, made.generate(prompts, Sampling(1, 0.0), [0, 1]), strict=True):
-        assert group[0].token_ids == generated(policy.model, prompt, 64)
-        assert group[0].text == policy.decode(group[0].token_ids)
     sampled = made.generate(prompts, Sampling(8, 1.0, max_tokens=40), [0, 1])
+    assert all(one.text == policy.decode(one.token_ids) for one in sum(sampled, ()))
     trained = token_logprobs(policy.model, prompts, tokens(sampled))
     expected = torch.tensor([value for group in sampled for completion in group for value in completion.logprobs])
     assert torch.allclose(trained.logprobs[trained.mask], expected, atol=1e-4)
@@ -102,26 +107,19 @@ def test_sampler_and_trainer_agree_on_the_embedded_policy() -> None:
 # A prompt's completions are a function of the prompt and its seed
 
 
-def test_the_order_of_the_prompts_makes_no_difference(alone: Groups) -> None:
+def test_neither_the_order_of_the_prompts_nor_other_prompts_make_a_difference(alone: Groups) -> None:
     made = engine()
-    for order in list(permutations(range(5)))[::17]:
-        groups = made.generate([PROMPTS[i] for i in order], SAMPLING, [SEEDS[i] for i in order])
-        assert tokens(groups) == [tokens(alone)[i] for i in order]
-
-
-@pytest.mark.parametrize("rows", [range(1, 5), range(4), range(0, 5, 2), range(1, 5, 2), range(2, 5, 3)])
-def test_other_prompts_make_no_difference(rows: range, alone: Groups) -> None:
-    groups = engine().generate([PROMPTS[i] for i in rows], SAMPLING, [SEEDS[i] for i in rows])
-    assert tokens(groups) == [tokens(alone)[i] for i in rows]
+    subsets = [range(1, 5), range(4), range(0, 5, 2), range(1, 5, 2), range(2, 5, 3)]
+    for rows in [*subsets, *list(permutations(range(5)))[::17]]:
+        groups = made.generate([PROMPTS[i] for i in rows], SAMPLING, [SEEDS[i] for i in rows])
+        assert tokens(groups) == [tokens(alone)[i] for i in rows]
 
 
 @pytest.mark.parametrize("batch_rows", [2, 3, 7, 64])
 def test_the_batch_size_makes_no_difference_and_every_group_is_handed_over_once(batch_rows: int, alone: Groups) -> None:
     finished: list[tuple[int, tuple[Completion, ...]]] = []
     groups = engine(batch_rows).generate(PROMPTS, SAMPLING, SEEDS, lambda *group: finished.append(group))
-    assert tokens(groups) == tokens(alone)
-    for ours, theirs in zip(sum(groups, ()), sum(alone, ()), strict=True):
-        assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-4)
+    assert_same(groups, alone)
     assert sorted(index for index, _ in finished) == list(range(5))
     assert all(group == groups[index] for index, group in finished)
 
@@ -142,15 +140,7 @@ def test_the_noise_of_a_seed_is_uniform_and_differs_by_completion() -> None:
 
 
 def test_a_completion_ends_at_the_first_stop_token_or_is_cut(alone: Groups) -> None:
-    stops, reasons = {EOS, *STOPS}, set()
-    for completion in sum(alone, ()):
-        ended = completion.token_ids[-1] in stops
-        assert not stops & set(completion.token_ids[:-1])
-        assert ended or len(completion.token_ids) == SAMPLING.max_tokens
-        assert completion.finish_reason == ("stop" if ended else "length")
-        assert len(completion.logprobs) == len(completion.token_ids)
-        reasons.add(completion.finish_reason)
-    assert reasons == {"stop", "length"}
+    assert_ended(alone, {EOS, *STOPS}, SAMPLING.max_tokens)
 
 
 def test_a_group_is_handed_over_while_others_are_still_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,11 +179,7 @@ def continued(made: TransformersEngine, segment: int) -> Groups:
 
 @pytest.mark.parametrize(("segment", "batch_rows"), [(1, 64), (7, 3), (7, 64), (10, 64), (20, 3), (99, 64)])
 def test_segments_make_the_completion_that_one_call_makes(segment: int, batch_rows: int, alone: Groups) -> None:
-    groups = continued(engine(batch_rows), segment)
-    assert tokens(groups) == tokens(alone)
-    for ours, theirs in zip(sum(groups, ()), sum(alone, ()), strict=True):
-        assert ours.logprobs == pytest.approx(theirs.logprobs, abs=1e-4)
-        assert (ours.text, ours.finish_reason) == (theirs.text, theirs.finish_reason)
+    assert_same(continued(engine(batch_rows), segment), alone)
 
 
 def test_new_prompts_and_partial_completions_are_sampled_in_one_call(alone: Groups) -> None:
@@ -244,20 +230,14 @@ def test_sampling_changes_neither_random_state_nor_model() -> None:
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize(
-    ("prompts", "message"),
-    [([[5], []], "prompt 1 has no tokens"), ([[5], [5] * 120], "prompt 1 has 120 tokens.*max_tokens=20.*128")],
-)
+@UNUSABLE
 def test_an_unusable_prompt_is_named(prompts: list[list[int]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         engine().generate(prompts, Sampling(max_tokens=20), seeds=[0, 1])
 
 
-def test_an_engine_without_a_policy_says_so() -> None:
+def test_an_engine_without_a_policy_or_without_rows_says_so() -> None:
     with pytest.raises(RuntimeError, match="attach"):
         TransformersEngine().generate(PROMPTS, Sampling(), SEEDS)
-
-
-def test_batch_rows_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="batch_rows is 0"):
         TransformersEngine(batch_rows=0)

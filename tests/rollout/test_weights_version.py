@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 from main import main
+from omnithink_pl.model.policy import Policy, named_weights
+from omnithink_pl.rollout import Sampling, TransformersEngine
+from omnithink_pl.rollout.base import Finished
+from omnithink_pl.types import Completion
 from tests.judge.adapted import check_that_the_base_judges
-from tests.rollout.versioned import VersionedEngine
 
 SETTINGS = [
     "fit",
     "--name=short",
     "--curriculum.stages=[{tasks: {qa: 1}, steps: 3}, {tasks: {math: 1}, steps: 2}]",
-    "--model.engine=tests.rollout.versioned.VersionedEngine",
+    "--model.engine=tests.rollout.test_weights_version.VersionedEngine",
     "--model.adapter={rank: 2, alpha: 8}",
     "--model.optimizer.init_args.lr=0.01",
     "--model.sampling.group_size=2",
@@ -30,6 +36,45 @@ SETTINGS = [
     "--evaluation.evaluator.samples=1",
     "--checkpoints.every_n_steps=1",
 ]
+
+
+class VersionedEngine:
+    """Loads each version of the weights once, and refuses to sample where those it holds are not the policy's."""
+
+    def __init__(self) -> None:
+        self.engine = TransformersEngine()
+        self.version: int | None = None
+        self.loads = self.skipped = 0
+
+    def attach(self, policy: Policy) -> None:
+        self.policy, self.version = policy, None
+        self.engine.attach(policy)
+        self.sync()
+
+    def sync(self) -> None:
+        if self.version == self.policy.version:
+            self.skipped += 1
+            return
+        self.version, self.held = self.policy.version, self.digest()
+        self.loads += 1
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        finished: Finished | None = None,
+        partial: Sequence[Sequence[Completion]] | None = None,
+    ) -> list[tuple[Completion, ...]]:
+        assert self.held == self.digest(), f"the weights are no longer those of version {self.version}"
+        return self.engine.generate(prompts, sampling, seeds, finished, partial)
+
+    @torch.no_grad()
+    def digest(self) -> str:
+        digest = hashlib.sha256()
+        for name, weight in named_weights(self.policy.model):
+            digest.update(name.encode() + weight.numpy().tobytes())
+        return digest.hexdigest()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel
 
+from omnithink_pl.model.policy import Policy
 from omnithink_pl.rollout.vllm import ColocatedVLLM
 from tests.tiny import TinyPolicy, random_tokens
 
@@ -45,7 +46,7 @@ def train(policy: TinyPolicy, steps: int = 10) -> None:
         policy.weights_changed()
 
 
-def perturb(policy: TinyPolicy, size: float = 0.02) -> None:
+def perturb(policy: Policy | TinyPolicy, size: float = 0.02) -> None:
     """Add the same noise to every weight."""
     with torch.no_grad():
         for parameter in policy.model.parameters():

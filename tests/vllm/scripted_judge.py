@@ -11,20 +11,14 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from tests.tiny import tiny_llama
 
 CONTEXT = 512
 WORDS = ["<unk>", "<eos>", "likes-a", "likes-b", "likes-none", "mumbles", "[[A]]", "[[B]]", "[[C]]", "hm"]
-FOLLOWS = {
-    "likes-a": "[[A]]",
-    "likes-b": "[[B]]",
-    "likes-none": "[[C]]",
-    "mumbles": "hm",
-    "hm": "<eos>",
-    "[[A]]": "<eos>",
-    "[[B]]": "<eos>",
-    "[[C]]": "<eos>",
-}
+SAYS = {"likes-a": "[[A]]", "likes-b": "[[B]]", "likes-none": "[[C]]", "mumbles": "hm"}
+FOLLOWS = SAYS | dict.fromkeys(SAYS.values(), "<eos>")
 # The better answer has the word "good"; "first" asks for a judge that goes by position, "mumble" for one that never
 # decides, "mumble once" for one that decides when it is reminded.
 TEMPLATE = """\
@@ -56,26 +50,19 @@ def bigrams() -> LlamaForCausalLM:
 
     Llama, because a Qwen2 on disk gets the tokenizer of Qwen2, whatever lies beside it.
     """
-    size, eos = 64, WORDS.index("<eos>")
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(WORDS),
-            hidden_size=size,
-            intermediate_size=size,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-            num_key_value_heads=1,
-            max_position_embeddings=CONTEXT,
-            tie_word_embeddings=False,
-            eos_token_id=eos,
-            pad_token_id=eos,
-            bos_token_id=None,
-        )
+    eos = WORDS.index("<eos>")
+    model = tiny_llama(
+        vocab_size=len(WORDS),
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=False,
+        eos_token_id=eos,
+        pad_token_id=eos,
+        bos_token_id=None,
     )
     with torch.no_grad():
         for parameter in model.model.layers.parameters():
             parameter.zero_()
-        model.model.embed_tokens.weight.copy_(torch.eye(len(WORDS), size))
+        model.model.embed_tokens.weight.copy_(torch.eye(len(WORDS), model.config.hidden_size))
         model.lm_head.weight.zero_()
         for word, following in FOLLOWS.items():
             model.lm_head.weight[WORDS.index(following), WORDS.index(word)] = 1.0

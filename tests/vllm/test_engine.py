@@ -13,7 +13,7 @@ from omnithink_pl.errors import EngineFailure
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.rollout.transformers import TransformersEngine
 from omnithink_pl.rollout.vllm import ColocatedVLLM
-from tests.rollout.agreement import PROMPTS, assert_law_5_with_top_p, distance, tokens
+from tests.rollout.agreement import PROMPTS, UNUSABLE, assert_ended, assert_law_5_with_top_p, distance, tokens
 from tests.tiny import EOS, TinyPolicy, random_tokens, teacher_forced, tiny_qwen
 from tests.vllm.engines import attached, follow, perturb
 
@@ -77,15 +77,9 @@ def test_completions_end_at_a_stop_token_and_groups_are_handed_over_as_soon_as_t
     engine: ColocatedVLLM, policy: TinyPolicy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(policy.model.generation_config, "eos_token_id", list(STOPS))
-    stops, finished = {EOS, *STOPS}, {}
+    finished = {}
     groups = engine.generate(PROMPTS, Sampling(6, max_tokens=20), SEEDS, lambda i, group: finished.update({i: group}))
-    for completion in sum(groups, ()):
-        ended = completion.token_ids[-1] in stops
-        assert not stops & set(completion.token_ids[:-1])
-        assert ended or len(completion.token_ids) == 20
-        assert completion.finish_reason == ("stop" if ended else "length")
-        assert len(completion.logprobs) == len(completion.token_ids)
-    assert {completion.finish_reason for completion in sum(groups, ())} == {"stop", "length"}
+    assert_ended(groups, {EOS, *STOPS}, 20)
     assert [finished[index] for index in range(4)] == groups
     last = [max(len(completion.token_ids) for completion in group) for group in groups]
     assert list(finished) == sorted(finished, key=lambda index: last[index])
@@ -121,27 +115,24 @@ def test_more_completions_than_rows_and_more_prompt_tokens_than_a_step_takes() -
     assert distance(engine, policy.model, Sampling(2, max_tokens=2), prompts) < 1e-4
 
 
-@pytest.mark.parametrize(
-    ("prompts", "message"),
-    [([[5], []], "prompt 1 has no tokens"), ([[5], [5] * 120], "prompt 1 has 120 tokens.*max_tokens=20.*128")],
-)
+@UNUSABLE
 def test_an_unusable_prompt_is_named(engine: ColocatedVLLM, prompts: list[list[int]], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         engine.generate(prompts, SAMPLING, [0, 1])
-
-
-def test_an_engine_without_a_policy_says_so() -> None:
-    with pytest.raises(RuntimeError, match="attach"):
-        ColocatedVLLM().generate(PROMPTS, Sampling(), SEEDS)
 
 
 @pytest.mark.parametrize(
     ("settings", "cure"),
     [({"kv_cache_gib": 1e-5}, "raise model.engine.init_args.kv_cache_gib"), ({"max_context": 4096}, "lower .*context")],
 )
-def test_an_engine_that_cannot_start_names_the_setting(settings: dict[str, float], cure: str) -> None:
+def test_an_engine_that_cannot_start_names_the_setting_and_without_a_policy_says_so(
+    settings: dict[str, float], cure: str
+) -> None:
+    engine = ColocatedVLLM(**settings)
+    with pytest.raises(RuntimeError, match="attach"):
+        engine.generate(PROMPTS, Sampling(), SEEDS)
     with pytest.raises(EngineFailure, match=f"could not start: .*{cure}"):
-        ColocatedVLLM(**settings).attach(TinyPolicy(tiny_qwen()))  # type: ignore[arg-type]
+        engine.attach(TinyPolicy(tiny_qwen()))
 
 
 def test_benchmarks_can_plan_the_lengths() -> None:

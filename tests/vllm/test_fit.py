@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.vllm.runs import STEPS, checkpoint, metrics, run
+from tests.callbacks.test_resume import histories
+from tests.distributed.ranks import checkpoint
+from tests.vllm.processes import STEPS, TORCHRUN, run
 
 pytestmark = pytest.mark.slow
 
 TWO_RANKS = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
+    """The directory of a run of one process."""
+    directory = tmp_path_factory.mktemp("uninterrupted")
+    shutil.copy(empty_store, directory / "mlflow.db")
+    finished = run(directory)
+    assert finished.returncode == 0, finished.stderr
+    return directory
 
 
 def callbacks(name: str, **arguments: object) -> str:
@@ -22,7 +34,7 @@ def callbacks(name: str, **arguments: object) -> str:
 
 
 def test_law_6_engine_and_trainer_agree_in_every_step(uninterrupted: Path) -> None:
-    history = metrics(uninterrupted)
+    history = histories(uninterrupted)
     for name in ("train/logprob_diff_max", "train/logprob_diff_mean", "train/logprob_diff_kl"):
         assert [step for step, _ in history[name]] == list(range(1, STEPS + 1))
         assert max(value for _, value in history[name]) <= 1e-4
@@ -45,7 +57,7 @@ def test_law_7_a_run_that_is_killed_and_whose_engine_dies_equals_an_undisturbed_
     assert resumed.returncode == 0, resumed.stderr
     expected, found = checkpoint(uninterrupted)["state_dict"], checkpoint(tmp_path)["state_dict"]
     assert all(torch.equal(expected[name], found[name]) for name in expected)
-    assert metrics(tmp_path) == metrics(uninterrupted)
+    assert histories(tmp_path) == histories(uninterrupted)
 
 
 @pytest.mark.parametrize("launcher", [(), TORCHRUN], ids=["Lightning's launcher", "torchrun"])
@@ -58,7 +70,7 @@ def test_two_processes_equal_one_with_the_whole_batch(
     assert expected.keys() == found.keys()
     for name, right in expected.items():
         assert torch.allclose(found[name], right, atol=1e-5), name
-    ours, theirs = metrics(tmp_path), metrics(uninterrupted)
+    ours, theirs = histories(tmp_path), histories(uninterrupted)
     assert ours.keys() == theirs.keys()
     for name, history in theirs.items():
         assert [value for _, value in ours[name]] == pytest.approx([value for _, value in history], abs=1e-3), name

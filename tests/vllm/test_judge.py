@@ -14,8 +14,8 @@ from omnithink_pl.rollout.vllm import ColocatedVLLM
 from omnithink_pl.types import Completion, Example, Group, Outcome, State
 from tests.judge.adapted import CONTEXT as LONG
 from tests.judge.adapted import check_that_the_base_judges
+from tests.vllm.processes import vllm_server
 from tests.vllm.scripted_judge import CONTEXT, save_judge
-from tests.vllm.serving import vllm_server
 
 pytestmark = pytest.mark.slow
 
@@ -48,21 +48,25 @@ def test_verdicts_come_back_in_both_orders(judge: OpenAIJudge) -> None:
     assert judge.metrics()["cached"] == 1.0
 
 
-def test_a_judge_that_goes_by_position_flips_and_ties(judge: OpenAIJudge) -> None:
-    assert judge.compare([Comparison("first", "good", "dull")]) == [Preference.TIE]
-    assert judge.metrics()["flip_rate"] == 1.0
-
-
-def test_a_reply_without_a_verdict_is_counted_and_answered_with_a_reminder(judge: OpenAIJudge) -> None:
-    assert judge.compare([Comparison("mumble once", "good", "dull")]) == [Preference.TIE]
-    assert judge.metrics()["unparseable"] == 0.5
+@pytest.mark.parametrize(
+    ("prompt", "metric", "rate"), [("first", "flip_rate", 1.0), ("mumble once", "unparseable", 0.5)]
+)
+def test_a_judge_that_goes_by_position_or_is_reminded_to_decide_ties_and_is_counted(
+    judge: OpenAIJudge, prompt: str, metric: str, rate: float
+) -> None:
+    assert judge.compare([Comparison(prompt, "good", "dull")]) == [Preference.TIE]
+    assert judge.metrics()[metric] == rate
 
 
 def test_nothing_becomes_a_zero(judge: OpenAIJudge) -> None:
     prompts = ["A tale.", "mumble", "A tale."]
     texts = ["good", "good", "word " * CONTEXT]
     groups = [
-        Group(Example("writing", text[:9], prompt, "dull"), (1,), (completion(text),))
+        Group(
+            Example("writing", text[:9], prompt, "dull"),
+            (1,),
+            (Completion((1,), (0.0,), f"<think></think><answer>{text}</answer>", "stop"),),
+        )
         for prompt, text in zip(prompts, texts, strict=True)
     ]
     reward = WritingReward(judge)
@@ -83,10 +87,6 @@ def test_a_model_that_the_server_does_not_have_is_a_mistake_of_the_config(url: s
     with pytest.raises(ValueError, match="HTTP 404; check base_url and model"):
         judge.compare([Comparison("A tale.", "good", "dull")])
     judge.close()
-
-
-def completion(text: str) -> Completion:
-    return Completion((1,), (0.0,), f"<think></think><answer>{text}</answer>", "stop")
 
 
 def test_the_base_of_an_adapted_policy_judges_through_its_engine() -> None:

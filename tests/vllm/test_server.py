@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from omnithink_pl.errors import EngineFailure
 from omnithink_pl.model.policy import EMBEDDED, Policy, load_policy
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.rollout.vllm import VLLMServer
+from tests.callbacks.test_resume import histories
+from tests.distributed.ranks import checkpoint
 from tests.rollout.agreement import distance, tokens
-from tests.vllm.runs import SETTINGS, checkpoint, metrics, run
-from tests.vllm.serving import vllm_server
+from tests.vllm.engines import perturb
+from tests.vllm.processes import SETTINGS, run, vllm_server
 
 pytestmark = pytest.mark.slow
 
@@ -47,9 +48,9 @@ def test_law_6_server_and_trainer_agree_after_every_sync(served: tuple[VLLMServe
     for _ in range(2):
         for sampling in (Sampling(4, 1.0, 1.0, 12), Sampling(4, 0.8, 0.9, 12)):
             assert distance(engine, policy.model, sampling, prompts(policy)) < 1e-4
-        with torch.no_grad():
-            for parameter in policy.model.parameters():
-                parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        version = policy.version
+        perturb(policy, 0.05)
+        policy.version = version  # as if nobody had said so
         engine.sync()
         assert distance(engine, policy.model, prompts=prompts(policy)) > 0.1, "the same version is not pushed again"
         policy.weights_changed()
@@ -87,7 +88,7 @@ def test_a_run_on_the_server_trains_with_the_same_model_throughout(url: str, tmp
     )
     assert done.returncode == 0, done.stderr
     assert checkpoint(tmp_path)["steps_done"] == 4
-    assert max(value for _, value in metrics(tmp_path)["train/logprob_diff_max"]) <= 1e-4
+    assert max(value for _, value in histories(tmp_path)["train/logprob_diff_max"]) <= 1e-4
 
 
 def test_a_server_that_is_not_there_is_named_with_the_command_that_starts_it() -> None:

@@ -27,16 +27,10 @@ class SameParameters(L.Callback):
 
 
 class DieAt(L.Callback):
-    """Makes the engine of one process fail when completions are asked for the n-th time.
-
-    Args:
-        call: Which call of the engine's ``generate``, counted from 1.
-        rank: Of which process.
-    """
+    """Makes the engine of one process fail in its n-th call of ``generate``, counted from 1."""
 
     def __init__(self, call: int, rank: int = 0) -> None:
-        self.call = call
-        self.rank = rank
+        self.call, self.rank = call, rank
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         if trainer.global_rank != self.rank:

@@ -28,12 +28,15 @@ def test_an_engines_error_names_the_setting(message: str, setting: str) -> None:
     assert setting in advice(message)
 
 
-@pytest.mark.parametrize("wrong", [{"max_rows": 0}, {"tensor_parallel_size": 0}, {"gpu_memory_utilization": 1.5}])
-def test_invalid_settings_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(BadInput, match=next(iter(wrong))):
-        ColocatedVLLM(**wrong)  # type: ignore[arg-type]
-
-
-def test_an_invalid_address_is_refused() -> None:
-    with pytest.raises(BadInput, match="url"):
-        VLLMServer("localhost:8000")
+@pytest.mark.parametrize(
+    ("engine", "setting", "wrong"),
+    [
+        (ColocatedVLLM, "max_rows", 0),
+        (ColocatedVLLM, "tensor_parallel_size", 0),
+        (ColocatedVLLM, "gpu_memory_utilization", 1.5),
+        (VLLMServer, "url", "localhost:8000"),
+    ],
+)
+def test_invalid_settings_are_refused(engine: type, setting: str, wrong: object) -> None:
+    with pytest.raises(BadInput, match=setting):
+        engine(**{setting: wrong})

@@ -49,10 +49,8 @@ def gather_on(rank: int, store: str) -> dict[str, Any]:
     gathered = [shared.gather(requests[rank]) for requests in (DIFFERENT, EQUAL, ONE_HAS_NONE)]
     with pytest.raises(BadInput, match="tensor_parallel_size is 3, and 2 processes train"):
         TensorParallelGroup(3).setup()
-    alone = TensorParallelGroup(1)
-    alone.setup()
     dist.barrier()
-    return {"shared": gathered, "alone": alone.gather(DIFFERENT[rank])}
+    return {"shared": gathered, "alone": TensorParallelGroup(1).gather(DIFFERENT[rank])}
 
 
 def test_two_ranks_make_the_same_requests_and_know_their_own(tmp_path: Any) -> None:
