@@ -85,8 +85,7 @@ class MultiTaskGRPO(TrainingModule):
 
     def load_reference(self) -> None:
         """Load the reference from the policy's initial weights."""
-        offload, mesh = self.memory.offload_reference, self.device_mesh
-        self.reference = reference_policy(self.model, self.kl.settings, offload, mesh)
+        self.reference = reference_policy(self.model, self.kl.settings, self.memory.offload_reference, self.device_mesh)
 
     def on_fit_start(self) -> None:
         """Check every prompt against the context, and hand the policy to the engine."""
