@@ -140,11 +140,17 @@ class Curriculum(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the plan; stages that have not begun may be configured anew."""
         self._number, self._begun = state_dict["number"], state_dict["begun"]
-        saved = [self._restored(plain) for plain in state_dict["plan"]]
+        saved = self._restored(state_dict["plan"])
         kept = len(saved) if self.scheduler is not None else self._begun
         self.plan = [*saved[:kept], *self.plan[kept:]]
 
-    def _restored(self, plain: dict[str, Any]) -> Stage:
-        """Build a stage from a checkpoint, with the task sampler of the configured stage of the same tasks."""
-        own = next((stage.sampler for stage in self.stages if stage.tasks == plain["tasks"]), None)
-        return Stage(plain["tasks"], plain["steps"], plain["replay"], own)
+    def _restored(self, plan: list[dict[str, Any]]) -> list[Stage]:
+        """Build the stages of a checkpoint, each with the task sampler of the configured stage that it was."""
+        left, restored = list(self.stages), []
+        for plain in plan:
+            own = next((s for s in left if all(s.to_dict()[key] == plain[key] for key in ("tasks", "sampler"))), None)
+            if own is not None:
+                left.remove(own)  # stages of the same tasks follow each other in the order of the config
+            sampler = None if own is None else own.sampler
+            restored.append(Stage(plain["tasks"], plain["steps"], plain["replay"], sampler))
+        return restored
