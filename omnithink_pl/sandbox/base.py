@@ -27,6 +27,7 @@ class RunOutcome(StrEnum):
     TIMEOUT = "timeout"
     MEMORY = "memory"
     OUTPUT_LIMIT = "output limit"
+    UNDEFINED = "undefined"
     REFUSED = "refused"
 
 
@@ -34,7 +35,7 @@ class RunOutcome(StrEnum):
 class Verdict:
     """Result of running a program against its tests."""
 
-    outcome: RunOutcome  # ``REFUSED`` if the sandbox itself could not run it
+    outcome: RunOutcome  # ``REFUSED`` if the sandbox could not run it, ``UNDEFINED`` if its test has no verdict here
     passed_tests: int = 0  # before the first failure
     total_tests: int = 0
     stderr: str = ""  # the end of it

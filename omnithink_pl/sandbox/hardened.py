@@ -35,7 +35,7 @@ _CURE = (
 _WALL = 3  # a program may last three times as long as it may compute
 _SLACK = 15.0  # seconds beyond a run's own limit before its box is taken for dead
 _GRACE = 1.0  # seconds that a program has to end after its test has
-_LOST = '{"outcome": "lost", "error": "", "message": ""}'  # report of a test that could not finish
+_LOST = {"outcome": "lost", "error": "", "message": ""}  # report of a test that could not finish
 _OUTCOMES = {
     "exit 0": RunOutcome.PASSED,
     "timeout": RunOutcome.TIMEOUT,
@@ -302,7 +302,7 @@ class _Pair:
             if not box.has_reply(_GRACE):  # its test is over, so it had a moment to end by itself
                 box.submit({"cancel": True})  # its report still follows
             report, stderr = _reply(box, job, streams), streams.stderr
-            finding = json.loads(judging.report or _LOST)
+            finding = _finding(judging.report)
         outcome = _judged(judged, finding, report, stderr)
         passed = int(outcome is RunOutcome.PASSED)
         seconds = max(judged["seconds"], report["seconds"])
@@ -325,6 +325,15 @@ def _reply(box: Box, job: Report, streams: Streams) -> Report:
     return report
 
 
+def _finding(text: str) -> Report:
+    """Return what a test reported: nothing, if it could not finish, or if it wrote there itself."""
+    try:
+        finding = json.loads(text)
+    except ValueError:
+        return _LOST
+    return {key: str(finding.get(key, "")) for key in _LOST} if isinstance(finding, dict) else _LOST
+
+
 def _ending(report: Report, stderr: str) -> RunOutcome:
     """Return how a run ended, whatever it printed."""
     if not report["locked"]:
@@ -341,6 +350,8 @@ def _judged(judged: Report, finding: Report, report: Report, stderr: str) -> Run
     if not (judged["locked"] and report["locked"]):
         return RunOutcome.REFUSED
     ending = _ending(report, stderr)
+    if finding["outcome"] == "undefined":
+        return RunOutcome.UNDEFINED
     if finding["outcome"] == "passed":
         return RunOutcome.EXCEPTION if report["status"] == "cancelled" else ending
     if ending in {RunOutcome.TIMEOUT, RunOutcome.OUTPUT_LIMIT, RunOutcome.MEMORY}:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omnithink_pl.sandbox.inside import codec, execution, prelude
+from omnithink_pl.sandbox.inside import execution, frames, prelude
 from omnithink_pl.sandbox.inside.confine import Limits, Seal, lock, seal
 
 _SOURCE, _LOCKED = 5, 6  # file descriptors of a run, after the standard streams, the channel and the report
@@ -51,19 +51,19 @@ def main() -> None:
     os.environ.clear()
     os.chdir("/")
     try:
-        settings, _ = codec.receive(control)
+        settings, _ = frames.receive(control)
         server = ForkServer(control, settings)
         sys.path[:] = [path for path in sys.path if path not in sys.argv[2:]]
         seal(Seal(**settings["seal"]))
         server.clean_scratch()
         gc.collect()
         gc.freeze()
-        codec.send(control, {"ready": True})
+        frames.send(control, {"ready": True})
         while True:
-            job, files = codec.receive(control)
+            job, files = frames.receive(control)
             if job.pop("cancel", False):  # of a run that has ended meanwhile
                 continue
-            codec.send(control, server.run(Run(**job), files))
+            frames.send(control, server.run(Run(**job), files))
             server.clean_scratch()
     except (EOFError, ConnectionError):
         return
