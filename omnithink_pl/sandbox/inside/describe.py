@@ -102,7 +102,7 @@ def describe_class(kind: type, encode: Encode) -> dict[str, Any]:
         "unhashable": kind.__hash__ is None,
         "fields": list(kind._fields) if issubclass(kind, tuple) and hasattr(kind, "_fields") else None,
         "dataclass": list(fields) if isinstance(fields, dict) else None,
-        "virtual": hasattr(kind, "__subclasshook__") and isinstance(kind, ABCMeta),
+        "virtual": isinstance(kind, ABCMeta) or issubclass(kind, type),
         "meta": [name for name in SPECIAL if hasattr(type(kind), name) and not hasattr(type, name)],
     }
 

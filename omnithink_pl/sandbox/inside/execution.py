@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 
+from omnithink_pl.sandbox.inside.expectations import guard
 from omnithink_pl.sandbox.inside.prelude import HELPERS, NODES
 from omnithink_pl.sandbox.inside.rpc import Connection, ConnectionLost, Undefined
 from omnithink_pl.sandbox.inside.trust import Trust, classes_in_use
@@ -73,13 +74,13 @@ def run_test(source: str, entry_point: str, provided: set[str]) -> None:
     report = {"outcome": "lost", "error": "", "message": ""}
     try:
         tree = ast.parse(source, "tests.py")
-        code = compile(tree, "tests.py", "exec", dont_inherit=True)
+        compile(source, "tests.py", "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         _report(report | {"outcome": "undefined", "message": f"the tests do not compile: {error}"})
     module.__dict__.update(HELPERS)
     connection = Connection(CHANNEL, module.__dict__, Trust(classes_in_use(tree)))
     try:
-        _test(connection, module, tree, code, wanted=partial(wanted_names, tree, entry_point, provided=provided))
+        _test(connection, module, tree, partial(wanted_names, tree, entry_point, provided=provided))
         report["outcome"] = "passed"
     except ConnectionLost as error:
         report["message"] = str(error)
@@ -110,18 +111,15 @@ def _prepare(name: str, file: str) -> types.ModuleType:
 
 
 def _test(
-    connection: Connection,
-    module: types.ModuleType,
-    tree: ast.Module,
-    code: types.CodeType,
-    wanted: Callable[[set[str]], set[str]],
+    connection: Connection, module: types.ModuleType, tree: ast.Module, wanted: Callable[[set[str]], set[str]]
 ) -> None:
     hello = connection.receive().get("names", [])
     offered = {name for name in hello if isinstance(name, str)} if isinstance(hello, list) else set()
     for name in sorted(wanted(offered)):
         connection.look_up(name)
+    module.__dict__.update(guard(tree, connection.give_up))
     try:
-        exec(code, module.__dict__)
+        exec(compile(tree, "tests.py", "exec", dont_inherit=True), module.__dict__)
     except SystemExit as end:
         if end.code or any(end is exit_ for exit_ in connection.exits):
             raise  # else tests have ended with unittest.main()

@@ -48,6 +48,7 @@ class Memory:
         build: Makes the counterpart of an object that the other end describes, from its number and the description.
         substitute: Returns how a value that is no plain data may be written without a number, or ``None``.
         resolve: Reads what the other end's ``substitute`` wrote, from tag and content.
+        node_class: Returns the class by this name whose instances cross as plain data, if there is one.
     """
 
     def __init__(
@@ -57,9 +58,11 @@ class Memory:
         build: Callable[[list[Any], Encode], Any],
         substitute: Callable[[Any, Encode], Any],
         resolve: Callable[[str, Any, Encode], Any],
+        node_class: Callable[[str], type | None],
     ) -> None:
         self._next, self._parity = first, first
         self._describe, self._build, self._substitute, self._resolve = describe, build, substitute, resolve
+        self._node_class = node_class
         self.objects: dict[int, Any] = {}
         self._numbers: dict[int, int] = {}  # by id
         self._mutable: dict[int, str] = {}  # tag
@@ -69,7 +72,6 @@ class Memory:
         self.mentioned: set[int] = set()  # by the message that was read last
         self.fresh: set[int] = set()  # objects that it introduced
         self.is_reading = False
-        self.nodes = set(NODES)  # names of the classes whose instances cross as plain data
         self._kinds: dict[type, int] = {}  # classes of objects, where the class itself crosses otherwise
 
     def number(self, value: Any) -> int | None:
@@ -177,7 +179,9 @@ class Memory:
     def _introduce(self, value: Any) -> int:
         kind = type(value)
         number = self.share(value)
-        tag = MUTABLE_TAGS.get(kind) or (kind.__name__ if kind.__name__ in self.nodes and is_node(value) else None)
+        tag = MUTABLE_TAGS.get(kind)
+        if tag is None and kind.__name__ in NODES and self._node_class(kind.__name__) is kind and is_node(value):
+            tag = kind.__name__
         if tag is not None:
             self._contain(number, tag)
             self._new.append([number, tag, *map(self.encode, MUTABLE[tag].settings(value))])

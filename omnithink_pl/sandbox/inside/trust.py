@@ -28,7 +28,8 @@ _DATA_ATTRIBUTES = {name for kind in _DATA for name in dir(kind)}
 def classes_in_use(tree: ast.Module) -> set[str]:
     """Return the names that a test uses as no function is used: ``s = Stack(); s.push(1)``, ``except Bad``.
 
-    What is called and then has an attribute that no plain data have is an instance.
+    What is called and then has an attribute that no plain data have is an instance; so is what is made by a capitalised
+    name and then changed, but not by sorting.
     """
     made: dict[str, set[str]] = {}  # by variable: what it may be made by
     for node in ast.walk(tree):
@@ -43,12 +44,18 @@ def classes_in_use(tree: ast.Module) -> set[str]:
             case ast.Attribute(value=ast.Name(id=name), attr=attribute) if attribute not in _DATA_ATTRIBUTES:
                 found |= {name, *made.get(name, ())}
             case ast.Attribute(value=ast.Call(func=ast.Name(id=name)), attr=attribute):
-                found |= {name} - ({name} if attribute in _DATA_ATTRIBUTES else set())
+                found |= {name} if attribute not in _DATA_ATTRIBUTES else set()
+            case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id=target), attr=attribute))):
+                found |= _capitalised(made.get(target, set())) if attribute not in {"sort", "reverse"} else set()
             case ast.Call(func=ast.Name(id="isinstance" | "issubclass"), args=[_, kinds]):
                 found |= {part.id for part in ast.walk(kinds) if isinstance(part, ast.Name)}
             case ast.ExceptHandler(type=ast.expr() as kinds):
                 found |= {part.id for part in ast.walk(kinds) if isinstance(part, ast.Name)}
     return found
+
+
+def _capitalised(names: set[str]) -> set[str]:
+    return {name for name in names if name[0].isupper()}
 
 
 @final

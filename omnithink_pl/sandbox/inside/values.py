@@ -196,8 +196,6 @@ def attributes(value: Any) -> dict[str, Any]:
 
 
 def is_node(value: Any) -> bool:
-    """Return whether a value is a node of a linked structure that has fields, but no methods of its own."""
-    kind = type(value)
-    if kind.__name__ not in NODES or not attributes(value).keys() <= NODE_FIELDS:
-        return False
-    return not any(callable(item) and not name.startswith("__") for name, item in vars(kind).items())
+    """Return whether a value is a node of a linked structure that has fields, but nothing else of its own."""
+    own = {name for name, item in vars(type(value)).items() if callable(item) or isinstance(item, property)}
+    return own <= {"__init__"} and attributes(value).keys() <= NODE_FIELDS
