@@ -10,7 +10,7 @@ from typing import final
 
 from omnithink_pl.rewards.base import BAD_REFERENCE, NO_ANSWER, OutcomeCache, Reward, score_jobs
 from omnithink_pl.rewards.format import answer_segment
-from omnithink_pl.sandbox.base import MeasuredSandbox, RunOutcome, Sandbox
+from omnithink_pl.sandbox.base import MeasuredSandbox, RunOutcome, Sandbox, Verdict
 from omnithink_pl.types import Example, Group, Outcome, UnitTests
 
 _FENCE = re.compile(r"^[ \t]*```[^\n]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
@@ -20,7 +20,7 @@ _FENCE = re.compile(r"^[ \t]*```[^\n]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILI
 class CodeReward(Reward):
     """1 where every test passes, else 0 (the paper, section 4.4).
 
-    Undefined without an answer segment or without tests; failed where the sandbox could not run the program. Each
+    Undefined without an answer segment or without tests, and where a test does what cannot be done across two boxes; failed where the sandbox could not run the program. Each
     distinct (program, tests) is run once and its verdict cached: a program is assumed to be deterministic.
 
     Args:
@@ -48,12 +48,16 @@ class CodeReward(Reward):
         self.sandbox.close()
 
     def _run(self, jobs: list[tuple[str, UnitTests]]) -> list[Outcome]:
-        return [
-            Outcome.failed(f"sandbox refused: {verdict.stderr or 'no reason given'}")
-            if verdict.outcome is RunOutcome.REFUSED
-            else Outcome.of(verdict.passed)
-            for verdict in self.sandbox.run_all(jobs)
-        ]
+        return [_outcome(verdict) for verdict in self.sandbox.run_all(jobs)]
+
+
+def _outcome(verdict: Verdict) -> Outcome:
+    match verdict.outcome:
+        case RunOutcome.REFUSED:
+            return Outcome.failed(f"sandbox refused: {verdict.stderr or 'no reason given'}")
+        case RunOutcome.UNDEFINED:
+            return Outcome.undefined(f"test without a verdict: {verdict.stderr}")
+    return Outcome.of(verdict.passed)
 
 
 def extract_program(segment: str) -> str:

@@ -306,7 +306,8 @@ class _Pair:
         outcome = _judged(judged, finding, report, stderr)
         passed = int(outcome is RunOutcome.PASSED)
         seconds = max(judged["seconds"], report["seconds"])
-        return Verdict(outcome, passed, 1, stderr or finding["message"], seconds)
+        told = finding["message"] if outcome is RunOutcome.UNDEFINED else stderr or finding["message"]
+        return Verdict(outcome, passed, 1, told, seconds)
 
     def _job(self, kind: str, cpu: float = 0.0, seconds: float = 0.0, output_bytes: int = 0) -> Report:
         """Return a run with its limits, less the processor time and the time used already."""

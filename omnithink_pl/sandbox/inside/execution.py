@@ -25,7 +25,7 @@ from functools import partial
 
 from omnithink_pl.sandbox.inside.expectations import guard
 from omnithink_pl.sandbox.inside.prelude import HELPERS, NODES
-from omnithink_pl.sandbox.inside.rpc import Connection, ConnectionLost, Undefined
+from omnithink_pl.sandbox.inside.rpc import Connection, ConnectionLost, Malformed, Undefined
 from omnithink_pl.sandbox.inside.trust import Trust, classes_in_use
 
 CHANNEL, REPORT = 3, 4  # file descriptors: calls between test and program; the test's result
@@ -61,8 +61,9 @@ def serve_calls(source: str) -> None:
         connection.send({"names": list(module.__dict__)})
         while "do" in (message := connection.receive()):
             connection.handle(message)
-    except (ConnectionLost, Undefined) as error:
-        print(error, file=sys.stderr, flush=True)
+    except (Malformed, Undefined) as error:
+        print(error, file=sys.stderr)
+    except ConnectionLost:
         if connection.raised is not None:  # the test failed by it
             sys.__excepthook__(type(connection.raised), connection.raised, connection.raised.__traceback__)
     os._exit(0)

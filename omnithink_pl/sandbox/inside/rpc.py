@@ -52,7 +52,11 @@ _MAY_STOP = {"next": StopIteration, "result": StopAsyncIteration}
 
 
 class ConnectionLost(BaseException):
-    """The other end is gone or sent a malformed message; not an ``Exception``, so that no test can swallow it."""
+    """The other end is gone; not an ``Exception``, so that no test can swallow it."""
+
+
+class Malformed(ConnectionLost):
+    """The other end sent what no end sends."""
 
 
 class Undefined(BaseException):
@@ -97,7 +101,7 @@ class Connection:
             raise ConnectionLost("the other end has gone") from error
 
     def receive(self) -> Message:
-        """Return the next message; raises ``ConnectionLost`` if the other end has gone or sent a malformed one."""
+        """Return the next message; raises ``ConnectionLost`` if the other end has gone or sent none."""
         receive_bytes = partial(os.read, self._channel)
         try:
             (size,) = LENGTH.unpack(exactly(LENGTH.size, receive_bytes))
@@ -110,7 +114,7 @@ class Connection:
         except (EOFError, OSError) as error:
             raise ConnectionLost("the other end has gone") from error
         except (ValueError, RecursionError, MemoryError) as error:
-            raise ConnectionLost(f"malformed: {error}") from error
+            raise Malformed(f"malformed message: {error}") from error
 
     def give_up(self, reason: str) -> Any:
         """Have the test end without a verdict."""
@@ -135,7 +139,7 @@ class Connection:
                 raised = _checked(result, action) if reply.get("raised") is True else None
                 self._observe(action, target, args, result)
             except (*_MALFORMED, MemoryError) as error:
-                raise ConnectionLost(f"malformed: {error!r}") from error
+                raise Malformed(f"malformed message: {error!r}") from error
         if raised is None:
             return result
         if isinstance(raised, SystemExit):
@@ -151,7 +155,7 @@ class Connection:
         try:
             (target, *args), kwargs, streams = self.memory.read(message)
         except _MALFORMED as error:
-            raise ConnectionLost(f"malformed: {error!r}") from error
+            raise Malformed(f"malformed message: {error!r}") from error
         raised = False
         try:
             self._permit(action, target, args)

@@ -176,12 +176,17 @@ TYPES: dict[str, type] = {
 }
 TYPE_NAMES = {value: name for name, value in TYPES.items()}
 
+_MADE_ANEW = {bytes, tuple, str}  # by reading a content, so that their identity says nothing
+
 
 def is_same(items: Sequence[Any], before: Sequence[Any]) -> bool:
     """Return whether the contents of a container, at two times, are the same objects in the same order."""
     if len(items) != len(before):
         return False
-    return all(one is two or (type(one) is type(two) is bytes and one == two) for one, two in zip(items, before))  # noqa: B905
+    return all(
+        one is two or (type(one) is type(two) and type(one) in _MADE_ANEW and one == two)
+        for one, two in zip(items, before, strict=True)
+    )
 
 
 def attributes(value: Any) -> dict[str, Any]:
