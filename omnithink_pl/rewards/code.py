@@ -20,8 +20,9 @@ _FENCE = re.compile(r"^[ \t]*```[^\n]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILI
 class CodeReward(Reward):
     """1 where every test passes, else 0 (the paper, section 4.4).
 
-    Undefined without an answer segment or without tests, and where a test does what cannot be done across two boxes; failed where the sandbox could not run the program. Each
-    distinct (program, tests) is run once and its verdict cached: a program is assumed to be deterministic.
+    Undefined without an answer segment or without tests, and where a test does what cannot be done across two boxes;
+    failed where the sandbox could not run the program. Each distinct (program, tests) is run once and its verdict
+    cached: a program is assumed to be deterministic.
 
     Args:
         sandbox: Runs the programs.

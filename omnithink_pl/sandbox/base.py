@@ -106,8 +106,9 @@ def lacking_packages(tests: UnitTests, packages: Collection[str]) -> list[str]:
 def same_output(output: str, expected: str) -> bool:
     """Return whether a program's output is as expected.
 
-    White space at the ends of lines and of the whole does not count, nor does a byte order mark at the beginning. Where a line differs, its words are
-    compared: a floating-point number may differ by 1e-6, absolute or relative, and ``3.0`` is ``3``.
+    White space at the ends of lines and of the whole does not count, nor does a byte order mark at the beginning.
+    Where a line differs, its words are compared: a floating-point number may differ by 1e-6, absolute or relative,
+    and ``3.0`` is ``3``.
     """
     lines, wanted = (text.removeprefix("\ufeff").strip().split("\n") for text in (output, expected))
     return len(lines) == len(wanted) and all(map(_same_line, lines, wanted))

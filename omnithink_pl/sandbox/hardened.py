@@ -60,7 +60,8 @@ class HardenedSandbox:
         output_kb: Output of a run at most; more where more is expected.
         tier: How to seal; ``auto`` takes the first that works, bubblewrap before Landlock.
         allow_unsafe: Whether to run programs with no more than limits where nothing seals them.
-        packages: Pure Python packages that programs may import where they are installed here.
+        packages: Packages that programs may import where they are installed here, with all that these need. NumPy and
+            pandas (``[sortedcontainers, numpy, pandas]``) cost a box some seconds to start, and memory.
     """
 
     def __init__(

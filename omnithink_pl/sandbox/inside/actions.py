@@ -14,18 +14,13 @@ def _exit(target: Any, error: BaseException | None) -> Any:
     return type(target).__exit__(target, kind, error, traceback)
 
 
+_ARITHMETIC = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "pow", "lshift", "rshift", "xor")
 # By action: special method, and that with the operands exchanged.
 BINARY = {
-    **{name: (f"__{name}__", f"__r{name}__") for name in "add sub mul matmul truediv floordiv mod lshift rshift".split()},
-    **{name: (f"__{name}__", f"__r{name}__") for name in "xor pow".split()},
-    "and_": ("__and__", "__rand__"),
-    "or_": ("__or__", "__ror__"),
-    "divmod": ("__divmod__", "__rdivmod__"),
+    **{name: (f"__{name}__", f"__r{name}__") for name in (*_ARITHMETIC, "divmod")},
+    **{f"{name}_": (f"__{name}__", f"__r{name}__") for name in ("and", "or")},
 }
-IN_PLACE = {
-    **{f"i{name}": f"__i{name}__" for name in "add sub mul matmul truediv floordiv mod lshift rshift xor pow".split()},
-    **{"iand": "__iand__", "ior": "__ior__"},
-}
+IN_PLACE = {f"i{name}": f"__i{name}__" for name in (*_ARITHMETIC, "and", "or")}
 COMPARE = {name: f"__{name}__" for name in ("eq", "ne", "lt", "le", "gt", "ge")}
 CONVERT = {
     **{name: f"__{name}__" for name in ("abs", "neg", "pos", "invert", "int", "float", "complex", "index", "bool")},

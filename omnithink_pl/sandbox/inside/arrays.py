@@ -83,7 +83,9 @@ def _add_pandas(np: Any, pd: Any) -> None:
         type(target).__init__(target, unpack(items[0], pd.Series, index=index(*items[1:3]), name=items[3]))
 
     def time(kind: Any) -> Immutable:
-        return Immutable(kind, lambda value: [value.isoformat(), getattr(value, "unit", "ns")], lambda *p: _time(kind, *p))
+        return Immutable(
+            kind, lambda value: [value.isoformat(), getattr(value, "unit", "ns")], lambda *p: _time(kind, *p)
+        )
 
     _mutable("frame", Mutable(pd.DataFrame, lambda value: [], frame_items, fill_frame))
     _mutable("series", Mutable(pd.Series, lambda value: [], series_items, fill_series))

@@ -109,7 +109,7 @@ def describe_class(kind: type, encode: Encode) -> dict[str, Any]:
 
 def _has(kind: type, name: str) -> bool:
     found = getattr(kind, name, None)
-    return found is not None and found is not getattr(object, name, None) or name in {"__copy__", "__deepcopy__"}
+    return (found is not None and found is not getattr(object, name, None)) or name in {"__copy__", "__deepcopy__"}
 
 
 def _bases(kind: type) -> list[type]:
@@ -137,8 +137,8 @@ def _has_generated_equality(kind: type) -> bool:
 
 
 def _hash(value: Any) -> int | None:
-    kind = type(value)
-    if kind.__hash__ is None or kind.__hash__ is object.__hash__:
+    own = getattr(type(value), "__hash__", None)
+    if own is None or own is object.__hash__:
         return None
     try:
         return hash(value)

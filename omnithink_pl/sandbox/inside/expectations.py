@@ -17,11 +17,28 @@ from typing import Any
 
 _COMPARE, _PAIR = "__compare_sides__", "__both_sides__"
 # What may be computed twice: it has no effect.
-_PURE = (ast.Name, ast.Constant, ast.Call, ast.Subscript, ast.Slice, ast.BinOp, ast.UnaryOp, ast.List, ast.Tuple)
-_PURE += (ast.Set, ast.Dict, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.comprehension, ast.Starred)
-_PURE += (ast.expr_context, ast.operator, ast.unaryop, ast.keyword, ast.Compare, ast.cmpop, ast.BoolOp, ast.boolop)
+_PURE: tuple[type[ast.AST], ...] = (
+    *(ast.Name, ast.Constant, ast.Call, ast.Subscript, ast.Slice, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare),
+    *(ast.List, ast.Tuple, ast.Set, ast.Dict, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.Starred),
+    *(ast.comprehension, ast.keyword, ast.expr_context, ast.operator, ast.unaryop, ast.cmpop, ast.boolop),
+)
 _FUNCTIONS = {
-    *("sorted", "reversed", "len", "sum", "max", "min", "abs", "any", "all", "range", "enumerate", "zip", "map", "Counter"),
+    *(
+        "sorted",
+        "reversed",
+        "len",
+        "sum",
+        "max",
+        "min",
+        "abs",
+        "any",
+        "all",
+        "range",
+        "enumerate",
+        "zip",
+        "map",
+        "Counter",
+    ),
     *("list", "tuple", "set", "frozenset", "dict", "str", "int", "float", "bool", "filter", "round", "repr"),
 }
 

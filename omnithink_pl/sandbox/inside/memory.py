@@ -102,27 +102,23 @@ class Memory:
                     self._contents[number] = items
                     changed.append([number, [self.encode(item) for item in items]])
             remaining, self._added = [number for number in self._added if number not in self._contents], []
-        message = {"values": encoded}
-        for key, content in (("new", self._new), ("set", changed), ("drop", self._release())):
-            if content:
-                message[key] = content
-        return message
+        return {"values": encoded, "new": self._new, "set": changed, "drop": self._release()}
 
     def read(self, message: Message) -> list[Any]:
         """Return the values of a message after applying its changes."""
         self.mentioned, self.fresh = set(), set()
         with self._reading():
-            for number, *description in message.get("new", ()):
+            for number, *description in message["new"]:
                 if type(number) is not int or self.owns(number) or number in self.objects or number < 0:
                     raise ValueError(f"{number!r} is no number for a new object")
                 self.fresh.add(number)
                 self._make(number, description)
-            for number, items in message.get("set", ()):
+            for number, items in message["set"]:
                 target, kind = self.objects[number], MUTABLE[self._mutable[number]]
                 kind.fill(target, [self.decode(item) for item in items])
                 self._contents[number] = kind.items(target)
             values = [self.decode(value) for value in message["values"]]
-        for number in message.get("drop", ()):
+        for number in message["drop"]:
             self._forget(number)
         return values
 

@@ -154,6 +154,8 @@ class Value:
 class Array(array):  # type: ignore[type-arg]
     """A shared array of numbers."""
 
+    _lock: Any
+
     def __new__(cls, kind: str, content: Any, *, lock: Any = True) -> Array:
         """Return an array of this content, or of so many zeros."""
         made = super().__new__(cls, kind, [0] * content if isinstance(content, int) else content)
@@ -186,9 +188,17 @@ class Manager:
 def use_threads() -> None:
     """Have the modules that start processes start threads, in this process and those forked from it."""
     replaced: dict[str, Any] = {name: getattr(multiprocessing.dummy, name) for name in _SAME}
-    replaced |= {"Pool": Pool, "Manager": Manager, "Process": Process, "Value": Value, "Array": Array, "RawValue": Value, "RawArray": Array}
-    replaced |= {"SimpleQueue": multiprocessing.dummy.Queue, "get_context": lambda method=None: multiprocessing}
-    replaced |= {"set_start_method": lambda method, force=False: None, "freeze_support": lambda: None}
+    replaced |= {
+        "Pool": Pool,
+        "Manager": Manager,
+        "Process": Process,
+        "Value": Value,
+        "Array": Array,
+        "RawValue": Value,
+        "RawArray": Array,
+    }
+    replaced |= {"SimpleQueue": multiprocessing.dummy.Queue, "get_context": lambda *_: multiprocessing}
+    replaced |= {"set_start_method": lambda *_, **__: None, "freeze_support": lambda: None}
     multiprocessing.__dict__.update(replaced)
     for module in (concurrent.futures, concurrent.futures.process):
         module.__dict__.update(ProcessPoolExecutor=ProcessPoolExecutor)

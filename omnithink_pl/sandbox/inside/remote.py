@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import operator
 import types
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any
@@ -40,12 +41,13 @@ class RemoteMethod(Remote):
         self._connection, self.owner, self.name = connection, owner, name
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the method."""
         return self._connection.request("call", self, *args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
         return self._connection.request("getattr", self, name)
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type:
         return types.MethodType
 
@@ -75,6 +77,7 @@ class RemoteType(type):
     _CONNECTION: Connection
 
     def __call__(cls, /, *args: Any, **kwargs: Any) -> Any:
+        """Make an instance, at the other end."""
         return cls._CONNECTION.request("call", cls, *args, **kwargs)
 
     def __getattr__(cls, name: str) -> Any:
@@ -94,6 +97,7 @@ class RemoteType(type):
         return cls in cls._CONNECTION.virtual and cls._CONNECTION.request("isinstance", instance, cls)
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], /, **kwargs: Any) -> Any:
+        """Make a counterpart; a class statement of a test cannot."""
         if "__counterpart__" not in namespace:
             return mcs._CONNECTION.give_up(f"the test derives its class {name} from one of the program's")
         return super().__new__(mcs, name, bases, namespace)
@@ -122,7 +126,7 @@ def make_class(connection: Connection, content: dict[str, Any], bases: list[Any]
         "__deepcopy__": lambda self, memo: connection.request("deepcopy", self),
         "__copy__": lambda self: connection.request("copy", self),
     }
-    if holds_value and issubclass(data, BaseException):
+    if data is not None and issubclass(data, BaseException):
         del namespace["__slots__"]
         namespace["__getattr__"] = lambda self, name: _error_attribute(connection, self, name)
     else:
@@ -136,7 +140,7 @@ def make_class(connection: Connection, content: dict[str, Any], bases: list[Any]
     if content["fields"] is not None:
         namespace |= _tuple_fields(tuple(content["fields"]))
     if content["dataclass"] is not None:  # dataclasses.asdict and the like look at these only
-        made = dataclasses.make_dataclass("_", content["dataclass"], init=False, repr=False, eq=False)
+        made: Any = dataclasses.make_dataclass("_", content["dataclass"], init=False, repr=False, eq=False)
         namespace["__dataclass_fields__"] = made.__dataclass_fields__
     if (original := _original(content)) is not None and not holds_value:
         namespace["__class__"] = property(lambda self: original)
@@ -204,10 +208,11 @@ def special_method(connection: Connection, name: str, data: type | None, is_gene
         return lambda self: connection.hash(self)
     if name == "__dir__":
         return lambda self: connection.request("dir", self)
-    action = {own: action for action, own in OTHER.items()}.get(name)
-    if action is None:  # of those that have no action: the method itself
-        return lambda self, *args: connection.request("call", connection.request("getattr", self, name), *args)
-    return lambda self, /, *args, **kwargs: connection.request(action, self, *args, **kwargs)
+    for action, own in OTHER.items():
+        if name == own:
+            return lambda self, /, *args, **kwargs: connection.request(action, self, *args, **kwargs)
+    # Of those that have no action: the method itself.
+    return lambda self, *args: connection.request("call", connection.request("getattr", self, name), *args)
 
 
 def _awaited(connection: Connection, action: str) -> Any:
@@ -242,9 +247,7 @@ def _error_attribute(connection: Connection, error: BaseException, name: str) ->
 
 def _tuple_fields(fields: tuple[str, ...]) -> dict[str, Any]:
     """Return what a namedtuple has, but for methods that make others of its class."""
-    places: dict[str, Any] = {
-        name: property(lambda self, place=place: tuple.__getitem__(self, place)) for place, name in enumerate(fields)
-    }
+    places: dict[str, Any] = {name: property(operator.itemgetter(place)) for place, name in enumerate(fields)}
     return places | {"_fields": fields, "_asdict": lambda self: dict(zip(fields, self, strict=True))}
 
 

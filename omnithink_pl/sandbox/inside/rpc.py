@@ -36,7 +36,20 @@ from omnithink_pl.sandbox.inside.trust import Trust
 _MALFORMED = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError)
 _OF_FUNCTIONS = {"call", "iter", "next", "start", "step", "cancel", "result"}  # what a program may do with anything
 _OF_INSTANCES = {*BINARY, *IN_PLACE, *COMPARE, *CONVERT, *OPERATORS} | {
-    *("getattr", "setattr", "getitem", "setitem", "delitem", "contains", "len", "repr", "str", "hash", "exit", "format"),
+    *(
+        "getattr",
+        "setattr",
+        "getitem",
+        "setitem",
+        "delitem",
+        "contains",
+        "len",
+        "repr",
+        "str",
+        "hash",
+        "exit",
+        "format",
+    ),
 }
 # Modules whose instances are open to a program that a test hands them to, but for private attributes.
 _OPEN_MODULES = {
@@ -195,8 +208,8 @@ class Connection:
     def convert(self, action: str, one: Any, *args: Any) -> Any:
         """Convert an object to a number."""
         if self._trust.is_informed(self._number(one)):
-            if self._refuse(one, "converts what an operator of the program made of data") is NotImplemented:
-                raise TypeError(f"cannot convert a {type(one).__name__} by {action}")
+            self._refuse(one, "converts what an operator of the program made of data")
+            raise TypeError(f"cannot convert a {type(one).__name__} by {action}")
         return self.request(action, one, *args)
 
     def contains(self, base: Any, one: Any, item: Any) -> bool:
@@ -288,7 +301,8 @@ class Connection:
             raise TypeError("an object of the other end is of a class of its own")
         if tag == "object" and content[1] is not None:
             self._hashes[number] = int(content[1])
-        return kind.__new__(kind, decode(content[1])) if tag == "value" else kind.__new__(kind)
+        new: Callable[..., Any] = kind.__new__
+        return new(kind, decode(content[1])) if tag == "value" else new(kind)
 
     def _node_class(self, name: str) -> type | None:
         """Return the class whose nodes are plain data; one of the program's that the test uses by name has none."""

@@ -17,7 +17,6 @@ import ast
 from types import SimpleNamespace
 from typing import Any, final
 
-from omnithink_pl.sandbox.inside.actions import OPERATORS
 from omnithink_pl.sandbox.inside.prelude import NODES
 from omnithink_pl.sandbox.inside.values import IMMUTABLE_TAGS, MUTABLE_TAGS, SCALARS
 
@@ -75,10 +74,12 @@ class Trust:
 
     def name(self, name: str, value: Any) -> None:
         """Record that the test has an object by name."""
-        if isinstance(value, type):
+        if not isinstance(value, type) or self._in_use is None:
+            return
+        if name in self._in_use:
+            self._classes.add(value)
+        if name in self._in_use or name[:1].isupper():  # else the test calls it as a function
             self._named.add(value)
-            if self._in_use is not None and name in self._in_use:
-                self._classes.add(value)
 
     def is_under_test(self, number: int | None) -> bool:
         """Return whether an object may be handed the test's data."""

@@ -167,7 +167,7 @@ MUTABLE: dict[str, Mutable] = {
 }
 MUTABLE_TAGS = {kind.base: tag for tag, kind in MUTABLE.items()}
 # The most special base first: a Counter is a dict, too.
-MUTABLE_BASES = tuple(MUTABLE[tag].base for tag in "counter ordered default dict list set deque".split())
+MUTABLE_BASES = tuple(MUTABLE[tag].base for tag in ["counter", "ordered", "default", "dict", "list", "set", "deque"])
 # Types that cross as themselves, but for those whose instances are no data.
 _OBJECTS = {map, filter, zip, enumerate, reversed, property, classmethod, staticmethod, memoryview, super, object}
 TYPES: dict[str, type] = {
