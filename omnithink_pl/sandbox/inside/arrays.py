@@ -44,26 +44,7 @@ def _add_numpy(np: Any) -> None:
 
 
 def _add_pandas(np: Any, pd: Any) -> None:
-    def pack(values: Any) -> tuple[Any, ...]:
-        """Return a column or an index as plain data: numbers and times as bytes, anything else item by item."""
-        if isinstance(values, pd.MultiIndex):
-            return ("levels", tuple(values.names), tuple(values))
-        if isinstance(values.dtype, np.dtype) and values.dtype != object:
-            data = values.to_numpy()
-            return ("bytes", data.dtype.str, data.tobytes())
-        return ("items", str(values.dtype), tuple(values.astype(object)))
-
-    def unpack(packed: tuple[Any, ...], make: Any, **named: Any) -> Any:
-        form, kind, content = packed
-        if form == "levels":
-            return pd.MultiIndex.from_tuples(content, names=kind)
-        if form == "bytes":
-            return make(np.frombuffer(content, kind).copy(), **named)
-        return make(list(content), dtype=kind, **named)
-
-    def index(packed: tuple[Any, ...], name: Any) -> Any:
-        made = unpack(packed, pd.Index)
-        return made if packed[0] == "levels" else made.rename(name)
+    pack, unpack, index = _columns(np, pd)
 
     def frame_items(value: Any) -> list[Any]:
         columns = [pack(value.iloc[:, place]) for place in range(value.shape[1])]
@@ -95,6 +76,33 @@ def _add_pandas(np: Any, pd: Any) -> None:
     _immutable("period", time(pd.Timedelta), pd.Timedelta)
     _immutable("nat", Immutable(type(pd.NaT), lambda value: [], lambda: pd.NaT), type(pd.NaT))
     _immutable("na", Immutable(type(pd.NA), lambda value: [], lambda: pd.NA), type(pd.NA))
+
+
+def _columns(np: Any, pd: Any) -> tuple[Any, Any, Any]:
+    """Return how a column or an index is written, and how each is read."""
+
+    def pack(values: Any) -> tuple[Any, ...]:
+        """Return a column or an index as plain data: numbers and times as bytes, anything else item by item."""
+        if isinstance(values, pd.MultiIndex):
+            return ("levels", tuple(values.names), tuple(values))
+        if isinstance(values.dtype, np.dtype) and values.dtype != object:
+            data = values.to_numpy()
+            return ("bytes", data.dtype.str, data.tobytes())
+        return ("items", str(values.dtype), tuple(values.astype(object)))
+
+    def unpack(packed: tuple[Any, ...], make: Any, **named: Any) -> Any:
+        form, kind, content = packed
+        if form == "levels":
+            return pd.MultiIndex.from_tuples(content, names=kind)
+        if form == "bytes":
+            return make(np.frombuffer(content, kind).copy(), **named)
+        return make(list(content), dtype=kind, **named)
+
+    def index(packed: tuple[Any, ...], name: Any) -> Any:
+        made = unpack(packed, pd.Index)
+        return made if packed[0] == "levels" else made.rename(name)
+
+    return pack, unpack, index
 
 
 def _time(kind: Any, text: str, unit: str) -> Any:

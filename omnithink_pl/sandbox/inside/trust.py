@@ -41,7 +41,7 @@ def classes_in_use(tree: ast.Module) -> set[str]:
     for node in ast.walk(tree):
         match node:
             case ast.Attribute(value=ast.Name(id=name), attr=attribute) if attribute not in _DATA_ATTRIBUTES:
-                found |= {name, *made.get(name, ())}
+                found |= made.get(name, {name})
             case ast.Attribute(value=ast.Call(func=ast.Name(id=name)), attr=attribute):
                 found |= {name} if attribute not in _DATA_ATTRIBUTES else set()
             case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id=target), attr=attribute))):
