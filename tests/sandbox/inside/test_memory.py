@@ -57,7 +57,7 @@ CONTAINERS = [[], [1, [2, "x"], (3, (4,))], {"a": [1], 2: {3, 4}, (5, 6): None},
 OTHERS = [b"\x00\xff", range(1, 9, 2), 1 + 2j, Decimal("1.10"), Fraction(1, 3), int, slice(1, None), ...]
 COLLECTIONS = [deque([1, [2]], 3), Counter("aab"), OrderedDict(b=1, a=2), defaultdict(list, a=[1]), array("d", [0.5])]
 MOMENT = datetime.datetime(2024, 10, 27, 1, 30, fold=1, tzinfo=ZoneInfo("Europe/Warsaw"))
-TIMES = [MOMENT, MOMENT.date(), MOMENT.time(), datetime.timedelta(-1, 2, 3), datetime.timezone.utc]
+TIMES = [MOMENT, MOMENT.date(), MOMENT.time(), datetime.timedelta(-1, 2, 3), datetime.UTC]
 NAMED = [Path("/a/b"), UUID(int=7), SimpleNamespace(a=[1])]
 
 
