@@ -185,6 +185,14 @@ class Manager:
         """Do nothing: there is no process to end."""
 
 
+_get_context = multiprocessing.get_context
+
+
+def _context(method: str | None = None) -> Any:
+    """Return what makes processes; a fork by name wants the memory of this one, which no thread replaces, and fails."""
+    return _get_context(method) if method == "fork" else multiprocessing
+
+
 def use_threads() -> None:
     """Have the modules that start processes start threads, in this process and those forked from it."""
     replaced: dict[str, Any] = {name: getattr(multiprocessing.dummy, name) for name in _SAME}
@@ -197,7 +205,7 @@ def use_threads() -> None:
         "RawValue": Value,
         "RawArray": Array,
     }
-    replaced |= {"SimpleQueue": multiprocessing.dummy.Queue, "get_context": lambda *_: multiprocessing}
+    replaced |= {"SimpleQueue": multiprocessing.dummy.Queue, "get_context": _context}
     replaced |= {"set_start_method": lambda *_, **__: None, "freeze_support": lambda: None}
     multiprocessing.__dict__.update(replaced)
     for module in (concurrent.futures, concurrent.futures.process):
