@@ -44,10 +44,17 @@ def extract_program(segment: str, tests: UnitTests) -> str:
 
 @lru_cache(maxsize=32)  # the completions of a prompt have the same tests
 def names_under_test(tests: UnitTests) -> frozenset[str]:
-    """Return the names that functional tests take from the program: those of the entry point, or all undefined ones."""
+    """Return the names that functional tests take from the program.
+
+    They are those of the entry point; without one, all that the tests do not define; or, where there is none, what
+    they use of Python's own, which a problem may ask for anew: ``assert sum(10, 15) == 6``.
+    """
     if tests.entry_point.strip() and not compile_error(tests.entry_point):
         return CodeBlock(tests.entry_point).uses
-    return frozenset() if compile_error(tests.functional) else CodeBlock(tests.functional).lacks
+    if compile_error(tests.functional):
+        return frozenset()
+    functional = CodeBlock(tests.functional)
+    return functional.lacks or functional.uses - functional.binds
 
 
 def join_sources(sources: Sequence[str]) -> str:

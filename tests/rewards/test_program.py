@@ -94,6 +94,11 @@ def test_a_class_is_found_by_the_entry_point_and_a_later_use_of_it_is_not_taken_
     assert names_under_test(UnitTests(functional="from math import pi\nassert sorted(f(pi)) == g")) == {"f", "g"}
 
 
+def test_a_builtin_may_be_what_is_asked_for() -> None:
+    answer = "```python\ndef sum(a, b):\n    return a + b\n```\n```python\nprint(sum(1, 2))\n```\n```\nwell said\n```"
+    assert extract_program(answer, UnitTests(functional="assert sum(1, 2) == 3")).startswith("def sum(a, b)")
+
+
 PROGRAM = "n = int(input())\nprint(2 * n)"
 MAIN = "def main():\n    n = int(input())\n    print(2 * n)"
 PROGRAMS = {
