@@ -20,6 +20,8 @@ _LATE_OPENING = re.compile(r"[^`]*[^`\s][ \t]*(?P<margin>)(?P<fence>`{3,})[ \t]*
 _ONE_LINE = re.compile(r"[ \t]*(?P<fence>`{3,})(?:(?:python|py)\d*[ \t]+)?(?P<code>[^`]+)(?P=fence)[ \t]*", re.I)
 # Code behind the language, "```python def f(x):"; but "```python f.py" is a title.
 _EARLY_CODE = re.compile(r"[ \t]*(?:python|py)\d*[ \t]+(?P<code>(?:async|class|def|from|import|@)\b.+)", re.I)
+# A sentence, "This adds one.", or a heading, "Usage:"; no code begins so and does not compile.
+_PROSE = re.compile(r"[A-Z][\w'-]*(?:,? [a-z]+\b|:$)")
 _QUOTATION = re.compile(r"^[ \t]*>[ \t]?", re.M)
 _MODULE = re.compile(re.escape(FILE))
 _DEEPEST = 3  # blocks in blocks
@@ -43,7 +45,7 @@ def code_blocks(text: str, depth: int = 0) -> Iterator[str]:
             if depth < _DEEPEST and compile_error(content) and _has_fence(content):
                 yield from code_blocks(content, depth + 1)
             else:
-                yield content
+                yield content.removeprefix("\ufeff")
 
 
 def without_margin(source: str, width: int = 0) -> str:
@@ -52,6 +54,24 @@ def without_margin(source: str, width: int = 0) -> str:
         return source
     narrower = re.sub(rf"^[ \t]{{0,{width}}}", "", source, flags=re.M)  # text in a docstring may have less
     return next((one for one in (narrower, textwrap.dedent(source)) if not compile_error(one)), source)
+
+
+def without_prose(text: str) -> str:
+    """Return a text without the paragraphs around the code in it, if that needs it."""
+    if not compile_error(text):
+        return text
+    paragraphs = re.split(r"\n(?:[ \t]*\n)+", text.strip("\n"))
+    while paragraphs and _is_prose(paragraphs[0]):
+        del paragraphs[0]
+    while paragraphs and _is_prose(paragraphs[-1]):
+        del paragraphs[-1]
+    code = without_margin("\n\n".join(paragraphs))
+    return text if compile_error(code) else code
+
+
+def _is_prose(paragraph: str) -> bool:
+    line = paragraph.split("\n")[0]
+    return bool(_PROSE.match(line)) and bool(compile_error(line))
 
 
 def compile_error(source: str) -> str:
@@ -90,8 +110,9 @@ def _content(opening: re.Match[str], lines: Sequence[str], start: int) -> tuple[
         if "unterminated triple-quoted" not in why:
             break  # else the fence stands in a docstring, and the block goes on
     unlikely = next((end for end in others if not compile_error(source(end))), None)
-    end = unlikely or next(iter([*closing, *others]), _Ending(len(lines), "", len(lines)))
-    return source(end), end.after
+    if end := unlikely or next(iter([*closing, *others]), None):
+        return source(end), end.after
+    return without_prose(source(_Ending(len(lines), "", len(lines)))), len(lines)
 
 
 @dataclass(frozen=True)
@@ -107,13 +128,15 @@ def _endings(fence: str, lines: Sequence[str], start: int) -> tuple[list[_Ending
     """Return the first lines that close a block in Markdown, and those that may although they do not."""
     closing: list[_Ending] = []
     others: list[_Ending] = []
-    pattern = re.compile(rf"(?P<code>.*?)(?P<fence>{fence[0]}{{{len(fence)},}})[ \t]*")
+    pattern = re.compile(rf"(?P<code>.*?)(?P<fence>{fence[0]}{{{len(fence)},}})(?P<text>[^{fence[0]}]*)")
     for number in range(start, len(lines)):
-        if found := pattern.fullmatch(lines[number]):
-            is_code = bool(found["code"].strip(" \t>"))
-            (others if is_code else closing).append(_Ending(number, found["code"] * is_code, number + 1))
-        elif (following := _OPENING.fullmatch(lines[number])) and following["info"].strip():
-            others.append(_Ending(number, "", number))
+        found = pattern.fullmatch(lines[number])
+        if found and found["code"].strip(" \t>"):
+            others.append(_Ending(number, found["code"], number + 1))
+        elif found and not found["text"].strip():
+            closing.append(_Ending(number, "", number + 1))
+        elif following := _OPENING.fullmatch(lines[number]):  # or another fence than the block began with
+            others.append(_Ending(number, "", number if following["info"].strip() else number + 1))
         if max(len(closing), len(others)) == _MOST_ENDINGS:
             break
     return closing, others

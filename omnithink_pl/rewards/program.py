@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from omnithink_pl.rewards.markdown import FILE, code_blocks, compile_error, without_margin
+from omnithink_pl.rewards.markdown import FILE, code_blocks, compile_error, without_margin, without_prose
 from omnithink_pl.types import UnitTests
 
 _PROVIDED = frozenset(dir(builtins)) | {"__file__"}
@@ -26,20 +26,22 @@ _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 def extract_program(segment: str, tests: UnitTests) -> str:
     """Return the program in an answer segment.
 
-    That is the last code block which compiles and defines what the functional tests call or, for tests of a whole
-    program, the last which reads, prints and lacks nothing; together with the blocks that define what it lacks. Failing
-    that, all blocks joined; without blocks, or where these do not compile, the segment itself.
+    That is the segment itself, where it compiles. Otherwise it is the last code block which compiles and defines what
+    the functional tests call or, for tests of a whole program, the last which reads, prints and lacks nothing; together
+    with the blocks that define what it lacks. Failing that, all blocks joined; without blocks, the segment without
+    prose around it.
     """
     text = segment.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff").strip("\n").rstrip()
+    whole = without_margin(text)
+    if not compile_error(whole):
+        return whole
     sources = list(code_blocks(text))
     blocks = [CodeBlock(source) for source in sources if not compile_error(source)]
     wanted = names_under_test(tests)
     reads = any(map(str.strip, tests.inputs))
     if chosen := _defining(blocks, wanted) if tests.functional.strip() else _running(blocks, reads):
         return _completed(chosen, blocks, wanted)
-    candidates = [join_sources(sources)] if sources else []
-    candidates.append(without_margin(text).strip("`"))
-    return next((source for source in candidates if not compile_error(source)), candidates[0])
+    return join_sources(sources) if sources else without_prose(whole.strip("`"))  # `inline code`
 
 
 @lru_cache(maxsize=32)  # the completions of a prompt have the same tests

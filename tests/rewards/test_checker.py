@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,16 +148,28 @@ def test_a_sandbox_that_returns_no_outputs_is_named(checks: str) -> None:
         outcome(CodeReward(SayingSandbox(), my_checks.pair), SPLIT, answered("passed"))
 
 
-def test_a_config_names_it(checks: str, tmp_path: Path, tracking_uri: str, capsys: pytest.CaptureFixture[str]) -> None:
+PAGE = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text()
+
+
+def test_the_checker_and_the_reward_of_the_page_run_from_its_configs(
+    tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("my_checks", "my_rewards"):
+        (source,) = re.findall(rf'```python\n("""{name}\.py""".*?)```', PAGE, re.DOTALL)
+        (tmp_path / f"{name}.py").write_text(source)
+    examples = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    for number, example in enumerate(examples):
+        (tmp_path / f"{number}.yaml").write_text(example)
     reference = {"inputs": list(SPLIT.inputs), "outputs": list(SPLIT.outputs)}
     programs = ["n = int(input())\nprint(2, n - 2)", "print(0, input())"]
     rows = [
         {"task": "code", "question": "Split it.", "reference": reference, "completion": answered(program)}
         for program in programs
     ]
+    rows.append({"task": "math", "question": "1 + 1?", "reference": "2", "completion": answered("2".ljust(50))})
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "mine.yaml").write_text("data: {tasks+: {code: {init_args: {checker: my_checks.summands}}}}\n")
-    configs = [f"--config={CONFIGS / 'curriculum.yaml'}", f"--config={tmp_path / 'mine.yaml'}"]
+    configs = [f"--config={CONFIGS / 'curriculum.yaml'}", *(f"--config={path}" for path in tmp_path.glob("*.yaml"))]
     tracked = f"--trainer.logger.init_args.tracking_uri={tracking_uri}"
     main(["score", *configs, f"--completions={tmp_path / 'rows.jsonl'}", tracked])
     from mlflow.artifacts import load_text
@@ -165,6 +178,9 @@ def test_a_config_names_it(checks: str, tmp_path: Path, tracking_uri: str, capsy
     client = MlflowClient(tracking_uri)
     (run,) = client.search_runs([client.get_experiment_by_name("omnithink").experiment_id])
     table = json.loads(load_text(f"{run.info.artifact_uri}/scores.json"))
-    column = table["columns"].index("reward/code")
-    assert [row[column] for row in table["data"]] == [1.0, 0.0]
+    found = [dict(zip(table["columns"], cells, strict=True)) for cells in table["data"]]
+    assert [row["reward/code"] for row in found] == [1.0, 0.0, None]
+    assert [found[2][f"reward/{name}"] for name in ("math", "brevity")] == [1.0, -0.01]
     assert "checker: my_checks.summands" in load_text(f"{run.info.artifact_uri}/config.yaml")
+    for name in ("my_checks", "my_rewards"):
+        sys.modules.pop(name)

@@ -31,9 +31,14 @@ FUNCTIONS = {
     "no language": f"```\n{F}\n```",
     "other spellings of the language": f"``` Python3 title=f.py\n{F}\n```",
     "unclosed": f"Sure:\n```python\n{F}",
+    "unclosed before prose": f"```python\n{F}\n\nThis function adds one.",
+    "no fence, in prose": f"Here is the function:\n\n{F}\n\nIt adds one to x.",
+    "indented code of Markdown": "The code:\n\n" + textwrap.indent(F, "    "),
     "unclosed before another": f"```python\n{F}\n\n```python\nprint(f(1))\n```",
     "closed at the end of a line": f"```python\n{F}```",
     "closed at the end of a line, then prose and usage": f"```python\n{F}```\nUse:\n```python\nprint(f(1))\n```",
+    "closed by another fence": f"````python\n{F}\n```",
+    "prose behind both fences": f"Code: ```python\n{F}``` and so on.",
     "opened at the end of prose": f"The function: ```python\n{F}\n```\nIt adds one.",
     "code behind the language": f"```python {F}\n```",
     "one line": "```python def f(x): return x + 1```",
@@ -50,6 +55,7 @@ FUNCTIONS = {
     "nested with the same fence": f"```markdown\nHere:\n{BLOCK}\n```",
     "backticks in a docstring": '```python\ndef f(x):\n    """Add.\n\n    ```\n    f(1)\n    ```\n    """\n'
     "    return x + 1\n```",
+    "backticks in a docstring without a fence": f'{F}\n\ndef g():\n    """\n    ```python\n    f(1)\n    ```\n    """',
     "fence in a string": f"```python\n{F}\n\nMARK = '```'\n```",
     "fence at the end of a comment": f"```python\n{F}\nY = 1  # not ```\n```\n```text\n2\n```",
     "text at the margin in a list item": '- So:\n  ```python\n  def f(x):\n      """\nAdd.\n  """\n'
@@ -84,6 +90,13 @@ def test_the_program_is_the_block_that_defines_what_is_tested(kind: str, tests: 
     names: dict[str, Any] = {}
     exec(compile(extract_program(FUNCTIONS[kind], tests), "program", "exec"), names)
     exec(tests.functional, names)
+
+
+@pytest.mark.parametrize("error", ["print f(1)", "Print(f(1)", "return 2", "else:", "CLASS = = 1"])
+@pytest.mark.parametrize("form", ["{}", "```python\n{}\n```", "```python\n{}", "Here:\n\n{}"])
+def test_a_program_with_an_error_in_it_stays_one(error: str, form: str) -> None:
+    with pytest.raises(SyntaxError):
+        compile(extract_program(form.format(f"{F}\n\n{error}"), NEXT), "program", "exec")
 
 
 def test_a_class_is_found_by_the_entry_point_and_a_later_use_of_it_is_not_taken_for_it() -> None:
