@@ -77,20 +77,18 @@ def _takes_expected(checker: Checker) -> bool:
         except TypeError:
             continue
         return arguments == 3
-    raise BadInput(f"checker {_name(checker)}{signature}: it takes input and output, or input, output and expected")
+    raise _refusal(checker, f"takes {signature}, not input and output, or these and expected")
 
 
 def _pickled(checker: Checker) -> bytes:
-    try:
-        data = pickle.dumps(checker)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise BadInput(
-            f"checker {_name(checker)} cannot be sent to a worker ({error}); use a function of a module"
-        ) from error
     if checker.__module__ == "__main__":
-        raise BadInput(f"checker {_name(checker)} is defined in the main script; put it into a module of its own")
-    return data
+        raise _refusal(checker, "is defined in the main script; put it into a module of its own")
+    try:
+        return pickle.dumps(checker)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise _refusal(checker, f"cannot be sent to a worker ({error}); use a function of a module") from error
 
 
-def _name(checker: Any) -> str:
-    return getattr(checker, "__qualname__", type(checker).__qualname__)
+def _refusal(checker: Any, why: str) -> BadInput:
+    name = getattr(checker, "__qualname__", type(checker).__qualname__)
+    return BadInput(f"data.tasks.code.checker: {name} {why}")

@@ -39,7 +39,7 @@ class CodeReward(Reward):
 
     def __init__(self, sandbox: Sandbox, checker: Checker | None = None, checker_timeout: float = 10.0) -> None:
         if checker_timeout <= 0:
-            raise BadInput(f"checker_timeout: {checker_timeout} seconds is too short; use more than 0")
+            raise BadInput(f"data.tasks.code.checker_timeout: {checker_timeout} seconds is too short; use more than 0")
         self.sandbox = sandbox
         self._checker = CheckerPool(checker, checker_timeout) if checker is not None else None
         self._cache: OutcomeCache[Job] = OutcomeCache()

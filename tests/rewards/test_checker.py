@@ -133,7 +133,7 @@ def test_a_checker_that_does_not_work_is_never_a_0(
 def test_a_checker_that_cannot_be_asked_is_refused(checks: str) -> None:
     import my_checks  # type: ignore[import-not-found]
 
-    with pytest.raises(BadInput, match=r"checker one\(output\): it takes input and output, or"):
+    with pytest.raises(BadInput, match=r"code\.checker: one takes \(output\), not input and output"):
         CodeReward(SayingSandbox(), my_checks.one)
     with pytest.raises(BadInput, match="cannot be sent to a worker"):
         CodeReward(SayingSandbox(), lambda given, output: True)
