@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, TypeVar, final
 
-from omnithink_pl.errors import BadInput
+from omnithink_pl.errors import RewardFailure
 from omnithink_pl.types import UNIT_RANGE, Example, Group, Outcome, Range, State
 
 if TYPE_CHECKING:
@@ -56,16 +56,16 @@ def check_outcomes(reward: Reward, groups: Sequence[Group], rows: Sequence[Seque
     """Refuse what a reward returned, unless it is one outcome per completion, with values in the declared range.
 
     Raises:
-        BadInput: Names the reward and what is wrong.
+        RewardFailure: Names the reward and what is wrong.
     """
     wanted, found = [len(group.completions) for group in groups], [len(row) for row in rows]
     if wanted != found:
-        raise BadInput(f"reward {reward.name!r} returned {found} outcomes for groups of {wanted} completions")
+        raise RewardFailure(f"reward {reward.name!r} returned {found} outcomes for groups of {wanted} completions")
     low, high = reward.range
     for group, row in zip(groups, rows, strict=True):
         for outcome in row:
             if outcome.value is not None and not low <= outcome.value <= high:
-                raise BadInput(
+                raise RewardFailure(
                     f"reward {reward.name!r} is {outcome.value:g} for {group.example.key}, outside its range "
                     f"[{low:g}, {high:g}]; correct it, or have its class declare `range`"
                 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 from omnithink_pl.prompts import render
 from omnithink_pl.rewards.checker import Checker
@@ -29,8 +29,8 @@ class Code(Task):
         common: See :class:`Task`.
     """
 
-    name: ClassVar[str] = "code"
-    metric: ClassVar[str] = "pass_at_1"
+    name = "code"
+    metric = "pass_at_1"
 
     def __init__(
         self,

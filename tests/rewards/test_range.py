@@ -14,7 +14,7 @@ from benchmarks.ours import Arithmetic, OneStage
 from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.data.samplers import learnability
-from omnithink_pl.errors import BadInput
+from omnithink_pl.errors import BadInput, RewardFailure
 from omnithink_pl.evaluation.scorer import Interval, PromptOutcomes, mean_interval
 from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
 from omnithink_pl.grpo.kl_control import KLSettings
@@ -22,7 +22,7 @@ from omnithink_pl.grpo.metrics import rollout_metrics
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.rewards import Reward, Rubric
 from omnithink_pl.rollout import Sampling, TransformersEngine
-from omnithink_pl.tasks import Task
+from omnithink_pl.tasks import Custom, Task
 from omnithink_pl.types import Component, Example, Group, Outcome, Range, Score
 from tests.modules.test_sft import QUIET
 from tests.rewards.groups import group
@@ -70,8 +70,21 @@ def test_a_value_outside_the_declared_range_is_an_error_that_names_the_reward() 
     (row,) = Rubric(((Brevity(), 1.0),)).score(asked)
     assert [score.total for score in row] == pytest.approx([-0.5, -0.3])
     assert {component.range for score in row for component in score.components} == {(-3.0, 0.0)}
-    with pytest.raises(BadInput, match=r"reward 'brevity' is -5 for task/row-7, outside its range \[-3, 0\]"):
+    with pytest.raises(RewardFailure, match=r"reward 'brevity' is -5 for task/row-7, outside its range \[-3, 0\]"):
         Rubric(((Unbounded(), 1.0),)).score(asked)
+
+
+def test_a_function_has_the_range_that_its_task_gives() -> None:
+    source = Arithmetic(2).source
+    task = Custom(source, lambda completion, reference: -len(completion), range=(-5.0, 0.0))
+    assert task.rubric.range == (-5.0, 0.0)
+    (row,) = task.rubric.score([group("", "12345", "123")])
+    assert [score.primary.value for score in row] == [-5.0, -3.0]
+    with pytest.raises(RewardFailure, match=r"-6 is out of range; it must return a number from -5 to 0, or None"):
+        task.rubric.score([group("", "123456")])
+    with pytest.raises(BadInput, match="declares its `range` itself"):
+        Custom(source, Brevity(), range=(0.0, 1.0))
+    task.close()
 
 
 def test_not_a_number_and_infinity_are_no_values() -> None:
