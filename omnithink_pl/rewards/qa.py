@@ -106,7 +106,7 @@ _EMPHASIS = re.compile(r"(\*{1,3}|_{1,3}|`+)(?![\s*_`])(.+?)(?<![\s*_`])\1", re.
 _QUOTES = re.compile(r"\"([^\"]+)\"|'([^']+)'|“([^“”]+)”|‘([^‘]+)’|«([^«»]+)»|„([^„“”]+)[“”]")
 _BRACES = r"((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})+)"  # balanced
 _FORMULA = re.compile(rf"\$\$?([^$]+)\$?\$|\\\((.+)\\\)|\\(?:boxed|text|mathrm)\{{{_BRACES}\}}", re.DOTALL)
-_FULL_STOP = re.compile(r"(.*[^.\s])[.。]", re.DOTALL)  # but an ellipsis is part of a text
+_FULL_STOP = re.compile(r"(.*[^.\s]\.?)[.。]", re.DOTALL)  # also behind the option's own; an ellipsis is text
 
 
 def _inside(pattern: re.Pattern[str]) -> Rule:

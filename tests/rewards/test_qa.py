@@ -55,7 +55,7 @@ def test_anything_else_beside_the_option_does(answer: str) -> None:
 TWINS = [
     ("-5", "5", ["-5", "- -5", "**-5**", "-5.", "\u22125"], ["5", "- 5", "+5"]),
     ("- 5", "5", ["- 5", "- - 5"], ["5", "-5"]),
-    ("Paris.", "Paris", ["Paris.", "**Paris.**", "- Paris."], ["Paris", "**Paris**"]),
+    ("Paris.", "Paris", ["Paris.", "**Paris.**", "- Paris.", "Paris.."], ["Paris", "**Paris**"]),
     ("1", "1.", ["1", "**1**"], ["1.", "- 1."]),
     ('"yes"', "yes", ['"yes"', '- "yes"'], ["yes", "'yes'"]),
     ("$5$", "$5", ["$5$", r"\(5\)", "5"], ["$5", "5$"]),
