@@ -49,6 +49,7 @@ class MultiTaskGRPO(TrainingModule):
         max_grad_norm: The gradient is scaled down to this norm.
         failures: What happens when rewards cannot be computed.
         seed: Of the sampling; comes from ``seed_everything``.
+        chat_template_kwargs: Arguments of the policy's chat template, such as ``{enable_thinking: false}`` for Qwen3.
 
     Raises:
         BadInput: If the settings cannot train; names the key and the cure.
@@ -72,8 +73,12 @@ class MultiTaskGRPO(TrainingModule):
         max_grad_norm: float = 1.0,
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
+        chat_template_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(engine, tasks, optimizer, policy, adapter, sampling, memory, max_grad_norm, failures, seed)
+        super().__init__(
+            engine, tasks, optimizer, policy, adapter, sampling, memory, max_grad_norm, failures, seed,
+            chat_template_kwargs,
+        )  # fmt: skip
         _check_settings(sampling, kl, tasks)
         self.kl = KLController(kl)
         self.objective = objective
