@@ -18,6 +18,7 @@ from omnithink_pl.grpo.failures import FailurePolicy
 from omnithink_pl.grpo.kl_control import KLController, KLSettings
 from omnithink_pl.grpo.metrics import rollout_metrics, update_metrics
 from omnithink_pl.grpo.objective import Objective
+from omnithink_pl.grpo.overlong import Overlong
 from omnithink_pl.grpo.reference import ReferencePolicy, reference_policy
 from omnithink_pl.grpo.update import TokenStats, UpdatePlan, sum_by_task
 from omnithink_pl.model.adapter import LoRA
@@ -44,6 +45,7 @@ class MultiTaskGRPO(TrainingModule):
         kl: KL penalty of each task.
         objective: Clip, ratio and aggregation.
         advantage: How rewards of a group become advantages.
+        overlong: What happens to completions that are cut off, or nearly so.
         rollouts: When rollouts are sampled, and how many updates they are used for.
         memory: Memory against speed; results do not depend on it.
         max_grad_norm: The gradient is scaled down to this norm.
@@ -68,6 +70,7 @@ class MultiTaskGRPO(TrainingModule):
         kl: KLSettings = KLSettings(),  # noqa: B008  (frozen)
         objective: Objective = Objective(),  # noqa: B008  (frozen)
         advantage: GroupAdvantage = GroupAdvantage(),  # noqa: B008  (frozen)
+        overlong: Overlong = Overlong(),  # noqa: B008  (frozen)
         rollouts: RolloutSettings = RolloutSettings(),  # noqa: B008  (frozen)
         memory: MemorySettings = MemorySettings(),  # noqa: B008  (frozen)
         max_grad_norm: float = 1.0,
@@ -80,12 +83,13 @@ class MultiTaskGRPO(TrainingModule):
             chat_template_kwargs,
         )  # fmt: skip
         _check_settings(sampling, kl, tasks)
+        overlong.check(sampling.max_tokens)
         self.kl = KLController(kl)
         self.objective = objective
         self.rollouts = rollouts
         self.samples_ahead = rollouts.async_rewards or rollouts.segment_tokens is not None
         self.collector = Collector(
-            engine, tasks, sampling, advantage, self.monitor, seed, self.barrier, self.watch, rollouts
+            engine, tasks, sampling, advantage, self.monitor, seed, self.barrier, self.watch, rollouts, overlong
         )
 
     def load_reference(self) -> None:
