@@ -351,7 +351,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     loud = ("lightning", "lightning.pytorch", "lightning.fabric", "mlflow", "alembic", "datasets", "transformers")
-    for name in (*loud, "openai", "httpx", "httpx2", "vllm"):
+    for name in (*loud, "httpx2", "vllm"):
         logging.getLogger(name).setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()
     # Lightning recommends worker processes; our rows are in memory.

@@ -1,9 +1,10 @@
 """A tokenizer's chat template: prompts to token ids, completions to text, and what the template writes of an answer.
 
 Templates differ in what a prompt may hold (Gemma's first ones have no system role) and in where it ends: those of
-DeepSeek-R1's distillations and of Qwen3-Thinking open the answer with ``<think>\\n``, that of Qwen3 inserts an empty
-``<think>\\n\\n</think>\\n\\n`` with ``enable_thinking: false``. What the template has written of the answer belongs to the
-answer: :meth:`ChatTemplate.decode` puts it in front, so that whatever reads a completion's text sees all of it.
+DeepSeek-R1's distillations and of Qwen3-Thinking open the answer with ``<think>`` and a line end, that of Qwen3 inserts
+an empty pair of ``<think>`` and ``</think>`` with ``enable_thinking: false``. What the template has written of the
+answer belongs to the answer: :meth:`ChatTemplate.decode` puts it in front, so that whatever reads a completion's text
+sees all of it.
 """
 
 from __future__ import annotations
