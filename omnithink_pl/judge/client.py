@@ -71,6 +71,12 @@ class Endpoint:
             value = getattr(self, key)
             if value is not None and value <= 0:
                 raise BadInput(f"judge.endpoint.{key} is {value}; use more than 0")
+        _ = self.url  # refused before the configuration is stored
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env or "none"):
+            raise BadInput(  # not repeated: it may be the key
+                "judge.endpoint.api_key_env is no name of an environment variable; export the key under a name such as "
+                "OPENAI_API_KEY, and give that name"
+            )
 
     @property
     def url(self) -> httpx2.URL:
@@ -92,12 +98,6 @@ class Endpoint:
         """Return the key, ``None`` where the server wants none; ``BadInput`` if the variable holds no key."""
         if self.api_key_env is None:
             return None
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.api_key_env):
-            # Not repeated: it may be the key.
-            raise BadInput(
-                "judge.endpoint.api_key_env is no name of an environment variable; export the key under a name such as "
-                "OPENAI_API_KEY, and give that name"
-            )
         key = os.environ.get(self.api_key_env, "").strip()  # a key that was read from a file ends its line
         if not key:
             raise BadInput(
