@@ -11,6 +11,7 @@ from lightning.pytorch.cli import OptimizerCallable
 
 from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.distributed.collectives import gather_rows, no_gradient_sync
+from omnithink_pl.endings import no_silent_end
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
 from omnithink_pl.grpo.collection import Collector, RolloutSettings
@@ -111,6 +112,7 @@ class MultiTaskGRPO(TrainingModule):
             self.reference.begin_stage(self.model)
         self.collector.stage = run
 
+    @no_silent_end("a step")
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
         """Collect a batch of rollouts, update on it, and log."""
         self.watch.begin()

@@ -7,6 +7,7 @@ from typing import Any, final
 
 from omnithink_pl.data.batches import PromptBatch
 from omnithink_pl.distributed.shard_work import ShardedWork, check_divisible
+from omnithink_pl.endings import no_silent_end
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailurePolicy
@@ -61,6 +62,7 @@ class RejectionSampling(PolicyModule):
         self.attach()
         self.engine.sync()
 
+    @no_silent_end("a step")
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[ScoredGroup]:
         """Sample and score a batch, as a function of the seed and its prompts alone; return all of it everywhere.
 

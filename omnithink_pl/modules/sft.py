@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from omnithink_pl.distributed.collectives import no_gradient_sync, sum_over_processes
+from omnithink_pl.endings import no_silent_end
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.failures import FailurePolicy
 from omnithink_pl.model.adapter import LoRA
@@ -102,6 +103,7 @@ class SupervisedFineTuning(TrainingModule):
         completion = self.policy.tokenizer.encode(text, add_special_tokens=False)
         return self.policy.encode(example.messages), [*completion, self.policy.eos_id]
 
+    @no_silent_end("a step")
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
         """Update on a batch of demonstrations, and log."""
         self.watch.begin()
