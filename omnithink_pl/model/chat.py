@@ -83,7 +83,8 @@ class ChatTemplate:
         """
         if answer.startswith(self.opened):
             return answer.removeprefix(self.opened)
-        if found := re.match(r"\s*" + r"\s*".join(map(re.escape, self.opened.split())) + r"\s*", answer):
+        parts = [re.escape(part) for part in re.findall(r"<[^>]*>|[^<\s]+", self.opened)]
+        if found := re.match("".join(rf"\s*{part}" for part in parts) + r"\s*", answer):  # up to white space
             return answer[found.end() :]
         if (repeated := re.match(rf"\s*({'|'.join(TAGS)})", answer)) and repeated[1] in self.opened:
             raise BadInput(
