@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from omnithink_pl.types import Message
 
 OPENAI = "https://api.openai.com/v1"
-LARGEST_REPLY = 8 * 2**20  # bytes that are read of a reply; a verdict has a few thousand
+LARGEST_REPLY = 2 * 2**20  # bytes that are read of a reply; a verdict has a few thousand
 _MOST_TOKENS = 10_000_000  # of one request; what a server reports beyond it is no count
 _MISCONFIGURED = {401: "the key", 403: "the key's rights", 404: "base_url and model"}
 _SHOWN = 200  # characters of a server's message
