@@ -80,8 +80,6 @@ def status(directory: Path) -> list[str]:
     [
         ("judge", "stop", r"the reward 'writing' raised StopIteration\('done'\)"),
         ("engine", "stop", r"a step raised StopIteration\('done'\) in .*test_endings\.py, line \d+"),
-        pytest.param("engine", "exit", r"a step raised SystemExit\(0\)", marks=pytest.mark.slow),
-        pytest.param("callback", "stop", r"training ended after 1 of 2 steps, .*a callback", marks=pytest.mark.slow),
         pytest.param("callback", "exit", r"fit raised SystemExit\(0\)", marks=pytest.mark.slow),
     ],
 )
