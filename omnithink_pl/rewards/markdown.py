@@ -110,8 +110,9 @@ def _content(opening: re.Match[str], lines: Sequence[str], start: int) -> tuple[
         if "unterminated triple-quoted" not in why:
             break  # else the fence stands in a docstring, and the block goes on
     unlikely = next((end for end in others if not compile_error(source(end))), None)
-    if end := unlikely or next(iter([*closing, *others]), None):
-        return source(end), end.after
+    likeliest = next(filter(None, (unlikely, *closing, *others)), None)
+    if likeliest is not None:
+        return source(likeliest), likeliest.after
     return without_prose(source(_Ending(len(lines), "", len(lines)))), len(lines)
 
 
