@@ -12,7 +12,7 @@ from fractions import Fraction
 import pytest
 
 from omnithink_pl.rewards import MathReward
-from omnithink_pl.rewards.math import compare_numbers, final_expression, is_mathematical
+from omnithink_pl.rewards.math_notation import final_expression
 from omnithink_pl.types import Outcome, State
 from tests.rewards.groups import answered, group, outcome
 

@@ -1,0 +1,503 @@
+r"""Reading of the tokens of an answer: containers, relations, times and numbers with their units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import TypeAlias
+
+from omnithink_pl.rewards.math_notation import LBRACE, RBRACE, Token, closing, in_index
+from omnithink_pl.rewards.math_numbers import Arithmetic, NotRational, last_place, latex, plain_fraction
+
+_MOST_PARTS = 64  # of a container: comparing without order takes the square of it
+_INEQUALITIES = {"<": "<", r"\le": r"\le", ">": "<", r"\ge": r"\le"}
+_RELATIONS = {"=", r"\approx", r"\ne", r"\in", r"\equiv", ":", *_INEQUALITIES}
+_SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+_LEAD = frozenset(
+    [
+        "so",
+        "thus",
+        "hence",
+        "therefore",
+        "then",
+        "finally",
+        "the",
+        "answer",
+        "final",
+        "result",
+        "we",
+        "get",
+        "have",
+        "yes",
+    ]
+)
+_CHANGING = frozenset(
+    [
+        "not",
+        "no",
+        "never",
+        "neither",
+        "nor",
+        "than",
+        "least",
+        "most",
+        "over",
+        "under",
+        "above",
+        "below",
+        "between",
+        "half",
+        "twice",
+        "double",
+        "triple",
+        "quarter",
+        "minus",
+        "negative",
+        "plus",
+        "squared",
+        "cubed",
+        "point",
+        "except",
+        "without",
+        "through",
+        "out",
+        "times",
+        "one",
+        "two",
+        "three",
+        "four",
+        "five",
+        "six",
+        "seven",
+        "eight",
+        "nine",
+        "ten",
+    ]
+)
+_SAME_UNIT = {
+    **dict.fromkeys(["kilometer", "kilometre"], "km"),
+    **dict.fromkeys(["centimeter", "centimetre"], "cm"),
+    **dict.fromkeys(["millimeter", "millimetre"], "mm"),
+    **dict.fromkeys(["meter", "metre"], "m"),
+    **dict.fromkeys(["inch", "inche"], "in"),
+    **dict.fromkeys(["foot", "feet"], "ft"),
+    **dict.fromkeys(["yard", "yd"], "yd"),
+    **dict.fromkeys(["mile", "mi"], "mi"),
+    **dict.fromkeys(["pound", "lb"], "lb"),
+    **dict.fromkeys(["ounce", "oz"], "oz"),
+    **dict.fromkeys(["kilogram", "kg"], "kg"),
+    **dict.fromkeys(["gram", "gm", "g"], "g"),
+    **dict.fromkeys(["milligram", "mg"], "mg"),
+    **dict.fromkeys(["liter", "litre", "l", "L"], "L"),
+    **dict.fromkeys(["milliliter", "millilitre", "ml", "mL"], "mL"),
+    **dict.fromkeys(["hour", "hr", "h"], "h"),
+    **dict.fromkeys(["minute", "min"], "min"),
+    **dict.fromkeys(["second", "sec", "s"], "s"),
+    **dict.fromkeys(["day"], "day"),
+    **dict.fromkeys(["week"], "week"),
+    **dict.fromkeys(["month"], "month"),
+    **dict.fromkeys(["year"], "year"),
+    **dict.fromkeys(["dollar", "usd", "buck"], "dollar"),
+    **dict.fromkeys(["cent"], "cent"),
+    **dict.fromkeys(["degree", "deg"], "degree"),
+    **dict.fromkeys(["radian", "rad"], "radian"),
+    **{
+        unit: unit
+        for unit in ("km", "cm", "mm", "nm", "dm", "m", "in", "ft", "Hz", "eV", "kJ", "J", "kW", "W", "N", "Pa")
+    },
+    "per": "/",
+    "/": "/",
+    "square": "2",
+    "squared": "2",
+    "sq": "2",
+    "cubic": "3",
+    "cu": "3",
+    "2": "2",
+    "3": "3",
+}
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A single expression: its LaTeX (empty if it cannot be read), its value if it is rational, its unit."""
+
+    text: str
+    value: Fraction | None = None
+    step: Fraction | None = None  # of a decimal: one in its last place
+    percent: bool = False
+    unit: tuple[str, ...] = ()
+    lead: tuple[str, ...] = ()  # words before it
+    literal: bool = False  # equal to its own text alone
+
+
+@dataclass(frozen=True)
+class Words:
+    """Text, such as ``even`` or an option's letter."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Time:
+    """A time of day; ``half`` is ``a``, ``p`` or empty."""
+
+    hour: int
+    minute: str
+    half: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    r"""Several readings. ``kind`` is ``list``, ``set``, ``union``, ``ratio``, ``cases``, ``matrix``, or the brackets.
+
+    ``name`` is the variable of an inequality, which is read as an interval, ``names`` those of assignments.
+    """
+
+    kind: str
+    items: tuple[Reading, ...]
+    name: str = ""
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Sides and the relations between them. ``names`` has the text of each side that is a name, else an empty one."""
+
+    operators: tuple[str, ...]
+    sides: tuple[Reading, ...]
+    names: tuple[str, ...]
+    text: str
+
+    @property
+    def assigned(self) -> Reading | None:
+        """Return what a name equals, the last side, in ``x = 18`` or ``9+9 = 18``; ``None`` in ``x^2+y^2 = 1``."""
+        if set(self.operators) != {"="} or self.names[-1]:
+            return None
+        first = self.sides[0]
+        numeric = isinstance(first, Leaf) and first.value is not None
+        return self.sides[-1] if self.names[0] or numeric else None
+
+
+@dataclass(frozen=True)
+class Modular:
+    """A residue and its modulus."""
+
+    residue: Reading
+    modulus: Reading
+
+
+Reading: TypeAlias = Leaf | Words | Time | Parts | Relation | Modular
+
+
+def text_of(tokens: Iterable[Token]) -> str:
+    """Return tokens as LaTeX."""
+    return " ".join(token.text for token in tokens)
+
+
+def read(tokens: Sequence[Token]) -> Reading:
+    """Return the reading of a whole answer."""
+    tokens = _only_sentence(tokens)
+    option = [t for t in tokens if t.text not in ("(", ")", "{", "}", ".")]
+    if len(option) == 1 and option[0].kind == "name" and option[0].text.isupper():
+        return Words(option[0].text)
+    if tokens and all(t.kind == "word" or t.text in ("-", "'", ",") for t in tokens):
+        return Words(text_of(t for t in tokens if t.text != ","))
+    pieces = [piece for piece in _split(tokens, {","}) if piece]
+    if len(pieces) > 1:
+        pieces = [p for p in pieces if not all(t.kind == "word" and t.text in _LEAD for t in p)]
+    pieces = [signed for piece in pieces for signed in _signs(piece)]
+    if len(pieces) == 1:
+        return _statement(pieces[0])
+    if not 1 < len(pieces) <= _MOST_PARTS:
+        return Leaf("")
+    items = tuple(map(_statement, pieces))
+    if all(isinstance(item, Relation) and item.assigned and item.names[0] for item in items):
+        names = tuple(item.names[0] for item in items if isinstance(item, Relation))
+        if len(set(names)) == len(names):
+            values = tuple(item.sides[-1] for item in items if isinstance(item, Relation))
+            return Parts("()", values, names=names)
+    return Parts("list", items)
+
+
+def _only_sentence(tokens: Sequence[Token]) -> Sequence[Token]:
+    """Return the only sentence that is more than words: ``18. I hope it is correct``; all of it if there is none."""
+    sentences = [s for s in _split(tokens, {".", "!"} if tokens and tokens[-1].text == "." else {"."}) if s]
+    telling = [s for s in sentences if any(t.kind in ("number", "time", "command", "close") for t in s)]
+    return telling[0] if len(telling) == 1 else sentences[0] if len(sentences) == 1 else tokens
+
+
+def _split(tokens: Sequence[Token], marks: set[str]) -> list[Sequence[Token]]:
+    """Return the pieces between operators outside of all brackets."""
+    pieces, start, depth = [], 0, 0
+    for place, token in enumerate(tokens):
+        depth += (token.kind == "open") - (token.kind == "close")
+        if depth == 0 and token.kind == "operator" and token.text in marks:
+            pieces.append(tokens[start:place])
+            start = place + 1
+    return [*pieces, tokens[start:]]
+
+
+def _signs(tokens: Sequence[Token]) -> list[Sequence[Token]]:
+    r"""Return both readings of the only ``\pm``: ``1\pm\sqrt2`` is two numbers."""
+    places = [place for place, token in enumerate(tokens) if token.text in (r"\pm", r"\mp")]
+    if len(places) != 1:
+        return [tokens]
+    (place,) = places
+    before, after = list(tokens[:place]), list(tokens[place + 1 :])
+    unary = not before or before[-1].kind in ("open", "operator")
+    plus = [*before, *([] if unary else [Token("operator", "+")]), *after]
+    return [plus, [*before, Token("operator", "-"), *after]]
+
+
+def _statement(tokens: Sequence[Token]) -> Reading:
+    """Return the reading of an item: a relation or an expression."""
+    operators = [t.text for t in _outside(tokens) if t.kind == "operator" and t.text in _RELATIONS]
+    if not operators:
+        return _expression(tokens)
+    pieces = _split(tokens, _RELATIONS)
+    while len(pieces) > 1 and (not pieces[0] or all(t.kind == "word" for t in pieces[0])) and pieces[1]:
+        pieces, operators = pieces[1:], operators[1:]  # the answer is ...
+    if len(pieces) == 1:
+        return _statement(pieces[0])
+    if r"\approx" in operators:  # \sqrt2 \approx 1.41 is the exact number, x \approx 1.41 the other one
+        place = operators.index(r"\approx")
+        if not _is_name(pieces[place]):
+            return _statement(text_before(tokens, r"\approx"))
+        operators = [op if op != r"\approx" else "=" for op in operators]
+    if operators[0] == ":" and _is_name(pieces[0]):
+        operators[0] = "="
+    if set(operators) == {":"}:
+        return Parts("ratio", tuple(map(_expression, pieces)))
+    if operators == [r"\in"] and _is_name(pieces[0]):
+        return read(pieces[1])
+    if operators[-1] == r"\equiv":
+        return _modular(pieces[-1])
+    names = [text_of(piece) if _is_name(piece) else "" for piece in pieces]
+    if operators == ["="] and names[1] and not names[0]:  # 5 = x
+        pieces, names = pieces[::-1], names[::-1]
+    if operators == ["="] and names[0] and (len(targets := _listed(pieces[0])) > 1):
+        value = _expression(pieces[1])  # (x,y) = (1,2)
+        return replace(value, names=targets) if isinstance(value, Parts) and len(value.items) == len(targets) else value
+    sides = tuple(map(_expression, pieces))
+    return _interval(operators, sides, names) or Relation(tuple(operators), sides, tuple(names), text_of(tokens))
+
+
+def text_before(tokens: Sequence[Token], mark: str) -> Sequence[Token]:
+    """Return the tokens before the first ``mark``."""
+    return tokens[: next(place for place, token in enumerate(tokens) if token.text == mark)]
+
+
+def _outside(tokens: Sequence[Token]) -> list[Token]:
+    """Return the tokens outside of all brackets."""
+    found, depth = [], 0
+    for token in tokens:
+        depth += (token.kind == "open") - (token.kind == "close")
+        if depth == 0 and token.kind != "close":
+            found.append(token)
+    return found
+
+
+def _is_name(tokens: Sequence[Token]) -> bool:
+    r"""Return whether a side only names a result: ``x``, ``m+n``, ``f(x)``, ``AB``, ``\angle A``, ``dM/dt``, words.
+
+    ``x+1``, ``2x`` and ``x^2`` say something else about ``x``.
+    """
+    outside, kinds = _outside(tokens), {t.kind for t in tokens}
+    if not {"name", "word"} & kinds or any(t.kind in ("number", "time") for t in outside):
+        return False
+    if any(t.text in FORBIDDEN_IN_NAMES for t in outside) or outside[:1] == [Token("operator", "-")]:
+        return False
+    return all(in_index(tokens, place) for place, token in enumerate(tokens) if token.kind == "number")
+
+
+FORBIDDEN_IN_NAMES = frozenset(
+    ["^", "!", "%", r"\sqrt", r"\pi", r"\infty", r"\emptyset", r"\pm", r"\ln", r"\log", r"\sin", r"\cos", r"\tan"]
+)
+
+
+def _listed(tokens: Sequence[Token]) -> tuple[str, ...]:
+    """Return the names in ``(x, y)``, or nothing."""
+    if not tokens or tokens[0].text != "(" or closing(tokens[1:]) != len(tokens) - 2:
+        return ()
+    return tuple(text_of(piece) for piece in _split(tokens[1:-1], {","}))
+
+
+def _modular(tokens: Sequence[Token]) -> Reading:
+    r"""Return the reading of ``3 \pmod 5``, ``3 (mod 5)`` and so on."""
+    places = [place for place, token in enumerate(tokens) if token.text == r"\bmod"]
+    if len(places) != 1:
+        return Leaf("")
+    residue, modulus = tokens[: places[0]], tokens[places[0] + 1 :]
+    if residue and residue[-1].text == "(" and modulus and modulus[-1].text == ")":
+        residue, modulus = residue[:-1], modulus[:-1]
+    return Modular(_expression(residue), _expression(modulus))
+
+
+def _interval(operators: Sequence[str], sides: Sequence[Reading], names: Sequence[str]) -> Parts | None:
+    r"""Return an inequality in one name as an interval, ``x > 2`` as ``(2,\infty)``; ``None`` for other relations."""
+    if len(sides) > 3 or not set(operators) <= set(_INEQUALITIES):
+        return None
+    if all(op in (">", r"\ge") for op in operators):
+        sides, names, operators = sides[::-1], names[::-1], operators[::-1]
+    elif any(op in (">", r"\ge") for op in operators):
+        return None
+    operators = [_INEQUALITIES[op] for op in operators]
+    place = 1 if len(sides) == 3 else 0 if names[0] and not names[1] else 1
+    if not names[place] or sum(map(bool, names)) != 1:
+        return None
+    infinity, minus = Leaf(r"\infty", literal=True), Leaf(r"- \infty", literal=True)
+    low, low_op = (sides[place - 1], operators[place - 1]) if place else (minus, "<")
+    high, high_op = (sides[place + 1], operators[place]) if place + 1 < len(sides) else (infinity, "<")
+    kind = ("[" if low_op == r"\le" else "(") + ("]" if high_op == r"\le" else ")")
+    return Parts(kind, (low, high), name=names[place])
+
+
+def _expression(tokens: Sequence[Token]) -> Reading:
+    """Return the reading of an expression: a constant, a union, a container or a leaf."""
+    while tokens and tokens[0].kind == "word" and len(tokens) > 1 and _whole(tokens[1:]):
+        tokens = tokens[1:]  # the point (3,4)
+    if len(tokens) == 1 and tokens[0].kind == "time":
+        hour, _, rest = tokens[0].text.partition(":")
+        return Time(int(hour), rest[:2], rest[2:])
+    text = text_of(tokens)
+    if text == r"\emptyset":
+        return Parts("set", ())
+    if text == r"\mathbb{R}":
+        return Parts("()", (Leaf(r"- \infty", literal=True), Leaf(r"\infty", literal=True)))
+    if len(members := _split(tokens, {r"\cup"})) > 1:
+        return Parts("union", tuple(map(_expression, members)))
+    if tokens and all(t.kind == "word" for t in tokens):
+        return Words(text)
+    if _whole(tokens):
+        return _container(tokens[0].text, tokens[1:-1], tokens[-1].text)
+    if any(t.text == r"\bmod" for t in tokens):
+        return _modular(tokens)
+    return _leaf(tokens)
+
+
+def _whole(tokens: Sequence[Token]) -> bool:
+    """Return whether one pair of brackets holds everything."""
+    return len(tokens) > 1 and tokens[0].kind == "open" and closing(tokens[1:]) == len(tokens) - 2
+
+
+_MATRICES = {"matrix", "pmatrix", "bmatrix", "cases", "array", "aligned", "align", "gathered"}
+
+
+def _container(left: str, inner: Sequence[Token], right: str) -> Reading:
+    r"""Return the reading of a bracketed expression."""
+    if left in _MATRICES:
+        if inner and left == "array" and inner[0] == LBRACE:  # {cc}
+            inner = inner[(closing(inner[1:]) or 0) + 2 :]
+        rows = [row for row in _split(inner, {"\\\\"}) if row]
+        if left in ("aligned", "align", "gathered") and len(rows) == 1:
+            return read([t for t in rows[0] if t.text != "&"])
+        cells = [tuple(_statement(cell) for cell in _split(row, {"&"}) if cell) for row in rows]
+        kind = "cases" if left in ("cases", "aligned", "align", "gathered") else "matrix"
+        return Parts(kind, tuple(Parts("row", row) for row in cells))
+    braces = left in (r"\{", "{")
+    pieces = [signed for piece in _split(inner, {","}) for signed in _signs(piece)]
+    if braces and (condition := _condition(inner)):
+        return _builder(condition, text_of([LBRACE, *inner, RBRACE]))
+    if len(pieces) > _MOST_PARTS:
+        return Leaf("")
+    if left == r"\{" or (left == "{" and len(pieces) > 1):
+        return Parts("set", tuple(_statement(piece) for piece in pieces if piece))
+    if left in ("(", "[", r"\langle") and len(pieces) > 1 and len(_split(inner, {","})) > 1:
+        plain = left == r"\langle" or len(pieces) > 2
+        return Parts("()" if plain else left + right, tuple(map(_statement, pieces)))
+    if left in ("(", "[", "{"):
+        return read(inner)
+    return _leaf([Token("open", left), *inner, Token("close", right)])
+
+
+def _condition(inner: Sequence[Token]) -> Sequence[Token]:
+    r"""Return the condition in ``x \mid x > 2`` or ``x : x > 2``; empty if there is none."""
+    for place, token in enumerate(inner):
+        if token.text in ("|", ":") and place and _is_name(inner[:place]):
+            return inner[place + 1 :]
+    return ()
+
+
+def _builder(condition: Sequence[Token], text: str) -> Reading:
+    r"""Return a set by condition as an interval or a union, ``\{x \mid -2 \le x < 1\}`` as ``[-2,1)``, or literally."""
+    reading = read(condition)
+    items = reading.items if isinstance(reading, Parts) and reading.kind == "list" else (reading,)
+    intervals = [replace(item, name="") for item in items if isinstance(item, Parts) and item.name]
+    if len(intervals) != len(items):
+        return Leaf(text, literal=True)
+    return intervals[0] if len(intervals) == 1 else Parts("union", tuple(intervals))
+
+
+def _leaf(tokens: Sequence[Token]) -> Leaf:
+    """Return the reading of a single expression with the words around it."""
+    start = 0
+    while start < len(tokens) and tokens[start].kind == "word":
+        start += 1
+    lead = tuple(t.text for t in tokens[:start])
+    sign = [
+        t
+        for t in tokens[start : start + 1]
+        if t.text == "-" and tokens[start + 1 : start + 2] == [Token("word", "dollars")]
+    ]
+    if sign:  # -$5
+        start, lead = start + 2, (*lead, "dollars")
+    end = next(
+        (i for i in range(start, len(tokens)) if tokens[i].kind == "word" and not in_index(tokens, i)), len(tokens)
+    )
+    body, words = [*sign, *tokens[start:end]], tokens[end:]
+    if body[-4:] == [Token("operator", "^"), LBRACE, Token("command", r"\circ"), RBRACE]:
+        body, words = body[:-4], [Token("word", "degree"), *words]
+    if any(t.kind not in ("word", "number") and t.text not in ("/", "^", "{", "}", "-", r"\cdot") for t in words):
+        return Leaf("")
+    if "dollars" in lead:
+        words = [Token("word", "dollars"), *words]
+        lead = tuple(word for word in lead if word != "dollars")
+    if _CHANGING & {*lead, *(t.text for t in words)} or not body:
+        return Leaf("")
+    percent = body[-1].text == "%"
+    body = body[:-1] if percent else body
+    scale = 1
+    while words and words[0].text in _SCALES:
+        scale, words = scale * _SCALES[words[0].text], words[1:]
+    if any(t.text in _SCALES for t in words):
+        return Leaf("")
+    return _valued(body, scale, percent, unit_of(words), lead)
+
+
+def unit_of(words: Sequence[Token]) -> tuple[str, ...]:
+    """Return the known units among words, in one spelling: ``square centimeters`` and ``cm^2`` are ``2 cm``."""
+    found = []
+    for token in words:
+        singular = token.text if token.text in _SAME_UNIT else token.text.removesuffix("s")
+        if singular in _SAME_UNIT:
+            found.append(_SAME_UNIT[singular])
+    return tuple(sorted(found)) if "/" not in found else tuple(found)
+
+
+def _valued(body: Sequence[Token], scale: int, percent: bool, unit: tuple[str, ...], lead: tuple[str, ...]) -> Leaf:
+    """Return a leaf with the value of its tokens if that is rational."""
+    if not body:
+        return Leaf("")
+    text = text_of(body)
+    if any(t.kind == "number" and body[i + 1 : i + 2] and body[i + 1].text == "_" for i, t in enumerate(body)):
+        return Leaf(text, literal=True)  # 243_5
+    if any(t.text == r"\infty" for t in body):
+        return Leaf(text.removeprefix("+ "), literal=True)
+    try:
+        value = Arithmetic(body).value()
+    except ZeroDivisionError:
+        return Leaf(text, literal=True)
+    except NotRational:
+        expression = latex(body)
+        return Leaf(
+            expression and f"{scale} \\cdot ( {expression} )" if scale > 1 else expression,
+            None,
+            None,
+            percent,
+            unit,
+            lead,
+        )
+    numbers = [t.text for t in body if t.text not in ("-", "+", "{", "}")]
+    step = last_place(numbers[0]) if len(numbers) == 1 else None
+    return Leaf(plain_fraction(value * scale) or latex(body), value * scale, step and step * scale, percent, unit, lead)
