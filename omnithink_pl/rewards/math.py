@@ -73,7 +73,9 @@ class MathReward(Reward):
         """Return an outcome per pair, after one round of questions to the workers."""
         questions = [_questions(*pair) for pair in pairs]
         asked = [listed for listed in questions if 0 < len(listed) <= _MOST_QUESTIONS]
-        replies = iter(self._pool.map([{"questions": listed} for listed in asked], _ATTEMPT * self.timeout) if asked else ())
+        replies = iter(
+            self._pool.map([{"questions": listed} for listed in asked], _ATTEMPT * self.timeout) if asked else ()
+        )
         outcomes = []
         for pair, listed in zip(pairs, questions, strict=True):
             if len(listed) > _MOST_QUESTIONS:
@@ -127,6 +129,7 @@ def _questions(gold: str, answer: str) -> list[Question]:
 
 def _outcome(gold: str, answer: str, replies: dict[Question, str]) -> Outcome:
     """Return the outcome of a pair, given the replies to its questions."""
+
     def ask(left: str, right: str, tolerance: Fraction) -> bool | None:
         reply = replies.get((left, right, str(tolerance)))
         return None if reply is None else reply == "equal"

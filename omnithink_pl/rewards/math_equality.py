@@ -7,8 +7,8 @@ math-verify is asked only whether two single expressions are equal. The rules, e
 * Numbers: exact rationals, never floats: ``\frac{1}{2^{60}}`` is not ``\frac{1}{2^{61}}``. A decimal may be another
   number rounded, from six significant digits on: ``0.333333`` is ``1/3``, ``0.333`` is not.
 * Words around a number are its unit or nothing: ``18 dollars`` is 18. Two units must agree: ``5 km`` is not ``5 m``. A
-  scale word is part of the number: ``80 million`` is not 80. A word that changes the number (``half``, ``not``, ``than``)
-  makes it unreadable.
+  scale word is part of the number: ``80 million`` is not 80. A word that makes another number
+  (``half``, ``not``, ``than``) makes it unreadable.
 * Percent: ``50\%`` is 50 and ``1/2``, as in the normaliser of MATH.
 * Containers: tuples and intervals have an order and their brackets, sets neither order nor repetitions, lists no order
   but repetitions: ``16,3,1,1`` is not ``16,3,1``, and ``(2,4)`` is not ``\{2,4\}``.
@@ -33,7 +33,7 @@ Ask: TypeAlias = Callable[[str, str, Fraction], bool | None]
 
 # Significant digits from which a decimal may be another number rounded; more are wanted where that is a decimal too.
 _ROUNDED, _ROUNDED_DECIMAL = 6, 10
-_AMBIGUOUS = re.compile(r"\d,\d{3}|\d[eE][+-]?\d")
+_AMBIGUOUS = re.compile(r"\d,\d{3}|\de[+-]\d")
 _UNORDERED = ("list", "set", "union", "cases")
 
 
@@ -97,7 +97,11 @@ def equal(gold: Reading, answer: Reading, ask: Ask) -> bool | None:
         case Time(), Time():
             return _times(gold, answer)
         case Modular(), Modular():
+            if gold.name and answer.name and gold.name != answer.name:
+                return False
             return every([equal(gold.modulus, answer.modulus, ask), equal(gold.residue, answer.residue, ask)])
+        case Words(), Leaf() if len(gold.text) > 1:
+            return gold.text.casefold() == answer.text.replace(" ", "").casefold()  # odd, if it is no \\text
         case _:
             return False
 
@@ -116,14 +120,13 @@ def some(verdicts: Iterable[bool | None]) -> bool | None:
 
 def _relations(gold: Relation, answer: Relation, ask: Ask) -> bool | None:
     """Compare equations: what the same name equals, or side by side, or as math-verify does."""
-    if gold.text == answer.text:
-        return True
     ends = gold.assigned, answer.assigned
     if ends[0] is not None and ends[1] is not None and gold.names[0] and answer.names[0]:
         return False if gold.names[0] != answer.names[0] else every([equal(ends[0], ends[1], ask)])
     if len(gold.sides) == len(answer.sides) and gold.operators == answer.operators:
         sides = every(equal(*pair, ask) for pair in zip(gold.sides, answer.sides, strict=True))
-        return some([sides, ask(gold.text, answer.text, Fraction(0)) if len(gold.sides) == 2 else False])
+        two = len(gold.sides) == 2 and gold.text and answer.text
+        return some([sides, ask(gold.text, answer.text, Fraction(0)) if two else False])
     return False
 
 
@@ -132,7 +135,8 @@ def _parts(gold: Parts, answer: Parts, ask: Ask) -> bool | None:
 
     A list stands for a set and for a tuple without its brackets: ``1 and 5`` for ``\{1,5\}``, ``1, 5`` for ``(1,5)``.
     """
-    if gold.name and answer.name and gold.name != answer.name:
+    names = [parts.name or (parts.names[0] if len(parts.names) == 1 else "") for parts in (gold, answer)]
+    if all(names) and names[0] != names[1]:
         return False
     if answer.name and not gold.name and gold.kind == "()" and not any(map(_infinite, gold.items)):
         return False  # a point or an interval: an inequality has not chosen the point
@@ -146,13 +150,20 @@ def _parts(gold: Parts, answer: Parts, ask: Ask) -> bool | None:
     if len(kinds) == 1 or kinds == {"list", "()"}:
         if len(gold.items) != len(answer.items):
             return False
-        items = answer.items
-        if gold.names and answer.names:
-            if sorted(gold.names) != sorted(answer.names):
+        items, names = answer.items, (_names(gold), _names(answer))
+        if all(names[0]) and all(names[1]):
+            if sorted(names[0]) != sorted(names[1]):
                 return False
-            items = tuple(items[answer.names.index(name)] for name in gold.names)
+            items = tuple(items[names[1].index(name)] for name in names[0])
         return every(equal(*pair, ask) for pair in zip(gold.items, items, strict=True))
     return False
+
+
+def _names(parts: Parts) -> tuple[str, ...]:
+    """Return what is assigned to: ``x, y`` for ``x=1, y=2``, with an empty text for an item without a name."""
+    if len(parts.names) == len(parts.items):
+        return parts.names
+    return tuple(item.names[0] if isinstance(item, Relation) else "" for item in parts.items)
 
 
 def _infinite(item: Reading) -> bool:
@@ -220,5 +231,5 @@ def same_number(gold: Fraction, gold_step: Fraction | None, answer: Fraction, an
 
 
 def _rounding(value: Fraction | None, step: Fraction | None, digits: int) -> Fraction:
-    """Return half of a decimal's last place, 0 where it has less than ``digits`` significant digits or is no decimal."""
+    """Return half of a decimal's last place, 0 where it has less than ``digits`` significant digits."""
     return step / 2 if value is not None and step and abs(value) >= step * 10 ** (digits - 1) else Fraction(0)

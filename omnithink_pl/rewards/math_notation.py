@@ -43,17 +43,21 @@ _PER = rf"\s*/\s*(?:{_UNITS}|[hsmL])(?![a-zA-Z])"
 _UNIT = re.compile(rf"(?:{_UNITS})(?![a-zA-Z])(?:{_PER})?")
 _RATE = re.compile(rf"[mgshLNJWVAKCF]{_PER}")
 _LETTER_UNIT = re.compile(r"[mgshLNJWVAKCF](?=[.\s]*$|\^)")
+_FRACTION_OF_UNITS = re.compile(r"[a-zA-Z]\s*[/^·]")
+_RAISED_ORDINAL = re.compile(r"(?<=\d)\^\s*\{\s*(?:\\(?:text|mathrm|textrm)\s*\{)?(st|nd|rd|th)\s*\}{1,2}")
 _ORDINAL = re.compile(r"(?:st|nd|rd|th)(?![a-zA-Z])")
+_BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"}
+_BASE_SHAPES = (("(", "base", "", ")"), ("in", "base", ""), ("base", ""), ("_", "{", "", "}"))
 _PARTICLES = "a A I an as at be by do he if in it me my of on so to up us we am"
 _WORD_AFTER = re.compile(r"\s+[a-zA-Z]{2}")
-_WORD_BEFORE = re.compile(r"[a-zA-Z]{2},?\s+$")
+_WORD_BEFORE = re.compile(r"(?:^|[^\\a-zA-Z])[a-zA-Z]{2,},?\s+$")
 _POWER_OF_TEN = re.compile(r"\s*10\s*(?:\^|\*\*)")
 _GLUED = re.compile(r"(arcsin|arccos|arctan|sin|cos|tan|cot|ln|log|sqrt)([a-zA-Z])")
 _SHORT_WORDS = """
 ago all any are art bag bar bat bed bee bin bit bow box boy bug bus but buy can cap car cat cow cup cut day did dog dry
 due each egg end eye far few fit for fox fun get got guy had has hat hen her him his how ice its jar job key kid law let
-lot low man men mom net new not now off oil old one our out own pen per pet pie pig pot put ran red row rug run saw sea see
-set she sit six sum ten the tie tip toy two usd use van via was way who why win won yen yes yet you
+lot low man men mom net new not now off oil old one our out own pen per pet pie pig pot put ran red row rug run saw sea
+see set she sit six sum ten the tie tip toy two usd use van via was way who why win won yen yes yet you
 """
 _COMMANDS = {
     **dict.fromkeys([r"\dfrac", r"\tfrac", r"\cfrac"], r"\frac"),
@@ -156,8 +160,8 @@ _MARKS = r"\{,\}|\{\\,\}|\\,|\\\ |,\\!\s*|\\!|~|[ \u202f\u2009\xa0]|,"  # betwee
 _LEXEME = re.compile(
     rf"""
     (?P<skipped>\s+ | ~ | \\[,;:!>\ ] | \\q?quad(?![a-zA-Z]) | \\(?:left|right)\s*\. | \$+ | \\[()\[\]] | [`\#] |
-        \\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|boldsymbol|mathbf|mathit|bm|rm|bf|it|therefore|boxed)
-        (?![a-zA-Z]) ) |
+        \\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|boldsymbol|mathbf|mathit|bm|rm|bf|it|boxed|
+        therefore)(?![a-zA-Z]) ) |
     (?P<time>(?P<hour>\d\d?)(?: :(?P<minute>[0-5]\d)(?::\d\d)?(?!\d)(?:{_HALF_DAY % "half"})?|{_HALF_DAY % "half2"})) |
     (?P<number>(?: [1-9]\d{{0,2}}(?P<mark>{_MARKS})\d{{3}}(?:(?P=mark)\d{{3}})*(?!\d)(?:\.\d+)?
         | \d*\.\d+ | \d+\.(?=\s*[/*^]|\\overline|\\bar|\\dot) | \d+ )
@@ -170,9 +174,13 @@ _LEXEME = re.compile(
     (?P<letters>(?:(?:np|numpy|math|sp|sympy)\.(?=[a-z]))?(?P<run>[a-zA-Z]+(?:'(?:s|t|re)(?![a-z]))?)) |
     (?P<symbol>\*\*|<=|>=|!=(?!=)|==|\.\.\.|.)
     """,
-    re.VERBOSE | re.DOTALL,
+    re.VERBOSE | re.DOTALL | re.ASCII,
 )
-_DELIMITED = re.compile(r"(?<![\\\w])\$\$?(?=\S)([^$]*[^$\s\\])\$\$?(?!\d)|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_DELIMITED = re.compile(
+    r"(?<![\\\w])\$\$?(?=[^\s$])((?:\\.|[^$\\])*)(?<!\s)\$\$?(?!\d)"
+    r"|\\\(((?:(?!\\\().)+?)\\\)|\\\[((?:(?!\\\[).)+?)\\\]",
+    re.DOTALL,
+)
 _EMPHASIS = re.compile(r"(?<![\w)*])(\*\*|__|\*)(?=\S)([^*]+?)(?<=\S)\1(?![\w(*])")
 _ANSWER_IS = re.compile(r"####|(?i:\banswer\s*(?:is|:|=)(?!\s*not\b))")
 _SCALE = re.compile(r"[}\s$*\\)\]]*(hundred|thousand|million|billion|trillion|dozen)", re.IGNORECASE)
@@ -191,7 +199,8 @@ def final_expression(text: str) -> str:
         return (text[start:end] + (f" {scale[1]}" if scale else "")).strip()
     text = text.strip()
     if marks := list(_ANSWER_IS.finditer(text)):
-        text = text[marks[-1].end() :].strip() or text
+        tail = text[marks[-1].end() :].strip()
+        text = tail if tail and tail.count("{") == tail.count("}") else text
     for _ in range(2):  # **_5_**
         text = _EMPHASIS.sub(r"\2", text)
     formulas = list(_DELIMITED.finditer(text))
@@ -200,7 +209,7 @@ def final_expression(text: str) -> str:
         before, after = text[: formula.start()], text[formula.end() :]
         if not re.search(r"[\d=]|\bnot\b|n't\b", before) and not re.search(r"\d", after):
             words = re.split("[.,;:!?\n]", after, maxsplit=1)[0]
-            text = f"{formula[1] or formula[2] or formula[3]} {words}"
+            text = f"{formula[1] or formula[2] or formula[3]} {words.strip()}"
     return text.strip(" \t\n=").rstrip(".").strip()
 
 
@@ -232,6 +241,7 @@ def tokenize(text: str, variables: Collection[str] | None = None, literal: bool 
     for pattern, mark in ((_RAISED, "^"), (_LOWERED, "_")):
         text = pattern.sub(lambda match, mark=mark: f"{mark}{{{match[0]}}}", text)  # type: ignore[misc]
     text = unicodedata.normalize("NFKC", text.translate(_UNICODE)).translate(_UNICODE)
+    text = _RAISED_ORDINAL.sub(r" \1", text)
     if r"\begin" not in text:
         text = re.sub(r"\\\\(?=[a-zA-Z])", r"\\", text)  # escaped once too often
     tokens: list[Token] = []
@@ -246,7 +256,7 @@ def tokenize(text: str, variables: Collection[str] | None = None, literal: bool 
                 if match["mark"] == "," and (depth or literal):  # (1,234) has two entries
                     position = match.start("mark")
                     found = [Token("number", text[match.start() : position])]
-                elif match["power"] and literal:
+                elif literal and re.match("e[+-]", match["power"] or ""):
                     position = match.start("power")
                     found = [Token("number", _digits(text[match.start() : position]))]
                 else:
@@ -263,7 +273,26 @@ def tokenize(text: str, variables: Collection[str] | None = None, literal: bool 
         depth += sum((t.kind == "open") - (t.kind == "close") for t in found if t.text not in "{}")
         tokens += found
         spaced = False
-    return brace_arguments(tokens)
+    return brace_arguments(_bases(tokens))
+
+
+def _bases(tokens: Sequence[Token]) -> list[Token]:
+    r"""Return tokens in which ``243 (base 5)`` and ``243_{\text{five}}`` are ``243_5``."""
+    done: list[Token] = []
+    place = 0
+    while place < len(tokens):
+        for shape in _BASE_SHAPES if done and done[-1].kind == "number" else ():
+            texts = [token.text for token in tokens[place : place + len(shape)]]
+            base = texts[shape.index("")] if len(texts) == len(shape) else ""
+            base = _BASES.get(base, base)
+            if base.isdecimal() and all(want in ("", text) for want, text in zip(shape, texts, strict=True)):
+                done += [Token("operator", "_"), Token("number", base)]
+                place += len(shape)
+                break
+        else:
+            done.append(tokens[place])
+            place += 1
+    return done
 
 
 def _number(match: re.Match[str]) -> str:
@@ -312,9 +341,10 @@ def _unit(
         return None
     if unit := _UNIT.match(text, start):
         return unit[0]
+    if ordinal := _ORDINAL.match(text, start):
+        return ordinal[0]
     if not spaced:
-        ordinal = _ORDINAL.match(text, start)
-        return ordinal[0] if ordinal else None
+        return None
     if unit := _RATE.match(text, start):
         return unit[0]
     alone = _LETTER_UNIT.match(text, start)
@@ -354,17 +384,17 @@ def _written(content: str, tokens: Sequence[Token]) -> list[Token]:
     inner = re.sub(r"[~\\ ]+", " ", content).strip()
     if inner in _FUNCTIONS.split():
         return [Token("command", "\\" + inner)]
+    after = bool(tokens) and (tokens[-1].kind in ("number", "word", "close") or tokens[-1].text == "/")
     if len(inner) == 1 and inner.isalpha():
-        after = (tokens and tokens[-1].kind in ("number", "word", "close")) or tokens[-1:] == [Token("operator", "/")]
         return [Token("word" if after else "name", inner)]
-    if not re.search(r"[a-zA-Z]{2}", inner):
+    if not re.search(r"[a-zA-Z]{2}", inner) and not (after and _FRACTION_OF_UNITS.match(inner)):
         return tokenize(inner)
     pieces = re.findall(r"[^\W\d_]+(?:[-'.][^\W\d_]+)*|\d+(?:\.\d+)?|[^\w\s]", inner)
     return [token for piece in pieces for token in _piece(piece)]
 
 
 def _piece(piece: str) -> list[Token]:
-    if piece.lower() in ("and", "or", "percent"):
+    if piece.lower() in ("and", "or", "is", "percent"):
         return [_SPOKEN[piece.lower()]]
     if piece[0].isalpha():
         return [Token("word", piece if len(piece) == 1 else piece.lower())]
@@ -389,25 +419,23 @@ def brace_arguments(tokens: Sequence[Token]) -> list[Token]:
     return done
 
 
-def _argument(queue: list[Token], one_digit: bool) -> list[Token] | None:
+def _argument(queue: list[Token], one_digit: bool, nested: bool = False) -> list[Token] | None:
     """Take a command's argument from the end of ``queue`` and return it without its brackets; ``None`` if none is."""
     signs = [queue.pop()] if queue and queue[-1].text in ("-", "+") and not one_digit else []
     if not queue:
         return signs or None
     first = queue.pop()
-    if first.text in ("{", "("):
-        end = closing(queue[::-1])
-        if end is not None:
-            inner = [queue.pop() for _ in range(end)]
-            queue.pop()
-            return [*signs, *inner]
-    if one_digit and first.kind == "number" and len(first.text) > 1:
+    if first.text in ("{", "(") and (end := closing(queue[::-1])) is not None:
+        inner = [queue.pop() for _ in range(end)]
+        queue.pop()
+        return [*signs, *inner]
+    if one_digit and first.text.isdecimal() and len(first.text) > 1:
         queue.append(Token("number", first.text[1:]))
         first = Token("number", first.text[0])
-    if first.kind == "command" and first.text in _ARGUMENTS:  # e^\frac12
+    if first.kind == "command" and first.text in _ARGUMENTS and not nested:  # e^\frac12
         inner = [first]
         for _ in range(_ARGUMENTS[first.text]):
-            inner += [LBRACE, *(_argument(queue, one_digit=first.text == r"\frac") or []), RBRACE]
+            inner += [LBRACE, *(_argument(queue, first.text != r"\sqrt", nested=True) or []), RBRACE]
         return [*signs, *inner]
     return [*signs, first]
 

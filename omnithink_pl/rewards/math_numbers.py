@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from omnithink_pl.rewards.math_notation import Token, in_index
+from omnithink_pl.rewards.math_notation import Token, closing, in_index
 
 _BITS = 1 << 15  # of a numerator; arithmetic with larger ones takes noticeable time
 _DEGREES = r"^ { \circ }"
@@ -171,6 +171,7 @@ def latex(tokens: Sequence[Token]) -> str:
     Its parser reads words as products of letters, ``f'`` as ``f``, and two numbers in a row as one.
     """
     pieces: list[str] = []
+    tokens = _differentials(tokens)
     for place, token in enumerate(tokens):
         before = tokens[place - 1] if place else None
         if token.kind == "word" or token.text in _LETTERS_IN_INDEX:
@@ -184,6 +185,17 @@ def latex(tokens: Sequence[Token]) -> str:
         else:
             pieces.append(_SPELLINGS.get(token.text, token.text))
     return _degrees(" ".join(pieces))
+
+
+def _differentials(tokens: Sequence[Token]) -> list[Token]:
+    r"""Return tokens in which the quotient of ``\frac{dM}{dt}`` stays one: the derivative of a mere letter is 0."""
+    done = list(tokens)
+    for place, token in enumerate(done[:-2]):
+        if token.text == r"\frac" and done[place + 2].text in ("d", r"\partial"):
+            below = place + 4 + (closing(done[place + 2 :]) or 0)
+            if below < len(done) and done[below].text == done[place + 2].text:
+                done[below], done[place + 2] = Token("command", r"\delta _ { 1 }"), Token("command", r"\delta _ { 2 }")
+    return done
 
 
 _LETTERS_IN_INDEX = (r"\max", r"\min", r"\det", r"\lim")
@@ -200,7 +212,10 @@ def _degrees(text: str) -> str:
 
 
 def _written_number(text: str) -> str:
-    if "(" in text or "e" in text:
+    mantissa, power, exponent = text.partition("e")
+    if power:
+        return f"{_written_number(mantissa)} \\cdot 10 ^ {{ {exponent} }}"
+    if "(" in text:
         value = _number(text)
         return f"\\frac {{ {value.numerator} }} {{ {value.denominator} }}"
     whole, point, decimals = text.partition(".")

@@ -11,111 +11,29 @@ from omnithink_pl.rewards.math_notation import LBRACE, RBRACE, Token, closing, i
 from omnithink_pl.rewards.math_numbers import Arithmetic, NotRational, last_place, latex, plain_fraction
 
 _MOST_PARTS = 64  # of a container: comparing without order takes the square of it
-_INEQUALITIES = {"<": "<", r"\le": r"\le", ">": "<", r"\ge": r"\le"}
-_RELATIONS = {"=", r"\approx", r"\ne", r"\in", r"\equiv", ":", *_INEQUALITIES}
+_TURNED = {">": "<", r"\ge": r"\le"}
+_RELATIONS = {"=", r"\approx", r"\ne", r"\in", r"\equiv", ":", "<", r"\le", *_TURNED}
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 _LEAD = frozenset(
-    [
-        "so",
-        "thus",
-        "hence",
-        "therefore",
-        "then",
-        "finally",
-        "the",
-        "answer",
-        "final",
-        "result",
-        "we",
-        "get",
-        "have",
-        "yes",
-    ]
+    {"so", "thus", "hence", "therefore", "then", "finally", "the", "answer", "final", "result", "yes", "we", "get"}
 )
+# Words that make another number of the one beside them.
 _CHANGING = frozenset(
-    [
-        "not",
-        "no",
-        "never",
-        "neither",
-        "nor",
-        "than",
-        "least",
-        "most",
-        "over",
-        "under",
-        "above",
-        "below",
-        "between",
-        "half",
-        "twice",
-        "double",
-        "triple",
-        "quarter",
-        "minus",
-        "negative",
-        "plus",
-        "squared",
-        "cubed",
-        "point",
-        "except",
-        "without",
-        "through",
-        "out",
-        "times",
-        "one",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-    ]
+    """
+not no never neither nor than least most over under above below between half halves third thirds quarter quarters fourth
+fourths fifth fifths sixth sixths eighth eighths tenth tenths hundredth hundredths thousandth thousandths millionth
+millionths twice double triple minus negative plus point except without through out times lakh crore score
+gross bn one two three four five six seven eight nine ten
+""".split()  # noqa: SIM905  (a column of words would be a page)
 )
-_SAME_UNIT = {
-    **dict.fromkeys(["kilometer", "kilometre"], "km"),
-    **dict.fromkeys(["centimeter", "centimetre"], "cm"),
-    **dict.fromkeys(["millimeter", "millimetre"], "mm"),
-    **dict.fromkeys(["meter", "metre"], "m"),
-    **dict.fromkeys(["inch", "inche"], "in"),
-    **dict.fromkeys(["foot", "feet"], "ft"),
-    **dict.fromkeys(["yard", "yd"], "yd"),
-    **dict.fromkeys(["mile", "mi"], "mi"),
-    **dict.fromkeys(["pound", "lb"], "lb"),
-    **dict.fromkeys(["ounce", "oz"], "oz"),
-    **dict.fromkeys(["kilogram", "kg"], "kg"),
-    **dict.fromkeys(["gram", "gm", "g"], "g"),
-    **dict.fromkeys(["milligram", "mg"], "mg"),
-    **dict.fromkeys(["liter", "litre", "l", "L"], "L"),
-    **dict.fromkeys(["milliliter", "millilitre", "ml", "mL"], "mL"),
-    **dict.fromkeys(["hour", "hr", "h"], "h"),
-    **dict.fromkeys(["minute", "min"], "min"),
-    **dict.fromkeys(["second", "sec", "s"], "s"),
-    **dict.fromkeys(["day"], "day"),
-    **dict.fromkeys(["week"], "week"),
-    **dict.fromkeys(["month"], "month"),
-    **dict.fromkeys(["year"], "year"),
-    **dict.fromkeys(["dollar", "usd", "buck"], "dollar"),
-    **dict.fromkeys(["cent"], "cent"),
-    **dict.fromkeys(["degree", "deg"], "degree"),
-    **dict.fromkeys(["radian", "rad"], "radian"),
-    **{
-        unit: unit
-        for unit in ("km", "cm", "mm", "nm", "dm", "m", "in", "ft", "Hz", "eV", "kJ", "J", "kW", "W", "N", "Pa")
-    },
-    "per": "/",
-    "/": "/",
-    "square": "2",
-    "squared": "2",
-    "sq": "2",
-    "cubic": "3",
-    "cu": "3",
-    "2": "2",
-    "3": "3",
-}
+# Names of a unit, the one to which they are brought first.
+_UNITS = """
+km kilometer kilometre, cm centimeter centimetre, mm millimeter millimetre, m meter metre, in inch inche, ft foot feet,
+yd yard, mi mile, lb pound, oz ounce, kg kilogram, g gram gm, mg milligram, L liter litre l, mL milliliter millilitre ml,
+h hour hr, min minute, s second sec, day, week, month, year, dollar usd buck, cent, degree deg, radian rad, nm, dm, Hz,
+eV, kJ, J, kW, W, N, Pa, / per, 2 square squared sq, 3 cubic cubed cu
+"""
+_SAME_UNIT = {name: names.split()[0] for names in _UNITS.split(",") for name in names.split()}
 
 
 @dataclass(frozen=True)
@@ -181,10 +99,11 @@ class Relation:
 
 @dataclass(frozen=True)
 class Modular:
-    """A residue and its modulus."""
+    """A residue and its modulus, and what leaves it, if that is said."""
 
     residue: Reading
     modulus: Reading
+    name: str = ""
 
 
 Reading: TypeAlias = Leaf | Words | Time | Parts | Relation | Modular
@@ -197,7 +116,7 @@ def text_of(tokens: Iterable[Token]) -> str:
 
 def read(tokens: Sequence[Token]) -> Reading:
     """Return the reading of a whole answer."""
-    tokens = _only_sentence(tokens)
+    tokens = _only_sentence(_stripped(tokens))
     option = [t for t in tokens if t.text not in ("(", ")", "{", "}", ".")]
     if len(option) == 1 and option[0].kind == "name" and option[0].text.isupper():
         return Words(option[0].text)
@@ -218,6 +137,16 @@ def read(tokens: Sequence[Token]) -> Reading:
             values = tuple(item.sides[-1] for item in items if isinstance(item, Relation))
             return Parts("()", values, names=names)
     return Parts("list", items)
+
+
+def _stripped(tokens: Sequence[Token]) -> Sequence[Token]:
+    """Return tokens without line ends and commas around them."""
+    marks = (",", "\\\\", "&")
+    while tokens and tokens[-1].text in marks:
+        tokens = tokens[:-1]
+    while tokens and tokens[0].text in marks:
+        tokens = tokens[1:]
+    return tokens
 
 
 def _only_sentence(tokens: Sequence[Token]) -> Sequence[Token]:
@@ -241,7 +170,7 @@ def _split(tokens: Sequence[Token], marks: set[str]) -> list[Sequence[Token]]:
 def _signs(tokens: Sequence[Token]) -> list[Sequence[Token]]:
     r"""Return both readings of the only ``\pm``: ``1\pm\sqrt2`` is two numbers."""
     places = [place for place, token in enumerate(tokens) if token.text in (r"\pm", r"\mp")]
-    if len(places) != 1:
+    if len(places) != 1 or tokens[0].text == r"\{":
         return [tokens]
     (place,) = places
     before, after = list(tokens[:place]), list(tokens[place + 1 :])
@@ -270,9 +199,12 @@ def _statement(tokens: Sequence[Token]) -> Reading:
     if set(operators) == {":"}:
         return Parts("ratio", tuple(map(_expression, pieces)))
     if operators == [r"\in"] and _is_name(pieces[0]):
-        return read(pieces[1])
-    if operators[-1] == r"\equiv":
-        return _modular(pieces[-1])
+        members = read(pieces[1])
+        return replace(members, names=(text_of(pieces[0]),)) if isinstance(members, Parts) else members
+    if operators == [r"\equiv"]:
+        return _modular(pieces[1], text_of(pieces[0]))
+    if all(operator in (">", r"\ge") for operator in operators):
+        pieces, operators = pieces[::-1], [_TURNED[operator] for operator in operators[::-1]]
     names = [text_of(piece) if _is_name(piece) else "" for piece in pieces]
     if operators == ["="] and names[1] and not names[0]:  # 5 = x
         pieces, names = pieces[::-1], names[::-1]
@@ -280,7 +212,8 @@ def _statement(tokens: Sequence[Token]) -> Reading:
         value = _expression(pieces[1])  # (x,y) = (1,2)
         return replace(value, names=targets) if isinstance(value, Parts) and len(value.items) == len(targets) else value
     sides = tuple(map(_expression, pieces))
-    return _interval(operators, sides, names) or Relation(tuple(operators), sides, tuple(names), text_of(tokens))
+    relation = Relation(tuple(operators), sides, tuple(names), latex(tokens))
+    return _interval(relation) or relation
 
 
 def text_before(tokens: Sequence[Token], mark: str) -> Sequence[Token]:
@@ -323,7 +256,7 @@ def _listed(tokens: Sequence[Token]) -> tuple[str, ...]:
     return tuple(text_of(piece) for piece in _split(tokens[1:-1], {","}))
 
 
-def _modular(tokens: Sequence[Token]) -> Reading:
+def _modular(tokens: Sequence[Token], name: str = "") -> Reading:
     r"""Return the reading of ``3 \pmod 5``, ``3 (mod 5)`` and so on."""
     places = [place for place, token in enumerate(tokens) if token.text == r"\bmod"]
     if len(places) != 1:
@@ -331,25 +264,21 @@ def _modular(tokens: Sequence[Token]) -> Reading:
     residue, modulus = tokens[: places[0]], tokens[places[0] + 1 :]
     if residue and residue[-1].text == "(" and modulus and modulus[-1].text == ")":
         residue, modulus = residue[:-1], modulus[:-1]
-    return Modular(_expression(residue), _expression(modulus))
+    return Modular(_expression(residue), _expression(modulus), name)
 
 
-def _interval(operators: Sequence[str], sides: Sequence[Reading], names: Sequence[str]) -> Parts | None:
+def _interval(relation: Relation) -> Parts | None:
     r"""Return an inequality in one name as an interval, ``x > 2`` as ``(2,\infty)``; ``None`` for other relations."""
-    if len(sides) > 3 or not set(operators) <= set(_INEQUALITIES):
+    sides, names, operators = relation.sides, relation.names, relation.operators
+    if len(sides) > 3 or not set(operators) <= {"<", r"\le"}:
         return None
-    if all(op in (">", r"\ge") for op in operators):
-        sides, names, operators = sides[::-1], names[::-1], operators[::-1]
-    elif any(op in (">", r"\ge") for op in operators):
-        return None
-    operators = [_INEQUALITIES[op] for op in operators]
-    place = 1 if len(sides) == 3 else 0 if names[0] and not names[1] else 1
+    place = 0 if len(sides) == 2 and names[0] else 1
     if not names[place] or sum(map(bool, names)) != 1:
         return None
     infinity, minus = Leaf(r"\infty", literal=True), Leaf(r"- \infty", literal=True)
-    low, low_op = (sides[place - 1], operators[place - 1]) if place else (minus, "<")
-    high, high_op = (sides[place + 1], operators[place]) if place + 1 < len(sides) else (infinity, "<")
-    kind = ("[" if low_op == r"\le" else "(") + ("]" if high_op == r"\le" else ")")
+    low, left = (sides[place - 1], operators[place - 1]) if place else (minus, "<")
+    high, right = (sides[place + 1], operators[place]) if place + 1 < len(sides) else (infinity, "<")
+    kind = ("[" if left == r"\le" else "(") + ("]" if right == r"\le" else ")")
     return Parts(kind, (low, high), name=names[place])
 
 
@@ -381,6 +310,9 @@ def _whole(tokens: Sequence[Token]) -> bool:
     return len(tokens) > 1 and tokens[0].kind == "open" and closing(tokens[1:]) == len(tokens) - 2
 
 
+_DEGREES = [Token("operator", "^"), LBRACE, Token("command", r"\circ"), RBRACE]
+_IN_UNITS = ("/", "^", "{", "}", "-", r"\cdot")
+_PAIRS = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", r"\langle": r"\rangle"}
 _MATRICES = {"matrix", "pmatrix", "bmatrix", "cases", "array", "aligned", "align", "gathered"}
 
 
@@ -396,36 +328,38 @@ def _container(left: str, inner: Sequence[Token], right: str) -> Reading:
         kind = "cases" if left in ("cases", "aligned", "align", "gathered") else "matrix"
         return Parts(kind, tuple(Parts("row", row) for row in cells))
     braces = left in (r"\{", "{")
-    pieces = [signed for piece in _split(inner, {","}) for signed in _signs(piece)]
-    if braces and (condition := _condition(inner)):
-        return _builder(condition, text_of([LBRACE, *inner, RBRACE]))
+    pieces = _split(inner, {","})
+    if braces:
+        pieces = [signed for piece in pieces for signed in _signs(piece)]
+    if braces and (place := _condition(inner)):
+        return _builder(inner[:place], inner[place + 1 :])
     if len(pieces) > _MOST_PARTS:
         return Leaf("")
     if left == r"\{" or (left == "{" and len(pieces) > 1):
         return Parts("set", tuple(_statement(piece) for piece in pieces if piece))
-    if left in ("(", "[", r"\langle") and len(pieces) > 1 and len(_split(inner, {","})) > 1:
-        plain = left == r"\langle" or len(pieces) > 2
-        return Parts("()" if plain else left + right, tuple(map(_statement, pieces)))
-    if left in ("(", "[", "{"):
+    matching = _PAIRS.get(left) == right
+    if left in ("(", "[", r"\langle") and len(pieces) > 1 and (matching or len(pieces) == 2):
+        vector = left == r"\langle" or len(pieces) > 2
+        return Parts("()" if vector else left + right, tuple(map(_statement, pieces)))
+    if left in ("(", "[", "{") and matching:
         return read(inner)
     return _leaf([Token("open", left), *inner, Token("close", right)])
 
 
-def _condition(inner: Sequence[Token]) -> Sequence[Token]:
-    r"""Return the condition in ``x \mid x > 2`` or ``x : x > 2``; empty if there is none."""
-    for place, token in enumerate(inner):
-        if token.text in ("|", ":") and place and _is_name(inner[:place]):
-            return inner[place + 1 :]
-    return ()
+def _condition(inner: Sequence[Token]) -> int:
+    r"""Return the place of the mark in ``x \mid x > 2`` or ``x : x > 2``; 0 if there is none."""
+    marks = (place for place, token in enumerate(inner) if token.text in ("|", ":"))
+    return next((place for place in marks if place and _is_name(inner[:place])), 0)
 
 
-def _builder(condition: Sequence[Token], text: str) -> Reading:
+def _builder(member: Sequence[Token], condition: Sequence[Token]) -> Reading:
     r"""Return a set by condition as an interval or a union, ``\{x \mid -2 \le x < 1\}`` as ``[-2,1)``, or literally."""
     reading = read(condition)
     items = reading.items if isinstance(reading, Parts) and reading.kind == "list" else (reading,)
-    intervals = [replace(item, name="") for item in items if isinstance(item, Parts) and item.name]
+    name = text_of(_split(member, {r"\in"})[0])
+    intervals = [replace(item, name="") for item in items if isinstance(item, Parts) and item.name == name]
     if len(intervals) != len(items):
-        return Leaf(text, literal=True)
+        return Leaf(text_of([LBRACE, *member, Token("operator", "|"), *condition, RBRACE]), literal=True)
     return intervals[0] if len(intervals) == 1 else Parts("union", tuple(intervals))
 
 
@@ -446,21 +380,21 @@ def _leaf(tokens: Sequence[Token]) -> Leaf:
         (i for i in range(start, len(tokens)) if tokens[i].kind == "word" and not in_index(tokens, i)), len(tokens)
     )
     body, words = [*sign, *tokens[start:end]], tokens[end:]
-    if body[-4:] == [Token("operator", "^"), LBRACE, Token("command", r"\circ"), RBRACE]:
+    if body[-4:] == _DEGREES and all(t.kind != "command" or t.text in (r"\frac", r"\circ", r"\sqrt") for t in body):
         body, words = body[:-4], [Token("word", "degree"), *words]
-    if any(t.kind not in ("word", "number") and t.text not in ("/", "^", "{", "}", "-", r"\cdot") for t in words):
+    if not all(t.kind == "word" or t.text in _IN_UNITS or words[i - 1].text in ("{", "-") for i, t in enumerate(words)):
         return Leaf("")
     if "dollars" in lead:
         words = [Token("word", "dollars"), *words]
         lead = tuple(word for word in lead if word != "dollars")
-    if _CHANGING & {*lead, *(t.text for t in words)} or not body:
+    if not body or _CHANGING & {*lead, *(t.text for t in words)} or (words and words[0].text in ("squared", "cubed")):
         return Leaf("")
     percent = body[-1].text == "%"
     body = body[:-1] if percent else body
     scale = 1
-    while words and words[0].text in _SCALES:
-        scale, words = scale * _SCALES[words[0].text], words[1:]
-    if any(t.text in _SCALES for t in words):
+    while words and (word := words[0].text.removesuffix("s")) in _SCALES:
+        scale, words = scale * _SCALES[word], words[1:]
+    if any(t.text.removesuffix("s") in _SCALES for t in words):
         return Leaf("")
     return _valued(body, scale, percent, unit_of(words), lead)
 

@@ -1,9 +1,9 @@
 """Worker process that verifies mathematical answers; started by :mod:`omnithink_pl.rewards.math`.
 
 It runs as a file, imports math-verify and nothing of ours, and answers each line of JSON ``{"questions": [[gold,
-answer, tolerance], ...]}`` with a list of the words below, or with "slow". Deadlines are not left to math-verify, whose alarms turn a timeout into a plain
-"not equal". An alarm of this process ends most computations and costs nothing more; the parent kills the process
-where native code ignores signals; a limit on processor time ends it if the parent has died.
+answer, tolerance], ...]}`` with a list of the words below, or with "slow". Deadlines are not left to math-verify, whose
+alarms turn a timeout into a plain "not equal". An alarm of this process ends most computations and costs nothing more;
+the parent kills the process where native code ignores signals; a limit on processor time ends it if the parent died.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CPU_FACTOR = 4  # processor time that the kernel grants, in multiples of the ti
 _CONVERSION = ConversionConfig(interpret_as_mixed_fractions=False, lowercase_symbols=False)
 _LOGARITHM = re.compile(r"\\log(?! _)")
 _DIGITS, _AGREEING = 60, 40
-_POINTS = (Rational(13, 11), Rational(3, 17))  # where symbols are tried: positive, so that roots and logarithms exist
+_POINTS = (3, 7)  # where symbols are tried: positive whole numbers, so that roots, logarithms, sums and products exist
 
 
 class OutOfTime(BaseException):
@@ -86,7 +86,9 @@ def parse(text: str) -> Any:
         found = latex2sympy(text, is_real=True, normalization_config=None, conversion_config=_CONVERSION)
         exact = {number: Rational(str(number)) for number in found.atoms(Float)}
         return found.xreplace(exact | {symbol: I for symbol in found.free_symbols if symbol.name == "i"})
-    except Exception:  # the parser raises many kinds, and even Exception itself
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:  # noqa: BLE001  (what the parser raises where it does not understand)
         return None
 
 
@@ -103,19 +105,19 @@ def same(gold: Any, answer: Any, tolerance: Rational) -> bool:
         if not symbols and (verdict := _agree(gold, answer, tolerance)) is not None:
             return verdict
         for point in _POINTS:
-            values = {symbol: point + Rational(place, 7) for place, symbol in enumerate(symbols)}
+            values = {symbol: point + place for place, symbol in enumerate(symbols)}
             if _agree(gold.subs(values), answer.subs(values), Rational(0)) is False:
                 return False
     return bool(verify(gold, answer, timeout_seconds=None))  # not symmetric: the gold goes first
 
 
 def _agree(gold: Any, answer: Any, tolerance: Rational) -> bool | None:
-    """Return whether two numbers agree in all digits, or up to the tolerance; ``None`` where one cannot be evaluated."""
+    """Return whether two numbers agree in all digits, or up to the tolerance; ``None`` if one has no value."""
     left, right = gold.evalf(_DIGITS), answer.evalf(_DIGITS)
     if not (left.is_number and right.is_number and left.is_finite and right.is_finite):
         return None
     size = max(abs(left), abs(right))
-    if size < Float(10) ** -_AGREEING and not (left == right):  # a sum that cancels has no digits
+    if size < Float(10) ** -_AGREEING and left != right:  # a sum that cancels has no digits
         return None if left == 0 or right == 0 else bool(abs(left - right) <= size * Float(10) ** -_AGREEING)
     return bool(abs(left - right) <= max(tolerance, size * Float(10, _DIGITS) ** -_AGREEING))
 
