@@ -34,7 +34,6 @@ Ask: TypeAlias = Callable[[str, str, Fraction], bool | None]
 # Significant digits from which a decimal may be another number rounded; more are wanted where that is a decimal too.
 _ROUNDED, _ROUNDED_DECIMAL = 6, 10
 _AMBIGUOUS = re.compile(r"\d,\d{3}|\de[+-]\d")
-_UNORDERED = ("list", "set", "union", "cases")
 
 
 def compare(gold: str, answer: str, ask: Ask) -> bool | None:
@@ -120,9 +119,9 @@ def some(verdicts: Iterable[bool | None]) -> bool | None:
 
 def _relations(gold: Relation, answer: Relation, ask: Ask) -> bool | None:
     """Compare equations: what the same name equals, or side by side, or as math-verify does."""
-    ends = gold.assigned, answer.assigned
-    if ends[0] is not None and ends[1] is not None and gold.names[0] and answer.names[0]:
-        return False if gold.names[0] != answer.names[0] else every([equal(ends[0], ends[1], ask)])
+    left, right = gold.assigned, answer.assigned
+    if left is not None and right is not None and gold.names[0] and answer.names[0]:
+        return equal(left, right, ask) if gold.names[0] == answer.names[0] else False
     if len(gold.sides) == len(answer.sides) and gold.operators == answer.operators:
         sides = every(equal(*pair, ask) for pair in zip(gold.sides, answer.sides, strict=True))
         two = len(gold.sides) == 2 and gold.text and answer.text
@@ -145,16 +144,16 @@ def _parts(gold: Parts, answer: Parts, ask: Ask) -> bool | None:
         there = (some(equal(item, other, ask) for other in answer.items) for item in gold.items)
         back = (some(equal(other, item, ask) for other in gold.items) for item in answer.items)
         return every([*there, *back])
-    if kinds in ({"list"}, {"union"}, {"cases"}, {"list", "set"}, {"list", "union"}):
+    if kinds in ({"list"}, {"union"}, {"cases"}, {"list", "set"}):
         return _matched(gold.items, answer.items, ask)
     if len(kinds) == 1 or kinds == {"list", "()"}:
         if len(gold.items) != len(answer.items):
             return False
-        items, names = answer.items, (_names(gold), _names(answer))
-        if all(names[0]) and all(names[1]):
-            if sorted(names[0]) != sorted(names[1]):
+        items, wanted, given = answer.items, _names(gold), _names(answer)
+        if all(wanted) and all(given):
+            if sorted(wanted) != sorted(given):
                 return False
-            items = tuple(items[names[1].index(name)] for name in names[0])
+            items = tuple(items[given.index(name)] for name in wanted)
         return every(equal(*pair, ask) for pair in zip(gold.items, items, strict=True))
     return False
 

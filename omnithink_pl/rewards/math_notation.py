@@ -31,7 +31,8 @@ _GREEK = "alpha beta gamma delta epsilon eta theta kappa lambda mu nu xi pi rho 
 # Words that join, are or mean an operator.
 _SPOKEN = {
     **dict.fromkeys(["is", "are", "equals", "equal"], Token("operator", "=")),
-    **dict.fromkeys(["and", "or"], Token("operator", ",")),
+    "and": Token("operator", ","),
+    "or": Token("operator", "or"),
     **dict.fromkeys(["percent", "percentage", "pct"], Token("operator", "%")),
     **dict.fromkeys(["infinity", "inf", "oo"], Token("command", r"\infty")),
     "mod": Token("command", r"\bmod"),
@@ -49,7 +50,7 @@ _ORDINAL = re.compile(r"(?:st|nd|rd|th)(?![a-zA-Z])")
 _BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"}
 _BASE_SHAPES = (("(", "base", "", ")"), ("in", "base", ""), ("base", ""), ("_", "{", "", "}"))
 _PARTICLES = "a A I an as at be by do he if in it me my of on so to up us we am"
-_WORD_AFTER = re.compile(r"\s+[a-zA-Z]{2}")
+_WORD_AFTER = re.compile(r"\s+([a-zA-Z]{2,})")
 _WORD_BEFORE = re.compile(r"(?:^|[^\\a-zA-Z])[a-zA-Z]{2,},?\s+$")
 _POWER_OF_TEN = re.compile(r"\s*10\s*(?:\^|\*\*)")
 _GLUED = re.compile(r"(arcsin|arccos|arctan|sin|cos|tan|cot|ln|log|sqrt)([a-zA-Z])")
@@ -368,9 +369,9 @@ def _letters(run: str, before: str, after: str, tokens: Sequence[Token]) -> list
         return [Token("command", "\\" + function[1]), Token("name", function[2])]
     long = len(run) > 4 or (len(run) == 4 and not run.isupper())
     common = len(run) == 3 and run.lower() in _SHORT_WORDS.split() and not run.isupper()
-    particle = (run in _PARTICLES.split() or run.lower() in _PARTICLES.split()[3:]) and bool(
-        _WORD_AFTER.match(after) or _WORD_BEFORE.search(before[: -len(run)])
-    )
+    word_after = (match := _WORD_AFTER.match(after)) and match[1].lower() not in _SPOKEN
+    beside_word = word_after or (len(run) > 1 and _WORD_BEFORE.search(before[: -len(run)]))  # an article precedes
+    particle = beside_word and (run in _PARTICLES.split() or run.lower() in _PARTICLES.split()[3:])
     if long or common or particle or (run in ("No", "no") and not tokens):
         return [Token("word", run.lower())]
     return [Token("name", letter) for letter in run if letter != "'"]

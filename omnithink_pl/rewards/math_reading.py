@@ -17,6 +17,12 @@ _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10*
 _LEAD = frozenset(
     {"so", "thus", "hence", "therefore", "then", "finally", "the", "answer", "final", "result", "yes", "we", "get"}
 )
+_DEGREES = [Token("operator", "^"), LBRACE, Token("command", r"\circ"), RBRACE]
+_IN_UNITS = ("/", "^", "{", "}", "-", r"\cdot")
+_PAIRS = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", r"\langle": r"\rangle"}
+_MATRICES = {"matrix", "pmatrix", "bmatrix", "cases", "array", "aligned", "align", "gathered"}
+# What makes a side more than the name of a result.
+_NOT_IN_NAMES = r"^ ! % \sqrt \pi \infty \emptyset \pm \ln \log \sin \cos \tan"
 # Words that make another number of the one beside them.
 _CHANGING = frozenset(
     """
@@ -26,12 +32,12 @@ millionths twice double triple minus negative plus point except without through 
 gross bn one two three four five six seven eight nine ten
 """.split()  # noqa: SIM905  (a column of words would be a page)
 )
-# Names of a unit, the one to which they are brought first.
+# Names of a unit; the first is the one that is compared.
 _UNITS = """
 km kilometer kilometre, cm centimeter centimetre, mm millimeter millimetre, m meter metre, in inch inche, ft foot feet,
-yd yard, mi mile, lb pound, oz ounce, kg kilogram, g gram gm, mg milligram, L liter litre l, mL milliliter millilitre ml,
-h hour hr, min minute, s second sec, day, week, month, year, dollar usd buck, cent, degree deg, radian rad, nm, dm, Hz,
-eV, kJ, J, kW, W, N, Pa, / per, 2 square squared sq, 3 cubic cubed cu
+yd yard, mi mile, lb pound, oz ounce, kg kilogram, g gram gm, mg milligram, L liter litre l, mL milliliter ml,
+h hour hr, min minute, s second sec, day, week, month, year, dollar usd buck, cent, degree deg, radian rad, nm, dm,
+Hz, eV, kJ, J, kW, W, N, Pa, / per, 2 square squared sq, 3 cubic cubed cu
 """
 _SAME_UNIT = {name: names.split()[0] for names in _UNITS.split(",") for name in names.split()}
 
@@ -122,7 +128,7 @@ def read(tokens: Sequence[Token]) -> Reading:
         return Words(option[0].text)
     if tokens and all(t.kind == "word" or t.text in ("-", "'", ",") for t in tokens):
         return Words(text_of(t for t in tokens if t.text != ","))
-    pieces = [piece for piece in _split(tokens, {","}) if piece]
+    pieces = [piece for piece in _split(tokens, {",", "or"}) if piece]
     if len(pieces) > 1:
         pieces = [p for p in pieces if not all(t.kind == "word" and t.text in _LEAD for t in p)]
     pieces = [signed for piece in pieces for signed in _signs(piece)]
@@ -130,12 +136,18 @@ def read(tokens: Sequence[Token]) -> Reading:
         return _statement(pieces[0])
     if not 1 < len(pieces) <= _MOST_PARTS:
         return Leaf("")
-    items = tuple(map(_statement, pieces))
-    if all(isinstance(item, Relation) and item.assigned and item.names[0] for item in items):
-        names = tuple(item.names[0] for item in items if isinstance(item, Relation))
-        if len(set(names)) == len(names):
-            values = tuple(item.sides[-1] for item in items if isinstance(item, Relation))
-            return Parts("()", values, names=names)
+    return _listed_items(tuple(map(_statement, pieces)), Token("operator", "or") in tokens)
+
+
+def _listed_items(items: tuple[Reading, ...], alternatives: bool) -> Parts:
+    """Return ``x=1, y=2`` as assignments, in order, ``x<1 or x>3`` as a union, and other items as a list."""
+    assigned = [item for item in items if isinstance(item, Relation) and item.assigned and item.names[0]]
+    names = tuple(item.names[0] for item in assigned)
+    if len(set(names)) == len(items):
+        return Parts("()", tuple(item.sides[-1] for item in assigned), names=names)
+    variables = {item.name if isinstance(item, Parts) else "" for item in items}
+    if alternatives and len(variables) == 1 and "" not in variables:
+        return Parts("union", items, name=variables.pop())
     return Parts("list", items)
 
 
@@ -192,7 +204,7 @@ def _statement(tokens: Sequence[Token]) -> Reading:
     if r"\approx" in operators:  # \sqrt2 \approx 1.41 is the exact number, x \approx 1.41 the other one
         place = operators.index(r"\approx")
         if not _is_name(pieces[place]):
-            return _statement(text_before(tokens, r"\approx"))
+            return _statement(_before(tokens, r"\approx"))
         operators = [op if op != r"\approx" else "=" for op in operators]
     if operators[0] == ":" and _is_name(pieces[0]):
         operators[0] = "="
@@ -216,7 +228,7 @@ def _statement(tokens: Sequence[Token]) -> Reading:
     return _interval(relation) or relation
 
 
-def text_before(tokens: Sequence[Token], mark: str) -> Sequence[Token]:
+def _before(tokens: Sequence[Token], mark: str) -> Sequence[Token]:
     """Return the tokens before the first ``mark``."""
     return tokens[: next(place for place, token in enumerate(tokens) if token.text == mark)]
 
@@ -239,14 +251,9 @@ def _is_name(tokens: Sequence[Token]) -> bool:
     outside, kinds = _outside(tokens), {t.kind for t in tokens}
     if not {"name", "word"} & kinds or any(t.kind in ("number", "time") for t in outside):
         return False
-    if any(t.text in FORBIDDEN_IN_NAMES for t in outside) or outside[:1] == [Token("operator", "-")]:
+    if any(t.text in _NOT_IN_NAMES.split() for t in outside) or outside[:1] == [Token("operator", "-")]:
         return False
     return all(in_index(tokens, place) for place, token in enumerate(tokens) if token.kind == "number")
-
-
-FORBIDDEN_IN_NAMES = frozenset(
-    ["^", "!", "%", r"\sqrt", r"\pi", r"\infty", r"\emptyset", r"\pm", r"\ln", r"\log", r"\sin", r"\cos", r"\tan"]
-)
 
 
 def _listed(tokens: Sequence[Token]) -> tuple[str, ...]:
@@ -310,12 +317,6 @@ def _whole(tokens: Sequence[Token]) -> bool:
     return len(tokens) > 1 and tokens[0].kind == "open" and closing(tokens[1:]) == len(tokens) - 2
 
 
-_DEGREES = [Token("operator", "^"), LBRACE, Token("command", r"\circ"), RBRACE]
-_IN_UNITS = ("/", "^", "{", "}", "-", r"\cdot")
-_PAIRS = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", r"\langle": r"\rangle"}
-_MATRICES = {"matrix", "pmatrix", "bmatrix", "cases", "array", "aligned", "align", "gathered"}
-
-
 def _container(left: str, inner: Sequence[Token], right: str) -> Reading:
     r"""Return the reading of a bracketed expression."""
     if left in _MATRICES:
@@ -355,31 +356,23 @@ def _condition(inner: Sequence[Token]) -> int:
 def _builder(member: Sequence[Token], condition: Sequence[Token]) -> Reading:
     r"""Return a set by condition as an interval or a union, ``\{x \mid -2 \le x < 1\}`` as ``[-2,1)``, or literally."""
     reading = read(condition)
-    items = reading.items if isinstance(reading, Parts) and reading.kind == "list" else (reading,)
     name = text_of(_split(member, {r"\in"})[0])
-    intervals = [replace(item, name="") for item in items if isinstance(item, Parts) and item.name == name]
-    if len(intervals) != len(items):
-        return Leaf(text_of([LBRACE, *member, Token("operator", "|"), *condition, RBRACE]), literal=True)
-    return intervals[0] if len(intervals) == 1 else Parts("union", tuple(intervals))
+    if isinstance(reading, Parts) and reading.name == name:
+        items = (replace(item, name="") if isinstance(item, Parts) else item for item in reading.items)
+        return replace(reading, items=tuple(items), name="")
+    return Leaf(text_of([LBRACE, *member, Token("operator", "|"), *condition, RBRACE]), literal=True)
 
 
 def _leaf(tokens: Sequence[Token]) -> Leaf:
     """Return the reading of a single expression with the words around it."""
-    start = 0
-    while start < len(tokens) and tokens[start].kind == "word":
-        start += 1
+    if [t.text for t in tokens[:2]] == ["-", "dollars"]:  # -$5
+        tokens = [tokens[1], tokens[0], *tokens[2:]]
+    start = next((place for place, token in enumerate(tokens) if token.kind != "word"), len(tokens))
     lead = tuple(t.text for t in tokens[:start])
-    sign = [
-        t
-        for t in tokens[start : start + 1]
-        if t.text == "-" and tokens[start + 1 : start + 2] == [Token("word", "dollars")]
-    ]
-    if sign:  # -$5
-        start, lead = start + 2, (*lead, "dollars")
     end = next(
         (i for i in range(start, len(tokens)) if tokens[i].kind == "word" and not in_index(tokens, i)), len(tokens)
     )
-    body, words = [*sign, *tokens[start:end]], tokens[end:]
+    body, words = list(tokens[start:end]), tokens[end:]
     if body[-4:] == _DEGREES and all(t.kind != "command" or t.text in (r"\frac", r"\circ", r"\sqrt") for t in body):
         body, words = body[:-4], [Token("word", "degree"), *words]
     if not all(t.kind == "word" or t.text in _IN_UNITS or words[i - 1].text in ("{", "-") for i, t in enumerate(words)):
@@ -424,14 +417,8 @@ def _valued(body: Sequence[Token], scale: int, percent: bool, unit: tuple[str, .
         return Leaf(text, literal=True)
     except NotRational:
         expression = latex(body)
-        return Leaf(
-            expression and f"{scale} \\cdot ( {expression} )" if scale > 1 else expression,
-            None,
-            None,
-            percent,
-            unit,
-            lead,
-        )
+        scaled = f"{scale} \\cdot ( {expression} )" if expression and scale > 1 else expression
+        return Leaf(scaled, percent=percent, unit=unit, lead=lead)
     numbers = [t.text for t in body if t.text not in ("-", "+", "{", "}")]
     step = last_place(numbers[0]) if len(numbers) == 1 else None
     return Leaf(plain_fraction(value * scale) or latex(body), value * scale, step and step * scale, percent, unit, lead)

@@ -126,6 +126,7 @@ RULES: dict[str, list[Row]] = {
         ("144", ["12 dozen"], []),
     ],
     "two units agree": [
+        ("-5", ["-$5", "$-5"], ["$5"]),
         ("5 m", [], ["5 km"]),
         (r"5 \text{ m}", [], ["5 km", r"5 \mathrm{~km}"]),
         ("5 km", ["5 kilometers"], ["5 m"]),
@@ -190,6 +191,13 @@ RULES: dict[str, list[Row]] = {
         ("x=1 or x=-2", ["-2, 1"], []),
     ],
     "an inequality in one name is an interval": [
+        (r"(-\infty,\infty)", [], [r"\{x | x>1, x<3\}"]),
+        (r"\{x | x<1 or x>2\}", [r"(-\infty,1)\cup(2,\infty)"], [r"(-\infty,1)\cap(2,\infty)"]),
+        (
+            r"a \le -1 \text{ or } a \ge 2",
+            [r"(-\infty,-1]\cup[2,\infty)", r"a \ge 2 or a \le -1"],
+            ["b >= 2 or b <= -1"],
+        ),
         (r"a \le b \le c", ["a ≤ b ≤ c", r"c \ge b \ge a"], [r"a \le b < c"]),
         ("-2<x<3", ["3>x>-2"], []),
         ("x>2", [r"(2,\infty)"], []),
