@@ -137,7 +137,7 @@ def _parts(gold: Parts, answer: Parts, ask: Ask) -> bool | None:
     names = [parts.name or (parts.names[0] if len(parts.names) == 1 else "") for parts in (gold, answer)]
     if all(names) and names[0] != names[1]:
         return False
-    if answer.name and not gold.name and gold.kind == "()" and not any(map(_infinite, gold.items)):
+    if answer.name and not all(names) and gold.kind == "()" and not any(map(_infinite, gold.items)):
         return False  # a point or an interval: an inequality has not chosen the point
     kinds = {gold.kind, answer.kind}
     if kinds == {"set"}:
@@ -146,6 +146,8 @@ def _parts(gold: Parts, answer: Parts, ask: Ask) -> bool | None:
         return every([*there, *back])
     if kinds in ({"list"}, {"union"}, {"cases"}, {"list", "set"}):
         return _matched(gold.items, answer.items, ask)
+    if gold.kind == "list" and len({name.partition(" _ ")[0] for name in answer.names}) == 1:
+        return _matched(gold.items, answer.items, ask)  # x_1 = 2, x_2 = 3
     if len(kinds) == 1 or kinds == {"list", "()"}:
         if len(gold.items) != len(answer.items):
             return False

@@ -199,11 +199,11 @@ def final_expression(text: str) -> str:
         scale = _SCALE.match(text, rest)
         return (text[start:end] + (f" {scale[1]}" if scale else "")).strip()
     text = text.strip()
+    for _ in range(2):  # **_5_**
+        text = _EMPHASIS.sub(r"\2", text)
     if marks := list(_ANSWER_IS.finditer(text)):
         tail = text[marks[-1].end() :].strip()
         text = tail if tail and tail.count("{") == tail.count("}") else text
-    for _ in range(2):  # **_5_**
-        text = _EMPHASIS.sub(r"\2", text)
     formulas = list(_DELIMITED.finditer(text))
     if len(formulas) == 1:
         (formula,) = formulas
@@ -363,7 +363,8 @@ def _letters(run: str, before: str, after: str, tokens: Sequence[Token]) -> list
         return [_SPOKEN[run.lower()]]
     if (run in _FUNCTIONS.split() and not (counted and run == "min")) or run in _GREEK.split():
         return [Token("command", "\\" + run)]
-    if run in ("x", "X") and counted and _POWER_OF_TEN.match(after):
+    times = _POWER_OF_TEN.match(after) or (before[: -len(run)].endswith(" ") and re.match(r" \d", after))
+    if run in ("x", "X") and counted and times:  # 6 x 7
         return [Token("operator", r"\cdot")]
     if function := _GLUED.fullmatch(run):
         return [Token("command", "\\" + function[1]), Token("name", function[2])]
@@ -372,7 +373,15 @@ def _letters(run: str, before: str, after: str, tokens: Sequence[Token]) -> list
     word_after = (match := _WORD_AFTER.match(after)) and match[1].lower() not in _SPOKEN
     beside_word = word_after or (len(run) > 1 and _WORD_BEFORE.search(before[: -len(run)]))  # an article precedes
     particle = beside_word and (run in _PARTICLES.split() or run.lower() in _PARTICLES.split()[3:])
-    if long or common or particle or (run in ("No", "no") and not tokens):
+    temperature = run in ("C", "F") and any(token.text == r"\circ" for token in tokens[-2:])
+    if (
+        long
+        or common
+        or particle
+        or temperature
+        or run in ("USD", "EUR", "GBP")
+        or (run in ("No", "no") and not tokens)
+    ):
         return [Token("word", run.lower())]
     return [Token("name", letter) for letter in run if letter != "'"]
 
@@ -385,7 +394,7 @@ def _written(content: str, tokens: Sequence[Token]) -> list[Token]:
     inner = re.sub(r"[~\\ ]+", " ", content).strip()
     if inner in _FUNCTIONS.split():
         return [Token("command", "\\" + inner)]
-    after = bool(tokens) and (tokens[-1].kind in ("number", "word", "close") or tokens[-1].text == "/")
+    after = bool(tokens) and (tokens[-1].kind in ("number", "word", "close") or tokens[-1].text in ("/", r"\circ"))
     if len(inner) == 1 and inner.isalpha():
         return [Token("word" if after else "name", inner)]
     if not re.search(r"[a-zA-Z]{2}", inner) and not (after and _FRACTION_OF_UNITS.match(inner)):

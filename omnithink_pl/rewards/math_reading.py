@@ -152,13 +152,16 @@ def _listed_items(items: tuple[Reading, ...], alternatives: bool) -> Parts:
 
 
 def _stripped(tokens: Sequence[Token]) -> Sequence[Token]:
-    """Return tokens without line ends and commas around them."""
+    """Return tokens without line ends and commas around them, and without words in brackets behind them."""
     marks = (",", "\\\\", "&")
     while tokens and tokens[-1].text in marks:
         tokens = tokens[:-1]
     while tokens and tokens[0].text in marks:
         tokens = tokens[1:]
-    return tokens
+    place = next((place for place in range(len(tokens) - 1, 0, -1) if tokens[place].text == "("), 0)
+    said = tokens[place + 1 : -1]
+    remark = place and tokens[-1].text == ")" and said and all(t.kind == "word" for t in said)
+    return tokens[:place] if remark else tokens  # 42 (apples)
 
 
 def _only_sentence(tokens: Sequence[Token]) -> Sequence[Token]:

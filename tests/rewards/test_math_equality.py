@@ -37,6 +37,20 @@ def wrong_verdicts(reward: MathReward, rows: list[Row]) -> list[tuple[str, str, 
 RULES: dict[str, list[Row]] = {
     "words around a number are its unit or nothing": [
         (
+            "42",
+            [
+                "**Answer:** 42",
+                "42 (apples)",
+                "USD 42",
+                "42 °C",
+                "6 x 7 = 42",
+                "$6 * 7 = $42",
+                "42 $\\text{cm}^2$",
+                "about 42",
+            ],
+            ["4 2", "42 and a half", "42 1/2", "42 hours 30 minutes", r"42 \pmod{50}", "42j", "- 42"],
+        ),
+        (
             "5",
             [
                 r"\approx 5",
@@ -177,6 +191,7 @@ RULES: dict[str, list[Row]] = {
         (r"(3, \frac{\pi}{2})", [], ["(3, 90°)"]),
     ],
     "an equation says its last side and the others are equal to it": [
+        ("2,3", [r"x_1=3,\ x_2=2", r"x=2 \text{ or } x=3", "(2,3)"], ["[2,3]", "x_1=3, x_2=3"]),
         ("80", ["79+1=80", "x=79+1=80"], ["80 million", "0=80", "80+1=80"]),
         ("x = 1, y = 2", ["(1, 2)", "y = 2, x = 1"], ["x = 2, y = 1"]),
         ("(p,q)=(3,2)", ["(3,2)"], []),
@@ -191,6 +206,8 @@ RULES: dict[str, list[Row]] = {
         ("x=1 or x=-2", ["-2, 1"], []),
     ],
     "an inequality in one name is an interval": [
+        ("[2,3]", [r"2 \le x \le 3", r"x \in [2,3]"], ["2 < x < 3"]),
+        (r"x \in (2,3)", ["2<x<3"], ["2<y<3"]),
         (r"(-\infty,\infty)", [], [r"\{x | x>1, x<3\}"]),
         (r"\{x | x<1 or x>2\}", [r"(-\infty,1)\cup(2,\infty)"], [r"(-\infty,1)\cap(2,\infty)"]),
         (
@@ -225,6 +242,10 @@ RULES: dict[str, list[Row]] = {
         ("3", [], ["three"]),
     ],
     "notation does not matter": [
+        (r"I_0 e^{-t/RC}", [r"I_0 \exp(-\frac{t}{RC})"], [r"I_0 \exp(-\frac{t}{Rc})"]),
+        (r"x_{0} \cos (\omega t)", ["x_0*cos(omega*t)", "x_0 cos(ωt)"], []),
+        ("24abc", ["24 abc", "24acb"], ["24"]),
+        ("5m", ["5m+0"], ["5"]),
         ("V_0/R", [], ["V_0/r"]),
         ("y", [], ["y'"]),
         ("e^2", ["exp(2)"], []),
