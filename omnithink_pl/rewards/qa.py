@@ -102,10 +102,11 @@ _MOST_LAYOUT = 100  # characters that an answer may have beyond the longest opti
 _SAME_VALUE = ("<wide>", "<narrow>", "<compat>", "<noBreak>", "<font>", "<square>")
 _TYPOGRAPHY = str.maketrans("‘’‚“”„‐‑‒–—−", "'''\"\"\"------")
 _BULLET = re.compile(r"[-*•][ \t]+(.+)", re.DOTALL)
-_EMPHASIS = re.compile(r"(\*{1,3}|_{1,3}|`+)(?![\s*_`])(.+?)(?<![\s*_`])\1", re.DOTALL)
+_EMPHASIS = re.compile(r"(\*{1,3}|_{1,3})(?![\s*_`])(.+?)(?<![\s*_`])\1", re.DOTALL)
+_CODE = re.compile(r"`([^`]+)`|``([^`]+)``")  # also `**kwargs`
 _QUOTES = re.compile(r"\"([^\"]+)\"|'([^']+)'|“([^“”]+)”|‘([^‘]+)’|«([^«»]+)»|„([^„“”]+)[“”]")
 _BRACES = r"((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})+)"  # balanced
-_FORMULA = re.compile(rf"\$\$?([^$]+)\$?\$|\\\((.+)\\\)|\\(?:boxed|text|mathrm)\{{{_BRACES}\}}", re.DOTALL)
+_FORMULA = re.compile(rf"\$\$?([^$]+)\$?\$|\\\((.+)\\\)|\\(?:boxed|(?:text|math)(?:bf|rm)?)\{{{_BRACES}\}}", re.DOTALL)
 _FULL_STOP = re.compile(r"(.*[^.\s]\.?)[.。]", re.DOTALL)  # also behind the option's own; an ellipsis is text
 
 
@@ -126,7 +127,8 @@ def _emphasised(text: str) -> str | None:
 
 # What models put around an answer, each with an example.
 _ENCLOSING: tuple[Rule, ...] = (
-    _emphasised,  # **Paris**, _Paris_, `Paris`
+    _emphasised,  # **Paris**, _Paris_
+    _inside(_CODE),  # `Paris`
     _inside(_QUOTES),  # "Paris"
     _inside(_FORMULA),  # $5$, \(5\), \boxed{5}
     _inside(_FULL_STOP),  # Paris.

@@ -66,6 +66,7 @@ TWINS = [
     ("5\u20137", "8", ["5-7", "5\u20137"], ["57"]),
     ("Newton\u2019s law", "none", ["Newton's law"], ["Newtons law"]),
     ("*x*", "x", ["*x*"], ["x", "**x**"]),
+    ("**kw", "kw", ["**kw", "`**kw`"], ["kw", "`kw`"]),
     ("[1,2]", "(1,2)", ["[1,2]"], ["(1,2)", "1,2"]),
     ("wait...", "wait", ["wait..."], ["wait", "wait."]),
     ("0.5", "0.50", ["0.5", "0.5."], ["0.50", ".5"]),
@@ -105,7 +106,7 @@ def test_no_answer_and_no_right_option_are_undefined(reward: QAReward | LetterRe
 def test_the_letter_is_read_in_its_usual_forms_and_any_other_text_is_wrong() -> None:
     right = ["B", "(B)", "B.", "B)", "B: Paris", " B. Paris ", "(B) Paris", "[B]", "**B**", "**(B)**", "**B.** Paris"]
     right += ["B. Paris.", "[B] Paris", "- B", "- B. Paris", "B. **Paris**", "**B. Paris**", r"\boxed{B}", "`B`", '"B"']
-    right += ["**B**. Paris", r"\boxed{\text{B}}", "$B$", "B - Paris", "(B).", "B.\nParis", "\uff22"]
+    right += ["**B**. Paris", r"\boxed{\text{B}}", r"\textbf{B}", "$B$", "B - Paris", "(B).", "B.\nParis", "\uff22"]
     wrong = ["A", "C", "D", "b", "Paris", "B. Rome", "A. Paris", "A or B", "AB", "", "B B", "Bread", "B Paris", "B, C"]
     wrong += ["**B** or **C**", "(B)(C)", "B. C", "B.C.", "(B", "B. Paris and Rome", "B. Par", "[A] Paris", "\u24b7"]
     for answer in right + wrong:
