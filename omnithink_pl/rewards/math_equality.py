@@ -26,7 +26,19 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from omnithink_pl.rewards.math_notation import tokenize
-from omnithink_pl.rewards.math_reading import Leaf, Modular, Parts, Reading, Relation, Time, Words, read, text_of
+from omnithink_pl.rewards.math_reading import (
+    Leaf,
+    Modular,
+    Option,
+    Parts,
+    Reading,
+    Relation,
+    Time,
+    Words,
+    domain_at,
+    read,
+    text_of,
+)
 
 Ask: TypeAlias = Callable[[str, str, Fraction], bool | None]
 """Says whether two expressions are equal, up to a difference; ``None`` if that is not known yet."""
@@ -50,6 +62,9 @@ def _compare(gold: str, answer: str, ask: Ask, literal: bool) -> bool | None:
     expected = tokenize(gold, literal=literal)
     variables = {token.text for token in expected if token.kind == "name"}
     found = tokenize(answer, variables, literal)
+    place = domain_at(expected)
+    if place is None or expected[place].text in ("for", r"\forall"):  # else the answer has to name the domain, too
+        expected, found = (tokens[: domain_at(tokens)] for tokens in (expected, found))
     return text_of(expected) == text_of(found) or equal(read(expected), read(found), ask)
 
 
@@ -64,6 +79,8 @@ def _readable(reading: Reading, words: bool) -> bool:
             return bool(reading.text)
         case Words():
             return words
+        case Option(content=content):
+            return _readable(content, words)
         case Parts(items=items) | Relation(sides=items):
             return all(_readable(item, words=True) for item in items)
         case _:
@@ -73,10 +90,18 @@ def _readable(reading: Reading, words: bool) -> bool:
 def equal(gold: Reading, answer: Reading, ask: Ask) -> bool | None:
     """Return whether two readings are equal; ``None`` if that depends on an expression that ``ask`` does not know."""
     match gold, answer:
+        case Option(), Option():
+            return every([gold.letter == answer.letter, equal(gold.content, answer.content, ask)])
+        case (Option(letter=letter), Words(text=text)) | (Words(text=text), Option(letter=letter)):
+            return letter == text
+        case Option(), _:
+            return equal(gold.content, answer, ask)
+        case _, Option():
+            return equal(gold, answer.content, ask)
         case Relation(), Relation():
             return _relations(gold, answer, ask)
         case _, Relation():
-            value = answer.assigned
+            value = answer.sides[-1] if answer.names[0] and set(answer.operators) == {"="} else answer.assigned
             if value is None:
                 return False
             others = (side for side, name in zip(answer.sides[:-1], answer.names, strict=False) if not name)
@@ -99,8 +124,8 @@ def equal(gold: Reading, answer: Reading, ask: Ask) -> bool | None:
             if gold.name and answer.name and gold.name != answer.name:
                 return False
             return every([equal(gold.modulus, answer.modulus, ask), equal(gold.residue, answer.residue, ask)])
-        case Words(), Leaf() if len(gold.text) > 1:
-            return gold.text.casefold() == answer.text.replace(" ", "").casefold()  # odd, if it is no \\text
+        case (Words(text=words), Leaf(text=text)) | (Leaf(text=text), Words(text=words)) if len(words) > 1:
+            return words.casefold() == text.replace(" ", "").casefold()  # odd, if it is no \\text
         case _:
             return False
 
@@ -121,12 +146,18 @@ def _relations(gold: Relation, answer: Relation, ask: Ask) -> bool | None:
     """Compare equations: what the same name equals, or side by side, or as math-verify does."""
     left, right = gold.assigned, answer.assigned
     if left is not None and right is not None and gold.names[0] and answer.names[0]:
-        return equal(left, right, ask) if gold.names[0] == answer.names[0] else False
+        return equal(left, right, ask) if _same_name(gold.names[0], answer.names[0]) else False
     if len(gold.sides) == len(answer.sides) and gold.operators == answer.operators:
         sides = every(equal(*pair, ask) for pair in zip(gold.sides, answer.sides, strict=True))
         two = len(gold.sides) == 2 and gold.text and answer.text
         return some([sides, ask(gold.text, answer.text, Fraction(0)) if two else False])
     return False
+
+
+def _same_name(gold: str, answer: str) -> bool:
+    """Return whether two names are the same; the argument of a function may be left out: ``y`` for ``y(x)``."""
+    shorter, longer = sorted((gold, answer), key=len)
+    return gold == answer or longer.startswith(f"{shorter} (")
 
 
 def _parts(gold: Parts, answer: Parts, ask: Ask) -> bool | None:

@@ -26,8 +26,9 @@ LBRACE, RBRACE = Token("open", "{"), Token("close", "}")
 _OPEN = ("(", "[", "{", r"\{", r"\lfloor", r"\lceil", r"\langle")
 _CLOSE = (")", "]", "}", r"\}", r"\rfloor", r"\rceil", r"\rangle")
 _ARGUMENTS = {r"\frac": 2, r"\binom": 2, r"\sqrt": 1, "^": 1, "_": 1}
-_FUNCTIONS = "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log lg exp sqrt cbrt max min gcd lcm det"
-_GREEK = "alpha beta gamma delta epsilon eta theta kappa lambda mu nu xi pi rho sigma tau phi chi psi omega"
+_FUNCTIONS = "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log lg exp sqrt max min gcd lcm det"
+_LETTERS = "alpha beta gamma delta epsilon eta theta kappa lambda mu nu xi pi rho sigma tau phi chi psi omega"
+GREEK = frozenset("\\" + letter for letter in _LETTERS.split()) - {r"\pi"}
 # Words that join, are or mean an operator.
 _SPOKEN = {
     **dict.fromkeys(["is", "are", "equals", "equal"], Token("operator", "=")),
@@ -38,10 +39,12 @@ _SPOKEN = {
     "mod": Token("command", r"\bmod"),
 }
 _UNITS = (
-    "km|cm|mm|nm|dm|ft|in|yd|mi|lb|lbs|oz|kg|mg|ml|mL|hr|hrs|sq|cu|cc|rs|Rs|Hz|eV|kJ|kW|kN|Pa|mph|kph|kmh|deg|min|sec"
+    "km|cm|mm|nm|dm|ft|in|yd|mi|lb|lbs|oz|kg|mg|ml|mL|hr|hrs|sq|cu|cc|rs|Rs|mph|kph|kmh|deg|min|sec"
+    "|[kMGTm]?(?:Hz|eV|Pa)|[kMGTm][JWNV]|mA|ms|rad|mol|erg|yr|[kM]?pc|AU|k?cal|atm|rpm"
 )
+_UNIT_LETTERS = "mgshLNJWVAKCFlTHD"
 _PER = rf"\s*/\s*(?:{_UNITS}|[hsmL])(?![a-zA-Z])"
-_UNIT = re.compile(rf"(?:{_UNITS})(?![a-zA-Z])(?:{_PER})?")
+_UNIT = re.compile(rf"(?:{_UNITS})(?![a-zA-Z]|\s*\}})(?:{_PER})?")  # \frac{{3mg}}{{2}} is a product
 _RATE = re.compile(rf"[mgshLNJWVAKCF]{_PER}")
 _LETTER_UNIT = re.compile(r"[mgshLNJWVAKCF](?=[.\s]*$|\^)")
 _FRACTION_OF_UNITS = re.compile(r"[a-zA-Z]\s*[/^·]")
@@ -57,8 +60,8 @@ _GLUED = re.compile(r"(arcsin|arccos|arctan|sin|cos|tan|cot|ln|log|sqrt)([a-zA-Z
 _SHORT_WORDS = """
 ago all any are art bag bar bat bed bee bin bit bow box boy bug bus but buy can cap car cat cow cup cut day did dog dry
 due each egg end eye far few fit for fox fun get got guy had has hat hen her him his how ice its jar job key kid law let
-lot low man men mom net new not now off oil old one our out own pen per pet pie pig pot put ran red row rug run saw sea
-see set she sit six sum ten the tie tip toy two usd use van via was way who why win won yen yes yet you
+lot low man may men mom net new not now off oil old one our out own pen per pet pie pig pot put ran red row rug run saw
+sea see set she sit six sum ten the tie tip toy two usd use van via was way who why win won yen yes yet you
 """
 _COMMANDS = {
     **dict.fromkeys([r"\dfrac", r"\tfrac", r"\cfrac"], r"\frac"),
@@ -81,7 +84,7 @@ _COMMANDS = {
     r"\%": "%",
     r"\#": "#",
     r"\&": "&",
-    r"\degree": r"\circ",
+    r"\colon": ":",
     r"\prime": "'",
     r"\varphi": r"\phi",
     r"\varepsilon": r"\epsilon",
@@ -142,7 +145,9 @@ _UNICODE = str.maketrans(
         "ℕ": r"\mathbb{N}",
         "⌊": r"\lfloor ",
         "⌋": r"\rfloor ",
+        "∴": "",
         "€": r"\$",
+        "₹": r"\$",
         "£": r"\$",
         "¥": r"\$",
         "’": "'",
@@ -161,8 +166,9 @@ _MARKS = r"\{,\}|\{\\,\}|\\,|\\\ |,\\!\s*|\\!|~|[ \u202f\u2009\xa0]|,"  # betwee
 _LEXEME = re.compile(
     rf"""
     (?P<skipped>\s+ | ~ | \\[,;:!>\ ] | \\q?quad(?![a-zA-Z]) | \\(?:left|right)\s*\. | \$+ | \\[()\[\]] | [`\#] |
-        \\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|boldsymbol|mathbf|mathit|bm|rm|bf|it|boxed|
-        therefore)(?![a-zA-Z]) ) |
+        \\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|large|Large|LARGE|huge|Huge|limits|boldsymbol|mathbf|mathit|bm|rm|bf|it|boxed|
+        therefore)(?![a-zA-Z]) | \\mathrm\s+(?=\w) |
+        \\(?:text)?color\s*{{\w+}} | (?<=\\\\)\s*\[-?[\d.]+(?:pt|em|ex|mm)\] ) |
     (?P<time>(?P<hour>\d\d?)(?: :(?P<minute>[0-5]\d)(?::\d\d)?(?!\d)(?:{_HALF_DAY % "half"})?|{_HALF_DAY % "half2"})) |
     (?P<number>(?: [1-9]\d{{0,2}}(?P<mark>{_MARKS})\d{{3}}(?:(?P=mark)\d{{3}})*(?!\d)(?:\.\d+)?
         | \d*\.\d+ | \d+\.(?=\s*[/*^]|\\overline|\\bar|\\dot) | \d+ )
@@ -184,21 +190,27 @@ _DELIMITED = re.compile(
 )
 _EMPHASIS = re.compile(r"(?<![\w)*])(\*\*|__|\*)(?=\S)([^*]+?)(?<=\S)\1(?![\w(*])")
 _ANSWER_IS = re.compile(r"####|(?i:\banswer\s*(?:is|:|=)(?!\s*not\b))")
+_JOINT = re.compile(  # between two boxes
+    r"(?=.*(?:[,;]|and|or))(?:[\s$,;*~}]|\\[()\[\],; ]|\\q?quad|\\text\s*\{|and|or)+", re.DOTALL
+)
+_EXPLANATION = re.compile(
+    r"\n[ \t]*[*_#]{0,6}[ \t]*(?:explanation|reasoning|justification|note|this is)\b", re.IGNORECASE
+)
+_ARROWS = re.compile(r"(?:\s|=(?!=)>?|->|[⇒→✅]|\\(?:Rightarrow|implies|to)(?![a-zA-Z]))+")
 _SCALE = re.compile(r"[}\s$*\\)\]]*(hundred|thousand|million|billion|trillion|dozen)", re.IGNORECASE)
 
 
 def final_expression(text: str) -> str:
     r"""Return the part of a text that states its result.
 
-    It is the content of the last ``\boxed{}`` (math-verify would merge several into a set) with a scale word that
-    follows, else what follows the last ``####`` or "answer is", else its only formula with the words after it, else the
-    whole text. ``So \(5\) apples.`` states ``5 apples``.
+    It is the content of the last ``\boxed{}`` with a scale word that follows, or of the last ones if a comma, "and"
+    or "or" is all between them: who boxes two answers has not chosen one. Else it is what follows the last ``####`` or
+    "answer is", else the only formula with the words after it, else the whole text. ``So \(5\) apples.`` states
+    ``5 apples``. An explanation below it is left out.
     """
-    start, end, rest = _last_boxed(text)
-    if end >= 0:
-        scale = _SCALE.match(text, rest)
-        return (text[start:end] + (f" {scale[1]}" if scale else "")).strip()
-    text = text.strip()
+    if boxed := _boxed(text):
+        return boxed
+    text = _EXPLANATION.split(text.strip(), maxsplit=1)[0]
     for _ in range(2):  # **_5_**
         text = _EMPHASIS.sub(r"\2", text)
     if marks := list(_ANSWER_IS.finditer(text)):
@@ -208,26 +220,48 @@ def final_expression(text: str) -> str:
     if len(formulas) == 1:
         (formula,) = formulas
         before, after = text[: formula.start()], text[formula.end() :]
-        if not re.search(r"[\d=]|\bnot\b|n't\b", before) and not re.search(r"\d", after):
+        if not re.search(r"[\d=]|\bnot\b|n't\b|^\W*[A-F][).]", before) and not re.search(r"\d", after):
             words = re.split("[.,;:!?\n]", after, maxsplit=1)[0]
             text = f"{formula[1] or formula[2] or formula[3]} {words.strip()}"
-    return text.strip(" \t\n=").rstrip(".").strip()
+    arrow = _ARROWS.match(text)
+    return text[arrow.end() if arrow else 0 :].strip(" \t\n=").rstrip(".").strip()
 
 
-def _last_boxed(text: str) -> tuple[int, int, int]:
-    r"""Return where the content of the last balanced ``\boxed{}`` begins and ends, and what follows it; -1 if none."""
-    opened: list[tuple[int, bool]] = []  # where the content begins, and whether it is boxed
-    last = (-1, -1, -1)
-    for match in re.finditer(r"\\f?boxed\s*\{|[{}]|\\boxed\s+(\w+)", text):
+def _boxed(text: str) -> str:
+    r"""Return the content of the last balanced ``\boxed{}``, with what is joined to it; empty if there is none."""
+    boxes = _boxes(text)
+    if not boxes:
+        return ""
+    *_, (before, start, end, after) = boxes
+    scale = _SCALE.match(text, after)
+    stated = [text[start:end] + (f" {scale[1]}" if scale else "")]
+    joints = []
+    for earlier in boxes[-2::-1]:
+        joint = text[earlier[3] : before]
+        if not _JOINT.fullmatch(joint):
+            break
+        joints.append(" or " if "or" in joint else ", ")
+        stated.append(text[earlier[1] : earlier[2]])
+        before = earlier[0]
+    if len(set(stated)) == 1:  # said twice
+        return stated[0].strip()
+    return "".join(f"{part}{joint}" for part, joint in zip(stated[::-1], [*joints[::-1], ""], strict=True)).strip()
+
+
+def _boxes(text: str) -> list[tuple[int, int, int, int]]:
+    r"""Return where each balanced ``\boxed{}`` begins and its content begins and ends, and what follows it."""
+    opened: list[tuple[int, int, bool]] = []  # where it begins, where its content does, and whether it is boxed
+    found = []
+    for match in re.finditer(r"\\(?:boxed|fbox|framebox)\s*\{|[{}]|\\boxed\s+(\w+)", text):
         if match[1]:
-            last = (match.start(1), match.end(1), match.end())
+            found.append((match.start(), match.start(1), match.end(1), match.end()))
         elif match[0] != "}":
-            opened.append((match.end(), match[0] != "{"))
+            opened.append((match.start(), match.end(), match[0] != "{"))
         elif opened:
-            start, boxed = opened.pop()
-            if boxed and start > last[0]:
-                last = (start, match.start(), match.end())
-    return last
+            before, start, boxed = opened.pop()
+            if boxed:
+                found.append((before, start, match.start(), match.end()))
+    return sorted(found)
 
 
 def tokenize(text: str, variables: Collection[str] | None = None, literal: bool = False) -> list[Token]:
@@ -242,6 +276,7 @@ def tokenize(text: str, variables: Collection[str] | None = None, literal: bool 
     for pattern, mark in ((_RAISED, "^"), (_LOWERED, "_")):
         text = pattern.sub(lambda match, mark=mark: f"{mark}{{{match[0]}}}", text)  # type: ignore[misc]
     text = unicodedata.normalize("NFKC", text.translate(_UNICODE)).translate(_UNICODE)
+    text = re.sub(r"\bUS(?=\s?\\?\$)", "", text)
     text = _RAISED_ORDINAL.sub(r" \1", text)
     if r"\begin" not in text:
         text = re.sub(r"\\\\(?=[a-zA-Z])", r"\\", text)  # escaped once too often
@@ -275,6 +310,11 @@ def tokenize(text: str, variables: Collection[str] | None = None, literal: bool 
         tokens += found
         spaced = False
     return brace_arguments(_bases(tokens))
+
+
+def is_unit(word: str) -> bool:
+    """Return whether a word is the sign of a unit; case counts: ``mW`` is not ``MW``."""
+    return re.fullmatch(_UNITS, word) is not None
 
 
 def _bases(tokens: Sequence[Token]) -> list[Token]:
@@ -321,6 +361,8 @@ def _symbol(match: re.Match[str]) -> list[Token]:
     if match["field"]:
         return [Token("command", rf"\mathbb{{{match['letter']}}}")]
     text = match[0]
+    if text == r"\degree":
+        return [Token("operator", "^"), LBRACE, Token("command", r"\circ"), RBRACE]
     text = _OPERATORS.get(text, _COMMANDS.get(text, text))
     if text in (r"\$", r"\textdollar"):  # any currency
         return [Token("word", "dollars")]
@@ -336,11 +378,17 @@ def _unit(
 ) -> str | None:
     """Return the unit that begins at ``start``, behind a number: ``km``, ``km/h``, ``m/s`` after a space, an ordinal.
 
-    A letter alone is a unit if it ends the text and is none of the gold's variables.
+    A letter alone is a unit if it ends the text; none is made of the gold's variables.
     """
-    if not before or before[-1].kind != "number":
+    unit = _UNIT.match(text, start)
+    if unit and variables is not None:
+        if {*unit[0]} <= {*variables}:  # 2mg, where the gold has m and g
+            return None
+        if spaced and [t.kind for t in before[-2:]] == ["number", "close"]:  # 10^{8} km
+            return unit[0]
+    if not before or (before[-1].kind != "number" and before[-1].text not in ("sq", "cu")):
         return None
-    if unit := _UNIT.match(text, start):
+    if unit:
         return unit[0]
     if ordinal := _ORDINAL.match(text, start):
         return ordinal[0]
@@ -361,11 +409,13 @@ def _letters(run: str, before: str, after: str, tokens: Sequence[Token]) -> list
     counted = bool(tokens) and tokens[-1].kind == "number"
     if run.lower() in _SPOKEN and run not in ("Is", "OO"):
         return [_SPOKEN[run.lower()]]
-    if (run in _FUNCTIONS.split() and not (counted and run == "min")) or run in _GREEK.split():
+    if (run in _FUNCTIONS.split() and not (counted and run == "min")) or run in _LETTERS.split():
         return [Token("command", "\\" + run)]
     times = _POWER_OF_TEN.match(after) or (before[: -len(run)].endswith(" ") and re.match(r" \d", after))
     if run in ("x", "X") and counted and times:  # 6 x 7
         return [Token("operator", r"\cdot")]
+    if run == "cbrt":
+        return [Token("command", r"\sqrt"), Token("open", "["), Token("number", "3"), Token("close", "]")]
     if function := _GLUED.fullmatch(run):
         return [Token("command", "\\" + function[1]), Token("name", function[2])]
     long = len(run) > 4 or (len(run) == 4 and not run.isupper())
@@ -380,7 +430,7 @@ def _letters(run: str, before: str, after: str, tokens: Sequence[Token]) -> list
         or particle
         or temperature
         or run in ("USD", "EUR", "GBP")
-        or (run in ("No", "no") and not tokens)
+        or (run in ("No", "no") and not counted)
     ):
         return [Token("word", run.lower())]
     return [Token("name", letter) for letter in run if letter != "'"]
@@ -389,14 +439,15 @@ def _letters(run: str, before: str, after: str, tokens: Sequence[Token]) -> list
 def _written(content: str, tokens: Sequence[Token]) -> list[Token]:
     r"""Return the tokens of ``\text{...}``: mathematics, a function's name, a variable, or words.
 
-    Words of one letter, such as the metres of ``5 \text{ m}``, follow something.
+    Words of one letter, such as the metres of ``5 \text{ m}``, follow something; ``2\mathrm{e}`` is no unit.
     """
     inner = re.sub(r"[~\\ ]+", " ", content).strip()
     if inner in _FUNCTIONS.split():
         return [Token("command", "\\" + inner)]
     after = bool(tokens) and (tokens[-1].kind in ("number", "word", "close") or tokens[-1].text in ("/", r"\circ"))
     if len(inner) == 1 and inner.isalpha():
-        return [Token("word" if after else "name", inner)]
+        factor = after and tokens[-1].kind in ("number", "close") and inner not in _UNIT_LETTERS
+        return [Token("word" if after and not factor else "name", inner)]
     if not re.search(r"[a-zA-Z]{2}", inner) and not (after and _FRACTION_OF_UNITS.match(inner)):
         return tokenize(inner)
     pieces = re.findall(r"[^\W\d_]+(?:[-'.][^\W\d_]+)*|\d+(?:\.\d+)?|[^\w\s]", inner)
@@ -407,7 +458,7 @@ def _piece(piece: str) -> list[Token]:
     if piece.lower() in ("and", "or", "is", "percent"):
         return [_SPOKEN[piece.lower()]]
     if piece[0].isalpha():
-        return [Token("word", piece if len(piece) == 1 else piece.lower())]
+        return [Token("word", piece if len(piece) == 1 or is_unit(piece) else piece.lower())]
     return tokenize(piece)
 
 

@@ -70,7 +70,7 @@ class Arithmetic:
 
     def _power(self) -> Fraction:
         base = self._atom()
-        while self._take("!"):
+        if self._take("!"):
             if base.denominator != 1 or not 0 <= base <= 1000:
                 raise NotRational
             base = _factorial(int(base))
@@ -168,7 +168,7 @@ def plain_fraction(value: Fraction) -> str:
 def latex(tokens: Sequence[Token]) -> str:
     r"""Return an expression for math-verify; empty where it would be read as something else.
 
-    Its parser reads words as products of letters, ``f'`` as ``f``, and two numbers in a row as one.
+    Its parser reads words as products of letters, ``f'`` as ``f``, ``5!!`` as ``(5!)!``, and two numbers as one.
     """
     pieces: list[str] = []
     tokens = _differentials(tokens)
@@ -178,13 +178,31 @@ def latex(tokens: Sequence[Token]) -> str:
             if not in_index(tokens, place):
                 return ""
             pieces.append(" ".join(token.text.removeprefix("\\")))
-        elif token.text in ("'", "%", ".", "&", "?") or (token.kind == "number" and before and before.kind == "number"):
+        elif (
+            token.text in ("'", "%", ".", "&", "?")
+            or (token.text == "!" and before == token)
+            or (token.kind == "number" and before and before.kind == "number")
+        ):
             return ""
+        elif token.text == "!" and [t.text for t in tokens[place + 1 : place + 2]] == ["^"]:  # n!^2
+            start = _atom_start(tokens, place - 1)
+            pieces[start] = f"( {pieces[start]}"
+            pieces.append("! )")
         elif token.kind == "number":
             pieces.append(_written_number(token.text))
         else:
             pieces.append(_SPELLINGS.get(token.text, token.text))
     return _degrees(" ".join(pieces))
+
+
+def _atom_start(tokens: Sequence[Token], place: int) -> int:
+    """Return where the atom begins that ends at ``place``: a token, or a pair of brackets."""
+    depth = 0
+    for start in range(place, -1, -1):
+        depth += (tokens[start].kind == "close") - (tokens[start].kind == "open")
+        if depth <= 0:
+            return start
+    return 0
 
 
 def _differentials(tokens: Sequence[Token]) -> list[Token]:
@@ -199,7 +217,7 @@ def _differentials(tokens: Sequence[Token]) -> list[Token]:
 
 
 _LETTERS_IN_INDEX = (r"\max", r"\min", r"\det", r"\lim")
-_SPELLINGS = {r"\lg": r"\log _ { 10 }", r"\cbrt": r"\sqrt [ 3 ]"}
+_SPELLINGS = {r"\lg": r"\log _ { 10 }"}
 
 
 def _degrees(text: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TypeAlias
 
-from omnithink_pl.rewards.math_notation import LBRACE, RBRACE, Token, closing, in_index
+from omnithink_pl.rewards.math_notation import GREEK, LBRACE, RBRACE, Token, closing, in_index, is_unit
 from omnithink_pl.rewards.math_numbers import Arithmetic, NotRational, last_place, latex, plain_fraction
 
 _MOST_PARTS = 64  # of a container: comparing without order takes the square of it
@@ -17,6 +17,13 @@ _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10*
 _LEAD = frozenset(
     {"so", "thus", "hence", "therefore", "then", "finally", "the", "answer", "final", "result", "yes", "we", "get"}
 )
+# Words that take back what they stand beside.
+_DENYING = frozenset({"not", "no", "never", "neither", "nor", "cannot", "wrong", "incorrect", "false"})
+_SAID = ("=", r"\approx", ":", r"\equiv")
+_OPTION = (Token("word", "option"), Token("word", "choice"))
+_OPTION_LETTERS = ("A", "B", "C", "D", "E", "F")
+_DOMAINS = (r"\in", "^", "_", "{", "}", ")", "+", "-", "*", r"\cdot")
+_ANGLED = (r"\sin", r"\cos", r"\tan", r"\cot", r"\sec", r"\csc")
 _DEGREES = [Token("operator", "^"), LBRACE, Token("command", r"\circ"), RBRACE]
 _IN_UNITS = ("/", "^", "{", "}", "-", r"\cdot")
 _PAIRS = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", r"\langle": r"\rangle"}
@@ -24,21 +31,22 @@ _MATRICES = {"matrix", "pmatrix", "bmatrix", "cases", "array", "aligned", "align
 # What makes a side more than the name of a result.
 _NOT_IN_NAMES = r"^ ! % \sqrt \pi \infty \emptyset \pm \ln \log \sin \cos \tan"
 # Words that make another number of the one beside them.
-_CHANGING = frozenset(
+_CHANGING = _DENYING | frozenset(
     """
-not no never neither nor than least most over under above below between half halves third thirds quarter quarters fourth
+than least most over under above below between half halves third thirds quarter quarters fourth
 fourths fifth fifths sixth sixths eighth eighths tenth tenths hundredth hundredths thousandth thousandths millionth
-millionths twice double triple minus negative plus point except without through out times lakh crore score
-gross bn one two three four five six seven eight nine ten
+millionths twice double triple minus negative plus point except without through out times lakh crore score but none
+beyond nearly gross bn one two three four five six seven eight nine ten
 """.split()  # noqa: SIM905  (a column of words would be a page)
 )
 # Names of a unit; the first is the one that is compared.
 _UNITS = """
 km kilometer kilometre, cm centimeter centimetre, mm millimeter millimetre, m meter metre, in inch inche, ft foot feet,
 yd yard, mi mile, lb pound, oz ounce, kg kilogram, g gram gm, mg milligram, L liter litre l, mL milliliter ml,
-h hour hr, min minute, s second sec, day, week, month, year, dollar usd buck, cent, degree deg, radian rad, nm, dm,
-Hz, eV, kJ, J, kW, W, N, Pa, / per, 2 square squared sq, 3 cubic cubed cu
+h hour hr, min minute, s second sec, day, week, month, year yr, dollar usd buck, cent, degree deg, rad radian,
+J joule, W watt, N newton, V volt, A ampere amp, / per, 2 square squared sq, 3 cubic cubed cu
 """
+_RATES = {"mph": ("mi", "/", "h"), "kph": ("km", "/", "h"), "kmh": ("km", "/", "h")}
 _SAME_UNIT = {name: names.split()[0] for names in _UNITS.split(",") for name in names.split()}
 
 
@@ -95,12 +103,20 @@ class Relation:
 
     @property
     def assigned(self) -> Reading | None:
-        """Return what a name equals, the last side, in ``x = 18`` or ``9+9 = 18``; ``None`` in ``x^2+y^2 = 1``."""
-        if set(self.operators) != {"="} or self.names[-1]:
+        """Return what a name equals, the last side of ``x = 18``, ``9+9 = 18``; ``None`` in ``x^2 = 1``, ``m = n``."""
+        if set(self.operators) != {"="} or (self.names[-1] and "(" not in self.names[0]):
             return None
         first = self.sides[0]
         numeric = isinstance(first, Leaf) and first.value is not None
         return self.sides[-1] if self.names[0] or numeric else None
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option's letter and its text: ``(B) 42``."""
+
+    letter: str
+    content: Reading
 
 
 @dataclass(frozen=True)
@@ -112,7 +128,7 @@ class Modular:
     name: str = ""
 
 
-Reading: TypeAlias = Leaf | Words | Time | Parts | Relation | Modular
+Reading: TypeAlias = Leaf | Words | Time | Parts | Relation | Modular | Option
 
 
 def text_of(tokens: Iterable[Token]) -> str:
@@ -122,14 +138,21 @@ def text_of(tokens: Iterable[Token]) -> str:
 
 def read(tokens: Sequence[Token]) -> Reading:
     """Return the reading of a whole answer."""
-    tokens = _only_sentence(_stripped(tokens))
-    option = [t for t in tokens if t.text not in ("(", ")", "{", "}", ".")]
-    if len(option) == 1 and option[0].kind == "name" and option[0].text.isupper():
-        return Words(option[0].text)
+    tokens = _stripped(tokens)
+    if verdict := _verdict(tokens):
+        return Words(verdict)
+    if option := _option(tokens):
+        return option
+    tokens = _only_sentence(tokens)
+    while len(tokens) > 1 and tokens[0] in _OPTION:
+        tokens = tokens[1:]
+    letters = [t for t in tokens if t.text not in ("(", ")", "{", "}", ".")]
+    if len(letters) == 1 and letters[0].kind == "name" and letters[0].text.isupper():
+        return Words(letters[0].text)
     if tokens and all(t.kind == "word" or t.text in ("-", "'", ",") for t in tokens):
         return Words(text_of(t for t in tokens if t.text != ","))
-    pieces = [piece for piece in _split(tokens, {",", "or"}) if piece]
-    if len(pieces) > 1:
+    pieces = _with_words([piece for piece in _split(tokens, {",", "or"}) if piece], Token("operator", "or") in tokens)
+    if len(pieces) > 1 and not all(t.kind == "word" for piece in pieces for t in piece):
         pieces = [p for p in pieces if not all(t.kind == "word" and t.text in _LEAD for t in p)]
     pieces = [signed for piece in pieces for signed in _signs(piece)]
     if len(pieces) == 1:
@@ -137,6 +160,55 @@ def read(tokens: Sequence[Token]) -> Reading:
     if not 1 < len(pieces) <= _MOST_PARTS:
         return Leaf("")
     return _listed_items(tuple(map(_statement, pieces)), Token("operator", "or") in tokens)
+
+
+def _denied(tokens: Sequence[Token]) -> bool:
+    """Return whether words take back what they stand beside: ``5 is wrong``, ``isn't 5``."""
+    return any(t.kind == "word" and (t.text in _DENYING or t.text.endswith("n't")) for t in tokens)
+
+
+def _verdict(tokens: Sequence[Token]) -> str:
+    """Return ``yes`` of ``Yes, such a set exists``; empty if there is a number, or a word against it."""
+    if len(tokens) < 3 or tokens[0].text not in ("yes", "no") or tokens[1].text not in (",", "."):
+        return ""
+    rest = tokens[2:]
+    said = all(t.kind in ("word", "name") or t.text in (",", ".", "=") for t in rest)
+    against = {"yes", "no", "but"} & {t.text for t in rest} or (tokens[0].text == "yes" and _denied(rest))
+    return tokens[0].text if said and not against else ""
+
+
+def _option(tokens: Sequence[Token]) -> Option | None:
+    """Return the reading of ``(B) 42``, ``B) 42`` or ``B. 42``; ``None`` for words, and where two options stand."""
+    place = 1 if tokens and tokens[0].text == "(" else 0
+    marks = (")",) if place else (")", ".")
+    label, rest = tokens[place : place + 2], tokens[place + 2 :]
+    if len(label) < 2 or not rest or label[0].text not in _OPTION_LETTERS or label[1].text not in marks:
+        return None
+    names = [t for t in rest if t.kind == "name" and t.text in _OPTION_LETTERS]
+    if names or (rest[0].kind == "operator" and rest[0].text not in ("-", r"\pm")):
+        return None
+    content = read(rest)
+    return None if isinstance(content, Words) else Option(label[0].text, content)
+
+
+def domain_at(tokens: Sequence[Token]) -> int | None:
+    r"""Return where the variable's domain begins in ``2n-1, n \in \mathbb{N}`` or ``x+1 for all x``.
+
+    A domain that says more, as in ``0 for all x < 1``, is part of the answer.
+    """
+    for place, token in enumerate(tokens[1:-1], start=1):
+        tail = tokens[place + 1 :]
+        member = token.text in ("(", ",") and [t.text for t in tail[1:2]] == [r"\in"]
+        universal = token.text == r"\forall" or (
+            token.text == "for" and tail[0].text in ("all", "every", "any", "each")
+        )
+        if member or universal:
+            return place if _is_domain(tail) else None
+    return None
+
+
+def _is_domain(tokens: Sequence[Token]) -> bool:
+    return all(t.kind in ("word", "name") or t.text in _DOMAINS or t.text.startswith(r"\mathbb") for t in tokens)
 
 
 def _listed_items(items: tuple[Reading, ...], alternatives: bool) -> Parts:
@@ -152,15 +224,17 @@ def _listed_items(items: tuple[Reading, ...], alternatives: bool) -> Parts:
 
 
 def _stripped(tokens: Sequence[Token]) -> Sequence[Token]:
-    """Return tokens without line ends and commas around them, and without words in brackets behind them."""
+    """Return tokens without line ends and commas around them, and without reasons or words in brackets behind them."""
     marks = (",", "\\\\", "&")
+    reasons = (place for place, token in enumerate(tokens) if place and token.text in ("since", "because"))
+    tokens = tokens[: next(reasons, len(tokens))]
     while tokens and tokens[-1].text in marks:
         tokens = tokens[:-1]
     while tokens and tokens[0].text in marks:
         tokens = tokens[1:]
     place = next((place for place in range(len(tokens) - 1, 0, -1) if tokens[place].text == "("), 0)
     said = tokens[place + 1 : -1]
-    remark = place and tokens[-1].text == ")" and said and all(t.kind == "word" for t in said)
+    remark = place and tokens[-1].text == ")" and said and not _denied(said) and all(t.kind == "word" for t in said)
     return tokens[:place] if remark else tokens  # 42 (apples)
 
 
@@ -182,6 +256,23 @@ def _split(tokens: Sequence[Token], marks: set[str]) -> list[Sequence[Token]]:
     return [*pieces, tokens[start:]]
 
 
+def _with_words(pieces: Sequence[Sequence[Token]], alternatives: bool) -> list[Sequence[Token]]:
+    """Return pieces of which none is cut out of a sentence: ``72 clips in April and May``."""
+    joined: list[Sequence[Token]] = []
+    for piece in pieces:
+        last = joined[-1] if joined else ()
+        inside = last and last[-1].kind == piece[0].kind == "word" and not alternatives
+        if inside and _worded(last) != _worded(piece):
+            joined[-1] = [*last, *piece]
+        else:
+            joined.append(piece)
+    return joined
+
+
+def _worded(tokens: Sequence[Token]) -> bool:
+    return all(t.kind == "word" for t in tokens)
+
+
 def _signs(tokens: Sequence[Token]) -> list[Sequence[Token]]:
     r"""Return both readings of the only ``\pm``: ``1\pm\sqrt2`` is two numbers."""
     places = [place for place, token in enumerate(tokens) if token.text in (r"\pm", r"\mp")]
@@ -200,7 +291,7 @@ def _statement(tokens: Sequence[Token]) -> Reading:
     if not operators:
         return _expression(tokens)
     pieces = _split(tokens, _RELATIONS)
-    while len(pieces) > 1 and (not pieces[0] or all(t.kind == "word" for t in pieces[0])) and pieces[1]:
+    while operators and operators[0] in _SAID and all(t.kind == "word" for t in pieces[0]) and pieces[1]:
         pieces, operators = pieces[1:], operators[1:]  # the answer is ...
     if len(pieces) == 1:
         return _statement(pieces[0])
@@ -221,7 +312,7 @@ def _statement(tokens: Sequence[Token]) -> Reading:
     if all(operator in (">", r"\ge") for operator in operators):
         pieces, operators = pieces[::-1], [_TURNED[operator] for operator in operators[::-1]]
     names = [text_of(piece) if _is_name(piece) else "" for piece in pieces]
-    if operators == ["="] and names[1] and not names[0]:  # 5 = x
+    if operators == ["="] and names[1] and not names[0] and not _denied(pieces[1]):  # 5 = x
         pieces, names = pieces[::-1], names[::-1]
     if operators == ["="] and names[0] and (len(targets := _listed(pieces[0])) > 1):
         value = _expression(pieces[1])  # (x,y) = (1,2)
@@ -251,8 +342,12 @@ def _is_name(tokens: Sequence[Token]) -> bool:
 
     ``x+1``, ``2x`` and ``x^2`` say something else about ``x``.
     """
-    outside, kinds = _outside(tokens), {t.kind for t in tokens}
-    if not {"name", "word"} & kinds or any(t.kind in ("number", "time") for t in outside):
+    outside = _outside(tokens)
+    if outside and outside[0].text in _ANGLED and not any(t.kind == "operator" for t in outside):
+        return any(t.kind == "name" or t.text in GREEK for t in tokens)  # \sin 2A
+    if not any(t.kind in ("name", "word") or t.text in GREEK for t in tokens) or any(
+        t.kind in ("number", "time") for t in outside
+    ):
         return False
     if any(t.text in _NOT_IN_NAMES.split() for t in outside) or outside[:1] == [Token("operator", "-")]:
         return False
@@ -378,12 +473,19 @@ def _leaf(tokens: Sequence[Token]) -> Leaf:
     body, words = list(tokens[start:end]), tokens[end:]
     if body[-4:] == _DEGREES and all(t.kind != "command" or t.text in (r"\frac", r"\circ", r"\sqrt") for t in body):
         body, words = body[:-4], [Token("word", "degree"), *words]
+    if words and body and body[-1].text == "/":  # $5/hour
+        body, words = body[:-1], [body[-1], *words]
     if not all(t.kind == "word" or t.text in _IN_UNITS or words[i - 1].text in ("{", "-") for i, t in enumerate(words)):
         return Leaf("")
     if "dollars" in lead:
         words = [Token("word", "dollars"), *words]
         lead = tuple(word for word in lead if word != "dollars")
-    if not body or _CHANGING & {*lead, *(t.text for t in words)} or (words and words[0].text in ("squared", "cubed")):
+    if (
+        not body
+        or _CHANGING & {*lead, *(t.text for t in words)}
+        or _denied(tokens)
+        or (words and words[0].text in ("squared", "cubed"))
+    ):
         return Leaf("")
     percent = body[-1].text == "%"
     body = body[:-1] if percent else body
@@ -397,11 +499,13 @@ def _leaf(tokens: Sequence[Token]) -> Leaf:
 
 def unit_of(words: Sequence[Token]) -> tuple[str, ...]:
     """Return the known units among words, in one spelling: ``square centimeters`` and ``cm^2`` are ``2 cm``."""
-    found = []
-    for token in words:
+    found: list[str] = []
+    for place, token in enumerate(words):
+        if token.text == "in" and place and words[place - 1].text not in ("square", "sq", "cubic", "cu"):
+            continue  # 5 km in total
         singular = token.text if token.text in _SAME_UNIT else token.text.removesuffix("s")
-        if singular in _SAME_UNIT:
-            found.append(_SAME_UNIT[singular])
+        if singular in _SAME_UNIT or is_unit(singular):
+            found += _RATES.get(singular, (_SAME_UNIT.get(singular, singular),))
     return tuple(sorted(found)) if "/" not in found else tuple(found)
 
 
