@@ -25,8 +25,8 @@ class Curriculum(L.Callback):
     Args:
         stages: The stages in order, each with the weight of its tasks and its number of steps.
         replay: Share of each batch for the tasks of earlier stages, in [0, 1).
-        scheduler: Chooses the next stage when one has ended and all tasks were evaluated; the first is the list's
-            first. Not given: the order of the list.
+        scheduler: Chooses each stage, the first too, when the one before has ended and all tasks were evaluated. Not
+            given: the order of the list.
 
     Example:
         stages: [{tasks: {code: 1}, steps: 60}, {tasks: {math: 1, code: 0.1}, steps: 60}]
@@ -104,7 +104,7 @@ class Curriculum(L.Callback):
     def _choose(self, trainer: L.Trainer) -> None:
         """Have the scheduler choose among the remaining stages, where there is a choice."""
         ended = self._number - 1
-        if self.scheduler is None or ended < 1 or ended > len(self.plan) - 2:
+        if self.scheduler is None or not 0 <= ended <= len(self.plan) - 2:
             return
         behind, left = self.plan[:ended], self._remaining(ended)
         matrix = callback_of(trainer, StageEvaluation).matrix
