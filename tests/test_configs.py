@@ -14,13 +14,17 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from main import CONFIGS, CommandLine, main
+from omnithink_pl.curriculum.stages import Stage, with_lengths
 from omnithink_pl.errors import BadInput
 
 FILES = {path.relative_to(CONFIGS).with_suffix("").as_posix(): path for path in sorted(CONFIGS.rglob("*.yaml"))}
 STUDIES = [name for name in FILES if name.startswith("studies/")]
-RUNS = [name for name in FILES if name not in {"merge", *STUDIES}]
-OVERLAYS = [name for name in RUNS if name.startswith(("ablations/", "benchmarks/", "judge/", "rollout/", "scale/"))]
-VERBS = {"sft_data": "predict"}  # others are configs of `fit`
+MERGES = [name for name in FILES if name.endswith("merge")]
+RUNS = [name for name in FILES if name not in {*MERGES, *STUDIES}]
+OVERLAYS = [
+    name for name in RUNS if name.startswith(("ablations/", "benchmarks/", "judge/", "paper/", "rollout/", "scale/"))
+]
+VERBS = {"sft_data": "predict", "paper/sft_data": "predict"}  # others are configs of `fit`
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +76,7 @@ def test_law_8_every_config_parses_and_its_printed_config_is_the_same_run(
         parsers[verb].instantiate_classes(once)
 
 
-@pytest.mark.parametrize(("verb", "name"), [("merge", "merge"), *(("study", name) for name in STUDIES)])
+@pytest.mark.parametrize(("verb", "name"), [("merge", name) for name in MERGES] + [("study", name) for name in STUDIES])
 def test_every_config_of_a_verb_without_a_trainer_parses(
     verb: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,7 +112,7 @@ def test_law_11_an_overlay_keeps_what_it_does_not_name(
     bases: Callable[[str], dict[str, Any]],
 ) -> None:
     before = bases(base)
-    after = dict(leaves(resolved(parsers, base, overlay, verb=VERBS.get(base, "fit"))))
+    after = dict(leaves(resolved(parsers, base, overlay, verb=VERBS.get(overlay, "fit"))))
     named = [key for key, _ in leaves(yaml.safe_load(FILES[overlay].read_text()))]
     # Another class takes its arguments along; a value that was null may now have parts.
     replaced = [key.removesuffix("class_path") for key in named if key.endswith(".class_path")]
@@ -143,12 +147,36 @@ def test_the_orders_differ_in_their_stages_only(parsers: dict[str, LightningArgu
         return got, got.pop("curriculum")["stages"]
 
     base, stages = without_stages("curriculum")
+    assert not any(stage["steps"] for stage in stages), "each is as long as curriculum.steps says"
     assert [list(stage["tasks"]) for stage in stages] == [["code"], ["math"], ["qa"], ["writing"]]
     for name in ("reverse", "joint", "single_code", "single_math", "single_qa", "single_writing"):
         assert without_stages(name)[0] == base
     assert without_stages("reverse")[1] == stages[::-1]
-    (joint,) = without_stages("joint")[1]
-    assert joint["steps"] == sum(stage["steps"] for stage in stages)
+    assert [list(stage["tasks"]) for stage in without_stages("joint")[1]] == [["code", "math", "qa", "writing"]]
+
+
+SINGLE = [f"single_{task}" for task in ("code", "math", "qa", "writing")]
+
+
+BIG = "scale/qwen2.5-7b"
+LENGTHS = {"curriculum": [760, 750, 344, 415], "reverse": [415, 344, 750, 760], "joint": [2269], "paper/joint": [2269]}
+LENGTHS |= {name: [steps] for name, steps in zip(SINGLE, (760, 750, 344, 415), strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("files", "lengths"),
+    [((BIG, name), lengths) for name, lengths in LENGTHS.items()]
+    + [((name, BIG), lengths) for name, lengths in LENGTHS.items() if name != "paper/joint"]
+    + [((BIG, "paper/sft"), [2269])],
+    ids=lambda value: " ".join(map(str, value)),
+)
+def test_the_stages_of_every_method_follow_the_papers_size(
+    files: tuple[str, str], lengths: list[int], parsers: dict[str, LightningArgumentParser]
+) -> None:
+    got = parsed(parsers, *files)
+    plan = with_lengths([Stage(dict(one.tasks), one.steps) for one in got.curriculum.stages], got.curriculum.steps)
+    assert [stage.steps for stage in plan] == lengths
+    assert got.model.init_args.policy == "Qwen/Qwen2.5-7B-Instruct"
 
 
 def test_the_papers_benchmarks_are_those_of_its_table(parsers: dict[str, LightningArgumentParser]) -> None:
@@ -163,7 +191,8 @@ def test_the_papers_benchmarks_are_those_of_its_table(parsers: dict[str, Lightni
         "code": ["bigcodebench", "livecodebench"],
         "writing": ["mt_bench"],
     }
-    assert (benchmarks["aime24"]["samples"], benchmarks["math500"]["samples"]) == (5, 1)
+    samples = {"aime24": 5, "amc23": 5, "livecodebench": 10, "mt_bench": 3}  # what the paper's decimals fit
+    assert {name: one["samples"] for name, one in benchmarks.items() if one["samples"] > 1} == samples
 
 
 @pytest.mark.parametrize("name", [name for name in RUNS if name.startswith("rollout/")])
