@@ -27,7 +27,7 @@ RUNS = [name for name in FILES if name not in {*MERGES, *STUDIES}]
 OVERLAYS = [
     name for name in RUNS if name.startswith(("ablations/", "benchmarks/", "judge/", "paper/", "rollout/", "scale/"))
 ]
-VERBS = {"sft_data": "predict", "paper/sft_data": "predict"}  # others are configs of `fit`
+VERBS = dict.fromkeys(("sft_data", "paper/sft_data", "paper/own_answers_data"), "predict")  # others are of `fit`
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from omnithink_pl.sources.creative_writing import CreativeWritingShareGPT
 from omnithink_pl.sources.curated import CuratedSource
 from omnithink_pl.sources.curation import Curation, DecontaminationSet
 from omnithink_pl.sources.openr1_math import OpenR1Math
+from omnithink_pl.sources.own_answers import OwnAnswers
 from omnithink_pl.sources.supergpqa import SuperGPQA
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Curation",
     "DecontaminationSet",
     "OpenR1Math",
+    "OwnAnswers",
     "Source",
     "Split",
     "SuperGPQA",
