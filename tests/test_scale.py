@@ -65,6 +65,7 @@ def needed(policy: Path | str, url: str) -> list[str]:
         f"{judge}.endpoint.api_key_env=null",
         f"{judge}.cache=null",
         "--model.engine=omnithink_pl.rollout.TransformersEngine",
+        "--data.tasks.math.init_args.workers=1",
     ]
 
 
