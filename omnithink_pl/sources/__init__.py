@@ -10,6 +10,7 @@ from omnithink_pl.sources.curation import Curation, DecontaminationSet
 from omnithink_pl.sources.openr1_math import OpenR1Math
 from omnithink_pl.sources.own_answers import OwnAnswers
 from omnithink_pl.sources.supergpqa import SuperGPQA
+from omnithink_pl.sources.table import Table
 
 __all__ = [
     "CodeR1",
@@ -22,4 +23,5 @@ __all__ = [
     "Source",
     "Split",
     "SuperGPQA",
+    "Table",
 ]
