@@ -221,7 +221,7 @@ LENGTHS |= {name: [steps] for name, steps in zip(SINGLE, (760, 750, 344, 415), s
 @pytest.mark.parametrize(
     ("files", "lengths"),
     [((BIG, name), lengths) for name, lengths in LENGTHS.items()]
-    + [((name, BIG), lengths) for name, lengths in LENGTHS.items() if name != "paper/joint"]
+    + [((name, BIG), LENGTHS[name]) for name in ("reverse", "joint", "single_qa")]
     + [((BIG, "paper/sft"), [2269])],
     ids=lambda value: " ".join(map(str, value)),
 )
