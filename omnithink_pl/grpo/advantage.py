@@ -92,6 +92,7 @@ class ScoredGroup:
             sum(self.earlier),
             self.stale,
             self.has_signal,
+            sum(abs(advantage) for advantage in self.advantages if advantage is not None),
         )
 
 
@@ -107,6 +108,18 @@ class GroupRecord:
     earlier_tokens: int  # tokens that an earlier policy sampled
     stale: bool  # whether an earlier policy sampled all of it
     has_signal: bool  # whether its advantages differ
+    advantage: float  # sum of the absolute advantages
+
+
+def phantom_gradient(groups: Sequence[GroupRecord]) -> float:
+    """Return the share of all absolute advantages that lies in groups whose primary rewards are all equal.
+
+    There only format and tags differ, and division by their small spread blows them up to full size. Where hardly any
+    group has both right and wrong answers, a policy so learns to fill in the form instead of solving the task.
+    """
+    total = sum(group.advantage for group in groups)
+    phantom = sum(group.advantage for group in groups if not has_mixed_primary(group.scores))
+    return phantom / total if total else 0.0
 
 
 def all_equal(rewards: Sequence[float]) -> bool:
