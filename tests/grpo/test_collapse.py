@@ -74,7 +74,6 @@ def test_a_policy_that_learns_its_tasks_or_nothing_is_not_warned_of() -> None:
 
 
 def test_a_task_that_shares_its_steps_is_watched_over_steps_of_its_own() -> None:
-    alarm, warnings = CollapseAlarm(), []
-    for step in range(2 * WINDOW):
-        warnings.append(alarm.warning([record(FORM) if step % 2 else record(SOLVED, "qa")]))
-    assert [bool(text) for text in warnings] == [False] * (2 * WINDOW - 1) + [True]
+    alarm = CollapseAlarm()
+    turns = [record(FORM) if step % 2 else record(SOLVED, "qa") for step in range(2 * WINDOW)]
+    assert [bool(alarm.warning([turn])) for turn in turns] == [False] * (2 * WINDOW - 1) + [True]

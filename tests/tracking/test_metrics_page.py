@@ -97,7 +97,7 @@ def benchmark_names() -> set[str]:
 def judge_metrics() -> dict[str, float]:
     statistics = JudgeStatistics(Prices(1.0, 1.0))
     won = (Preference.WIN, Preference.WIN)
-    statistics.add([Judgment(Comparison("q", candidate, "r"), won) for candidate in ("a", "aa")])
+    statistics.add([Judgment(Comparison("q", candidate, "r"), won, Preference.WIN) for candidate in ("a", "aa")])
     statistics.count(pairs=4, replies=4)
     return statistics.metrics()
 
