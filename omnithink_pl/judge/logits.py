@@ -104,8 +104,8 @@ class LogitJudge:
                 return Judgment(comparison, (refused, refused), refused)
             margin = letter_margin(judge, prompt)
             leads.append(margin if first else -margin)
-        first, second = (self._preference(lead) for lead in leads)
-        return Judgment(comparison, (first, second), self._preference(sum(leads) / 2))
+        one, other = map(self._preference, leads)
+        return Judgment(comparison, (one, other), self._preference(sum(leads) / 2))
 
     def _preference(self, lead: float) -> Preference:
         if abs(lead) <= self.margin:
@@ -128,7 +128,7 @@ class LogitJudge:
         if self.model is None:
             raise BadInput("judge.model is null, so the policy's base judges, and only a run has one; name a model")
         self._loaded = load_policy(self.model, dtype=getattr(torch, self.dtype))
-        self._loaded.model.eval().to(torch.device(self.device or "cpu"))  # type: ignore[arg-type]
+        self._loaded.model.eval().to(torch.device(self.device or "cpu"))
         return self._loaded
 
 

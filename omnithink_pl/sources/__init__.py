@@ -13,6 +13,7 @@ from omnithink_pl.sources.mbpp import MBPP
 from omnithink_pl.sources.mmlu import MMLU
 from omnithink_pl.sources.openr1_math import OpenR1Math
 from omnithink_pl.sources.supergpqa import SuperGPQA
+from omnithink_pl.sources.table import Table
 
 __all__ = [
     "GSM8K",
@@ -28,4 +29,5 @@ __all__ = [
     "Source",
     "Split",
     "SuperGPQA",
+    "Table",
 ]

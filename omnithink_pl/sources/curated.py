@@ -9,12 +9,12 @@ import re
 import shutil
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.sources.base import Row, Source, Split
@@ -48,23 +48,23 @@ class CuratedSource(Source):
     A subclass states its columns and filters in class variables, and parses a row.
 
     Args:
-        path: A ``.jsonl``, ``.json`` or ``.parquet`` file; a directory in the shape of a repository on the hub; or a
-            hub id.
+        path: A ``.jsonl``, ``.json``, ``.csv`` or ``.parquet`` file; a directory in the shape of a repository on the
+            hub; or a hub id.
         revision: Commit, tag or branch of a hub id. Only a commit makes sure that the rows never change.
         config: Name of a configuration, where the data set has several.
         curation: Which rows are kept.
     """
 
-    columns: ClassVar[tuple[str, ...]]
+    columns: tuple[str, ...]
     version: ClassVar[int] = 1
     """Version of the subclass's filters; see ``VERSION``."""
     filters: ClassVar[Mapping[str, Callable[[Row], bool]]] = {}
     """Tells which rows are wanted at all, by the name of what is dropped."""
     train_split: ClassVar[str] = "train"
     """Name of the training split on the hub."""
-    is_test: ClassVar[Callable[[Row], bool]] = staticmethod(lambda row: False)
-    """Tells the official test rows in data that is not divided into splits."""
-    stratified: ClassVar[bool] = False
+    official_test: ClassVar[tuple[str, Collection[Any]] | None] = None
+    """Column, and its values in official test rows, for data that is not divided into splits."""
+    stratified: bool = False
     """Whether each category keeps its share when rows are sampled."""
     verifier: ClassVar[Callable[[], AbstractContextManager[Check]] | None] = None
     """A check of references that is too slow for all rows: only sampled ones are checked."""
@@ -86,6 +86,11 @@ class CuratedSource(Source):
         self.revision = revision
         self.config = config
         self.curation = curation
+
+    @property
+    def parser_key(self) -> list[object]:
+        """What the rows depend on besides the data and its curation."""
+        return [type(self).__name__, self.version]
 
     @abstractmethod
     def parse(self, row: Row) -> ParsedRow | Defect:
@@ -138,10 +143,10 @@ class CuratedCache:
     def __init__(self, source: CuratedSource) -> None:
         settings = asdict(source.curation)
         base = settings.pop("cache") or f"{os.environ.get('HF_HOME') or '~/.cache/huggingface'}/omnithink"
-        name, version = type(source).__name__, source.version
+        name, *parser = source.parser_key
         marks = [local_version(one.path) for one in source.curation.decontaminate]
         data = [source.path, source.revision, source.config, local_version(source.path)]
-        key = json.dumps([name, VERSION, version, *data, settings, marks])
+        key = json.dumps([name, VERSION, *parser, *data, settings, marks])
         self.directory = Path(base).expanduser() / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
     def report(self) -> Report | None:
@@ -207,9 +212,10 @@ class Pipeline:
     def _divide(self, rows: list[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
         """Return the training and the held-out rows of data without splits: by the official ones if rows have them."""
         settings, stratified = self.settings, self.source.stratified
-        official = [row for row in rows if self.source.is_test(row.row)]
+        column, values = self.source.official_test or ("", ())
+        official = [row for row in rows if row.row.get(column) in values]
         if official and len(official) < len(rows):
-            others = [row for row in rows if not self.source.is_test(row.row)]
+            others = [row for row in rows if row.row.get(column) not in values]
             return self._sample("train", others, settings.rows), self._sample("test", official, settings.held_out)
         wanted = None if settings.rows is None else settings.rows + settings.held_out
         rows = self._sample("train", rows, wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import final
 
 from omnithink_pl.sources.base import Row, text_uid
 from omnithink_pl.sources.curated import CuratedSource
@@ -18,7 +18,7 @@ class GPTeacherRoleplay(CuratedSource):
     50 to 130 words. Rows have no id of their own: it is a hash of the prompt.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("instruction", "input", "response")
+    columns: tuple[str, ...] = ("instruction", "input", "response")
 
     def parse(self, row: Row) -> ParsedRow | Defect:
         """Return instruction and input, with the reply that a completion is compared to."""

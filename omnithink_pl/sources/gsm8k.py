@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar, final
+from typing import final
 
 from omnithink_pl.sources.base import Row, text_uid
 from omnithink_pl.sources.curated import CuratedSource
@@ -34,7 +34,7 @@ class GSM8K(CuratedSource):
     no id of their own: it is a hash of the question.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("question", "answer")
+    columns: tuple[str, ...] = ("question", "answer")
 
     def parse(self, row: Row) -> ParsedRow | Defect:
         """Return the problem with its gold answer."""

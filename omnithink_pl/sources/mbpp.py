@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
-from typing import ClassVar, final
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, ClassVar, final
 
 from omnithink_pl.sources.base import Row
 from omnithink_pl.sources.curated import CuratedSource
 from omnithink_pl.sources.curation import Defect, ParsedRow
 from omnithink_pl.types import UnitTests
-
-_TEST_IDS = range(11, 511)
 
 
 def _called(tests: Sequence[str]) -> list[str]:
@@ -34,10 +32,6 @@ def _defined(program: str) -> Iterator[str]:
                 yield from (target.id for target in targets if isinstance(target, ast.Name))
 
 
-def _is_test(row: Row) -> bool:
-    return str(row["task_id"]).isdigit() and int(row["task_id"]) in _TEST_IDS
-
-
 @final
 class MBPP(CuratedSource):
     r"""google-research-datasets/mbpp (CC BY 4.0; configuration ``full``: 374 training and 500 test rows of 974).
@@ -51,7 +45,7 @@ class MBPP(CuratedSource):
     In a file that holds all rows, those with a ``task_id`` from 11 to 510 are held out: the authors' test split.
     """
 
-    columns: ClassVar[tuple[str, ...]] = (
+    columns: tuple[str, ...] = (
         "task_id",
         "text",
         "code",
@@ -59,7 +53,7 @@ class MBPP(CuratedSource):
         "test_setup_code",
         "challenge_test_list",
     )
-    is_test = staticmethod(_is_test)
+    official_test: ClassVar[tuple[str, Collection[Any]] | None] = ("task_id", range(11, 511))
 
     def parse(self, row: Row) -> ParsedRow | Defect:
         """Return the problem, the first assert under it, with all asserts as tests."""

@@ -49,7 +49,7 @@ class MMLU(CuratedSource):
     a hash of question and options.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("question", "choices", "answer")
+    columns: tuple[str, ...] = ("question", "choices", "answer")
     train_split: ClassVar[str] = "auxiliary_train"
     filters: ClassVar[Mapping[str, Callable[[Row], bool]]] = {"an option names others": _stands_alone}
 
