@@ -35,9 +35,15 @@ class GroupAdvantage:
     scale: Literal["std", "none"] = "std"
     phantom_guard: bool = False
 
-    def __call__(self, scores: Sequence[Score]) -> list[float | None]:
-        """Return one number per completion: ``None`` without a total, exactly 0.0 for all where totals are equal."""
-        totals = [score.total for score in scores]
+    def __call__(self, scores: Sequence[Score], penalties: Sequence[float] = ()) -> list[float | None]:
+        """Return one number per completion: ``None`` without a total, exactly 0.0 for all where totals are equal.
+
+        Args:
+            scores: Of the group.
+            penalties: Added to the totals, one per completion; none if empty.
+        """
+        added = penalties or [0.0] * len(scores)
+        totals = [None if s.total is None else s.total + penalty for s, penalty in zip(scores, added, strict=True)]
         scored = [total for total in totals if total is not None]
         if all_equal(scored) or (self.phantom_guard and not has_mixed_primary(scores)):
             return [None if total is None else 0.0 for total in totals]
@@ -54,6 +60,7 @@ class ScoredGroup:
     scores: tuple[Score, ...]  # one score per completion
     advantages: tuple[float | None, ...]  # one number per completion; ``None`` where it is left out of the loss
     stale: bool = False  # whether all of it was sampled by an earlier policy than the one that is trained on it
+    penalties: tuple[float, ...] = ()  # of overlong completions, one per completion; empty where they are off
 
     @property
     def task(self) -> str:
@@ -67,8 +74,8 @@ class ScoredGroup:
 
     @property
     def has_signal(self) -> bool:
-        """Whether its advantages differ."""
-        return not all_equal([advantage for advantage in self.advantages if advantage is not None])
+        """Whether any advantage in the loss is not 0."""
+        return any(self.advantages)
 
     @property
     def earlier(self) -> list[int]:
@@ -92,7 +99,8 @@ class ScoredGroup:
             sum(self.earlier),
             self.stale,
             self.has_signal,
-            sum(abs(advantage) for advantage in self.advantages if advantage is not None),
+            self.penalties,
+            sum(abs(advantage) for i in self.kept if (advantage := self.advantages[i]) is not None),
         )
 
 
@@ -107,8 +115,9 @@ class GroupRecord:
     truncated: int  # completions without EOS
     earlier_tokens: int  # tokens that an earlier policy sampled
     stale: bool  # whether an earlier policy sampled all of it
-    has_signal: bool  # whether its advantages differ
-    advantage: float  # sum of the absolute advantages
+    has_signal: bool  # whether any advantage in the loss is not 0
+    penalties: tuple[float, ...] = ()  # of overlong completions, one per completion; empty where they are off
+    advantage: float = 0.0  # sum of the absolute advantages in the loss
 
 
 def phantom_gradient(groups: Sequence[GroupRecord]) -> float:
@@ -128,5 +137,5 @@ def all_equal(rewards: Sequence[float]) -> bool:
 
 
 def has_mixed_primary(scores: Sequence[Score]) -> bool:
-    """Return whether the task's own reward differs among the scored completions; without a value it counts as 0."""
-    return not all_equal([score.primary.value or 0.0 for score in scores if score.state is State.VALUE])
+    """Return whether the task's own reward differs among the scored completions; without a value it is the lowest."""
+    return not all_equal([score.primary_value for score in scores if score.state is State.VALUE])

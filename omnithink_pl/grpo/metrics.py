@@ -83,12 +83,14 @@ def _summary(groups: Sequence[GroupRecord]) -> dict[str, float]:
     }
     if in_form := [length for score, length in zip(scores, lengths, strict=True) if _in_form(score)]:
         summary["length_in_form"] = statistics.fmean(in_form)
-    # A completion without an answer earns nothing; one that we failed to score says nothing.
-    primary = [score.primary.value or 0.0 for score in scores if score.state is not State.FAILED]
+    # A completion without an answer earns the least; one that we failed to score says nothing.
+    primary = [score.primary_value for score in scores if score.state is not State.FAILED]
     if primary:
         summary["reward"] = statistics.fmean(primary)
     if totals:
         summary["total"] = statistics.fmean(totals)
+    if penalties := [penalty for group in groups for penalty in group.penalties]:
+        summary["overlong_penalty"] = statistics.fmean(penalties)
     for name in sorted({c.name for score in scores for c in score.components[1:]}):
         outcomes = [c.outcome for score in scores for c in score.components if c.name == name]
         if defined := [outcome.value for outcome in outcomes if outcome.value is not None]:

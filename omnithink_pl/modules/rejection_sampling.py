@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import final
+from typing import Any, final
 
 from omnithink_pl.data.batches import PromptBatch
 from omnithink_pl.distributed.shard_work import ShardedWork, check_divisible
+from omnithink_pl.endings import no_silent_end
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailurePolicy
@@ -39,6 +40,7 @@ class RejectionSampling(PolicyModule):
         worked_examples: Shown as earlier turns before each prompt of their task: ``worked_v1``, or a ``.jsonl`` file.
         failures: What happens when rewards cannot be computed; a task cannot be paused here.
         seed: Of the sampling; comes from ``seed_everything``.
+        chat_template_kwargs: Arguments of the policy's chat template, such as ``{enable_thinking: false}`` for Qwen3.
     """
 
     def __init__(
@@ -50,8 +52,9 @@ class RejectionSampling(PolicyModule):
         worked_examples: str | None = None,
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
+        chat_template_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(engine, tasks, policy, None, sampling, failures, seed)
+        super().__init__(engine, tasks, policy, None, sampling, failures, seed, chat_template_kwargs)
         if failures.on_outage == "pause":
             raise BadInput("model.failures.on_outage is pause, but sampling has no stage to go on with; use stop")
         self.worked_examples = {} if worked_examples is None else load_worked_examples(worked_examples)
@@ -68,6 +71,7 @@ class RejectionSampling(PolicyModule):
         self.attach()
         self.engine.sync()
 
+    @no_silent_end("a step")
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[ScoredGroup]:
         """Sample and score a batch, as a function of the seed and its prompts alone; return all of it everywhere.
 

@@ -18,7 +18,7 @@ from omnithink_pl.prompts.worked import load_worked_examples, with_worked_exampl
 from omnithink_pl.rewards.code import extract_program
 from omnithink_pl.rewards.format import FormatReward, TagsReward, extract_answer
 from omnithink_pl.rollout import TransformersEngine
-from omnithink_pl.types import Completion, Example, Group, Message
+from omnithink_pl.types import Completion, Example, Group, Message, UnitTests
 
 WORKED = load_worked_examples("worked_v1")
 
@@ -45,8 +45,9 @@ def test_the_packaged_examples_are_asked_as_their_task_asks() -> None:
 def test_the_packaged_programs_pass_the_test_that_they_are_shown() -> None:
     asked, answered = WORKED["code"][::2], WORKED["code"][1::2]
     for question, answer in zip(asked, answered, strict=True):
-        program = extract_program(extract_answer(answer["content"]) or "")
-        exec(f"{program}\n{question['content'].splitlines()[2]}", {})
+        test = question["content"].splitlines()[2]
+        program = extract_program(extract_answer(answer["content"]) or "", UnitTests(functional=test))
+        exec(f"{program}\n{test}", {})
 
 
 def test_the_packaged_options_hold_the_answer() -> None:
