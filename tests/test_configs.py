@@ -23,11 +23,13 @@ from omnithink_pl.overlays import as_configs
 FILES = {path.relative_to(CONFIGS).with_suffix("").as_posix(): path for path in sorted(CONFIGS.rglob("*.yaml"))}
 STUDIES = [name for name in FILES if name.startswith("studies/")]
 MERGES = [name for name in FILES if name.endswith("merge")]
-RUNS = [name for name in FILES if name not in {*MERGES, *STUDIES}]
+RUNS = [name for name in FILES if name not in {*MERGES, "real/data", *STUDIES}]  # real/data is a part of its neighbours
+REAL = ["real/smollm2", "real/qwen2.5-0.5b"]
 OVERLAYS = [
     name for name in RUNS if name.startswith(("ablations/", "benchmarks/", "judge/", "paper/", "rollout/", "scale/"))
 ]
-VERBS = dict.fromkeys(("sft_data", "paper/sft_data", "paper/own_answers_data"), "predict")  # others are of `fit`
+PREDICTS = ("sft_data", "paper/sft_data", "paper/own_answers_data", "real/cold_start_data")
+VERBS = dict.fromkeys(PREDICTS, "predict")  # others are configs of `fit`
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,7 @@ def parsers() -> dict[str, LightningArgumentParser]:
 def parsed(parsers: dict[str, LightningArgumentParser], *arguments: str, verb: str = "fit") -> Namespace:
     """The arguments, parsed; the name of a config stands for its file."""
     given = parsers[verb].parse_args([f"--config={FILES[one]}" if one in FILES else one for one in arguments])
+    given.data.pop("__path__", None)  # of a file that another one names
     del given["config"]
     return given
 
@@ -248,6 +251,47 @@ def test_the_papers_benchmarks_are_those_of_its_table(parsers: dict[str, Lightni
     }
     samples = {"aime24": 5, "amc23": 5, "livecodebench": 10, "mt_bench": 3}  # what the paper's decimals fit
     assert {name: one["samples"] for name, one in benchmarks.items() if one["samples"] > 1} == samples
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_one_key_names_the_local_copy_of_a_source_or_a_model(
+    name: str, parsers: dict[str, LightningArgumentParser]
+) -> None:
+    before = dict(leaves(resolved(parsers, name)))
+    tasks = ("code", "math", "qa", "writing")
+    keys = {f"data.tasks.{task}.init_args.source.init_args.path": f"/data/{task}.jsonl" for task in tasks}
+    keys["model.policy"] = "/models/mine"
+    after = dict(leaves(resolved(parsers, name, *(f"--{key}={value}" for key, value in keys.items()))))
+    changed = {key.replace(".init_args", ""): value for key, value in keys.items()}
+    assert {key: value for key, value in after.items() if before.get(key) != value} == changed
+    assert before.keys() == after.keys()
+
+
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize(
+    ("overlay", "module"),
+    [("real/cold_start_data", "RejectionSampling"), ("real/cold_start", "SupervisedFineTuning")],
+)
+def test_a_cold_start_takes_policy_lengths_and_tasks_from_the_run_that_it_is_for(
+    name: str, overlay: str, module: str, parsers: dict[str, LightningArgumentParser]
+) -> None:
+    verb = VERBS.get(overlay, "fit")
+    base, cold = resolved(parsers, name), resolved(parsers, name, overlay, verb=verb)
+    assert cold["model"]["class_path"].rpartition(".")[2] == module
+    assert cold["model"]["init_args"]["policy"] == base["model"]["init_args"]["policy"]
+    assert cold["data"]["tasks"] == base["data"]["tasks"]
+    stages = [list(stage["tasks"]) for stage in cold["curriculum"]["stages"]]
+    assert stages == [["code", "math", "qa", "writing"]]
+    if module == "RejectionSampling":
+        assert (
+            cold["model"]["init_args"]["sampling"]["max_tokens"] == base["model"]["init_args"]["sampling"]["max_tokens"]
+        )
+    else:
+        assert cold["data"]["demonstrations"] == resolved_output(parsers)
+
+
+def resolved_output(parsers: dict[str, LightningArgumentParser]) -> str:
+    return str(resolved(parsers, "real/cold_start_data", verb="predict")["demonstrations"]["output"])
 
 
 @pytest.mark.parametrize("name", [name for name in RUNS if name.startswith("rollout/")])

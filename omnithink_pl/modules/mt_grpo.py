@@ -14,6 +14,7 @@ from omnithink_pl.distributed.collectives import gather_rows, no_gradient_sync
 from omnithink_pl.endings import no_silent_end
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
+from omnithink_pl.grpo.collapse import CollapseAlarm
 from omnithink_pl.grpo.collection import Collector, RolloutSettings
 from omnithink_pl.grpo.failures import FailurePolicy
 from omnithink_pl.grpo.kl_control import KLController, KLSettings
@@ -88,6 +89,7 @@ class MultiTaskGRPO(TrainingModule):
         self.kl = KLController(kl, tasks)
         self.objective = objective
         self.rollouts = rollouts
+        self.collapse = CollapseAlarm()
         self.samples_ahead = rollouts.async_rewards or rollouts.segment_tokens is not None
         self.collector = Collector(
             engine, tasks, sampling, advantage, self.monitor, seed, self.barrier, self.watch, rollouts, overlong
@@ -111,6 +113,8 @@ class MultiTaskGRPO(TrainingModule):
         if self.reference is not None and run.begins:
             self.reference.begin_stage(self.model)
         self.collector.stage = run
+        if run.begins:
+            self.collapse.begin_stage()
 
     @no_silent_end("a step")
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
@@ -146,7 +150,7 @@ class MultiTaskGRPO(TrainingModule):
         tokens = sum(sum(group.lengths) for group in groups)
         metrics["train/tokens_per_second"] = tokens / sum(self.watch.seconds.values())
         differences = metrics.get("train/logprob_diff_mean", 0.0), metrics.get("train/logprob_diff_max", 0.0)
-        if warning := self.rollouts.correction.warning(*differences):
+        for warning in filter(None, (self.rollouts.correction.warning(*differences), self.collapse.warning(groups))):
             log.warning("step %d: %s", self.steps_done, warning)
         self.send(metrics)
 
