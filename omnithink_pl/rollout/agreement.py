@@ -1,0 +1,178 @@
+"""At the start of a run: the forward pass of training, a plain one and the sampler must be one model (law 12).
+
+Each computes log-probabilities in its own way: training packs prompts and completions into one row, the sampler decodes
+token by token from a cache, and the plain forward pass is transformers' own, on one sequence. An architecture that one
+of them misunderstands would train without any error, on wrong probability ratios.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from omnithink_pl.errors import BadInput
+from omnithink_pl.model.architecture import accepted
+from omnithink_pl.model.logprobs import token_logprobs
+from omnithink_pl.model.policy import Policy
+from omnithink_pl.model.sharding import whole
+from omnithink_pl.rollout.base import RolloutEngine, Sampling
+from omnithink_pl.rollout.transformers import TransformersEngine, eval_mode
+
+Tokens = Sequence[int]
+
+COMPLETIONS, TOKENS = 2, 8  # of each prompt, and of each completion, at most
+# Differences in nats that are rounding, mean and largest: in float32 up to 3e-5 were measured.
+EXACT = 1e-4, 2e-3
+# Where weights have 16 or 4 bits, or the engine's have: means of 0.02 to 0.14 were measured.
+COARSE = 0.3, float("inf")
+# A causal model's logits before a token move by rounding when it changes; this share of what moves at the token.
+LEAK_EXACT, LEAK_COARSE = 1e-3, 0.1
+# What a model's code raises when it is called in a way that it does not support.
+UNSUPPORTED = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, AssertionError)
+OTHER_MODEL = "use another model: docs/models.md lists architectures"
+
+
+def check_agreement(
+    policy: Policy,
+    engine: RolloutEngine,
+    prompts: Sequence[Tokens],
+    sampling: Sampling,
+    share_prompt: bool | None,
+) -> None:
+    """Compare the log-probabilities of a few completions, computed in each of the ways of a run.
+
+    With a sharded policy, or an engine that several processes share, all processes must call this with the same prompts.
+
+    Args:
+        policy: As it will be trained, on its device.
+        engine: Attached to the policy.
+        prompts: Token ids of two short real prompts, of different lengths.
+        sampling: That of the run; of it, temperature and longest completion are used.
+        share_prompt: As in training; ``None`` where nothing is trained.
+
+    Raises:
+        BadInput: If two of them differ by more than rounding, the model looks ahead, or training would be random; names
+            the pair, and the cure.
+    """
+    exact = all(p.dtype in {torch.float32, torch.float64} for p in policy.model.parameters())
+    name = type(policy.model).__name__
+    with torch.no_grad(), torch.random.fork_rng(_devices(policy.model)):
+        _check_causal(policy.model, min(prompts, key=len), exact)
+        temperature = sampling.temperature or 1.0
+        sampled, completions = _sample(policy, engine, prompts, replace(sampling, group_size=COMPLETIONS))
+        flat = [(prompt, c) for prompt, group in zip(prompts, completions, strict=True) for c in group]
+        with eval_mode(policy.model), whole(policy.model):
+            plain = torch.cat([plain_logprobs(policy.model, *pair, temperature) for pair in flat])
+        if share_prompt is not None:
+            kind = "packed" if share_prompt else "padded"
+            cure = "set model.memory.share_prompt to false" if share_prompt else OTHER_MODEL
+            with _unsupported(f"{name}: the {kind} forward pass of training", cure):
+                first, again = (
+                    _training_logprobs(policy, prompts, completions, temperature, share_prompt) for _ in "ab"
+                )
+            if not torch.equal(first, again) and _differ(first, again, exact):
+                raise BadInput(f"{name}: two forward passes of training differ, {_nats(first, again)}: {RANDOM}")
+            if _differ(first, plain, exact):
+                raise BadInput(_disagreement(f"{name}: the {kind} forward pass of training", first, plain, cure))
+    if _differ(sampled, plain, exact and not getattr(engine, "low_precision", False)):
+        raise BadInput(_disagreement(f"{name}: the sampler {type(engine).__name__}", sampled, plain, _other(engine)))
+
+
+RANDOM = (
+    "some randomness stays on in training mode, so that probability ratios would be noise; set the model's dropout and "
+    "noise to 0 in its config.json, or " + OTHER_MODEL
+)
+
+
+def plain_logprobs(model: PreTrainedModel, prompt: Tokens, completion: Tokens, temperature: float = 1.0) -> Tensor:
+    """Return the log-probability of each token of a completion, ``[T]``: one sequence, no cache, nothing of ours."""
+    tokens = torch.tensor([[*prompt, *completion]], device=model.device)
+    with _unsupported(f"{type(model).__name__}: a plain forward pass", OTHER_MODEL):
+        logits = model(input_ids=tokens, **accepted(model, use_cache=False)).logits[0, len(prompt) - 1 : -1]
+    every = (logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature).log_softmax(-1)
+    return every.gather(-1, tokens[0, len(prompt) :, None]).squeeze(-1)
+
+
+def _training_logprobs(
+    policy: Policy,
+    prompts: Sequence[Tokens],
+    completions: Sequence[Sequence[Tokens]],
+    temperature: float,
+    share_prompt: bool,
+) -> Tensor:
+    found = token_logprobs(policy.model, prompts, completions, temperature, share_prompt)
+    return found.logprobs[found.mask]
+
+
+def _sample(
+    policy: Policy, engine: RolloutEngine, prompts: Sequence[Tokens], sampling: Sampling
+) -> tuple[Tensor, list[list[Tokens]]]:
+    """Return the sampler's log-probabilities of all tokens, and the completions of each prompt."""
+    # Without a nucleus: rounding can move its edge, and with it all probabilities.
+    sampling = replace(sampling, top_p=1.0, max_tokens=min(TOKENS, sampling.max_tokens))
+    with _unsupported(f"{type(policy.model).__name__}: sampling by {type(engine).__name__}", _other(engine)):
+        engine.sync()
+        groups = engine.generate(prompts, sampling, range(len(prompts)))
+    values = [value for group in groups for completion in group for value in completion.logprobs]
+    return torch.tensor(values, device=policy.model.device), [[c.token_ids for c in group] for group in groups]
+
+
+def _check_causal(model: PreTrainedModel, prompt: Tokens, exact: bool) -> None:
+    """Refuse a model whose logits depend on later tokens: change the last one and look at those before."""
+    if len(prompt) < 2:
+        return
+    other = next((token for token in prompt if token != prompt[-1]), prompt[-1] - 1 if prompt[-1] else 1)
+    tokens = torch.tensor([[*prompt], [*prompt[:-1], other]], device=model.device)
+    with _unsupported(f"{type(model).__name__}: a plain forward pass", OTHER_MODEL), eval_mode(model), whole(model):
+        logits = model(input_ids=tokens, **accepted(model, use_cache=False)).logits.float()
+    moved = (logits[0] - logits[1]).abs().amax(-1)
+    if moved[:-1].max() > (LEAK_EXACT if exact else LEAK_COARSE) * moved[-1]:
+        raise BadInput(
+            f"model.policy: {type(model).__name__} looks ahead: changing a token changes the predictions before it, so "
+            f"it is no causal language model (BERT and its kin are bidirectional); use a decoder, such as Qwen or Llama"
+        )
+
+
+@contextmanager
+def _unsupported(what: str, cure: str) -> Iterator[None]:
+    """Turn what a model's code raises into an error with the cure; ours, and lack of memory, stay as they are."""
+    try:
+        yield
+    except (BadInput, torch.OutOfMemoryError):
+        raise
+    except UNSUPPORTED as error:
+        why = str(error).strip().partition("\n")[0]
+        raise BadInput(f"{what} fails ({type(error).__name__}: {why}); {cure}") from error
+
+
+def _differ(a: Tensor, b: Tensor, exact: bool) -> bool:
+    mean, largest = EXACT if exact else COARSE
+    difference = (a - b).abs()
+    return not (difference.mean() <= mean and difference.max() <= largest)  # so that NaN differs
+
+
+def _nats(a: Tensor, b: Tensor) -> str:
+    difference = (a - b).abs()
+    return f"by {difference.mean():.2g} nats on average and {difference.max():.2g} at most"
+
+
+def _disagreement(what: str, own: Tensor, plain: Tensor, cure: str) -> str:
+    return (
+        f"{what} and a plain forward pass are not one model: their log-probabilities of the same tokens differ "
+        f"{_nats(own, plain)}, so that training would go wrong; {cure}"
+    )
+
+
+def _other(engine: RolloutEngine) -> str:
+    if isinstance(engine, TransformersEngine):
+        return "sample with vLLM (configs/rollout/vllm.yaml), or " + OTHER_MODEL
+    return "set model.engine.init_args.dtype to float32, or use configs/base.yaml's engine"
+
+
+def _devices(model: PreTrainedModel) -> list[torch.device]:
+    return [model.device] if model.device.type == "cuda" else []
