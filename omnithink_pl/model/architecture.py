@@ -20,8 +20,10 @@ CONTEXT = ("max_position_embeddings", "max_sequence_length", "max_seq_len", "seq
 # Context of a model without positions: state spaces (Mamba), ALiBi (Bloom), relative positions. What its tokenizer was
 # trained for counts instead; transformers writes 1e30 where that is not known.
 UNLIMITED = 2**20
-# RoPE of which transformers chooses the frequencies by the longest sequence of the batch.
+# RoPE of which transformers chooses the frequencies by the longest sequence of the batch ...
 BY_BATCH = ("longrope", "dynamic")
+# ... and attention that selects among more keys than this, padding and later ones too: DeepSeek V3.2's, Doge's.
+SELECTION = ("index_topk", "keep_window_size")
 
 
 def load_config(path: str, key: str = "model.policy") -> PretrainedConfig:
@@ -49,15 +51,15 @@ def load_config(path: str, key: str = "model.policy") -> PretrainedConfig:
             f"trained, without its prompt; use a decoder-only instruct model, such as Qwen or Llama"
         )
     text = config.get_text_config(decoder=True)
-    limit = _frequency_limit(text)
-    if limit is not None and limit < _positions(text):
+    positions, limit = _positions(text), _batch_limit(text)
+    if limit is not None and not 0 < positions <= limit:
         log.warning(
-            "%s: the context of %r is %d tokens instead of %d. Beyond that its RoPE changes all frequencies at once, "
-            "and log-probabilities would depend on the other sequences of the batch",
+            "%s: %r is used with a context of %d tokens instead of %d: in longer sequences transformers makes "
+            "log-probabilities depend on the other sequences of a batch (LongRoPE, dynamic NTK, sparse attention)",
             key,
             path,
             limit,
-            _positions(text),
+            positions,
         )
     return config
 
@@ -87,15 +89,15 @@ def attention_of(config: PretrainedConfig) -> str | None:
 def context_length(config: PretrainedConfig, tokenizer_limit: int | None = None) -> int:
     """Return how many tokens prompt and completion may have together.
 
-    A composite config (Gemma 3, Qwen 3.5) has it in its text part. LongRoPE (Phi-3-128k: 4096) and dynamic NTK end
-    where transformers would change frequencies by the longest sequence of a batch.
+    A composite config (Gemma 3, Qwen 3.5) has it in its text part. It ends where a completion's log-probabilities would
+    depend on the other sequences of its batch: for Phi-3-128k, which has LongRoPE, at 4096 tokens.
 
     Args:
         config: The model's.
         tokenizer_limit: ``model_max_length`` of the tokenizer, which counts where the config has no limit.
     """
     text = config.get_text_config(decoder=True)
-    limits = [limit for limit in (_positions(text), _frequency_limit(text)) if limit is not None and limit > 0]
+    limits = [limit for limit in (_positions(text), _batch_limit(text)) if limit is not None and limit > 0]
     if limits:
         return min(limits)
     return min(tokenizer_limit or UNLIMITED, UNLIMITED)
@@ -107,14 +109,15 @@ def _positions(text: PretrainedConfig) -> int:
     return found[0] if found else 0
 
 
-def _frequency_limit(text: PretrainedConfig) -> int | None:
+def _batch_limit(text: PretrainedConfig) -> int | None:
+    """Return the longest sequence whose log-probabilities depend on no other one; ``None`` if all are such."""
     limits = [
-        limit
+        rope.get("original_max_position_embeddings")
         for rope in _rope_parameters(getattr(text, "rope_parameters", None))
         if any(kind in str(rope.get("rope_type")) for kind in BY_BATCH)
-        and isinstance(limit := rope.get("original_max_position_embeddings"), int)
     ]
-    return min(limits, default=None)
+    limits += [getattr(text, name, None) for name in SELECTION]
+    return min((limit for limit in limits if isinstance(limit, int)), default=None)
 
 
 def _rope_parameters(parameters: Any) -> Iterator[Mapping[str, Any]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from omnithink_pl.errors import BadInput
 
@@ -61,3 +62,35 @@ def _validate(config: GenerationConfig, name: str) -> None:
             f"model.policy: the generation_config.json of {name!r} is invalid, so that the trained policy could not be "
             f"saved: {why}; correct the file or delete it"
         ) from error
+
+
+def check_export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Save a policy without its weights, and load that again.
+
+    Args:
+        model: Without adapters.
+        tokenizer: Its tokenizer.
+
+    Raises:
+        BadInput: If a file cannot be written or read, or the tokenizer that is read makes other tokens.
+    """
+    name, text = type(model).__name__, "<think> 1 + 2\n</think> <answer>3</answer>"
+    with tempfile.TemporaryDirectory(prefix="omnithink-export-") as directory:
+        try:
+            model.config.save_pretrained(directory)
+            if model.generation_config is not None:
+                model.generation_config.save_pretrained(directory)
+            tokenizer.save_pretrained(directory)
+            AutoConfig.from_pretrained(directory, trust_remote_code=False)
+            again = AutoTokenizer.from_pretrained(directory)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            why = " ".join(str(error).split())
+            raise BadInput(
+                f"model.policy: {name} could not be saved after training: {why}; correct its config.json, "
+                f"generation_config.json or tokenizer files"
+            ) from error
+    if again.encode(text) != tokenizer.encode(text) or again.chat_template != tokenizer.chat_template:
+        raise BadInput(
+            f"model.policy: the tokenizer of {name} is not the same once saved and loaded again; save it with "
+            f"transformers 5 (AutoTokenizer.from_pretrained, save_pretrained) and use that directory"
+        )

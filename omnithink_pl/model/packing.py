@@ -40,7 +40,7 @@ class Span(NamedTuple):
 class Packing:
     """A batch for a causal language model, and where each completion token is predicted."""
 
-    tokens: Tensor  # token ids of shape [rows, width]; padding is token 0
+    tokens: Tensor  # token ids of shape [rows, width]
     positions: Tensor  # position of each token in its own sequence, of the same shape
     mask: Tensor  # 1 for a token, 0 for padding, of the same shape
     source: Tensor  # index into the flattened [rows * width] of the token that predicts each completion token
@@ -76,16 +76,19 @@ def pack_rows(prompts: Sequence[Tokens], completions: Sequence[Sequence[Tokens]]
 
 
 def pad_rows(prompts: Sequence[Tokens], completions: Sequence[Sequence[Tokens]], padding: Padding) -> Packing:
-    """Give each completion a row, with its own copy of the prompt before it, padded to the longest."""
+    """Give each completion a row, with its own copy of the prompt before it, padded to the longest.
+
+    Padding repeats a token of a prompt: a padding token may be embedded as zeros, by whose norm Gemma 3n divides.
+    """
     pairs = [(prompt, c) for prompt, siblings in zip(prompts, completions, strict=True) for c in siblings]
     rows = [[*prompt, *completion] for prompt, completion in pairs]
     width = max(map(len, rows))
     pads = [width - len(row) for row in rows]
     left = [pad if padding == "left" else 0 for pad in pads]
 
-    def padded(values: Sequence[Sequence[int]]) -> Tensor:
+    def padded(values: Sequence[Sequence[int]], fill: int = 0) -> Tensor:
         lines = zip(left, values, pads, strict=True)
-        return torch.tensor([[0] * before + [*line] + [0] * (pad - before) for before, line, pad in lines])
+        return torch.tensor([[fill] * before + [*line] + [fill] * (pad - before) for before, line, pad in lines])
 
     source = [
         number * width + before + place - 1
@@ -93,7 +96,7 @@ def pad_rows(prompts: Sequence[Tokens], completions: Sequence[Sequence[Tokens]],
         for place in range(len(prompt), len(prompt) + len(completion))
     ]
     positions, mask = padded([range(len(row)) for row in rows]), padded([[1] * len(row) for row in rows])
-    return _packing(prompts, completions, padded(rows), positions, mask, source)
+    return _packing(prompts, completions, padded(rows, fill=rows[0][0]), positions, mask, source)
 
 
 def _packing(

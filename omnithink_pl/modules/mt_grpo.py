@@ -88,13 +88,14 @@ class MultiTaskGRPO(TrainingModule):
         self.reference = reference_policy(self.model, self.kl.settings, self.memory.offload_reference, self.device_mesh)
 
     def on_fit_start(self) -> None:
-        """Check every prompt against the context, and hand the policy to the engine."""
+        """Check every prompt against the context, hand the policy to the engine, and check that they agree."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.check_prompts([*data.train, *chain.from_iterable(data.held_out.values())])
+        prompts = self.check_prompts([*data.train, *chain.from_iterable(data.held_out.values())])
         if self.reference is not None:
             self.reference.to(self.device)
         self.attach()
         self.collector.attach(self.policy, data)
+        self.check_policy(prompts, self.memory.share_prompt)
 
     def on_stage_start(self, run: StageRun) -> None:
         """Anchor the reference anew if the stage begins, and tell the collector where rollouts must end."""

@@ -53,11 +53,11 @@ class RejectionSampling(PolicyModule):
             self.load()
 
     def on_predict_start(self) -> None:
-        """Check every prompt against the context, and hand the policy to the engine."""
+        """Check every prompt against the context, hand the policy to the engine, and check that they agree."""
         check_divisible(self.trainer.strategy, "predict")
-        self.check_prompts(self.trainer.datamodule.train)  # type: ignore[attr-defined]
+        prompts = self.check_prompts(self.trainer.datamodule.train)  # type: ignore[attr-defined]
         self.attach()
-        self.engine.sync()
+        self.check_agreement(prompts)
 
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[ScoredGroup]:
         """Sample and score a batch, as a function of the seed and its prompts alone; return all of it everywhere.

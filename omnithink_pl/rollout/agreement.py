@@ -7,20 +7,21 @@ of them misunderstands would train without any error, on wrong probability ratio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.architecture import accepted
 from omnithink_pl.model.logprobs import token_logprobs
 from omnithink_pl.model.policy import Policy
-from omnithink_pl.model.sharding import whole
-from omnithink_pl.rollout.base import RolloutEngine, Sampling
+from omnithink_pl.model.sharding import sharded_modules, whole
+from omnithink_pl.rollout.base import RolloutEngine, Sampling, check_prompts
 from omnithink_pl.rollout.transformers import TransformersEngine, eval_mode
 
 Tokens = Sequence[int]
@@ -35,6 +36,10 @@ LEAK_EXACT, LEAK_COARSE = 1e-3, 0.1
 # What a model's code raises when it is called in a way that it does not support.
 UNSUPPORTED = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, AssertionError)
 OTHER_MODEL = "use another model: docs/models.md lists architectures"
+RANDOM = (
+    "some randomness stays on in training mode, so that probability ratios would be noise; set the model's dropout and "
+    "noise to 0 in its config.json, or " + OTHER_MODEL
+)
 
 
 def check_agreement(
@@ -46,7 +51,7 @@ def check_agreement(
 ) -> None:
     """Compare the log-probabilities of a few completions, computed in each of the ways of a run.
 
-    With a sharded policy, or an engine that several processes share, all processes must call this with the same prompts.
+    With a sharded policy, or an engine that processes share, all processes must call this with the same prompts.
 
     Args:
         policy: As it will be trained, on its device.
@@ -58,35 +63,93 @@ def check_agreement(
     Raises:
         BadInput: If two of them differ by more than rounding, the model looks ahead, or training would be random; names
             the pair, and the cure.
+        ValueError: If a prompt does not fit into the context.
     """
-    exact = all(p.dtype in {torch.float32, torch.float64} for p in policy.model.parameters())
-    name = type(policy.model).__name__
-    with torch.no_grad(), torch.random.fork_rng(_devices(policy.model)):
-        _check_causal(policy.model, min(prompts, key=len), exact)
-        temperature = sampling.temperature or 1.0
-        sampled, completions = _sample(policy, engine, prompts, replace(sampling, group_size=COMPLETIONS))
-        flat = [(prompt, c) for prompt, group in zip(prompts, completions, strict=True) for c in group]
-        with eval_mode(policy.model), whole(policy.model):
-            plain = torch.cat([plain_logprobs(policy.model, *pair, temperature) for pair in flat])
+    model, name = policy.model, type(policy.model).__name__
+    exact = all(p.dtype in {torch.float32, torch.float64} for p in model.parameters())
+    temperature = sampling.temperature or 1.0
+    with torch.no_grad(), torch.random.fork_rng(_devices(model)):
+        _check_causal(model, min(prompts, key=len), exact)
+        sampled, completions = _sample(policy, engine, prompts, sampling)
+        pairs = [(prompt, c) for prompt, group in zip(prompts, completions, strict=True) for c in group]
+        with eval_mode(model), whole(model):
+            plain = torch.cat([plain_logprobs(model, *pair, temperature) for pair in pairs])
         if share_prompt is not None:
-            kind = "packed" if share_prompt else "padded"
-            cure = "set model.memory.share_prompt to false" if share_prompt else OTHER_MODEL
-            with _unsupported(f"{name}: the {kind} forward pass of training", cure):
-                first, again = (
-                    _training_logprobs(policy, prompts, completions, temperature, share_prompt) for _ in "ab"
-                )
-            if not torch.equal(first, again) and _differ(first, again, exact):
-                raise BadInput(f"{name}: two forward passes of training differ, {_nats(first, again)}: {RANDOM}")
-            if _differ(first, plain, exact):
-                raise BadInput(_disagreement(f"{name}: the {kind} forward pass of training", first, plain, cure))
+            forward = TrainingForward(model, prompts, completions, temperature, share_prompt)
+            trained, again = forward.with_gradient(), forward()
+            if _differ(trained, again, exact):
+                raise BadInput(f"{name}: two forward passes of training differ {_nats(trained, again)}: {RANDOM}")
+            if _differ(trained, plain, exact):
+                raise BadInput(_disagreement(f"{name}: {forward.name}", trained, plain, forward.cure))
     if _differ(sampled, plain, exact and not getattr(engine, "low_precision", False)):
         raise BadInput(_disagreement(f"{name}: the sampler {type(engine).__name__}", sampled, plain, _other(engine)))
 
 
-RANDOM = (
-    "some randomness stays on in training mode, so that probability ratios would be noise; set the model's dropout and "
-    "noise to 0 in its config.json, or " + OTHER_MODEL
-)
+@final
+@dataclass(frozen=True)
+class TrainingForward:
+    """The forward pass of training over some completions; calling it returns their log-probabilities, flat."""
+
+    model: PreTrainedModel
+    prompts: Sequence[Tokens]
+    completions: Sequence[Sequence[Tokens]]
+    temperature: float
+    share_prompt: bool
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        return f"the {'packed' if self.share_prompt else 'padded'} forward pass of training"
+
+    @property
+    def cure(self) -> str:
+        """What to do if it fails."""
+        return "set model.memory.share_prompt to false" if self.share_prompt else OTHER_MODEL
+
+    def __call__(self) -> Tensor:
+        """Compute the log-probabilities."""
+        with _unsupported(f"{type(self.model).__name__}: {self.name}", self.cure):
+            found = token_logprobs(
+                self.model, self.prompts, self.completions, self.temperature, share_prompt=self.share_prompt
+            )
+        return found.logprobs[found.mask]
+
+    def with_gradient(self) -> Tensor:
+        """Compute them, and the gradient by the embedded tokens: some models divide by 0 where there is padding.
+
+        That gradient passes through all layers but belongs to no parameter, so that no hook of DDP is called.
+
+        Raises:
+            BadInput: If the backward pass fails, or its gradient is not finite.
+        """
+        if sharded_modules(self.model):  # whose hooks expect the gradients of parameters
+            return self()
+        embedded: list[Tensor] = []
+
+        def record(module: nn.Module, inputs: object, output: Tensor) -> None:
+            embedded.append(output if output.requires_grad else output.requires_grad_())
+
+        hook = self.model.get_input_embeddings().register_forward_hook(record)
+        try:
+            with torch.enable_grad():
+                found = self()
+                with _unsupported(f"{type(self.model).__name__}: the backward pass of training", self.cure):
+                    (gradient,) = torch.autograd.grad(found.sum(), embedded[0], allow_unused=True)
+        finally:
+            hook.remove()
+        if gradient is None or not gradient.isfinite().all():
+            raise BadInput(
+                f"{type(self.model).__name__}: the gradient of {self.name} is missing or not finite; {self.cure}"
+            )
+        return found.detach()
+
+
+def short_prompts(prompts: Iterable[list[int]]) -> list[list[int]]:
+    """Return two of the shortest prompts, of different lengths if there are; in the same order in all processes."""
+    by_length: dict[int, list[int]] = {}
+    for prompt in prompts:
+        by_length.setdefault(len(prompt), prompt)
+    return [by_length[length] for length in sorted(by_length)[:2]]
 
 
 def plain_logprobs(model: PreTrainedModel, prompt: Tokens, completion: Tokens, temperature: float = 1.0) -> Tensor:
@@ -98,23 +161,13 @@ def plain_logprobs(model: PreTrainedModel, prompt: Tokens, completion: Tokens, t
     return every.gather(-1, tokens[0, len(prompt) :, None]).squeeze(-1)
 
 
-def _training_logprobs(
-    policy: Policy,
-    prompts: Sequence[Tokens],
-    completions: Sequence[Sequence[Tokens]],
-    temperature: float,
-    share_prompt: bool,
-) -> Tensor:
-    found = token_logprobs(policy.model, prompts, completions, temperature, share_prompt)
-    return found.logprobs[found.mask]
-
-
 def _sample(
     policy: Policy, engine: RolloutEngine, prompts: Sequence[Tokens], sampling: Sampling
 ) -> tuple[Tensor, list[list[Tokens]]]:
     """Return the sampler's log-probabilities of all tokens, and the completions of each prompt."""
     # Without a nucleus: rounding can move its edge, and with it all probabilities.
-    sampling = replace(sampling, top_p=1.0, max_tokens=min(TOKENS, sampling.max_tokens))
+    sampling = replace(sampling, group_size=COMPLETIONS, top_p=1.0, max_tokens=min(TOKENS, sampling.max_tokens))
+    check_prompts(prompts, sampling, policy.context)
     with _unsupported(f"{type(policy.model).__name__}: sampling by {type(engine).__name__}", _other(engine)):
         engine.sync()
         groups = engine.generate(prompts, sampling, range(len(prompts)))

@@ -99,8 +99,8 @@ class _RunningRows:
     def __init__(self, model: PreTrainedModel, prefixes: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
         self.model = model
         self.cache = DynamicCache(config=model.config)
-        # State spaces (Mamba) have another name for it, would ignore it as past_key_values, and take no mask once padding
-        # is behind them.
+        # State spaces (Mamba) have another name for it, would ignore it as past_key_values, and take no mask once the
+        # padding is behind them.
         self.recurrent = "cache_params" in forward_parameters(model)
         self.arguments = {"cache_params" if self.recurrent else "past_key_values": self.cache, "use_cache": True}
         rows = [torch.tensor(prefix, device=model.device) for prefix in prefixes]
