@@ -6,6 +6,7 @@ broken connection, in the middle of a collective operation such as saving a chec
 
 from __future__ import annotations
 
+import atexit
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,6 +58,7 @@ class FailureBarrier:
         self._trained, self._last = trained, []
         if process_count() > 1:
             self._group = dist.new_group(backend="gloo")
+            atexit.register(_close_process_groups)
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -123,3 +125,9 @@ class FailureBarrier:
             options.timeout = timeout
         self._group.allreduce([table], options).wait()
         return list(table.tolist())
+
+
+def _close_process_groups() -> None:
+    """Join gloo's threads, which Lightning leaves open on a CPU: running at the end, they may abort the interpreter."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
