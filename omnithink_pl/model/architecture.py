@@ -144,10 +144,10 @@ def accepted(model: nn.Module, **arguments: Any) -> dict[str, Any]:
 
 def forward_parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
     """Return the parameters of a model's forward; of the base model's if it is wrapped by PEFT."""
-    base = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
+    base: nn.Module = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
     return _parameters(type(base))
 
 
 @lru_cache
-def _parameters(kind: type[nn.Module]) -> Mapping[str, inspect.Parameter]:
+def _parameters(kind: type) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(kind.forward).parameters

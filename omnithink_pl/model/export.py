@@ -42,8 +42,10 @@ def mend_generation_config(model: PreTrainedModel, name: str) -> None:
     config = model.generation_config
     if config is None:
         return
-    unused = () if config.do_sample is True else SAMPLING_ONLY
-    unused += () if (config.num_beams or 1) > 1 else BEAMS_ONLY
+    unused = [
+        *([] if config.do_sample is True else SAMPLING_ONLY),
+        *([] if (config.num_beams or 1) > 1 else BEAMS_ONLY),
+    ]
     try:
         config.validate(strict=True)
     except ValueError:
