@@ -122,12 +122,12 @@ def check_shareable(model: PreTrainedModel, longest: int) -> None:
         BadInput: If some layer is no softmax attention, or reaches back less far.
     """
     config = model.config.get_text_config(decoder=True)
-    window = getattr(config, "sliding_window", None) or None  # Qwen2-MoE: 0 means none
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention", "sliding_attention"])
+    window = getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
     reason = ""
     if not kinds <= {"full_attention", "sliding_attention"}:
         reason = f"it has layers of kind {sorted(kinds)}"
-    elif window is not None and longest > window:
+    elif window and longest > window:  # Qwen2-MoE: 0 means none
         reason = f"sequences of {longest} tokens exceed its sliding window of {window}"
     if reason:
         raise cannot_share(type(model).__name__, reason)

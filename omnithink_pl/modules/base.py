@@ -40,6 +40,7 @@ class PolicyModule(L.LightningModule, ABC):
 
     policy: Policy
     model: torch.nn.Module
+    longest_prompt = 0  # tokens, of those that were checked
     samples_ahead = False  # True where a step's rollouts are begun before the one before it has ended
 
     def __init__(
@@ -116,6 +117,7 @@ class PolicyModule(L.LightningModule, ABC):
                 f"model.sampling.max_tokens={self.sampling.max_tokens} exceed the policy's context of "
                 f"{self.policy.context}; drop the row, lower model.sampling.max_tokens or take another policy"
             )
+        self.longest_prompt = max(self.longest_prompt, len(prompt))
         return prompt
 
 

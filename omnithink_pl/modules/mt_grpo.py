@@ -21,6 +21,7 @@ from omnithink_pl.grpo.objective import Objective
 from omnithink_pl.grpo.reference import ReferencePolicy, reference_policy
 from omnithink_pl.grpo.update import TokenStats, UpdatePlan, sum_by_task
 from omnithink_pl.model.adapter import LoRA
+from omnithink_pl.model.logprobs import check_shareable
 from omnithink_pl.model.memory import MemorySettings
 from omnithink_pl.modules.base import TrainingModule
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
@@ -90,7 +91,10 @@ class MultiTaskGRPO(TrainingModule):
     def on_fit_start(self) -> None:
         """Check every prompt against the context, hand the policy to the engine, and check that they agree."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        prompts = self.check_prompts([*data.train, *chain.from_iterable(data.held_out.values())])
+        prompts = self.check_prompts(data.train)
+        if self.memory.share_prompt:
+            check_shareable(self.policy.model, self.longest_prompt + self.sampling.max_tokens)
+        self.check_prompts(chain.from_iterable(data.held_out.values()))
         if self.reference is not None:
             self.reference.to(self.device)
         self.attach()
