@@ -134,8 +134,7 @@ def _rope_parameters(parameters: Any) -> Iterator[Mapping[str, Any]]:
 def accepted(model: nn.Module, **arguments: Any) -> dict[str, Any]:
     """Return those arguments that a model's forward names or takes as ``**kwargs``.
 
-    Bloom has no ``position_ids``, Falcon no ``logits_to_keep``: they derive the former from the mask, and the latter
-    only saves memory.
+    Older ones name no ``position_ids``, which they derive from the mask, or no ``logits_to_keep``, which saves memory.
     """
     names = forward_parameters(model)
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in names.values())
@@ -149,5 +148,5 @@ def forward_parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
 
 
 @lru_cache
-def _parameters(kind: type) -> Mapping[str, inspect.Parameter]:
+def _parameters(kind: Any) -> Mapping[str, inspect.Parameter]:
     return inspect.signature(kind.forward).parameters

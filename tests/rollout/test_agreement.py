@@ -60,8 +60,8 @@ def test_law_12_weights_of_16_bits_pass() -> None:
 def test_the_plain_forward_pass_is_that_of_one_sequence() -> None:
     model = tiny_qwen().eval()
     with torch.no_grad():
-        found = plain_logprobs(model, *PROMPTS, 0.7)
-    assert found.tolist() == pytest.approx(teacher_forced(model, *PROMPTS, 0.7), abs=1e-5)
+        found = plain_logprobs(model, PROMPTS[0], PROMPTS[1], 0.7)
+    assert found.tolist() == pytest.approx(teacher_forced(model, PROMPTS[0], PROMPTS[1], 0.7), abs=1e-5)
 
 
 def test_law_12_wrongly_packed_attention_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
