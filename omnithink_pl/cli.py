@@ -12,9 +12,11 @@ import re
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
+import datasets
 import lightning as L
 import torch
 import transformers
@@ -22,7 +24,7 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from omnithink_pl import modules
+from omnithink_pl import modules, overlays
 from omnithink_pl.curriculum.stages import trained_tasks
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput
@@ -56,6 +58,8 @@ VERBS: dict[str, type[Tool] | set[str]] = {
 }
 TOOLS: dict[str, type[Tool]] = {verb: tool for verb, tool in VERBS.items() if isinstance(tool, type)}
 
+PACKAGE = Path(__file__).parent
+
 # The module of a run whose config names none.
 MODULE = "omnithink_pl.modules.MultiTaskGRPO"
 
@@ -87,43 +91,49 @@ class OmniThinkParser(LightningArgumentParser):
         """Add a class that can be replaced by a subclass, by default ``MODULE``."""
         return super().add_subclass_arguments(*args, **({"default": {"class_path": MODULE}} | kwargs))
 
-    def _apply_actions(  # private, but jsonargparse is pinned; its own `key+` is for lists alone
+    def _apply_actions(  # private, but jsonargparse is pinned
         self, cfg: Any, parent_key: str = "", prev_cfg: Namespace | None = None, *args: Any, **kwargs: Any
     ) -> Namespace:
         if isinstance(cfg, dict) and not parent_key:
-            cfg = add_entries(cfg, prev_cfg)
+            prev_cfg = None if prev_cfg is None else prev_cfg.clone()  # a copy: entries that are replaced leave it
+            cfg = overlays.merge(cfg, prev_cfg)
         return super()._apply_actions(cfg, parent_key, prev_cfg, *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Exit with the causes of an error, without the usage."""
+        """Exit with the causes of an error and the nearest key, without the usage."""
+        message += nearest_key(message, [action.dest for action in self._actions])
         if not self.exit_on_error:  # a nested parser, whose message becomes part of the outer one's
             super().error(message, ex)
         self.exit(
-            2, f"error: {readable(message)}\n{self.prog.replace(' [options]', '')} --help lists what can be set\n"
+            2,
+            f"error: {readable(message)}{full_class_path(message)}\n"
+            f"{self.prog.replace(' [options]', '')} --help lists what can be set\n",
         )
 
 
-def add_entries(config: dict[str, Any], previous: Any) -> dict[str, Any]:
-    """Merge each dictionary ``key+`` of a config into the ``key`` of the configs before it.
+_UNKNOWN_KEY = re.compile(
+    r"(?:Unrecognized arguments: --|Option '(?=[^']+' is not accepted)|"
+    r"Group '(?P<group>[^']+)' does not accept option ')(?P<key>[\w.]+)"
+)
 
-    Entries that are not named are kept. Without the plus sign a dictionary replaces the previous one.
 
-    Args:
-        config: What a file holds.
-        previous: What the files before it come to: a namespace or a dictionary.
-    """
-    if "class_path" in (previous or {}) and "init_args" not in config:
-        previous = previous.get("init_args")  # which need not be written
-    merged: dict[str, Any] = {}
-    for key, value in config.items():
-        name = key.removesuffix("+")
-        before = (previous or {}).get(name) if isinstance(previous, dict | Namespace) else None
-        if isinstance(value, dict):
-            value = add_entries(value, before)
-            if name != key:
-                key, value = name, {**(before if isinstance(before, dict) else {}), **value}
-        merged[key] = value
-    return merged
+def nearest_key(message: str, keys: Iterable[str]) -> str:
+    """Return what to add to a parser's message about an unknown key: the nearest of its keys, if one is near."""
+    found = _UNKNOWN_KEY.search(message)
+    if not found or "did you mean" in message:
+        return ""
+    near = get_close_matches(".".join(filter(None, found.groups())), keys, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def full_class_path(message: str) -> str:
+    """Return what to add to a message about a class name without its module: where this package has such a class."""
+    found = re.search(r"Expected a dot import path string: (\w+)", message)
+    for path in sorted(PACKAGE.rglob("*.py")) if found else ():
+        if re.search(rf"^class {found[1]}\b", path.read_text(), re.MULTILINE):  # type: ignore[index]
+            module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+            return f"; write {module}.{found[1]}"  # type: ignore[index]
+    return ""
 
 
 class OmniThinkCLI(LightningCLI):
@@ -205,7 +215,7 @@ def run(command: type[Command], args: list[str] | None = None) -> Command | None
         run_tool(given[0], given[1:])
         return None
     check_keys(given)
-    return command(args)
+    return command(list(overlays.as_configs(given)))
 
 
 def run_tool(verb: str, args: list[str]) -> None:
@@ -298,7 +308,9 @@ def _flatten(where: str, key: str, value: object) -> Iterator[tuple[str, str, ob
     yield where, key, value
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, part in parts:
-        yield from _flatten(where, key if name == "init_args" else f"{key}.{name}".strip(".+"), part)
+        yield from _flatten(
+            where, key if name == "init_args" else f"{key}.{name}".strip(".").removesuffix(overlays.REPLACE), part
+        )
 
 
 _KEY = re.compile(r'Parser key "(?P<key>[^"]+)"(?P<element>[^:]*):(?P<rest>.*)')
@@ -345,7 +357,6 @@ def readable(message: str) -> str:
 def quiet_libraries() -> None:
     """Keep the libraries' progress bars, warnings and messages off the console; errors are still shown."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -354,6 +365,8 @@ def quiet_libraries() -> None:
     for name in (*loud, "openai", "httpx", "httpx2", "vllm"):
         logging.getLogger(name).setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # `overlays.as_configs` rewrites them
     # Lightning recommends worker processes; our rows are in memory.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)

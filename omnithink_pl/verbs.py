@@ -76,7 +76,7 @@ def _budget_settings(
         longest=prompt_tokens + model.sampling.max_tokens,
         weights=model.adapter.weights if model.adapter else "float32",
         adapted=model.adapter is not None,
-        reference=any(model.kl.beta.values()),
+        reference=model.kl.settings.penalises,
         optimizer_bytes=optimizer_bytes(model.optimizer),
         optimizer_offloaded=model.memory.offload_optimizer,
         group_size=model.sampling.group_size,

@@ -42,7 +42,7 @@ def fit(directory: Path, *arguments: str) -> None:
         ),
         ("--model.sampling.group_size=1", r"model\.sampling\.group_size is 1; .*use 2 or more"),
         (
-            "--model.kl.beta={code: 0.1, math: 0.1, qa: 0.1}",
+            "--model.kl.beta!={code: 0.1, math: 0.1, qa: 0.1}",
             r"model\.kl\.beta has no entry for the task 'writing'",
         ),
         ("--model.sampling.temperature=0", r"model\.sampling\.temperature is 0.*use a positive temperature"),

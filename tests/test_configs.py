@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -15,6 +17,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from main import CONFIGS, CommandLine, main
 from omnithink_pl.errors import BadInput
+from omnithink_pl.overlays import as_configs
 
 FILES = {path.relative_to(CONFIGS).with_suffix("").as_posix(): path for path in sorted(CONFIGS.rglob("*.yaml"))}
 STUDIES = [name for name in FILES if name.startswith("studies/")]
@@ -83,9 +86,9 @@ def test_every_config_of_a_verb_without_a_trainer_parses(
 
 
 def leaves(config: Mapping[str, Any], key: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys without ``init_args`` or plus signs, and their values."""
+    """Dotted keys without ``init_args``, and their values."""
     for name, value in config.items():
-        inner = key if name == "init_args" else f"{key}.{name}".strip(".+")
+        inner = key if name == "init_args" else f"{key}.{name}".strip(".")
         if isinstance(value, dict) and value:
             yield from leaves(value, inner)
         else:
@@ -117,18 +120,70 @@ def test_law_11_an_overlay_keeps_what_it_does_not_name(
             assert key.startswith(tuple(replaced)) or any(f"{one}.".startswith(f"{key}.") for one in named), key
 
 
-def test_a_plus_sign_keeps_the_other_entries_and_without_it_they_are_replaced(
-    parsers: dict[str, LightningArgumentParser], tmp_path: Path
+def test_law_11_of_files_and_arguments(parsers: dict[str, LightningArgumentParser], tmp_path: Path) -> None:
+    """Each change, in a file and as arguments, changes what it names and nothing else."""
+    base = dict(leaves(resolved(parsers)))
+    math = "data.tasks.math"
+    for change, expected in [
+        ({"data": {"tasks": {"qa": {"format_weight": 0.3}}}}, {"data.tasks.qa.format_weight": 0.3}),
+        ({"model": {"kl": {"beta": {"math": 0}}}}, {"model.kl.beta.math": 0.0}),
+        ({"model": {"kl": {"beta": 0.2}}}, {"model.kl.beta": 0.2} | removed(base, "model.kl.beta.")),
+        ({"model": {"kl": {"beta!": {"qa": 1}}}}, removed(base, "model.kl.beta.") | {"model.kl.beta.qa": 1.0}),
+        ({"data": {"tasks": {"math": None}}}, removed(base, f"{math}.")),
+        ({"data": {"batch_size": 4}}, {"data.batch_size": 4}),
+        ({"curriculum": {"stages": {1: {"steps": 7}}}}, {"curriculum.stages": changed(base, 1, steps=7)}),
+        ({"curriculum": {"stages": {3: None}}}, {"curriculum.stages": base["curriculum.stages"][:3]}),
+        (
+            {"curriculum": {"stages": {0: {"tasks": {"qa": 0.5}}}}},
+            {"curriculum.stages": changed(base, 0, tasks={"code": 1.0, "qa": 0.5})},
+        ),
+    ]:
+        overlay = tmp_path / "overlay.yaml"
+        overlay.write_text(yaml.safe_dump(change))
+        for given in ([f"--config={overlay}"], list(as_configs(arguments(change)))):
+            got = dict(leaves(resolved(parsers, *given)))
+            assert {key: got.get(key) for key in base.keys() | got if got.get(key) != base.get(key)} == expected, given
+
+
+def removed(base: Mapping[str, Any], prefix: str) -> dict[str, None]:
+    return {key: None for key in base if key.startswith(prefix)}
+
+
+def changed(base: Mapping[str, Any], number: int, **values: Any) -> list[dict[str, Any]]:
+    return [stage | (values if at == number else {}) for at, stage in enumerate(base["curriculum.stages"])]
+
+
+def arguments(change: Mapping[Any, Any], key: str = "--") -> Iterator[str]:
+    """One argument for each leaf."""
+    for name, value in change.items():
+        if isinstance(value, dict) and not str(name).endswith("!"):
+            yield from arguments(value, f"{key}{name}.")
+        else:
+            yield f"{key}{name}={json.dumps(value)}"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            "{data: {tasks: {mth: {format_weight: 1}}}}",
+            r"data\.tasks\.mth is new and has no class_path; did you mean",
+        ),
+        ("{curriculum: {stages: {4: {steps: 1}}}}", r"curriculum\.stages\.4: there are 4 elements, counted from 0"),
+        ("{model: {sampling!: {group_size: 1}}}", r"model\.sampling!: only a dictionary whose keys are data"),
+        ("{model: {samplng: {group_size: 4}}}", r"did you mean sampling\.group_size\?"),
+        ("{curiculum: {stages: []}}", r"did you mean curriculum\.stages\?"),
+        ("{data: {tasks: {math: {format_weigth: 1}}}}", r"did you mean format_weight\?"),
+        ("{data: {tasks: {writing: {judge: OpenAIJudge}}}}", r"write omnithink_pl\.judge\.endpoint\.OpenAIJudge"),
+    ],
+)
+def test_a_typo_is_answered_with_the_cure(
+    given: str, message: str, parsers: dict[str, LightningArgumentParser], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    overlay = tmp_path / "mine.yaml"
-    overlay.write_text("curriculum: {stages: [{tasks: {qa: 1}, steps: 5}]}\ndata: {tasks+: {qa: {format_weight: 0.3}}}")
-    base, more = resolved(parsers), resolved(parsers, f"--config={overlay}")
-    assert more["data"]["tasks"].pop("qa")["init_args"]["format_weight"] == 0.3
-    del base["data"]["tasks"]["qa"]
-    assert more["data"] == base["data"]
-    assert [stage["tasks"] for stage in more["curriculum"]["stages"]] == [{"qa": 1.0}]
-    overlay.write_text(overlay.read_text().replace("tasks+", "tasks"))
-    assert resolved(parsers, f"--config={overlay}")["data"]["tasks"].keys() == {"qa"}
+    with pytest.raises(SystemExit):
+        parsed(parsers, f"--config={given}")
+    assert re.search(message, error := capsys.readouterr().err), error
+    assert error.count("\n") <= 3
 
 
 def test_overrides_change_one_key_and_leave_its_neighbours(parsers: dict[str, LightningArgumentParser]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ class MultiTaskData(L.LightningDataModule):
     installs the stage's task sampler, :meth:`leave` ends the last one.
 
     Args:
-        tasks: The tasks by name. All of them are evaluated.
+        tasks: The tasks, by names of your choice. All of them are evaluated.
         trained_tasks: Those that are trained; comes from ``curriculum.stages``. All of them if not given.
         batch_size: Prompts per step, over all processes.
         seed: Of the order of examples and options; comes from ``seed_everything``.
@@ -56,8 +57,9 @@ class MultiTaskData(L.LightningDataModule):
         if batch_size < 1:
             raise BadInput(f"data.batch_size is {batch_size}; a step needs at least one prompt")
         for key, task in tasks.items():
-            if key != task.name:
-                raise BadInput(f"data.tasks.{key} holds the task {task.name!r}; use its name as the key")
+            if not re.fullmatch(r"\w+", key):
+                raise BadInput(f"data.tasks.{key}: name a task by letters, digits and _; metrics are named after it")
+            task.name = key
         self.trained_tasks = list(tasks) if trained_tasks is None else trained_tasks
         for name in self.trained_tasks:
             if name not in tasks:

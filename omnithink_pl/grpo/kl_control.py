@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, final
 
@@ -25,8 +25,8 @@ class KLSettings:
     sum over a completion; a mean does not depend on its length.) A step without the task leaves its beta unchanged.
 
     Args:
-        beta: KL coefficient of each task, or its initial value where the task has a target. All 0: no reference is
-            held or computed.
+        beta: KL coefficient: a number for all tasks, or one for each; the initial value where a task has a target. All
+            0: no reference is held or computed.
         reference: What the penalty pulls towards: the ``base`` model, or the policy at the ``stage``'s start. With an
             adapter neither needs a second model.
         targets: KL target of a task, in nats per token; the beta of tasks that are not named stays fixed.
@@ -37,7 +37,7 @@ class KLSettings:
         BadInput: If a value is out of range, or a task with a target starts at beta 0, which no factor changes.
     """
 
-    beta: dict[str, float] = field(default_factory=dict)
+    beta: float | dict[str, float] = 0.0
     reference: Reference = "base"
     targets: dict[str, float] = field(default_factory=dict)
     gain: float = 0.1
@@ -47,22 +47,45 @@ class KLSettings:
         for task, target in self.targets.items():
             if target <= 0.0:
                 raise BadInput(f"model.kl.targets.{task} is {target}; use a positive number of nats per token")
-            if self.beta.get(task, 0.0) <= 0.0:
+            beta = self.coefficient(task)
+            if not beta or beta <= 0.0:
                 raise BadInput(
                     f"model.kl.targets.{task}: a target multiplies model.kl.beta.{task}, which is "
-                    f"{self.beta.get(task, 'missing')}; start above 0, such as {task}: 0.01, or drop the target"
+                    f"{'missing' if beta is None else beta}; start above 0, such as {task}: 0.01, or drop the target"
                 )
         if not 0.0 < self.gain * self.clip < 1.0:
             raise BadInput(f"model.kl: gain {self.gain} times clip {self.clip} must lie between 0 and 1")
 
+    def coefficient(self, task: str) -> float | None:
+        """Return a task's coefficient at the start; ``None`` where it has none."""
+        return self.beta.get(task) if isinstance(self.beta, dict) else self.beta
+
+    @property
+    def penalises(self) -> bool:
+        """Whether any coefficient is not 0."""
+        return any(self.beta.values()) if isinstance(self.beta, dict) else self.beta != 0.0
+
 
 @final
 class KLController:
-    """The KL coefficient of each task, in ``beta``; see :class:`KLSettings` for the control law."""
+    """The KL coefficient of each task, in ``beta``; see :class:`KLSettings` for the control law.
 
-    def __init__(self, settings: KLSettings) -> None:
+    Args:
+        settings: Coefficients and targets.
+        tasks: Names of the tasks.
+
+    Raises:
+        BadInput: If a task has no coefficient.
+    """
+
+    def __init__(self, settings: KLSettings, tasks: Iterable[str]) -> None:
         self.settings = settings
-        self.beta = dict(settings.beta)
+        self.beta: dict[str, float] = {}
+        for task in tasks:
+            beta = settings.coefficient(task)
+            if beta is None:
+                raise BadInput(f"model.kl.beta has no entry for the task {task!r}; give one, such as {task}: 0.01")
+            self.beta[task] = beta
 
     def observe(self, metrics: Mapping[str, float]) -> None:
         """Adapt the coefficients to a step's ``train/<task>/kl``, missing where it did not have the task."""

@@ -168,7 +168,7 @@ def reference_policy(
         offload: Keep a second model, where one is needed, in host memory between uses.
         mesh: Processes that a second model is sharded among.
     """
-    if not any(settings.beta.values()):
+    if not settings.penalises:
         return None
     if hasattr(model, "peft_config"):
         return AdaptedReference(model, settings.reference)

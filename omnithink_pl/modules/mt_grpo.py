@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from itertools import chain
 from typing import Any, final
 
@@ -75,8 +75,8 @@ class MultiTaskGRPO(TrainingModule):
         seed: int = 0,
     ) -> None:
         super().__init__(engine, tasks, optimizer, policy, adapter, sampling, memory, max_grad_norm, failures, seed)
-        _check_settings(sampling, kl, tasks)
-        self.kl = KLController(kl)
+        _check_sampling(sampling)
+        self.kl = KLController(kl, tasks)
         self.objective = objective
         self.rollouts = rollouts
         self.samples_ahead = rollouts.async_rewards or rollouts.segment_tokens is not None
@@ -162,7 +162,7 @@ class MultiTaskGRPO(TrainingModule):
         self.collector.load_state_dict(checkpoint["rollouts"])
 
 
-def _check_settings(sampling: Sampling, kl: KLSettings, tasks: Mapping[str, Task]) -> None:
+def _check_sampling(sampling: Sampling) -> None:
     """Refuse settings that cannot train."""
     if sampling.group_size < 2:
         raise BadInput(
@@ -170,6 +170,3 @@ def _check_settings(sampling: Sampling, kl: KLSettings, tasks: Mapping[str, Task
         )
     if sampling.temperature == 0.0:
         raise BadInput("model.sampling.temperature is 0; training samples, so use a positive temperature")
-    for name in tasks:
-        if name not in kl.beta:
-            raise BadInput(f"model.kl.beta has no entry for the task {name!r}; give one, such as {name}: 0.01")

@@ -9,6 +9,7 @@ from omnithink_pl.sources.curated import CuratedSource
 from omnithink_pl.sources.curation import Curation, DecontaminationSet
 from omnithink_pl.sources.openr1_math import OpenR1Math
 from omnithink_pl.sources.supergpqa import SuperGPQA
+from omnithink_pl.sources.table import Table
 
 __all__ = [
     "CodeR1",
@@ -20,4 +21,5 @@ __all__ = [
     "Source",
     "Split",
     "SuperGPQA",
+    "Table",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import ClassVar, final
+from typing import final
 
 from omnithink_pl.sandbox.base import parse_tests
 from omnithink_pl.sources.base import Row
@@ -24,7 +24,7 @@ class CodeR1(CuratedSource):
     The row's own system prompt is dropped in favour of the task's. The paper drops prompts over 1024 tokens.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("task_id", "prompt", "entry_point", "reward_model")
+    columns = ("task_id", "prompt", "entry_point", "reward_model")
 
     def parse(self, row: Row) -> ParsedRow | Defect:
         """Return the user's message with the unit tests; the category is the kind of the tests."""

@@ -33,7 +33,7 @@ class CreativeWritingShareGPT(CuratedSource):
     id of their own: it is a hash of the prompt.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("conversations",)
+    columns = ("conversations",)
     filters: ClassVar[Mapping[str, Callable[[Row], bool]]] = {"not one turn": _has_one_turn}
 
     def parse(self, row: Row) -> ParsedRow | Defect:

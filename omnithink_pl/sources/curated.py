@@ -48,19 +48,19 @@ class CuratedSource(Source):
     A subclass states its columns and filters in class variables, and parses a row.
 
     Args:
-        path: A ``.jsonl``, ``.json`` or ``.parquet`` file; a directory in the shape of a repository on the hub; or a
-            hub id.
+        path: A ``.jsonl``, ``.json``, ``.csv`` or ``.parquet`` file; a directory in the shape of a repository on the
+            hub; or a hub id.
         revision: Commit, tag or branch of a hub id. Only a commit makes sure that the rows never change.
         config: Name of a configuration, where the data set has several.
         curation: Which rows are kept.
     """
 
-    columns: ClassVar[tuple[str, ...]]
+    columns: tuple[str, ...]
     version: ClassVar[int] = 1
     """Version of the subclass's filters; see ``VERSION``."""
     filters: ClassVar[Mapping[str, Callable[[Row], bool]]] = {}
     """Tells which rows are wanted at all, by the name of what is dropped."""
-    stratified: ClassVar[bool] = False
+    stratified: bool = False
     """Whether each category keeps its share when rows are sampled."""
     verifier: ClassVar[Callable[[], AbstractContextManager[Check]] | None] = None
     """A check of references that is too slow for all rows: only sampled ones are checked."""
@@ -82,6 +82,11 @@ class CuratedSource(Source):
         self.revision = revision
         self.config = config
         self.curation = curation
+
+    @property
+    def parser_key(self) -> list[object]:
+        """What the rows depend on besides the data and its curation."""
+        return [type(self).__name__, self.version]
 
     @abstractmethod
     def parse(self, row: Row) -> ParsedRow | Defect:
@@ -134,10 +139,10 @@ class CuratedCache:
     def __init__(self, source: CuratedSource) -> None:
         settings = asdict(source.curation)
         base = settings.pop("cache") or f"{os.environ.get('HF_HOME') or '~/.cache/huggingface'}/omnithink"
-        name, version = type(source).__name__, source.version
+        name, *parser = source.parser_key
         marks = [local_version(one.path) for one in source.curation.decontaminate]
         data = [source.path, source.revision, source.config, local_version(source.path)]
-        key = json.dumps([name, VERSION, version, *data, settings, marks])
+        key = json.dumps([name, VERSION, *parser, *data, settings, marks])
         self.directory = Path(base).expanduser() / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
 
     def report(self) -> Report | None:

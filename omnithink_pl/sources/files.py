@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from omnithink_pl.errors import BadInput
 
-FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet"}
+if TYPE_CHECKING:
+    from datasets import Features
+
+FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 """File suffix to the loader of ``datasets`` that reads it."""
 
 _CARD = "README.md"
@@ -57,6 +61,8 @@ class DataFiles:
                 ) from error
             self._check_columns(found, columns, files[0])
             options["columns"] = list(columns)
+        if kind == "csv":
+            options = {"features": _text_columns(files[0]), "keep_default_na": False}  # 007 is no number, NA an answer
         names = {split: [str(file) for file in files]}
         try:
             rows = load_dataset(kind, data_files=names, split=split, **options)
@@ -75,8 +81,17 @@ class DataFiles:
         if missing:
             raise BadInput(
                 f"{self.source}: {file} has no column {', '.join(missing)} among {sorted(found)}; "
-                f"rename the columns, or name the source class that fits the data"
+                f"name the source class that fits the data, or omnithink_pl.sources.Table, which takes any columns by "
+                f"its argument columns={{question: prompt, reference: answer}}"
             )
+
+
+def _text_columns(file: Path) -> Features:
+    """Return the columns of a CSV file, all of them texts."""
+    from datasets import Features, Value
+
+    with file.open(encoding="utf-8", newline="") as rows:
+        return Features({column: Value("string") for column in next(csv.reader(rows), [])})
 
 
 def find_files(source: str, path: str, revision: str | None = None, config: str | None = None) -> DataFiles:
@@ -106,8 +121,8 @@ def _splits(source: str, directory: Path, config: str | None) -> dict[str, tuple
     from datasets.exceptions import DatasetNotFoundError
 
     unknown = (
-        f"{source}: {directory} has no data in a known format; give a .jsonl or .parquet file, or a directory with "
-        f"such files named after their splits"
+        f"{source}: {directory} has no data in a known format; give a .jsonl, .csv or .parquet file, or a directory "
+        f"with such files named after their splits"
     )
     try:
         # An absolute path: a relative one with a slash could be taken for a hub id.

@@ -63,7 +63,7 @@ class OpenR1Math(CuratedSource):
     the math reward accepts as an answer to itself. The paper keeps 12,000.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("uuid", "problem", "answer", "question_type", "problem_type")
+    columns = ("uuid", "problem", "answer", "question_type", "problem_type")
     filters: ClassVar[Mapping[str, Callable[[Row], bool]]] = {
         "not a word problem": lambda row: row["question_type"] == "math-word-problem",
         "needs a picture": lambda row: not _VISUAL.search(row["problem"] or ""),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, final
+from typing import final
 
 from omnithink_pl.sources.base import Row
 from omnithink_pl.sources.curated import CuratedSource
@@ -20,8 +20,8 @@ class SuperGPQA(CuratedSource):
     to the 13 disciplines. Some questions come from MMLU-Pro: name that under ``curation.decontaminate``.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("uuid", "question", "options", "answer", "discipline")
-    stratified: ClassVar[bool] = True
+    columns = ("uuid", "question", "options", "answer", "discipline")
+    stratified = True
 
     def parse(self, row: Row) -> ParsedRow | Defect:
         """Return the question with its options, of which the answer is one; the category is the discipline."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from dataclasses import replace
-from typing import ClassVar
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.prompts import render
@@ -30,8 +29,8 @@ class Task(ABC):
         tags_weight: Weight of the tags reward; the paper has 0.1.
     """
 
-    name: ClassVar[str]
-    metric: ClassVar[str]
+    name: str = "custom"  # the key under `data.tasks`, once it stands there
+    metric: str
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 from omnithink_pl.prompts import render
 from omnithink_pl.rewards.code import CodeReward
@@ -24,8 +24,8 @@ class Code(Task):
         common: See :class:`Task`.
     """
 
-    name: ClassVar[str] = "code"
-    metric: ClassVar[str] = "pass_at_1"
+    name = "code"
+    metric = "pass_at_1"
 
     def __init__(self, source: Source, sandbox: Sandbox, template: str = "code_v1", **common: Any) -> None:
         super().__init__(source, reward=CodeReward(sandbox), **common)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 from omnithink_pl.prompts import render
 from omnithink_pl.rewards.math import MathReward
@@ -24,8 +24,8 @@ class Math(Task):
         common: See :class:`Task`.
     """
 
-    name: ClassVar[str] = "math"
-    metric: ClassVar[str] = "accuracy"
+    name = "math"
+    metric = "accuracy"
 
     def __init__(
         self, source: Source, workers: int = 1, timeout: float = 5.0, template: str = "math_v1", **common: Any

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from string import ascii_uppercase
-from typing import Any, ClassVar, Literal, final
+from typing import Any, Literal, final
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.prompts import render
@@ -25,8 +25,8 @@ class QA(Task):
         common: See :class:`Task`.
     """
 
-    name: ClassVar[str] = "qa"
-    metric: ClassVar[str] = "exact_match"
+    name = "qa"
+    metric = "exact_match"
 
     def __init__(self, source: Source, answer: Literal["text", "letter"] = "text", **common: Any) -> None:
         super().__init__(source, reward=LetterReward() if answer == "letter" else QAReward(), **common)
@@ -35,7 +35,9 @@ class QA(Task):
     def ask(self, example: Example, rng: random.Random) -> str:
         """Return the question with its options; ``BadInput`` if the source gives none."""
         if not isinstance(example.reference, Options):
-            raise BadInput(f"data.tasks.qa.source: example {example.uid} has no options; use a multiple-choice source")
+            raise BadInput(
+                f"data.tasks.{self.name}.source: example {example.uid} has no options; use a multiple-choice source"
+            )
         prompt = letter_prompt if self.answer == "letter" else qa_prompt
         return prompt(example.question, example.reference.texts)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any, ClassVar, final
+from typing import Any, final
 
 from omnithink_pl.judge.base import Judge
 from omnithink_pl.prompts import render
@@ -24,8 +24,8 @@ class Writing(Task):
         common: See :class:`Task`.
     """
 
-    name: ClassVar[str] = "writing"
-    metric: ClassVar[str] = "win_rate"
+    name = "writing"
+    metric = "win_rate"
 
     def __init__(self, source: Source, judge: Judge, template: str = "writing_v1", **common: Any) -> None:
         super().__init__(source, reward=WritingReward(judge), **common)

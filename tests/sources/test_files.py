@@ -34,7 +34,7 @@ def test_a_file_gives_the_columns_asked_for_whatever_split_is_named_or_says_whic
     file = write(tmp_path / f"any.{suffix}", ROWS)
     for split in ("train", "v0.1.4"):
         assert read_rows("AMC23", file, split, COLUMNS) == wanted(ROWS)
-    missing = rf"^AMC23\({file}.*has no column question among \['answer', 'id', 'problem'\].*rename"
+    missing = rf"^AMC23\({file}.*has no column question among \['answer', 'id', 'problem'\].*Table"
     with pytest.raises(BadInput, match=missing):
         read_rows("AMC23", file, "train", ("question",))
 

@@ -39,7 +39,7 @@ DOCUMENTED = set(NAMES)
 EVERYTHING = [
     "fit",
     "--name=short",
-    """--data.tasks={math: {class_path: omnithink_pl.tasks.Math, init_args: {source:
+    """--data.tasks!={math: {class_path: omnithink_pl.tasks.Math, init_args: {source:
         {class_path: omnithink_pl.embedded.EmbeddedMath}}}, qa: {class_path:
         omnithink_pl.tasks.QA, init_args: {source: {class_path: omnithink_pl.embedded.EmbeddedQA}}}}""",
     "--curriculum.stages=[{tasks: {math: 1}, steps: 2}, {tasks: {qa: 1}, steps: 2}]",
@@ -48,7 +48,7 @@ EVERYTHING = [
     "--data.task_sampler=omnithink_pl.data.samplers.AdaptiveSampler",
     "--model.sampling.group_size=4",
     "--model.sampling.max_tokens=24",
-    "--model.kl.beta={math: 0.1, qa: 0.1}",
+    "--model.kl.beta!={math: 0.1, qa: 0.1}",
     "--model.kl.targets={math: 0.1, qa: 0.1}",
     "--model.rollouts={refill_rounds: 1, async_rewards: true}",
     "--model.failures.on_outage=pause",

@@ -1,0 +1,124 @@
+"""How a config changes those before it: what it does not name is kept.
+
+jsonargparse merges the arguments of classes, but takes a dictionary whose keys are data (``data.tasks``,
+``model.kl.beta``) for one value, which a later one replaces. The command line gets the same rules where it has none.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import yaml
+from jsonargparse import Namespace
+
+from omnithink_pl.errors import BadInput
+
+REPLACE = "!"  # behind a key: `tasks!: {...}` keeps nothing of the previous dictionary
+
+
+def merge(config: Mapping[Any, Any], previous: Any, where: str = "") -> dict[Any, Any]:
+    """Complete a config with the entries of previous ones that jsonargparse would drop.
+
+    ======================  ===================================================================
+    ``tasks: {qa: {...}}``  changes this entry; the other entries are kept
+    ``tasks: {qa: null}``   removes it, as does ``stages: {0: null}``
+    ``tasks!: {...}``       replaces the whole dictionary
+    ``stages: {0: {...}}``  changes one element of a list, counted from 0; a list replaces lists
+    ======================  ===================================================================
+
+    Args:
+        config: What a file or an argument holds.
+        previous: What those before it come to: a namespace, a dictionary or nothing.
+        where: Dotted key of the config, for messages.
+
+    Raises:
+        BadInput: If a list has no such element, or ``!`` stands behind a key whose entries cannot be replaced.
+    """
+    merged: dict[Any, Any] = {}
+    if "class_path" in (previous or {}):
+        if "init_args" not in config and "class_path" not in config:
+            config = {"init_args": config}  # which need not be written
+        if "class_path" not in config:
+            merged["class_path"] = previous["class_path"]
+    for key, value in config.items():
+        name = key.removesuffix(REPLACE) if isinstance(key, str) else key
+        path = f"{where}.{name}".strip(".").replace(".init_args", "")
+        before = previous.get(name) if isinstance(previous, dict | Namespace) else None
+        if name != key:
+            if isinstance(before, Namespace):
+                raise BadInput(
+                    f"{path}{REPLACE}: only a dictionary whose keys are data, such as data.tasks, is replaced"
+                )
+            if before is not None:
+                previous[name] = None  # jsonargparse completes entries by those of the same name
+        elif isinstance(value, dict):
+            value = _merge_value(value, before, path)
+        merged[name] = value
+    return merged
+
+
+def _merge_value(value: dict[Any, Any], before: Any, path: str) -> Any:
+    if isinstance(before, list) and value and all(isinstance(key, int) for key in value):
+        return _merge_list(value, before, path)
+    _check_new_classes(value, before, path)
+    value = merge(value, before, path)
+    if isinstance(before, dict):
+        removed = {key for key, new in value.items() if new is None and key in before}
+        value = {key: new for key, new in {**before, **value}.items() if key not in removed}
+    return value
+
+
+def _check_new_classes(value: dict[Any, Any], before: Any, path: str) -> None:
+    """Refuse an entry without a class that no previous config has: most likely its name is misspelt."""
+    entries = before.values() if isinstance(before, dict) else ()
+    if not any(isinstance(old, dict | Namespace) and "class_path" in old for old in entries):
+        return
+    for name, new in value.items():
+        key = name.removesuffix(REPLACE) if isinstance(name, str) else name
+        if isinstance(new, dict) and key not in before and "class_path" not in new:
+            near = get_close_matches(str(key), before, n=1)
+            cure = f"did you mean {near[0]}?" if near else f"give one, or change one of {', '.join(before)}"
+            raise BadInput(f"{path}.{key} is new and has no class_path; {cure}")
+
+
+def _merge_list(value: dict[int, Any], before: list[Any], path: str) -> list[Any]:
+    merged: list[Any] = [_plain(old) for old in before]
+    for position, new in value.items():
+        if not 0 <= position < len(before):
+            raise BadInput(f"{path}.{position}: there are {len(before)} elements, counted from 0")
+        old = merged[position]
+        merged[position] = {**old, **merge(new, old, f"{path}.{position}")} if isinstance(new, dict) else new
+    return [new for new in merged if new is not None]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Namespace):
+        return value.as_dict()
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
+
+
+def as_configs(arguments: Sequence[str]) -> Iterator[str]:
+    """Write as inline configs the arguments that jsonargparse could not place, or would replace a dictionary by.
+
+    Those are ``--curriculum.stages.0.steps=5``, ``--data.tasks.qa=null``, ``--data.tasks!={...}`` and
+    ``--model.kl.beta={math: 0}``.
+    """
+    rest = iter(arguments)
+    for argument in rest:
+        option, equals, text = argument.partition("=")
+        if not option.startswith("--") or "." not in option:
+            yield argument
+            continue
+        text = text if equals else next(rest, "")
+        *outer, last = option[2:].split(".")
+        value = yaml.safe_load(text) if text == "null" or text.startswith("{") or last.endswith(REPLACE) else text
+        if isinstance(value, str) and not any(part.isdigit() for part in outer):
+            yield from [argument] if equals else [argument, text]
+            continue
+        value = yaml.safe_load(text)
+        for part in reversed([*outer, last]):
+            value = {int(part) if part.isdigit() else part: value}
+        yield f"--config={yaml.safe_dump(value, default_flow_style=True, width=float('inf')).strip()}"
