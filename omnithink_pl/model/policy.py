@@ -215,7 +215,7 @@ def named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
             continue
         seen.add(id(value))
         module, _, leaf = name.rpartition(".")
-        layer = adapted.get(module.removesuffix(_PEFT_BASE)) if leaf == "weight" else None
+        layer = adapted.get((module.replace(_PEFT_BASE, ""), leaf))
         if type(value).__name__ == "Params4bit":
             from peft.utils.integrations import dequantize_bnb_weight
 
@@ -223,15 +223,18 @@ def named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
         yield name.removeprefix(_PEFT_PREFIX).replace(_PEFT_BASE, ""), _merged(value.detach(), layer)
 
 
-def _lora_layers(model: PreTrainedModel) -> dict[str, Any]:
-    """Return the LoRA layers of a model by name; PEFT is imported only if the model uses it."""
+def _lora_layers(model: PreTrainedModel) -> dict[tuple[str, str], Any]:
+    """Return the LoRA layers of a model by module and parameter; PEFT is imported only if the model uses it.
+
+    The experts of a mixture are parameters of one module, wrapped one around the other: ``experts.gate_up_proj``.
+    """
     if not hasattr(model, "peft_config"):
         return {}
     from peft.tuners.lora import LoraLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import ModulesToSaveWrapper
 
-    layers: dict[str, Any] = {}
+    layers: dict[tuple[str, str], Any] = {}
     for name, module in model.named_modules():
         if isinstance(module, ModulesToSaveWrapper) or (
             isinstance(module, BaseTunerLayer) and not isinstance(module, LoraLayer)
@@ -243,7 +246,7 @@ def _lora_layers(model: PreTrainedModel) -> dict[str, Any]:
         if isinstance(module, LoraLayer):
             if getattr(module, "use_dora", {}) and any(module.use_dora.values()):
                 raise BadInput(f"the engine cannot take over {name!r}: DoRA; use plain LoRA")
-            layers[name] = module
+            layers[name.replace(_PEFT_BASE, ""), getattr(module, "parameter_name", "weight")] = module
     return layers
 
 
