@@ -11,7 +11,7 @@ from callbacks.lookups import StageCallback, callback_of, data_of, module_of
 from callbacks.stage_evaluation import StageEvaluation
 from omnithink_pl.curriculum.schedulers import StageScheduler
 from omnithink_pl.curriculum.stages import Stage, StageRun, check_stages, total_steps, with_replay
-from omnithink_pl.errors import BadInput
+from omnithink_pl.errors import BadInput, RunEnded
 
 
 class Curriculum(L.Callback):
@@ -61,6 +61,20 @@ class Curriculum(L.Callback):
         """End the stage after its last step and enter the next one, before a batch of it is drawn."""
         self._begun = self._number
         self._advance(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Refuse an end that nobody asked for: Lightning takes a callback's ``StopIteration`` for the last batch.
+
+        Raises:
+            RunEnded: If stages are left, and neither a limit of the trainer nor ``should_stop`` has ended the run.
+        """
+        done, total = module_of(trainer).steps_done, total_steps(self.plan)
+        limited = done >= trainer.num_training_batches < total or trainer.global_step >= trainer.max_steps >= 0
+        if not (self._ended or trainer.should_stop or limited):
+            raise RunEnded(
+                f"training ended after {done} of {total} steps, before the end of its last stage and without an error: "
+                f"a callback, or an evaluation, raised StopIteration; mend it and continue with --ckpt_path last"
+            )
 
     def shorten(self, trainer: L.Trainer) -> None:
         """Let the present stage end with the steps that it has taken."""

@@ -133,7 +133,7 @@ class Demonstrations(L.Callback):
             "batch_size": data.batch_size,
             "tasks": data.trained_tasks,
             "prompts": len(data.train),
-        }
+        } | ({"chat_template_kwargs": module.chat_template_kwargs} if module.chat_template_kwargs else {})
 
     def _stop(self) -> None:
         if self._display is not None:

@@ -27,6 +27,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from omnithink_pl import modules, overlays
 from omnithink_pl.curriculum.stages import trained_tasks
 from omnithink_pl.data import MultiTaskData
+from omnithink_pl.endings import no_silent_end
 from omnithink_pl.errors import BadInput
 from omnithink_pl.merge import Merge
 from omnithink_pl.modules import PolicyModule, RejectionSampling
@@ -192,6 +193,11 @@ class OmniThinkCLI(LightningCLI):
                 f"model.class_path: predict samples with omnithink_pl.modules.RejectionSampling, not with "
                 f"{type(self.model).__name__}; see configs/sft_data.yaml"
             )
+
+    def _run_subcommand(self, subcommand: str) -> None:  # private; the verb itself cannot be wrapped: it is parsed
+        """Run a verb of the trainer."""
+        with no_silent_end(subcommand):
+            super()._run_subcommand(subcommand)
 
 
 Command = TypeVar("Command", bound=OmniThinkCLI)
@@ -362,7 +368,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     loud = ("lightning", "lightning.pytorch", "lightning.fabric", "mlflow", "alembic", "datasets", "transformers")
-    for name in (*loud, "openai", "httpx", "httpx2", "vllm"):
+    for name in (*loud, "httpx2", "vllm"):
         logging.getLogger(name).setLevel(logging.ERROR)
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()

@@ -15,6 +15,10 @@ class RewardFailure(OmniThinkError):
     """Too many rewards could not be computed; further training would be on noise."""
 
 
+class RunEnded(OmniThinkError):
+    """Something ended the run before its plan, without an error of its own."""
+
+
 class EngineFailure(OmniThinkError):
     """The rollout engine could not start or died; the message names the setting to change."""
 

@@ -11,6 +11,9 @@ from typing import Literal, TypedDict
 
 FinishReason = Literal["stop", "length"]
 
+# What an answer consists of, in order.
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+
 
 class Message(TypedDict):
     """One chat message, in the shape that chat templates expect."""
@@ -90,7 +93,7 @@ class Completion:
     Args:
         token_ids: The sampled tokens; the last is EOS when ``finish_reason`` is ``stop``.
         logprobs: Natural log-probability of each token under the distribution sampled from.
-        text: The decoded tokens without special tokens.
+        text: The answer: what the chat template opened, and the decoded tokens without special ones but the tags.
         finish_reason: ``stop`` at EOS, ``length`` when cut off.
         earlier: Number of leading tokens that an earlier policy sampled (partial rollouts).
     """

@@ -13,6 +13,7 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from omnithink_pl.model.chat import ChatTemplate
 from omnithink_pl.model.policy import load_tokenizer
 from omnithink_pl.report.console import filter_columns, filter_table
 from omnithink_pl.sources.curated import CuratedSource
@@ -20,7 +21,6 @@ from omnithink_pl.tracking import TrackingLogger
 
 if TYPE_CHECKING:
     import lightning as L
-    from transformers import PreTrainedTokenizerBase
 
     from omnithink_pl.data.module import MultiTaskData
     from omnithink_pl.modules import PolicyModule
@@ -70,12 +70,12 @@ def prepare(trainer: L.Trainer, model: PolicyModule, datamodule: MultiTaskData) 
         datamodule: Has the tasks.
     """
     console = Console()
-    tokenizer = load_tokenizer(model.policy_name)
+    chat = ChatTemplate(load_tokenizer(model.policy_name), model.chat_template_kwargs)
     shown = partial(track, console=console, transient=True, disable=not console.is_terminal)
     prepared: list[Prepared] = []
     try:
         for task in datamodule.tasks.values():
-            prepared.append(prepare_task(task, tokenizer, datamodule.seed, shown))
+            prepared.append(prepare_task(task, chat, datamodule.seed, shown))
             if (report := prepared[-1].report) is not None:
                 console.print(filter_table(task.name, report))
     finally:
@@ -93,12 +93,12 @@ def prepare(trainer: L.Trainer, model: PolicyModule, datamodule: MultiTaskData) 
             logger.finalize("success")
 
 
-def prepare_task(task: Task, tokenizer: PreTrainedTokenizerBase, seed: int, track: Track) -> Prepared:
+def prepare_task(task: Task, chat: ChatTemplate, seed: int, track: Track) -> Prepared:
     """Curate a task's data unless it is cached, and measure its prompts.
 
     Args:
         task: Has the source.
-        tokenizer: The policy's.
+        chat: The policy's chat template.
         seed: Seed of the prompts.
         track: Shows progress.
 
@@ -109,7 +109,7 @@ def prepare_task(task: Task, tokenizer: PreTrainedTokenizerBase, seed: int, trac
     report = source.prepare(track, refresh=True) if isinstance(source, CuratedSource) else None
     lengths = {
         split: tuple(
-            len(tokenizer.apply_chat_template(list(example.messages), add_generation_prompt=True, return_dict=False))
+            len(chat.encode(example.messages))
             for example in track(task.examples(split, seed), f"{task.name}: counting tokens")
         )
         for split in ("train", "test")

@@ -33,6 +33,7 @@ from omnithink_pl.model.policy import load_policy, ready_to_train
 from omnithink_pl.modules.sft import Pair, completion_loss
 from omnithink_pl.prompts import render
 from omnithink_pl.tasks.base import SYSTEM_PROMPT
+from omnithink_pl.types import TAGS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -45,7 +46,6 @@ TAUGHT = 0.8
 CONTEXT = 192
 VOCABULARY = 1024
 TOKENIZER_TEXTS = 4000
-TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 ROLES = ("<|system|>", "<|user|>", "<|assistant|>")
 END, PAD = "<|end|>", "<|pad|>"
 

@@ -113,8 +113,10 @@ class PolicyCompleter:
     def __init__(self, policy: Policy, engine: RolloutEngine, name: str, checkpoint: Path | None = None) -> None:
         self.policy = policy
         self.engine = engine
-        # What must be the same for completions to belong together: name and version of the weights.
+        # What must be the same for completions to belong together: name and version of the weights, and the prompts.
         self.identity = {"policy": f"{name} {_weights_version(policy, name)}".strip()}
+        if policy.chat_template_kwargs:
+            self.identity["chat_template_kwargs"] = json.dumps(dict(policy.chat_template_kwargs), sort_keys=True)
         if checkpoint is not None:
             self.identity["checkpoint"] = f"{checkpoint} {_file_version([checkpoint])}"
 

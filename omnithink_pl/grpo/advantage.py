@@ -35,9 +35,15 @@ class GroupAdvantage:
     scale: Literal["std", "none"] = "std"
     phantom_guard: bool = False
 
-    def __call__(self, scores: Sequence[Score]) -> list[float | None]:
-        """Return one number per completion: ``None`` without a total, exactly 0.0 for all where totals are equal."""
-        totals = [score.total for score in scores]
+    def __call__(self, scores: Sequence[Score], penalties: Sequence[float] = ()) -> list[float | None]:
+        """Return one number per completion: ``None`` without a total, exactly 0.0 for all where totals are equal.
+
+        Args:
+            scores: Of the group.
+            penalties: Added to the totals, one per completion; none if empty.
+        """
+        added = penalties or [0.0] * len(scores)
+        totals = [None if s.total is None else s.total + penalty for s, penalty in zip(scores, added, strict=True)]
         scored = [total for total in totals if total is not None]
         if all_equal(scored) or (self.phantom_guard and not has_mixed_primary(scores)):
             return [None if total is None else 0.0 for total in totals]
@@ -54,6 +60,7 @@ class ScoredGroup:
     scores: tuple[Score, ...]  # one score per completion
     advantages: tuple[float | None, ...]  # one number per completion; ``None`` where it is left out of the loss
     stale: bool = False  # whether all of it was sampled by an earlier policy than the one that is trained on it
+    penalties: tuple[float, ...] = ()  # of overlong completions, one per completion; empty where they are off
 
     @property
     def task(self) -> str:
@@ -67,8 +74,8 @@ class ScoredGroup:
 
     @property
     def has_signal(self) -> bool:
-        """Whether its advantages differ."""
-        return not all_equal([advantage for advantage in self.advantages if advantage is not None])
+        """Whether any advantage in the loss is not 0."""
+        return any(self.advantages)
 
     @property
     def earlier(self) -> list[int]:
@@ -92,6 +99,7 @@ class ScoredGroup:
             sum(self.earlier),
             self.stale,
             self.has_signal,
+            self.penalties,
         )
 
 
@@ -106,7 +114,8 @@ class GroupRecord:
     truncated: int  # completions without EOS
     earlier_tokens: int  # tokens that an earlier policy sampled
     stale: bool  # whether an earlier policy sampled all of it
-    has_signal: bool  # whether its advantages differ
+    has_signal: bool  # whether any advantage in the loss is not 0
+    penalties: tuple[float, ...] = ()  # of overlong completions, one per completion; empty where they are off
 
 
 def all_equal(rewards: Sequence[float]) -> bool:

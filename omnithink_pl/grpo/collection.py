@@ -15,13 +15,14 @@ from omnithink_pl.grpo.advantage import GroupAdvantage, GroupRecord, ScoredGroup
 from omnithink_pl.grpo.failures import FailureMonitor
 from omnithink_pl.grpo.metrics import Stopwatch, staleness
 from omnithink_pl.grpo.objective import ImportanceCorrection
+from omnithink_pl.grpo.overlong import Overlong
 from omnithink_pl.grpo.partial_rollouts import PartialGroup, PartialRollouts, Rollouts, pack, unpack
 from omnithink_pl.model.policy import Policy
 from omnithink_pl.rewards.scoring import BatchScoring
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.seeds import keyed_seeds
 from omnithink_pl.tasks.base import Task
-from omnithink_pl.types import Completion, Example, Group, State
+from omnithink_pl.types import Completion, Example, Group, Score, State
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Collector:
     barrier: FailureBarrier
     watch: Stopwatch
     settings: RolloutSettings
+    overlong: Overlong = Overlong()  # noqa: RUF009  (frozen)
     policy: Policy = field(init=False)
     data: MultiTaskData = field(init=False)
     stage: StageRun = field(init=False)  # the present one; set by the module when it starts
@@ -177,10 +179,13 @@ class Collector:
         self._hidden_seconds += rollouts.scoring.seconds_at_work()
         with self.watch.timed("reward"), self.barrier.guard():
             scores = rollouts.scoring.scores(self.monitor.policy.reward_timeout)
-        return [
-            ScoredGroup(group, tuple(row), tuple(self.advantage(row)), stale=rollouts.sampled_at < step)
-            for group, row in zip(rollouts.groups, scores, strict=True)
-        ]
+        stale = rollouts.sampled_at < step
+        return [self._scored(group, row, stale) for group, row in zip(rollouts.groups, scores, strict=True)]
+
+    def _scored(self, group: Group, scores: Sequence[Score], stale: bool) -> ScoredGroup:
+        penalties = self.overlong.penalties(group, self.sampling.max_tokens)
+        advantages = self.overlong.mask(group, self.advantage(scores, penalties))
+        return ScoredGroup(group, tuple(scores), advantages, stale, penalties)
 
     def observe_step(self) -> None:
         """Tell the task sampler what the step that has just been finished was trained on."""

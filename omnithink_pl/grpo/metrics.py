@@ -85,6 +85,8 @@ def _summary(groups: Sequence[GroupRecord]) -> dict[str, float]:
         summary["reward"] = statistics.fmean(primary)
     if totals:
         summary["total"] = statistics.fmean(totals)
+    if penalties := [penalty for group in groups for penalty in group.penalties]:
+        summary["overlong_penalty"] = statistics.fmean(penalties)
     for name in sorted({c.name for score in scores for c in score.components[1:]}):
         outcomes = [c.outcome for score in scores for c in score.components if c.name == name]
         if defined := [outcome.value for outcome in outcomes if outcome.value is not None]:

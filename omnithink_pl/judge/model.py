@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 import torch
 
@@ -39,6 +39,7 @@ class ModelJudge(PairwiseJudge):
         batch_rows: Questions that a second model answers at the same time.
         device: Device of a second model, such as ``cuda``; the CPU if null.
         conversation_prompt: As ``prompt``, for conversations of more than one turn.
+        chat_template_kwargs: Arguments of a second model's chat template, such as ``{enable_thinking: false}``.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class ModelJudge(PairwiseJudge):
         batch_rows: int = 32,
         device: str | None = None,
         conversation_prompt: str = "pairwise_turns_v1",
+        chat_template_kwargs: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(prompt, conversation_prompt)
         if base and model is not None:
@@ -59,6 +61,7 @@ class ModelJudge(PairwiseJudge):
         self.max_tokens = max_tokens
         self.batch_rows = batch_rows
         self.device = device
+        self.chat_template_kwargs = chat_template_kwargs or {}
         self.awaits: Awaits = "policy" if model is None else "group"
         self._attached: tuple[Policy, RolloutEngine] | None = None
 
@@ -113,6 +116,7 @@ class ModelJudge(PairwiseJudge):
         if self.model is None:
             raise BadInput("judge.model is null, so the policy judges, and only training has one; name a model")
         policy = load_policy(self.model)
+        policy.chat_template_kwargs = self.chat_template_kwargs
         policy.model.to(torch.device(self.device or "cpu"))
         engine = TransformersEngine(self.batch_rows)
         engine.attach(policy)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +26,7 @@ from transformers import (
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.architecture import attention_of, context_length, load_config
+from omnithink_pl.model.chat import ChatTemplate
 from omnithink_pl.model.export import mend_generation_config
 from omnithink_pl.model.randomness import disable_randomness
 from omnithink_pl.model.sharding import full, gathered
@@ -43,6 +45,7 @@ class Policy:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase  # with a chat template and an EOS token
     version: int = 0  # of the weights: engines that hold this version need not take them over again
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def weights_changed(self) -> None:
         """Count a new version; to be called by whatever writes weights."""
@@ -50,12 +53,16 @@ class Policy:
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """Return the token ids of a chat prompt, ready for the assistant's turn."""
-        options = {"add_generation_prompt": True, "tokenize": True, "return_dict": False}
-        return list(self.tokenizer.apply_chat_template(list(messages), **options))
+        return self.chat.encode(messages)
 
     def decode(self, token_ids: Sequence[int]) -> str:
-        """Return the text of a completion, without special tokens."""
-        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+        """Return the text of a completion, with what the prompt has opened of it; see ``ChatTemplate.decode``."""
+        return self.chat.decode(token_ids)
+
+    @cached_property
+    def chat(self) -> ChatTemplate:
+        """The chat template, with its arguments."""
+        return ChatTemplate(self.tokenizer, self.chat_template_kwargs)
 
     @property
     def eos_id(self) -> int:

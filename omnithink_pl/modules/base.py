@@ -52,12 +52,14 @@ class PolicyModule(L.LightningModule, ABC):
         sampling: Sampling,
         failures: FailurePolicy,
         seed: int,
+        chat_template_kwargs: dict[str, Any] | None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.engine = engine
         self.tasks = tasks
         self.policy_name = policy
+        self.chat_template_kwargs = chat_template_kwargs or {}
         self.adapter = adapter
         self.strict_loading = adapter is None  # a checkpoint of adapters has no frozen weights
         self.sampling = sampling
@@ -90,6 +92,7 @@ class PolicyModule(L.LightningModule, ABC):
         """Load the policy, ready to be trained; if sharded, only the first process reads weights for ``shard``."""
         weights = not sharded or process_rank() == 0
         self.policy = build_policy(self.policy_name, self.adapter, self.seed, weights)
+        self.policy.chat_template_kwargs = self.chat_template_kwargs
         self.model = ready_to_train(self.policy.model, gradient_checkpointing)
 
     def attach(self) -> None:
@@ -138,8 +141,9 @@ class TrainingModule(PolicyModule):
         max_grad_norm: float,
         failures: FailurePolicy,
         seed: int,
+        chat_template_kwargs: dict[str, Any] | None,
     ) -> None:
-        super().__init__(engine, tasks, policy, adapter, sampling, failures, seed)
+        super().__init__(engine, tasks, policy, adapter, sampling, failures, seed, chat_template_kwargs)
         self.optimizer = optimizer
         self.memory = memory
         self.max_grad_norm = max_grad_norm

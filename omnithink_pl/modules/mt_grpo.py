@@ -11,6 +11,7 @@ from lightning.pytorch.cli import OptimizerCallable
 
 from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.distributed.collectives import gather_rows, no_gradient_sync
+from omnithink_pl.endings import no_silent_end
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
 from omnithink_pl.grpo.collection import Collector, RolloutSettings
@@ -18,6 +19,7 @@ from omnithink_pl.grpo.failures import FailurePolicy
 from omnithink_pl.grpo.kl_control import KLController, KLSettings
 from omnithink_pl.grpo.metrics import rollout_metrics, update_metrics
 from omnithink_pl.grpo.objective import Objective
+from omnithink_pl.grpo.overlong import Overlong
 from omnithink_pl.grpo.reference import ReferencePolicy, reference_policy
 from omnithink_pl.grpo.update import TokenStats, UpdatePlan, sum_by_task
 from omnithink_pl.model.adapter import LoRA
@@ -45,11 +47,13 @@ class MultiTaskGRPO(TrainingModule):
         kl: KL penalty of each task.
         objective: Clip, ratio and aggregation.
         advantage: How rewards of a group become advantages.
+        overlong: What happens to completions that are cut off, or nearly so.
         rollouts: When rollouts are sampled, and how many updates they are used for.
         memory: Memory against speed; results do not depend on it.
         max_grad_norm: The gradient is scaled down to this norm.
         failures: What happens when rewards cannot be computed.
         seed: Of the sampling; comes from ``seed_everything``.
+        chat_template_kwargs: Arguments of the policy's chat template, such as ``{enable_thinking: false}`` for Qwen3.
 
     Raises:
         BadInput: If the settings cannot train; names the key and the cure.
@@ -68,20 +72,26 @@ class MultiTaskGRPO(TrainingModule):
         kl: KLSettings = KLSettings(),  # noqa: B008  (frozen)
         objective: Objective = Objective(),  # noqa: B008  (frozen)
         advantage: GroupAdvantage = GroupAdvantage(),  # noqa: B008  (frozen)
+        overlong: Overlong = Overlong(),  # noqa: B008  (frozen)
         rollouts: RolloutSettings = RolloutSettings(),  # noqa: B008  (frozen)
         memory: MemorySettings = MemorySettings(),  # noqa: B008  (frozen)
         max_grad_norm: float = 1.0,
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
+        chat_template_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(engine, tasks, optimizer, policy, adapter, sampling, memory, max_grad_norm, failures, seed)
+        super().__init__(
+            engine, tasks, optimizer, policy, adapter, sampling, memory, max_grad_norm, failures, seed,
+            chat_template_kwargs,
+        )  # fmt: skip
         _check_sampling(sampling)
+        overlong.check(sampling.max_tokens)
         self.kl = KLController(kl, tasks)
         self.objective = objective
         self.rollouts = rollouts
         self.samples_ahead = rollouts.async_rewards or rollouts.segment_tokens is not None
         self.collector = Collector(
-            engine, tasks, sampling, advantage, self.monitor, seed, self.barrier, self.watch, rollouts
+            engine, tasks, sampling, advantage, self.monitor, seed, self.barrier, self.watch, rollouts, overlong
         )
 
     def load_reference(self) -> None:
@@ -107,6 +117,7 @@ class MultiTaskGRPO(TrainingModule):
             self.reference.begin_stage(self.model)
         self.collector.stage = run
 
+    @no_silent_end("a step")
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
         """Collect a batch of rollouts, update on it, and log."""
         self.watch.begin()

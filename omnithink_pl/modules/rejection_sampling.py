@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 from omnithink_pl.data.batches import PromptBatch
 from omnithink_pl.distributed.shard_work import ShardedWork, check_divisible
+from omnithink_pl.endings import no_silent_end
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailurePolicy
@@ -32,6 +33,7 @@ class RejectionSampling(PolicyModule):
         sampling: How completions are sampled; the paper draws 128 of each prompt.
         failures: What happens when rewards cannot be computed; a task cannot be paused here.
         seed: Of the sampling; comes from ``seed_everything``.
+        chat_template_kwargs: Arguments of the policy's chat template, such as ``{enable_thinking: false}`` for Qwen3.
     """
 
     def __init__(
@@ -42,8 +44,9 @@ class RejectionSampling(PolicyModule):
         sampling: Sampling = Sampling(group_size=16, max_tokens=56),  # noqa: B008  (frozen)
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
+        chat_template_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(engine, tasks, policy, None, sampling, failures, seed)
+        super().__init__(engine, tasks, policy, None, sampling, failures, seed, chat_template_kwargs)
         if failures.on_outage == "pause":
             raise BadInput("model.failures.on_outage is pause, but sampling has no stage to go on with; use stop")
 
@@ -59,6 +62,7 @@ class RejectionSampling(PolicyModule):
         self.attach()
         self.check_agreement(prompts)
 
+    @no_silent_end("a step")
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[ScoredGroup]:
         """Sample and score a batch, as a function of the seed and its prompts alone; return all of it everywhere.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from omnithink_pl.distributed.collectives import no_gradient_sync, sum_over_processes
+from omnithink_pl.endings import no_silent_end
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.failures import FailurePolicy
 from omnithink_pl.model.adapter import LoRA
@@ -47,6 +48,7 @@ class SupervisedFineTuning(TrainingModule):
         max_grad_norm: The gradient is scaled down to this norm.
         failures: What happens when rewards cannot be computed in evaluations.
         seed: Of the sampling in evaluations; comes from ``seed_everything``.
+        chat_template_kwargs: Arguments of the policy's chat template, such as ``{enable_thinking: false}`` for Qwen3.
     """
 
     def __init__(
@@ -61,9 +63,13 @@ class SupervisedFineTuning(TrainingModule):
         max_grad_norm: float = 1.0,
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
+        chat_template_kwargs: dict[str, Any] | None = None,
     ) -> None:
         sampling = Sampling(max_tokens=max_tokens)
-        super().__init__(engine, tasks, optimizer, policy, adapter, sampling, memory, max_grad_norm, failures, seed)
+        super().__init__(
+            engine, tasks, optimizer, policy, adapter, sampling, memory, max_grad_norm, failures, seed,
+            chat_template_kwargs,
+        )  # fmt: skip
 
     def on_fit_start(self) -> None:
         """Check every demonstration against the context, attach the engine, and check that they agree."""
@@ -88,10 +94,19 @@ class SupervisedFineTuning(TrainingModule):
         return prompt
 
     def tokens(self, example: Example) -> Pair:
-        """Token ids of the prompt, and of the completion with its EOS."""
-        completion = self.policy.tokenizer.encode(str(example.reference), add_special_tokens=False)
+        """Token ids of the prompt, and of the completion with its EOS.
+
+        Raises:
+            BadInput: If the text begins otherwise than the chat template does.
+        """
+        try:
+            text = self.policy.chat.continuation(str(example.reference))
+        except BadInput as error:
+            raise BadInput(f"data.demonstrations, {example.task} row {example.uid}: {error}") from error
+        completion = self.policy.tokenizer.encode(text, add_special_tokens=False)
         return self.policy.encode(example.messages), [*completion, self.policy.eos_id]
 
+    @no_silent_end("a step")
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
         """Update on a batch of demonstrations, and log."""
         self.watch.begin()

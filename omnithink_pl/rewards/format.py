@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import final
 
 from omnithink_pl.rewards.base import Reward
-from omnithink_pl.types import Group, Outcome
+from omnithink_pl.types import TAGS, Group, Outcome
 
-TAGS = ("<think>", "</think>", "<answer>", "</answer>")
 _LAYOUT = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
 
 

@@ -11,6 +11,7 @@ from functools import cached_property
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias, final
 
+from omnithink_pl.errors import RewardFailure
 from omnithink_pl.rewards.base import Reward
 from omnithink_pl.types import Component, Group, Outcome, Score
 
@@ -216,11 +217,26 @@ class RewardThread:
                 raise ValueError(f"reward {self.reward.name!r}: {len(rows)} rows of outcomes for {len(groups)} groups")
         except BaseException as error:  # noqa: BLE001  (raised again by the future's result)
             for _, future in requests:
-                future.set_exception(error)
+                future.set_exception(self._failure(error))
         else:
             remaining = iter(rows)
             for some, future in requests:
                 future.set_result([next(remaining) for _ in some])
+
+    def _failure(self, error: BaseException) -> BaseException:
+        """Return an error as it is, and what would end the run as if it were finished or stopped as a failure.
+
+        ``StopIteration`` ends Lightning's loop, ``SystemExit`` the process with exit code 0; ``KeyboardInterrupt``
+        means Ctrl-C, which reaches the main thread only.
+        """
+        if isinstance(error, Exception) and not isinstance(error, StopIteration | StopAsyncIteration):
+            return error
+        failure = RewardFailure(
+            f"the reward {self.reward.name!r} raised {error!r}; mend it and continue with --ckpt_path last. A reward "
+            f"that cannot say returns Outcome.undefined or Outcome.failed"
+        )
+        failure.__cause__ = error
+        return failure
 
 
 def seconds_covered(spans: Iterable[tuple[float, float]], until: float) -> float:

@@ -92,5 +92,6 @@ def _row(group: ScoredGroup, index: int, step: int, components: list[str]) -> di
         "finish_reason": completion.finish_reason,
         **{f"reward/{name}": outcomes.get(name) for name in components},
         "total": str(score.state) if score.total is None else round(score.total, 6),
+        **({"overlong_penalty": group.penalties[index]} if group.penalties else {}),
         "advantage": group.advantages[index],
     }

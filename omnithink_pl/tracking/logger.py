@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
 from omnithink_pl.tracking.artifacts import Artifacts
@@ -179,7 +180,7 @@ class TrackingLogger(MLFlowLogger):
         if not self._initialized:
             return
         cause = sys.exc_info()[1]
-        if status == "failed" and isinstance(cause, KeyboardInterrupt | SystemExit):
+        if status == "failed" and isinstance(cause, KeyboardInterrupt | SIGTERMException):
             status = "KILLED"
         try:
             with guard(self.tracking_uri, "close the run"):

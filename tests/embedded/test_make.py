@@ -11,11 +11,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from omnithink_pl.embedded.make import BATCH, TAGS, batches, demonstrations, make
+from omnithink_pl.embedded.make import BATCH, batches, demonstrations, make
 from omnithink_pl.model.policy import Policy, load_policy, policy_path
 from omnithink_pl.prompts import render
 from omnithink_pl.tasks.base import SYSTEM_PROMPT
-from omnithink_pl.types import Message
+from omnithink_pl.types import TAGS, Message
 
 LONGEST_PROMPT, LONGEST_COMPLETION = 70, 56
 

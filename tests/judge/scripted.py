@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.judge.server import USAGE
+
 
 class ScriptedServer:
     """The server's process, at a port that is free if none is given."""
@@ -24,13 +26,18 @@ class ScriptedServer:
 
     def script(self, **settings: Any) -> None:
         """Behave so from now on, and count from 0."""
-        whole = {"share": 0.0, "always": None, "biased": False, "slow": 5.0} | settings
+        whole = {"share": 0.0, "always": None, "biased": False, "slow": 5.0, "usage": USAGE, "status": 200} | settings
         request = urllib.request.Request(self.url, json.dumps(whole).encode(), method="PUT")
         urllib.request.urlopen(request).close()
 
     def log(self) -> dict[str, int]:
         """Requests and faults since the last ``script``."""
         with urllib.request.urlopen(self.url) as reply:
+            return json.load(reply)
+
+    def last(self) -> dict[str, Any]:
+        """Parameters of the last request."""
+        with urllib.request.urlopen(f"{self.url}/last") as reply:
             return json.load(reply)
 
     def kill(self) -> None:

@@ -2,7 +2,7 @@
 
 A text is as good as the number after ``quality`` in it; without one, its hash decides. Faults depend on the text of the
 request alone: the same request has the same faults in every run, and is answered after some attempts. ``PUT`` sets the
-script and ``GET`` returns what happened since.
+script, ``GET`` returns what happened since and, at ``/last``, the last request.
 """
 
 from __future__ import annotations
@@ -19,7 +19,26 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
-FAULTS = ("429", "500", "slow", "half", "garbage", "wrong shape", "reset")
+# What a server may send with status 200 that is no reply; an {} stands for the key that it was sent.
+BODIES = {
+    "wrong shape": '{{"choices": []}}',
+    "no choices": '{{"choices": null}}',
+    "choices of text": '{{"choices": "[[A]]"}}',
+    "no message": '{{"choices": [{{"message": null}}]}}',
+    "null content": '{{"choices": [{{"message": {{"content": null}}, "finish_reason": "length"}}]}}',
+    "content in parts": '{{"choices": [{{"message": {{"content": [{{"text": "[[A]]"}}]}}}}]}}',
+    "null": "null",
+    "list": '["{}"]',
+    "number": "17",
+    "long number": "1" * 5000,
+    "text": '"{}"',
+    "html": "<html><body>Sign in, {}</body></html>",
+    "empty": "",
+    "deep": "[" * 100_000,
+    "deep object": '{{"a":' * 100_000,
+}
+FAULTS = ("429", "500", "slow", "half", "garbage", "reset", *BODIES)
+FLOOD = 600 * 2**20  # bytes
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
 
 
@@ -53,9 +72,10 @@ class Script(BaseHTTPRequestHandler):
     seen: ClassVar[Counter[str]] = Counter()
     log: ClassVar[Counter[str]] = Counter()
     sleeping: ClassVar[Counter[str]] = Counter()
+    last: ClassVar[dict[str, Any]] = {}  # request, without its messages
 
     def do_GET(self) -> None:
-        self.send(200, dict(self.log))
+        self.send(200, self.last if self.path.endswith("/last") else dict(self.log))
 
     def do_PUT(self) -> None:
         with self.lock:
@@ -68,6 +88,8 @@ class Script(BaseHTTPRequestHandler):
         body = self.body()
         text = json.dumps(body)
         with self.lock:
+            self.last.clear()
+            self.last.update({name: value for name, value in body.items() if name != "messages"})
             self.log["requests"] += 1
             self.seen[text] += 1
             fault = self.fault(text, self.seen[text])
@@ -78,10 +100,14 @@ class Script(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
             self.close_connection = True
+        elif fault == "flood":
+            self.flood()
         elif fault is not None and fault.isdigit():
             self.send(int(fault), {"error": {"message": f"scripted; your key is {self.headers['authorization']}"}})
+        elif fault in BODIES:
+            self.send_raw(200, BODIES[fault].format(self.headers["authorization"]).encode())
         else:
-            self.send(200, {"choices": []} if fault == "wrong shape" else self.answer(body), fault)
+            self.send(200, self.answer(body), fault)
 
     def body(self) -> dict[str, Any]:
         return json.loads(self.rfile.read(int(self.headers["content-length"])))
@@ -100,7 +126,7 @@ class Script(BaseHTTPRequestHandler):
         said = "[[A]]" if reminded and "mumble once" in prompt else reply(prompt, self.settings.get("biased", False))
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
         head = {"id": "1", "object": "chat.completion", "created": 1, "model": body["model"]}
-        return head | {"choices": [choice], "usage": USAGE}
+        return head | {"choices": [choice], "usage": self.settings.get("usage", USAGE)}
 
     def sleep(self) -> None:
         with self.lock:
@@ -110,9 +136,26 @@ class Script(BaseHTTPRequestHandler):
         with self.lock:
             self.sleeping["now"] -= 1
 
+    def flood(self) -> None:
+        self.send_response(self.settings.get("status", 200))
+        self.send_header("content-length", str(FLOOD))
+        self.end_headers()
+        self.close_connection = True
+        try:
+            for _ in range(FLOOD >> 20):
+                self.wfile.write(b" " * 2**20)
+                with self.lock:
+                    self.log["MiB"] += 1
+        except OSError:  # a client that reads no more
+            pass
+
     def send(self, status: int, content: dict[str, Any], fault: str | None = None) -> None:
-        raw = json.dumps(content).encode()
+        self.send_raw(status, json.dumps(content).encode(), fault)
+
+    def send_raw(self, status: int, raw: bytes, fault: str | None = None) -> None:
         self.send_response(status)
+        if 300 <= status < 400:
+            self.send_header("location", f"{self.settings['elsewhere']}?{self.headers['authorization']}")
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(raw)))
         self.close_connection |= fault in ("half", "slow")

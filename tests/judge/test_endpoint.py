@@ -8,6 +8,7 @@ import logging
 import random
 import sqlite3
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,11 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.judge import Comparison, JudgeUnavailable, Preference
 from omnithink_pl.judge.endpoint import Endpoint, OpenAIJudge, VerdictCache
 from omnithink_pl.judge.pairwise import Prices
+from omnithink_pl.rewards import WritingReward
+from omnithink_pl.types import State
 from tests.judge.scripted import ScriptedServer, scripted_server
+from tests.judge.server import BODIES
+from tests.rewards.groups import answered, outcome
 
 KEY = "sk-a-secret-of-the-test"
 WIN, TIE, LOSS = Preference.WIN, Preference.TIE, Preference.LOSS
@@ -126,16 +131,18 @@ def test_many_comparisons_under_faults_are_judged_as_without_and_then_come_from_
         ("timed out", "slow"),
         ("request refused", "400"),
         *(("connection failed", fault) for fault in ("half", "reset")),
-        *(("broken reply", fault) for fault in ("garbage", "wrong shape")),
+        *(("broken reply", fault) for fault in ("garbage", "flood", "202", *BODIES)),
+        ("redirected", "307"),
     ],
 )
 def test_a_judge_that_is_down_is_unavailable_with_the_cause_and_never_a_zero(
     server: ScriptedServer, make: Make, fault: str, cause: str
 ) -> None:
-    server.script(always=fault, slow=30.0)
+    server.script(always=fault, slow=30.0, elsewhere=server.url)
     judge = make(attempts=2, timeout=0.2 if fault == "slow" else 20.0)
     assert causes(judge.compare([comparison(2, 1)])) == [cause]
-    assert server.log()["requests"] == (2 if fault == "400" else 4)
+    assert server.log()["requests"] == (2 if fault in ("400", "307") else 4)
+    assert server.log().get("MiB", 0) < 4 * 100, "of 600 MiB in each of four replies"
     server.script()
     if fault != "slow":  # the same judge continues when the server is back
         assert judge.compare([comparison(2, 1)]) == [WIN]
@@ -206,21 +213,138 @@ def test_tokens_cost_and_length_bias_are_measured(server: ScriptedServer, make: 
     assert judge.metrics() == {}
 
 
-def test_the_key_comes_from_the_environment_and_shows_nowhere(
-    server: ScriptedServer, make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("line_end", ["", "\n", "\r\n", " "])
+def test_the_key_comes_from_the_environment_without_a_line_end(
+    server: ScriptedServer, make: Make, monkeypatch: pytest.MonkeyPatch, line_end: str
+) -> None:
+    monkeypatch.setenv("TEST_JUDGE_KEY", KEY + line_end)
+    server.script(always="401")
+    with pytest.raises(BadInput, match=r"HTTP 401; check the key\. The server says: .* is Bearer \*\*\*$"):
+        make().compare([comparison(2, 1)] * 3)
+
+
+def everything(error: BaseException | None) -> str:
+    """An exception with all that led to it, and what these hold."""
+    if error is None:
+        return ""
+    inner = "".join(everything(one) for one in (error.__cause__, error.__context__))
+    return "".join(traceback.format_exception(error)) + repr(vars(error)) + inner
+
+
+@pytest.mark.parametrize("fault", ["", "400", "401", "404", "500", "307", "half", "reset", *BODIES])
+def test_no_message_log_file_or_exception_holds_the_key_whatever_the_server_sends_back(
+    server: ScriptedServer, make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture, fault: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    server.script(always="401")
-    judge = make()
-    with pytest.raises(BadInput, match=r"HTTP 401; check the key\. The server says: .*\*\*\*") as refused:
-        judge.compare([comparison(2, 1)] * 3)
-    assert KEY not in str(refused.value)
-    server.script()
-    judge.compare([comparison(2, 1)])
-    assert KEY not in caplog.text + json.dumps(vars(judge), default=repr)
-    assert KEY.encode() not in (tmp_path / "cache.sqlite").read_bytes()
-    with pytest.raises(BadInput, match=r"NO_SUCH_KEY is not set; export it"):
-        make(cache=None, api_key_env="NO_SUCH_KEY").compare([comparison(2, 1)])
+    server.script(always=fault or None, elsewhere=server.url)
+    judge = make(attempts=2)
+    try:
+        said = [everything(one) for one in judge.compare([comparison(2, 1)]) if isinstance(one, JudgeUnavailable)]
+    except BadInput as error:
+        said = [everything(error)]
+    assert bool(said) == bool(fault)
+    files = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert KEY not in caplog.text + "".join(said) + json.dumps(vars(judge), default=repr)
+    assert KEY.encode() not in files
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("NO_SUCH_KEY", None, r"NO_SUCH_KEY is not set; export it"),
+        ("TEST_JUDGE_KEY", "\n", r"TEST_JUDGE_KEY is not set; export it"),
+        ("TEST_JUDGE_KEY", f"{KEY}\nx", r"TEST_JUDGE_KEY holds white space or other characters"),
+        ("TEST_JUDGE_KEY", f"{KEY}\u2026", r"TEST_JUDGE_KEY holds white space or other characters"),
+        (KEY, None, r"api_key_env is no name of an environment variable; export the key under a name"),
+    ],
+)
+def test_a_variable_that_holds_no_key_is_refused_without_its_value(
+    make: Make, monkeypatch: pytest.MonkeyPatch, name: str, value: str | None, message: str
+) -> None:
+    if value is not None:
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BadInput, match=message) as refused:
+        make(cache=None, api_key_env=name).compare([comparison(2, 1)])
+    assert KEY not in everything(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("localhost:8000/v1", "ftp://host/v1", "http://", "http://host:99999/v1", "http://[::1/v1"),
+        *(f"https://user:{KEY}@host/v1", f"http://host/v1?key={KEY}"),
+    ],
+)
+def test_an_address_that_cannot_be_or_holds_a_secret_is_refused_without_it(make: Make, url: str) -> None:
+    with pytest.raises(BadInput, match=r"judge\.endpoint\.base_url: use http:// or https://") as refused:
+        make(base_url=url).compare([comparison(2, 1)])
+    assert KEY not in everything(refused.value)
+
+
+def test_a_redirect_takes_the_key_nowhere(server: ScriptedServer, make: Make) -> None:
+    with scripted_server() as other:
+        server.script(always="307", elsewhere=f"{other.url}/chat/completions")
+        (verdict,) = make().compare([comparison(2, 1)])
+        assert other.log() == {}
+    assert str(verdict).startswith(f"HTTP 307 redirects to {other.url}/chat/completions?Bearer ***; give base_url")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sent"),
+    [
+        ({}, {"temperature": 0.0, "max_tokens": 1024}),
+        ({"max_completion_tokens": 64, "max_tokens": None, "temperature": None}, {"max_completion_tokens": 64}),
+        ({"temperature": 1, "extra": {"a": [1]}}, {"temperature": 1, "max_tokens": 1024, "extra": {"a": [1]}}),
+    ],
+)
+def test_parameters_are_added_to_the_request_and_null_takes_one_out(
+    server: ScriptedServer, make: Make, parameters: dict[str, object], sent: dict[str, object]
+) -> None:
+    assert make(parameters=parameters).compare([comparison(2, 1)]) == [WIN]
+    assert server.last() == {"model": "tiny"} | sent
+
+
+def test_verdicts_of_other_parameters_are_not_taken_from_the_cache(server: ScriptedServer, make: Make) -> None:
+    for parameters in ({}, {"seed": 1}, {"seed": 2}, {"seed": 1}):
+        make(parameters=parameters).compare([comparison(2, 1)])
+    assert server.log()["requests"] == 3 * 2
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"stream": True, "model": "x"}, r"judge\.parameters: model, stream cannot be set there"),
+        ({"stop": {1, 2}}, r"judge\.parameters: .*not JSON serializable"),
+        ({"temperature": float("nan")}, r"judge\.parameters: .*use numbers"),
+    ],
+)
+def test_parameters_that_cannot_be_sent_are_refused(parameters: dict[str, object], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        OpenAIJudge("tiny", cache=None, parameters=parameters)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [None, 5, [], {}]
+    + [{"prompt_tokens": bad, "completion_tokens": 7} for bad in (None, "9", -1, 1e300, True, 10**400, [1], {})],
+)
+def test_usage_that_counts_nothing_is_not_counted(server: ScriptedServer, make: Make, usage: object) -> None:
+    server.script(usage=usage)
+    judge = make(cache=None)
+    assert judge.compare([comparison(2, 1)]) == [WIN]
+    metrics = judge.metrics()
+    told = isinstance(usage, dict) and "completion_tokens" in usage
+    assert (metrics["prompt_tokens"], metrics["completion_tokens"]) == (0, 14 if told else 0)
+
+
+def test_a_reward_of_a_broken_judge_has_failed_with_its_cause(server: ScriptedServer, make: Make) -> None:
+    server.script(always="null content")
+    reward = WritingReward(make(attempts=2))
+    found = outcome(reward, "a tale", answered("a story"))
+    assert (found.state, found.reason) == (
+        State.FAILED,
+        "judge broken reply: a message without text, cut at its limit: raise max_tokens, 2 attempts",
+    )
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

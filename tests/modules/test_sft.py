@@ -118,6 +118,18 @@ def test_training_makes_the_demonstrated_text_likely() -> None:
     assert prompt == module.policy.encode(shown("xyz qrs tuv").messages)
 
 
+def test_a_demonstration_goes_on_where_the_chat_template_ends_the_prompt() -> None:
+    module = SupervisedFineTuning(TransformersEngine(), {}, torch.optim.SGD, chat_template_kwargs={"thinks": False})
+    module.load()
+    end = "{% if add_generation_prompt %}<|assistant|>{% if not thinks %}<think></think>{% endif %}{% endif %}"
+    module.policy.tokenizer.chat_template = "{{ messages[-1].content }}" + end
+    prompt, completion = module.tokens(shown("<think> </think><answer>5</answer>"))
+    assert module.policy.tokenizer.decode(prompt).endswith("<|assistant|><think></think>")
+    assert completion == [*module.policy.tokenizer.encode("<answer>5</answer>"), module.policy.eos_id]
+    with pytest.raises(BadInput, match=r"data\.demonstrations, math row row .*<think> twice"):
+        module.tokens(shown("<think>so</think><answer>5</answer>"))
+
+
 def test_micro_batches_change_neither_loss_nor_weights() -> None:
     examples = [shown("one"), shown("two three four"), shown("five six seven eight nine")]
     whole, losses = trained(examples, steps=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from omnithink_pl.errors import RewardFailure
 from omnithink_pl.rewards import CodeReward, FormatReward, MathReward, Reward, Rubric, TagsReward
 from omnithink_pl.rewards.scoring import score_batch, seconds_covered
 from omnithink_pl.types import Group, Outcome, State, UnitTests
@@ -95,6 +97,18 @@ def test_an_unforeseen_error_of_a_reward_is_raised_and_never_a_score() -> None:
     rubric = Rubric(((Doing("good", lambda: None), 1.0), (Doing("bad", fail), 1.0)))
     with pytest.raises(ZeroDivisionError, match="a bug"):
         rubric.score([group("5", "x")])
+    rubric.close()
+
+
+@pytest.mark.parametrize("end", [StopIteration("over"), SystemExit(0), KeyboardInterrupt(), StopAsyncIteration()])
+def test_what_would_end_the_run_as_if_finished_is_a_failure_with_its_cause(end: BaseException) -> None:
+    def fail() -> None:
+        raise end
+
+    rubric = Rubric(((Doing("bad", fail), 1.0),))
+    with pytest.raises(RewardFailure, match=rf"the reward 'bad' raised {re.escape(repr(end))}; mend it") as raised:
+        rubric.score([group("5", "x")])
+    assert raised.value.__cause__ is end
     rubric.close()
 
 

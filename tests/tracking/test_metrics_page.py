@@ -51,6 +51,7 @@ EVERYTHING = [
     "--model.kl.beta!={math: 0.1, qa: 0.1}",
     "--model.kl.targets={math: 0.1, qa: 0.1}",
     "--model.rollouts={refill_rounds: 1, async_rewards: true}",
+    "--model.overlong.cache=8",
     "--model.failures.on_outage=pause",
     "--model.rollouts.correction.level=token",
     "--learning_rate={warmup_steps: 1, decay: linear}",

@@ -1,0 +1,51 @@
+"""Exceptions that end a run as if it were finished, and how they become failures.
+
+``StopIteration`` ends Lightning's loop over the batches like the last batch, and ``SystemExit`` ends the process with
+exit code 0. Raised by a reward, an engine or a callback, both would leave a run that counts as finished.
+"""
+
+from __future__ import annotations
+
+import traceback
+from contextlib import ContextDecorator
+from types import TracebackType
+from typing import final
+
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from omnithink_pl.errors import RunEnded
+
+_SILENT = (StopIteration, StopAsyncIteration, GeneratorExit, SystemExit)
+
+
+@final
+class no_silent_end(ContextDecorator):
+    """Raise ``RunEnded`` where the code inside would end the run silently.
+
+    SIGTERM, and the exit after Ctrl-C, are meant to end it.
+
+    Args:
+        what: What is called, for the message.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        """Enter."""
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Convert what was raised."""
+        if not isinstance(error, _SILENT) or isinstance(error, SIGTERMException):
+            return
+        if not isinstance(error.__context__, KeyboardInterrupt):
+            raise RunEnded(
+                f"{self.what} raised {error!r}{_where(error)}, which would have ended the run as if it were finished; "
+                f"mend what raised it and continue with --ckpt_path last"
+            ) from error
+
+
+def _where(error: BaseException) -> str:
+    """Return the innermost line that raised an error: the command line shows no traceback of ours."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f" in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
