@@ -144,7 +144,8 @@ def accepted(model: nn.Module, **arguments: Any) -> dict[str, Any]:
 def forward_parameters(model: nn.Module) -> Mapping[str, inspect.Parameter]:
     """Return the parameters of a model's forward; of the base model's if it is wrapped by PEFT."""
     base: Any = model.get_base_model() if hasattr(model, "peft_config") else model  # type: ignore[operator]
-    return _parameters(type(base))
+    kind: Any = type(base)
+    return _parameters(kind)
 
 
 @lru_cache
