@@ -52,6 +52,7 @@ class Demonstrations(L.Callback):
         if stage != "predict":
             return
         assert isinstance(pl_module, RejectionSampling)
+        self.selection.check({name: task.rubric.range for name, task in data_of(trainer).tasks.items()})
         settings = self._settings(trainer, pl_module)
         done = ShardedWork(pl_module.barrier).on_rank_zero(lambda: self.store.begin(settings))
         data = data_of(trainer)

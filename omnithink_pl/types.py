@@ -7,9 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, TypedDict
+from math import isfinite
+from typing import Literal, TypeAlias, TypedDict
 
 FinishReason = Literal["stop", "length"]
+
+Range: TypeAlias = tuple[float, float]
+"""The least and the greatest value of a reward."""
+
+UNIT_RANGE: Range = (0.0, 1.0)
 
 # What an answer consists of, in order.
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
@@ -33,6 +39,7 @@ class UnitTests:
         entry_point: The name that the functional tests call.
         prelude: Source that stands before the program, such as the imports of a prompt that is code.
         packages: What program and tests import; without those of them that are not Python's own there is no verdict.
+        compare: Whether the sandbox compares outputs with ``outputs``; otherwise it returns them, to be checked.
     """
 
     inputs: tuple[str, ...] = ()
@@ -41,6 +48,7 @@ class UnitTests:
     entry_point: str = ""
     prelude: str = ""
     packages: tuple[str, ...] = ()
+    compare: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +137,7 @@ class Outcome:
     Args:
         state: ``VALUE``; ``UNDEFINED`` where the task cannot say (no answer segment, unusable
             reference); ``FAILED`` where we could not (judge unreachable, sandbox crashed).
-        value: The reward in [0, 1]; ``None`` unless ``state`` is ``VALUE``.
+        value: The reward, in the range that it declares; ``None`` unless ``state`` is ``VALUE``.
         reason: Why it is undefined or failed: a short phrase, counted by the part before a colon.
     """
 
@@ -140,12 +148,12 @@ class Outcome:
     def __post_init__(self) -> None:
         if (self.state is State.VALUE) != (self.value is not None):
             raise ValueError(f"an outcome has a value exactly when its state is VALUE: {self}")
-        if self.value is not None and not 0.0 <= self.value <= 1.0:
-            raise ValueError(f"a reward lies in [0, 1], not {self.value}")
+        if self.value is not None and not isfinite(self.value):
+            raise ValueError(f"a reward is a finite number, not {self.value}")
 
     @classmethod
     def of(cls, value: float) -> Outcome:
-        """Return a value in [0, 1]."""
+        """Return a value, in [0, 1] unless the reward declares another range."""
         return cls(State.VALUE, float(value))
 
     @classmethod
@@ -166,6 +174,7 @@ class Component:
     name: str
     weight: float
     outcome: Outcome
+    range: Range = UNIT_RANGE  # of the values that the reward may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,3 +202,9 @@ class Score:
     def primary(self) -> Outcome:
         """The task's own reward, without format and tags."""
         return self.components[0].outcome
+
+    @property
+    def primary_value(self) -> float:
+        """Value of the task's own reward; the lowest of its range where it has none, as without an answer."""
+        first = self.components[0]
+        return first.range[0] if first.outcome.value is None else first.outcome.value

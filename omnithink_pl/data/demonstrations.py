@@ -15,7 +15,7 @@ from omnithink_pl.types import Example, State
 
 if TYPE_CHECKING:
     from omnithink_pl.grpo.advantage import ScoredGroup
-    from omnithink_pl.types import Completion, Score
+    from omnithink_pl.types import Completion, Range, Score
 
 
 Counts = dict[str, Counter[str]]
@@ -51,10 +51,17 @@ class Selection:
     well_formed: bool = True
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.correct <= 1.0:
-            raise BadInput(f"demonstrations.selection.correct is {self.correct}; it is a reward, above 0 and at most 1")
         if self.per_prompt is not None and self.per_prompt < 1:
             raise BadInput(f"demonstrations.selection.per_prompt is {self.per_prompt}; use 1 or more, or null for all")
+
+    def check(self, ranges: Mapping[str, Range]) -> None:
+        """Refuse a ``correct`` that every or no completion of a task reaches, given the ranges of their rewards."""
+        for task, (low, high) in ranges.items():
+            if not low < self.correct <= high:
+                raise BadInput(
+                    f"demonstrations.selection.correct is {self.correct}; it is a reward of task {task!r}, above "
+                    f"{low:g} and at most {high:g}"
+                )
 
     def __call__(self, groups: Sequence[ScoredGroup]) -> tuple[list[dict[str, Any]], Counts]:
         """Return the rows of the completions to keep, and counts of all of them by task.
@@ -94,7 +101,7 @@ class Selection:
             return "undefined"
         if primary.value < self.correct:
             return "wrong"
-        whole = all(component.outcome.value == 1.0 for component in score.components[1:])
+        whole = all(component.outcome.value == component.range[1] for component in score.components[1:])
         ended = completion.finish_reason == "stop"
         return "kept" if ended and (whole or not self.well_formed) else "malformed"
 

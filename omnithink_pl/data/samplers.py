@@ -236,10 +236,13 @@ class AdaptiveSampler(TaskSampler):
 def learnability(group: GroupRecord) -> float | None:
     """Return 4 Var of the primary reward over the scored completions, in [0, 1]; ``None`` for fewer than two.
 
-    A completion without an answer earns nothing and counts as 0, as it does in the metrics.
+    Rewards are scaled from their range to [0, 1]. A completion without an answer has the lowest, as in the metrics.
     """
-    values = [score.primary.value or 0.0 for score in group.scores if score.state is not State.FAILED]
-    return 4.0 * statistics.pvariance(values) if len(values) > 1 else None
+    values = [score.primary_value for score in group.scores if score.state is not State.FAILED]
+    if len(values) < 2:
+        return None
+    low, high = group.scores[0].components[0].range
+    return 4.0 * statistics.pvariance(values) / (high - low) ** 2
 
 
 def _move(means: dict[str, float], key: str, value: float, memory: float) -> None:

@@ -37,7 +37,7 @@ class Record:
     tokens: int  # length
     finish_reason: FinishReason
     state: str  # `value`, `undefined` or `failed`
-    value: float | None  # in [0, 1] if the state is `value`
+    value: float | None  # if the state is `value`
     reason: str  # why there is none otherwise
 
     @property

@@ -114,7 +114,11 @@ class Evaluator:
             groups += sample_groups(engine, own, prompts, Sampling(n, temperature, top_p, self.max_tokens), seed)
         scores = score_batch(groups, {name: task.rubric for name, task in tasks.items()}, self.reward_timeout)
         outcomes = [
-            PromptOutcomes(group.example.uid, tuple(score.primary for score in row))
+            PromptOutcomes(
+                group.example.uid,
+                tuple(score.primary for score in row),
+                range=tasks[group.example.task].rubric.range,
+            )
             for group, row in zip(groups, scores, strict=True)
         ]
         found: dict[str, TaskOutcomes] = {name: [] for name in tasks}
@@ -148,7 +152,7 @@ def _interval(prompts: Sequence[PromptOutcomes], max_failed: float) -> tuple[flo
     values = [prompt.values for prompt in prompts]
     if not any(values) or share(prompts, State.FAILED) > max_failed:
         return nan, nan, nan
-    return astuple(mean_interval(values))
+    return astuple(mean_interval(values, prompts[0].range))
 
 
 def evaluation_metrics(matrix: ScoreMatrix, trained: Sequence[Sequence[str]]) -> dict[str, float]:

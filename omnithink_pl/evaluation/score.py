@@ -14,6 +14,7 @@ from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.report.console import reward_summary, reward_table
+from omnithink_pl.rewards.code import reference_defect
 from omnithink_pl.rewards.scoring import score_batch
 from omnithink_pl.sources.base import Split
 from omnithink_pl.tasks.base import Task
@@ -116,12 +117,16 @@ def _reference(given: object, where: str) -> Reference:
         if "options" in given:
             return Options(_texts(given["options"]), _texts(given["answers"]))
         if "functional" in given:
-            return UnitTests(functional=str(given["functional"]), entry_point=str(given["entry_point"]))
-        return UnitTests(_texts(given["inputs"]), _texts(given["outputs"]))
+            tests = UnitTests(functional=str(given["functional"]), entry_point=str(given["entry_point"]))
+        else:
+            tests = UnitTests(_texts(given["inputs"]), _texts(given["outputs"]))
     except KeyError as error:
         raise BadInput(f"{where}: 'reference' lacks {error}") from error
     except TypeError as error:
         raise BadInput(f"{where}: 'reference': {error}") from error
+    if defect := reference_defect(tests):
+        raise BadInput(f"{where}: 'reference': {defect}")
+    return tests
 
 
 def _texts(values: object) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Core of every evaluation: sample completions, collect their outcomes, and give mean scores with 95 % intervals.
 
 Stage evaluation (``evaluator.py``) and the suites of ``validate`` are built on it. An undefined outcome, such as a
-completion without an answer, counts 0; a failed one is left out of every mean and reported.
+completion without an answer, counts as the lowest value of its reward, which is 0 unless that declares another range; a
+failed one is left out of every mean and reported.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from statistics import NormalDist
 
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.seeds import keyed_seeds
-from omnithink_pl.types import Example, Group, Outcome, State
+from omnithink_pl.types import UNIT_RANGE, Example, Group, Outcome, Range, State
 
 Z = NormalDist().inv_cdf(0.975)
 
@@ -40,11 +41,13 @@ class PromptOutcomes:
     uid: str
     outcomes: tuple[Outcome, ...]  # one per completion
     category: str = ""  # what the prompt is reported under; empty for nothing
+    range: Range = UNIT_RANGE  # of the primary reward
 
     @property
     def values(self) -> list[float]:
-        """Scores in [0, 1] of the completions: 0 where undefined, left out where failed."""
-        return [outcome.value or 0.0 for outcome in self.outcomes if outcome.state is not State.FAILED]
+        """Scores of the completions: the lowest of the range where undefined, left out where failed."""
+        scored = (outcome for outcome in self.outcomes if outcome.state is not State.FAILED)
+        return [self.range[0] if outcome.value is None else outcome.value for outcome in scored]
 
 
 def share(prompts: Iterable[PromptOutcomes], state: State) -> float:
@@ -61,7 +64,7 @@ def first_failure(prompts: Iterable[PromptOutcomes]) -> str:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean in [0, 1] with its 95 % confidence interval."""
+    """A mean with its 95 % confidence interval."""
 
     mean: float
     low: float
@@ -79,11 +82,13 @@ class Interval:
         mean = sum(interval.mean for interval in intervals) / n
         low = sqrt(sum((interval.mean - interval.low) ** 2 for interval in intervals)) / n
         high = sqrt(sum((interval.high - interval.mean) ** 2 for interval in intervals)) / n
-        return cls(mean, max(0.0, mean - low), min(1.0, mean + high))
+        return cls(mean, mean - low, mean + high)
 
 
-def mean_interval(prompts: Sequence[Sequence[float]]) -> Interval:
-    """Return the mean score over prompts, each of which may have several completions, with scores in [0, 1].
+def mean_interval(prompts: Sequence[Sequence[float]], bounds: Range = UNIT_RANGE) -> Interval:
+    """Return the mean score over prompts, each of which may have several completions, with scores in ``bounds``.
+
+    Scores of another range are scaled to [0, 1], and the interval back.
 
     Completions of one prompt are correlated, so prompts are the independent draws (a cluster sample). The mean is
     that of the per-prompt means m_i, with variance v = sum (m_i - mean)^2 / n^2. The interval is Wilson's at the
@@ -95,7 +100,8 @@ def mean_interval(prompts: Sequence[Sequence[float]]) -> Interval:
     Raises:
         ValueError: If no prompt has a score.
     """
-    scored = [scores for scores in prompts if scores]
+    low, high = bounds
+    scored = [[(score - low) / (high - low) for score in scores] for scores in prompts if scores]
     if not scored:
         raise ValueError("no completion has a score; see the failures that the rewards report")
     means = [sum(scores) / len(scores) for scores in scored]
@@ -105,7 +111,7 @@ def mean_interval(prompts: Sequence[Sequence[float]]) -> Interval:
     if squares > 0.0:
         # Never more draws than completions, however alike a few prompts happen to be.
         draws = min(draws * draws * mean * (1.0 - mean) / squares, float(sum(map(len, scored))))
-    return Interval(mean, *wilson(mean, draws))
+    return Interval(*(low + (high - low) * share for share in (mean, *wilson(mean, draws))))
 
 
 def wilson(mean: float, draws: float) -> tuple[float, float]:

@@ -22,9 +22,9 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.completions import Record
 from omnithink_pl.evaluation.scorer import Interval, PromptOutcomes, first_failure, mean_interval, share
 from omnithink_pl.evaluation.suites.base import Suite
-from omnithink_pl.types import Outcome, State
+from omnithink_pl.types import UNIT_RANGE, Outcome, Range, State
 
-Verdicts = Sequence[Sequence[float]]  # per prompt, the scores in [0, 1] of its completions
+Verdicts = Sequence[Sequence[float]]  # per prompt, the scores of its completions
 
 
 def pass_at_k(n: int, passed: int, k: int) -> float:
@@ -71,18 +71,18 @@ class VerdictMetric(evaluate.Metric):  # type: ignore[misc]  # evaluate is untyp
         }
         return evaluate.MetricInfo(description=self.__doc__ or "", citation="", features=datasets.Features(features))
 
-    def _compute(self, verdicts: Verdicts, categories: Sequence[str]) -> dict[str, Any]:
+    def _compute(self, verdicts: Verdicts, categories: Sequence[str], bounds: Range = UNIT_RANGE) -> dict[str, Any]:
         scored = [(list(own), str(name)) for own, name in zip(verdicts, categories, strict=True) if own]
         rows = [own for own, _ in scored]
         names = sorted({name for _, name in scored if name})
         return {
-            self.config_name: mean_interval(rows),
+            self.config_name: mean_interval(rows, bounds),
             **_further_figures(self.config_name, rows),
-            "categories": {one: mean_interval([own for own, name in scored if name == one]) for one in names},
+            "categories": {one: mean_interval([own for own, name in scored if name == one], bounds) for one in names},
         }
 
 
-def summarise(metric: str, verdicts: Verdicts, categories: Sequence[str]) -> dict[str, Any]:
+def summarise(metric: str, verdicts: Verdicts, categories: Sequence[str], bounds: Range = UNIT_RANGE) -> dict[str, Any]:
     """Compute a metric in memory, without leaving files in the cache of ``evaluate``.
 
     Raises:
@@ -96,7 +96,7 @@ def summarise(metric: str, verdicts: Verdicts, categories: Sequence[str]) -> dic
     with TemporaryDirectory() as directory:
         # An id of its own: processes that compute at the same time must not share a lock file.
         found = VerdictMetric(metric, keep_in_memory=True, cache_dir=directory, experiment_id=uuid4().hex)
-        return found.compute(verdicts=verdicts, categories=categories)
+        return found.compute(verdicts=verdicts, categories=categories, bounds=bounds)
 
 
 @dataclass(frozen=True)
@@ -132,14 +132,15 @@ class DomainScore:
 def score_records(name: str, suite: Suite, records: Sequence[Record], seconds: float) -> SuiteScore:
     """Summarise the records of a suite.
 
-    An undefined verdict counts 0, a failed one is left out. If for some prompt every completion failed, the suite has
-    no score.
+    An undefined verdict counts as the lowest, a failed one is left out. If for some prompt every completion failed,
+    the suite has no score.
     """
+    bounds = suite.task.rubric.range
     by_prompt: dict[str, list[Record]] = {}  # both turns of a conversation count as completions of one prompt
     for record in records:
         by_prompt.setdefault(record.uid, []).append(record)
     prompts = [
-        PromptOutcomes(uid, tuple(Outcome(State(r.state), r.value, r.reason) for r in own), own[0].category)
+        PromptOutcomes(uid, tuple(Outcome(State(r.state), r.value, r.reason) for r in own), own[0].category, bounds)
         for uid, own in by_prompt.items()
     ]
     verdicts = [prompt.values for prompt in prompts]
@@ -149,7 +150,7 @@ def score_records(name: str, suite: Suite, records: Sequence[Record], seconds: f
     if unscored:
         problem = f"{unscored} of {len(prompts)} prompts could not be scored: {first_failure(prompts)}"
     else:
-        found = summarise(suite.task.metric, verdicts, [prompt.category for prompt in prompts])
+        found = summarise(suite.task.metric, verdicts, [prompt.category for prompt in prompts], bounds)
     reasons = Counter(record.reason.partition(":")[0] for record in records if record.reason)  # details after the colon
     return SuiteScore(
         name=name,

@@ -124,5 +124,5 @@ def all_equal(rewards: Sequence[float]) -> bool:
 
 
 def has_mixed_primary(scores: Sequence[Score]) -> bool:
-    """Return whether the task's own reward differs among the scored completions; without a value it counts as 0."""
-    return not all_equal([score.primary.value or 0.0 for score in scores if score.state is State.VALUE])
+    """Return whether the task's own reward differs among the scored completions; without a value it is the lowest."""
+    return not all_equal([score.primary_value for score in scores if score.state is State.VALUE])

@@ -79,8 +79,8 @@ def _summary(groups: Sequence[GroupRecord]) -> dict[str, float]:
         "mixed_groups": _share([has_mixed_primary(group.scores) for group in groups]),
         "no_signal_groups": _share([not group.has_signal for group in groups]),
     }
-    # A completion without an answer earns nothing; one that we failed to score says nothing.
-    primary = [score.primary.value or 0.0 for score in scores if score.state is not State.FAILED]
+    # A completion without an answer earns the least; one that we failed to score says nothing.
+    primary = [score.primary_value for score in scores if score.state is not State.FAILED]
     if primary:
         summary["reward"] = statistics.fmean(primary)
     if totals:

@@ -7,7 +7,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, TypeVar, final
 
-from omnithink_pl.types import Example, Group, Outcome, State
+from omnithink_pl.errors import RewardFailure
+from omnithink_pl.types import UNIT_RANGE, Example, Group, Outcome, Range, State
 
 if TYPE_CHECKING:
     from omnithink_pl.model.policy import Policy
@@ -27,10 +28,14 @@ class Reward(ABC):
     on other groups, set ``awaits = "group"``: it is then called as soon as a group has been sampled, with all groups
     that are waiting, so that it can verify in parallel. It never raises for a bad completion, but returns
     ``undefined`` (the task cannot say) or ``failed`` (we could not). It does raise for a wrong configuration.
+
+    Values lie in ``range``: in [0, 1] unless the reward declares otherwise, as a penalty does with ``(-1.0, 0.0)``.
+    Evaluations count a completion without a value as the lowest of it.
     """
 
     name: str
     awaits: Awaits = "batch"
+    range: Range = UNIT_RANGE
 
     @abstractmethod
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
@@ -45,6 +50,25 @@ class Reward(ABC):
 
     def close(self) -> None:  # noqa: B027  (most rewards hold nothing)
         """Release processes and connections. Safe to call twice."""
+
+
+def check_outcomes(reward: Reward, groups: Sequence[Group], rows: Sequence[Sequence[Outcome]]) -> None:
+    """Refuse what a reward returned, unless it is one outcome per completion, with values in the declared range.
+
+    Raises:
+        RewardFailure: Names the reward and what is wrong.
+    """
+    wanted, found = [len(group.completions) for group in groups], [len(row) for row in rows]
+    if wanted != found:
+        raise RewardFailure(f"reward {reward.name!r} returned {found} outcomes for groups of {wanted} completions")
+    low, high = reward.range
+    for group, row in zip(groups, rows, strict=True):
+        for outcome in row:
+            if outcome.value is not None and not low <= outcome.value <= high:
+                raise RewardFailure(
+                    f"reward {reward.name!r} is {outcome.value:g} for {group.example.key}, outside its range "
+                    f"[{low:g}, {high:g}]; correct it, or have its class declare `range`"
+                )
 
 
 Job = TypeVar("Job")

@@ -7,7 +7,7 @@ from typing import Any, final
 
 from omnithink_pl.errors import RewardFailure
 from omnithink_pl.rewards.base import Reward
-from omnithink_pl.types import Group, Outcome
+from omnithink_pl.types import UNIT_RANGE, Group, Outcome, Range
 
 
 @final
@@ -17,13 +17,19 @@ class FunctionReward(Reward):
     It gets the whole text of the completion; :func:`omnithink_pl.rewards.extract_answer` returns its answer segment.
 
     Args:
-        function: Returns a number from 0 to 1, or ``None`` where it cannot say.
+        function: Returns a number, or ``None`` where it cannot say.
+        range: Least and greatest number that it may return.
     """
 
     awaits = "group"
 
-    def __init__(self, function: Callable[[str, Any], float | None]) -> None:
+    def __init__(
+        self,
+        function: Callable[[str, Any], float | None],
+        range: Range = UNIT_RANGE,  # noqa: A002  (as in every reward)
+    ) -> None:
         self.function = function
+        self.range = range
         self.name = getattr(function, "__name__", type(function).__name__)
 
     def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
@@ -35,12 +41,14 @@ class FunctionReward(Reward):
         return [[self._outcome(group, completion.text) for completion in group.completions] for group in groups]
 
     def _outcome(self, group: Group, completion: str) -> Outcome:
-        example = group.example
+        example, (low, high) = group.example, self.range
         try:
             value = self.function(completion, example.reference)
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"{value} is out of range")
             return Outcome.undefined("the function cannot say") if value is None else Outcome.of(value)
         except Exception as error:
             raise RewardFailure(
                 f"reward {self.name!r}, task {example.task!r}, row {example.uid}: {type(error).__name__}: {error}; "
-                f"it must return a number from 0 to 1, or None, for any completion"
+                f"it must return a number from {low:g} to {high:g}, or None, for any completion"
             ) from error

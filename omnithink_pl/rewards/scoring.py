@@ -12,8 +12,8 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, TypeAlias, final
 
 from omnithink_pl.errors import RewardFailure
-from omnithink_pl.rewards.base import Reward
-from omnithink_pl.types import Component, Group, Outcome, Score
+from omnithink_pl.rewards.base import Reward, check_outcomes
+from omnithink_pl.types import Component, Group, Outcome, Range, Score
 
 if TYPE_CHECKING:
     from omnithink_pl.model.policy import Policy
@@ -30,6 +30,11 @@ class Rubric:
     """R(x, y) = sum of w_r r(x, y) over the defined components (the paper, section 4.4)."""
 
     rewards: tuple[tuple[Reward, float], ...]  # each with its weight w_r; the first is the primary one
+
+    @property
+    def range(self) -> Range:
+        """The range of the primary reward."""
+        return self.rewards[0][0].range
 
     def score(self, groups: Sequence[Group], timeout: float | None = None) -> list[list[Score]]:
         """Return one score per completion of one task's groups; see :func:`score_batch`."""
@@ -127,7 +132,7 @@ class BatchScoring:
     def _group_scores(self, index: int, outcomes: Mapping[tuple[int, int], Sequence[Outcome]]) -> list[Score]:
         rewards = self._rubrics[self._groups[index].example.task].rewards
         columns = [
-            [Component(reward.name, weight, outcome) for outcome in outcomes[index, position]]
+            [Component(reward.name, weight, outcome, reward.range) for outcome in outcomes[index, position]]
             for position, (reward, weight) in enumerate(rewards)
         ]
         return [Score(row) for row in zip(*columns, strict=True)]
@@ -213,8 +218,7 @@ class RewardThread:
         groups = [group for some, _ in requests for group in some]
         try:
             rows = self.reward.score(groups) if requests else []
-            if len(rows) != len(groups):
-                raise ValueError(f"reward {self.reward.name!r}: {len(rows)} rows of outcomes for {len(groups)} groups")
+            check_outcomes(self.reward, groups, rows)
         except BaseException as error:  # noqa: BLE001  (raised again by the future's result)
             for _, future in requests:
                 future.set_exception(self._failure(error))

@@ -39,6 +39,7 @@ class Verdict:
     total_tests: int = 0
     stderr: str = ""  # the end of it
     seconds: float = 0.0  # by the clock
+    outputs: tuple[str, ...] = ()  # of each input, where the tests leave their comparison to others
 
     @property
     def passed(self) -> bool:

@@ -272,6 +272,7 @@ class _Pair:
     def _scripts(self, box: Box, program: str, tests: UnitTests) -> Verdict:
         """Run once per input, up to the first failing test; expected outputs are compared here, outside the box."""
         total, seconds, cpu, stderr = len(tests.outputs), 0.0, 0.0, "there are no tests"
+        outputs: list[str] = []  # kept where the comparison is left to others
         for passed, (stdin, expected) in enumerate(zip(tests.inputs, tests.outputs, strict=True)):
             job = self._job("script", cpu, seconds, 2 * len(expected.encode(errors="replace")))
             with Streams(program, stdin) as streams:
@@ -282,12 +283,14 @@ class _Pair:
                 outcome = _ending(report, stderr)
                 if outcome is RunOutcome.PASSED and cpu > self._timeout:
                     outcome = RunOutcome.TIMEOUT
+                elif not tests.compare:
+                    outputs.append(streams.stdout)
                 elif outcome is RunOutcome.PASSED and not same_output(streams.stdout, expected):
                     outcome = RunOutcome.WRONG_ANSWER
             if outcome is not RunOutcome.PASSED:
                 return Verdict(outcome, passed, total, stderr, seconds)
         outcome = RunOutcome.PASSED if total else RunOutcome.WRONG_ANSWER
-        return Verdict(outcome, total, total, stderr, seconds)
+        return Verdict(outcome, total, total, stderr, seconds, tuple(outputs))
 
     def _functional(self, box: Box, judge: Box, program: str, tests: UnitTests) -> Verdict:
         """Run the test in one box and the program in the other, with a channel between them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import final
 
+from omnithink_pl.rewards.code import reference_defect
 from omnithink_pl.sandbox.base import parse_tests
 from omnithink_pl.sources.base import Row
 from omnithink_pl.sources.curated import CuratedSource
@@ -24,6 +25,7 @@ class CodeR1(CuratedSource):
     The row's own system prompt is dropped in favour of the task's. The paper drops prompts over 1024 tokens.
     """
 
+    version = 2  # 2: tests compile
     columns = ("task_id", "prompt", "entry_point", "reward_model")
 
     def parse(self, row: Row) -> ParsedRow | Defect:
@@ -37,6 +39,6 @@ class CodeR1(CuratedSource):
             tests = parse_tests(json.loads(row["reward_model"]["ground_truth"]) | {"entry_point": row["entry_point"]})
         except (ValueError, TypeError, KeyError) as error:
             return Defect(uid, column, f"it is not the JSON of unit tests ({error}); drop the row")
-        if not tests.functional.strip() and not tests.inputs:
-            return Defect(uid, column, "it has no tests, so that any program would pass; give it some or drop the row")
+        if defect := reference_defect(tests):
+            return Defect(uid, column, defect)
         return ParsedRow(uid, question, tests, "function" if tests.functional else "program")

@@ -6,6 +6,7 @@ import random
 from typing import Any, final
 
 from omnithink_pl.prompts import render
+from omnithink_pl.rewards.checker import Checker
 from omnithink_pl.rewards.code import CodeReward
 from omnithink_pl.sandbox.base import Sandbox
 from omnithink_pl.sources.base import Source
@@ -20,6 +21,10 @@ class Code(Task):
     Args:
         source: Training and held-out problems with their unit tests.
         sandbox: Runs the programs.
+        checker: Says whether an output that is not the expected one is right too, for problems with several right
+            outputs: a function of ``(input, output)`` or ``(input, output, expected)``. It runs outside the sandbox,
+            with this user's rights.
+        checker_timeout: Seconds that it may take for the outputs of one program.
         template: Template of the user's message: its name in the package, or a file.
         common: See :class:`Task`.
     """
@@ -27,8 +32,16 @@ class Code(Task):
     name = "code"
     metric = "pass_at_1"
 
-    def __init__(self, source: Source, sandbox: Sandbox, template: str = "code_v1", **common: Any) -> None:
-        super().__init__(source, reward=CodeReward(sandbox), **common)
+    def __init__(
+        self,
+        source: Source,
+        sandbox: Sandbox,
+        checker: Checker | None = None,
+        checker_timeout: float = 10.0,
+        template: str = "code_v1",
+        **common: Any,
+    ) -> None:
+        super().__init__(source, reward=CodeReward(sandbox, checker, checker_timeout), **common)
         self.template = template
 
     def ask(self, example: Example, rng: random.Random) -> str:

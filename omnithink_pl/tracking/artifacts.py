@@ -68,7 +68,7 @@ class Artifacts:
 def rollout_table(groups: Sequence[ScoredGroup], step: int) -> dict[str, list[Any]]:
     """Return one row per completion, as columns of equal length.
 
-    Each reward component has its own column, such as ``reward/format``: the value in [0, 1] where it has one, else its
+    Each reward component has its own column, such as ``reward/format``: the value where it has one, else its
     state and the reason, such as ``undefined: no answer segment``; ``None`` where the task has no such component.
     """
     components = dict.fromkeys(c.name for group in groups for score in group.scores for c in score.components)

@@ -66,7 +66,10 @@ def test_every_completion_has_one_fate_and_tasks_are_apart() -> None:
         assert sum(count[fate] for fate in fates) == count["completions"] == 3
 
 
-@pytest.mark.parametrize(("key", "value"), [("correct", 0.0), ("correct", 1.5), ("per_prompt", 0)])
-def test_settings_that_keep_nothing_are_named(key: str, value: float) -> None:
-    with pytest.raises(BadInput, match=rf"demonstrations\.selection\.{key} is {value}"):
-        Selection(**{key: value})
+def test_settings_that_keep_nothing_or_all_are_named() -> None:
+    with pytest.raises(BadInput, match=r"demonstrations\.selection\.per_prompt is 0"):
+        Selection(per_prompt=0)
+    for correct in (0.0, 1.5):
+        with pytest.raises(BadInput, match=rf"demonstrations\.selection\.correct is {correct}; .* of task 'math'"):
+            Selection(correct=correct).check({"math": (0.0, 1.0)})
+    Selection(correct=0.0).check({"brevity": (-1.0, 0.0)})

@@ -21,6 +21,7 @@ from omnithink_pl.evaluation.suite_scores import (
     score_records,
     summarise,
 )
+from omnithink_pl.types import UNIT_RANGE, Range
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -79,8 +80,9 @@ def record(uid: str, sample: int, state: str, value: float | None, reason: str =
     return Record("math", uid, 1, sample, "algebra", "", 0, "stop", state, value, reason)
 
 
-def scored(*records: Record) -> SuiteScore:
-    suite: Any = SimpleNamespace(score_domain="math", task=SimpleNamespace(metric="accuracy"), version="1")
+def scored(*records: Record, bounds: Range = UNIT_RANGE) -> SuiteScore:
+    task = SimpleNamespace(metric="accuracy", rubric=SimpleNamespace(range=bounds))
+    suite: Any = SimpleNamespace(score_domain="math", task=task, version="1")
     return score_records("aime24", suite, records, 0.0)
 
 
@@ -95,6 +97,14 @@ def test_an_undefined_verdict_counts_0_and_a_failed_one_is_left_out() -> None:
     assert (found.prompts, found.samples, found.undefined, found.failed) == (2, 2, 0.25, 0.25)
     assert found.reasons == {"no answer segment": 1, "judge timed out": 1}
     assert found.categories == {"algebra": found.score}
+
+
+def test_scores_of_another_range_have_the_interval_of_the_same_scores_scaled() -> None:
+    records = [record("a", 0, "value", -2.0), record("b", 0, "value", 4.0), record("c", 0, "undefined", None)]
+    found = scored(*records, bounds=(-2.0, 4.0)).score
+    same = mean_interval([[0.0], [1.0], [0.0]])  # no answer is the lowest
+    assert found is not None
+    assert [found.mean, found.low, found.high] == pytest.approx([6 * x - 2 for x in (same.mean, same.low, same.high)])
 
 
 def test_a_prompt_that_could_not_be_scored_leaves_no_score() -> None:

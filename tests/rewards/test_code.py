@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from omnithink_pl.rewards import CodeReward
-from omnithink_pl.rewards.code import extract_program
 from omnithink_pl.sandbox import RunOutcome
 from omnithink_pl.types import State, UnitTests
 from tests.rewards.groups import SayingSandbox, answered, group, outcome
@@ -50,20 +51,24 @@ def test_a_sandbox_that_refuses_is_failed_not_zero_and_tried_again_next_time() -
 )
 def test_no_answer_and_no_tests_are_undefined(tests: UnitTests, text: str, reason: str) -> None:
     found = outcome(CodeReward(SayingSandbox()), tests, text)
-    assert (found.state, found.reason) == (State.UNDEFINED, reason)
+    assert (found.state, found.reason.partition(":")[0]) == (State.UNDEFINED, reason)
 
 
-@pytest.mark.parametrize(
-    ("segment", "program"),
-    [
-        ("print(1)", "print(1)"),
-        ("\n    a = 1\n    print(a)\n", "a = 1\nprint(a)"),
-        ("\ndef f():\n    return 1\n", "def f():\n    return 1"),
-        ("Here:\n```python\nprint(1)\n```\nDone.", "print(1)"),
-        ("```py\nx = 1\n```\n```\nif x:\n    y = 2\n```", "if x:\n    y = 2"),
-        ("  ```python\n  x = 1\n  ```", "x = 1"),
-        ('s = "```"\nprint(s)', 's = "```"\nprint(s)'),
-    ],
-)
-def test_the_last_code_block_or_all_of_the_answer_is_the_program(segment: str, program: str) -> None:
-    assert extract_program(segment) == program
+BROKEN = UnitTests(functional="def check(f):\nassert f(1) == 2", entry_point="f")
+
+
+def test_tests_that_do_not_compile_are_unusable_and_say_where() -> None:
+    found = outcome(CodeReward(SayingSandbox()), BROKEN, answered("passed"))
+    assert found.state is State.UNDEFINED
+    assert re.match(r"unusable reference: its functional tests do not compile as Python \(line 2: ", found.reason)
+    lost = UnitTests(functional="assert f(1) == 2", prelude="import (")
+    assert "its prelude does not compile" in outcome(CodeReward(SayingSandbox()), lost, answered("passed")).reason
+
+
+def test_a_future_import_of_the_answer_stands_before_the_prelude() -> None:
+    sandbox = SayingSandbox()
+    tests = UnitTests(functional="assert f(1) == 2", prelude="import math\n\n")
+    outcome(CodeReward(sandbox), tests, answered("from __future__ import annotations\ndef f(x: int): ..."))
+    ((program,),) = sandbox.ran
+    compile(program, "program", "exec")
+    assert program.index("import annotations") < program.index("import math") < program.index("def f")

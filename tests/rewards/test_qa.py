@@ -21,8 +21,67 @@ CAFE = "caf\u00e9 au lait"
 def test_only_unicode_form_and_white_space_do_not_matter() -> None:
     same = [CAFE, "cafe\u0301 au lait", "  caf\u00e9\n au\u00a0 lait ", "\uff43\uff41\uff46\u00e9 au lait"]
     assert [value(answer, CAFE) for answer in same] == [1.0] * 4
-    others = [CAFE.title(), CAFE[:7], f"{CAFE}.", "cafe au lait", "", "B", f"it is {CAFE}"]
+    others = [CAFE.title(), CAFE[:7], f"{CAFE}!", "cafe au lait", "", "B", f"it is {CAFE}"]
     assert [value(answer, CAFE) for answer in others] == [0.0] * 7
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("- Paris", "* Paris", "Paris.", "**Paris**", "- **Paris.**", "**Paris**.", "_Paris_", "`Paris`", '"Paris"'),
+        *("\u201cParis\u201d", "'Paris'", r"\boxed{Paris}", r"\boxed{\text{Paris}}", r"$\text{Paris}$", "\uff30aris"),
+    ],
+)
+def test_layout_around_an_option_does_not_count(answer: str) -> None:
+    assert outcome(QAReward(), CITIES, answered(f" {answer}\n")).value == 1.0
+    assert (
+        outcome(QAReward(), CITIES, answered(answer.replace("Paris", "Rome").replace("\uff30aris", "Rome"))).value
+        == 0.0
+    )
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *("Paris and Rome", "Paris or Rome.", "**Paris** or **Rome**", '"Paris", "Rome"', "- Paris\n- Rome", "Par"),
+        *("paris", "not Paris", "B", "B. Paris", "(Paris)", "Paris, France", "The answer is Paris", "-", "**", "."),
+    ],
+)
+def test_anything_else_beside_the_option_does(answer: str) -> None:
+    assert outcome(QAReward(), CITIES, answered(answer)).value == 0.0
+
+
+# Two options, of which only the first is right; answers that earn 1, answers that do not.
+TWINS = [
+    ("-5", "5", ["-5", "- -5", "**-5**", "-5.", "\u22125"], ["5", "- 5", "+5"]),
+    ("- 5", "5", ["- 5", "- - 5"], ["5", "-5"]),
+    ("Paris.", "Paris", ["Paris.", "**Paris.**", "- Paris.", "Paris.."], ["Paris", "**Paris**"]),
+    ("1", "1.", ["1", "**1**"], ["1.", "- 1."]),
+    ('"yes"', "yes", ['"yes"', '- "yes"'], ["yes", "'yes'"]),
+    ("$5$", "$5", ["$5$", r"\(5\)", "5"], ["$5", "5$"]),
+    ("mW", "MW", ["mW", "`mW`"], ["MW", "mw"]),
+    ("10\u00b2 m", "11", ["10\u00b2 m"], ["102 m", "10 m"]),  # a superscript is no digit
+    ("5\u00bd", "6", ["5\u00bd"], ["51/2", "51\u20442"]),
+    ("5\u20137", "5-7", ["5\u20137"], ["5-7"]),  # an en dash, where it is all that differs
+    ("5\u20137", "8", ["5-7", "5\u20137"], ["57"]),
+    ("Newton\u2019s law", "none", ["Newton's law"], ["Newtons law"]),
+    ("*x*", "x", ["*x*"], ["x", "**x**"]),
+    ("[1,2]", "(1,2)", ["[1,2]"], ["(1,2)", "1,2"]),
+    ("wait...", "wait", ["wait..."], ["wait", "wait."]),
+    ("0.5", "0.50", ["0.5", "0.5."], ["0.50", ".5"]),
+]
+
+
+@pytest.mark.parametrize(("gold", "other", "right", "wrong"), TWINS)
+def test_what_two_options_differ_by_counts(gold: str, other: str, right: list[str], wrong: list[str]) -> None:
+    assert [value(answer, gold, wrong=(other,)) for answer in right + wrong] == [1.0] * len(right) + [0.0] * len(wrong)
+    assert value(other, gold, wrong=(other,)) == 0.0
+    assert value(other, other, wrong=(gold,)) == 1.0
+
+
+def test_an_endless_answer_is_wrong_at_once() -> None:
+    assert value("\"'" * 500_000, "Paris", wrong=("Rome",)) == 0.0
+    assert outcome(LetterReward(), CITIES, answered("*" * 1_000_000)).value == 0.0
 
 
 def test_any_of_several_golds_will_do_and_plain_text_is_a_single_one() -> None:
@@ -44,8 +103,11 @@ def test_no_answer_and_no_right_option_are_undefined(reward: QAReward | LetterRe
 
 
 def test_the_letter_is_read_in_its_usual_forms_and_any_other_text_is_wrong() -> None:
-    right = ["B", "(B)", "B.", "B)", "B: Paris", " B. Paris ", "(B) Paris"]
-    wrong = ["A", "C", "D", "b", "Paris", "B. Rome", "A. Paris", "A or B", "AB", "", "B B"]
+    right = ["B", "(B)", "B.", "B)", "B: Paris", " B. Paris ", "(B) Paris", "[B]", "**B**", "**(B)**", "**B.** Paris"]
+    right += ["B. Paris.", "[B] Paris", "- B", "- B. Paris", "B. **Paris**", "**B. Paris**", r"\boxed{B}", "`B`", '"B"']
+    right += ["**B**. Paris", r"\boxed{\text{B}}", "$B$", "B - Paris", "(B).", "B.\nParis", "\uff22"]
+    wrong = ["A", "C", "D", "b", "Paris", "B. Rome", "A. Paris", "A or B", "AB", "", "B B", "Bread", "B Paris", "B, C"]
+    wrong += ["**B** or **C**", "(B)(C)", "B. C", "B.C.", "(B", "B. Paris and Rome", "B. Par", "[A] Paris", "\u24b7"]
     for answer in right + wrong:
         assert outcome(LetterReward(), CITIES, answered(answer)).value == float(answer in right), answer
 

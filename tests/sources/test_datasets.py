@@ -149,6 +149,7 @@ SILENT = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "v
         ),
         (CodeR1, code_rows, truth('{"inputs": ["1"], "outputs": []}'), "ground_truth"),
         (CodeR1, code_rows, truth('{"inputs": ["1"]}'), "ground_truth"),
+        (CodeR1, code_rows, truth('{"functional": "check(f"}'), r"functional tests do not compile .*line 1"),
     ],
 )
 def test_a_row_without_a_usable_reference_is_named_with_its_column_and_a_cure_or_dropped(

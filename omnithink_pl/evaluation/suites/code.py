@@ -15,6 +15,7 @@ from typing import Any, final
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.suites.base import SuiteSource
+from omnithink_pl.rewards.code import reference_defect
 from omnithink_pl.types import Example, UnitTests
 
 # Runs the class TestCases of a BigCodeBench row.
@@ -60,7 +61,7 @@ class HumanEval(SuiteSource):
         if "def check" not in (row["test"] or "") or not name:
             raise BadInput(f"{where}: 'test' defines no check, or 'entry_point' is empty; drop the row")
         functional, prelude = f"{row['test']}\n\ncheck({name})\n", f"{row['prompt']}\n    pass\n\n"
-        tests = UnitTests(functional=functional, entry_point=name, prelude=prelude)
+        tests = _usable(UnitTests(functional=functional, entry_point=name, prelude=prelude), where)
         return Example(task, row["task_id"], f"Complete this function:\n{row['prompt']}", tests)
 
 
@@ -96,6 +97,7 @@ class BigCodeBench(SuiteSource):
             prelude=f"{row['code_prompt']}\n    pass\n\n",
             packages=tuple(dict.fromkeys(str(name).partition(".")[0] for name in libs)),  # the top-level ones
         )
+        tests = _usable(tests, where)
         return Example(task, row["task_id"], f"Complete this function:\n{row['complete_prompt']}", tests)
 
 
@@ -154,6 +156,12 @@ class LiveCodeBench(SuiteSource):
         question = f"{row['question_content']}\n\n{how}"
         tests = _read_tests(row, where)
         return Example(task, str(row["question_id"]), question, tests, category=row["difficulty"] or "")
+
+
+def _usable(tests: UnitTests, where: str) -> UnitTests:
+    if defect := reference_defect(tests):
+        raise BadInput(f"{where}: {defect}")
+    return tests
 
 
 def _read_tests(row: Mapping[str, Any], where: str) -> UnitTests:

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, final
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.suites.base import SuiteSource
-from omnithink_pl.rewards.math import as_power_of_ten
 from omnithink_pl.types import Example
 
 
@@ -113,13 +112,11 @@ class Minerva(MathSuite):
     r"""OCWCourses (Lewkowycz et al. 2022): ``{"question": "Each of the two Magellan ...", "answer": "7e-8"}``.
 
     An older copy has columns ``problem`` and ``solution`` with the gold in ``\boxed``: it is refused. The
-    ``minerva_math`` of lm-eval is another benchmark (MATH). Golds such as ``7e-8`` are read as powers of ten, and so
-    are answers to them. Many golds are rounded; they are compared as math-verify does, without the tolerance of the
-    original.
+    ``minerva_math`` of lm-eval is another benchmark (MATH). Many golds are rounded; they are compared without the
+    tolerance of the original.
     """
 
     hub, size = "math-ai/minervamath", 272
-    gold = staticmethod(lambda value, where: as_power_of_ten(_plain(value, where)))  # the e is not Euler's number
 
 
 @final

@@ -28,7 +28,7 @@ def loaded(name: str, directory: Path, *rows: Row) -> list[Example]:
     return source.examples("math", "test")
 
 
-MINERVA, OLYMPIAD = "7 \\times 10^{-8}", "$2,-\\frac{1}{3}$"
+MINERVA, OLYMPIAD = "7e-8", "$2,-\\frac{1}{3}$"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+"""Worker process that asks a checker; started by :mod:`omnithink_pl.rewards.checker`, it imports nothing of ours.
+
+A job is one program: ``{"cases": [[input, output, expected], ...]}``. The reply is ``["right"]``, ``["wrong"]``, or
+``["unusable", why]`` where the checker raised an error for the expected output too.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pickle
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def main(checker: Callable[..., Any], takes_expected: bool, memory_mb: int) -> None:
+    """Answer jobs until input ends. What the checker prints is discarded."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    if sys.platform == "linux":  # other kernels do not have this limit
+        resource.setrlimit(resource.RLIMIT_AS, (memory_mb << 20, memory_mb << 20))
+    print("ready", file=replies, flush=True)
+    for line in sys.stdin.buffer:
+        cases = json.loads(line)["cases"]
+        print(json.dumps(examine(checker, takes_expected, cases)), file=replies, flush=True)
+
+
+def examine(checker: Callable[..., Any], takes_expected: bool, cases: Sequence[Sequence[str]]) -> list[str]:
+    """Return what the checker says of a program's outputs, up to the first that is not right."""
+    for given, output, expected in cases:
+        try:
+            is_right = _ask(checker, given, output, expected, takes_expected)
+        except Exception:  # noqa: BLE001  (a checker may stumble over what a program prints)
+            if expected.strip():
+                try:
+                    _ask(checker, given, expected, expected, takes_expected)
+                except Exception as error:  # noqa: BLE001  (it is the checker's own)
+                    return ["unusable", f"the checker raises {type(error).__name__}: {error}"[:200]]
+            is_right = False
+        if not is_right:
+            return ["wrong"]
+    return ["right"]
+
+
+def _ask(checker: Callable[..., Any], given: str, output: str, expected: str, takes_expected: bool) -> bool:
+    verdict = checker(given, output, expected) if takes_expected else checker(given, output)
+    if verdict is None:
+        raise TypeError("it returns None, neither True nor False")
+    return bool(verdict)
+
+
+if __name__ == "__main__":
+    settings = json.loads(sys.argv[1])
+    sys.path[:] = settings["path"]
+    main(pickle.loads(base64.b64decode(settings["checker"])), settings["takes_expected"], settings["memory_mb"])

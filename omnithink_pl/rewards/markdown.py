@@ -1,0 +1,157 @@
+"""Code blocks of Markdown as language models write it, which is laxer than CommonMark."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+FILE = "<answer>"
+"""Name of a program's file in messages of the compiler."""
+
+# Indentation, list markers or quotation signs, the fence, and a word for the language: "  1. ```python".
+_OPENING = re.compile(r"(?P<margin>[ \t]*(?:(?:[-*+>]|\d+[.)])[ \t]+)*)(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)")
+# Prose before the fence, "The function: ```python": only where the language says that a block begins.
+_LATE_OPENING = re.compile(r"[^`]*[^`\s][ \t]*(?P<margin>)(?P<fence>`{3,})[ \t]*(?P<info>(?:python|py)\d*)[ \t]*", re.I)
+# The whole block in one line, "```print(1)```".
+_ONE_LINE = re.compile(r"[ \t]*(?P<fence>`{3,})(?:(?:python|py)\d*[ \t]+)?(?P<code>[^`]+)(?P=fence)[ \t]*", re.I)
+# Code behind the language, "```python def f(x):"; but "```python f.py" is a title.
+_EARLY_CODE = re.compile(r"[ \t]*(?:python|py)\d*[ \t]+(?P<code>(?:async|class|def|from|import|@)\b.+)", re.I)
+# A sentence, "This adds one.", or a heading, "Usage:"; no code begins so and does not compile.
+_PROSE = re.compile(r"[A-Z][\w'-]*(?:,? [a-z]+\b|:$)")
+_QUOTATION = re.compile(r"^[ \t]*>[ \t]?", re.M)
+_MODULE = re.compile(re.escape(FILE))
+_DEEPEST = 3  # blocks in blocks
+_MOST_ENDINGS = 16  # lines that are tried as the end of one block
+
+
+def code_blocks(text: str, depth: int = 0) -> Iterator[str]:
+    """Yield the content of each fenced code block, in order, without the indentation of its list item.
+
+    Where a block ends is Markdown's choice if it is Python then. Otherwise it is the first line with which it is: a
+    fence that does not stand in a docstring, one at the end of a line of code, or the opening of the next block.
+    A block that is no Python either way, but has blocks in it, is a document: its blocks are yielded.
+    """
+    lines, at = text.split("\n"), 0
+    while at < len(lines):
+        line, at = lines[at], at + 1
+        if one_line := _ONE_LINE.fullmatch(line):
+            yield one_line["code"].strip()
+        elif opening := _OPENING.fullmatch(line) or _LATE_OPENING.fullmatch(line):
+            content, at = _content(opening, lines, at)
+            if depth < _DEEPEST and compile_error(content) and _has_fence(content):
+                yield from code_blocks(content, depth + 1)
+            else:
+                yield content.removeprefix("\ufeff")
+
+
+def without_margin(source: str, width: int = 0) -> str:
+    """Return a source without indentation that it has in common, or up to ``width`` of it, if it needs that."""
+    if not source.strip("\n")[:1].isspace() or not compile_error(source):
+        return source
+    narrower = re.sub(rf"^[ \t]{{0,{width}}}", "", source, flags=re.M)  # text in a docstring may have less
+    return next((one for one in (narrower, textwrap.dedent(source)) if not compile_error(one)), source)
+
+
+def without_prose(text: str) -> str:
+    """Return a text without the paragraphs around the code in it, if that needs it."""
+    if not compile_error(text):
+        return text
+    paragraphs = re.split(r"\n(?:[ \t]*\n)+", text.strip("\n"))
+    while paragraphs and _is_prose(paragraphs[0]):
+        del paragraphs[0]
+    while paragraphs and _is_prose(paragraphs[-1]):
+        del paragraphs[-1]
+    code = without_margin("\n\n".join(paragraphs))
+    return text if compile_error(code) else code
+
+
+def _is_prose(paragraph: str) -> bool:
+    line = paragraph.split("\n")[0]
+    return bool(_PROSE.match(line)) and bool(compile_error(line))
+
+
+def compile_error(source: str) -> str:
+    """Return why Python does not compile a source; empty if it does."""
+    _silence_compiler()
+    return _compile_error(source)
+
+
+@lru_cache(maxsize=32)  # a block is looked at from several sides
+def _compile_error(source: str) -> str:
+    try:
+        compile(source, FILE, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        return f"line {error.lineno}: {error.msg}" if error.lineno else str(error.msg)
+    except (ValueError, RecursionError, MemoryError) as error:  # a null byte; nested too deeply
+        return str(error) or type(error).__name__
+    return ""
+
+
+def _content(opening: re.Match[str], lines: Sequence[str], start: int) -> tuple[str, int]:
+    """Return the content of the block whose first line is ``start``, and the number of the line after the block."""
+    closing, others = _endings(opening["fence"], lines, start)
+    early = _EARLY_CODE.fullmatch(opening["info"])
+
+    def source(end: _Ending) -> str:
+        text = "\n".join([*lines[start : end.stop], *([end.last] if end.last else [])])
+        text = _QUOTATION.sub("", text) if ">" in opening["margin"] else text
+        bare = without_margin(text, len(opening["margin"].expandtabs(4)))
+        whole = f"{early['code']}\n{text}" if early else bare
+        return bare if compile_error(whole) else whole
+
+    for end in closing:
+        why = compile_error(source(end))
+        if not why:
+            return source(end), end.after
+        if "unterminated triple-quoted" not in why:
+            break  # else the fence stands in a docstring, and the block goes on
+    unlikely = next((end for end in others if not compile_error(source(end))), None)
+    likeliest = next(filter(None, (unlikely, *closing, *others)), None)
+    if likeliest is not None:
+        return source(likeliest), likeliest.after
+    return without_prose(source(_Ending(len(lines), "", len(lines)))), len(lines)
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """A place where a block may end."""
+
+    stop: int  # the first line that is not whole in it
+    last: str  # code on that line
+    after: int  # the line where the text goes on
+
+
+def _endings(fence: str, lines: Sequence[str], start: int) -> tuple[list[_Ending], list[_Ending]]:
+    """Return the first lines that close a block in Markdown, and those that may although they do not."""
+    closing: list[_Ending] = []
+    others: list[_Ending] = []
+    pattern = re.compile(rf"(?P<code>.*?)(?P<fence>{fence[0]}{{{len(fence)},}})(?P<text>[^{fence[0]}]*)")
+    for number in range(start, len(lines)):
+        found = pattern.fullmatch(lines[number])
+        if found and found["code"].strip(" \t>"):
+            others.append(_Ending(number, found["code"], number + 1))
+        elif found and not found["text"].strip():
+            closing.append(_Ending(number, "", number + 1))
+        elif following := _OPENING.fullmatch(lines[number]):  # or another fence than the block began with
+            others.append(_Ending(number, "", number if following["info"].strip() else number + 1))
+        if max(len(closing), len(others)) == _MOST_ENDINGS:
+            break
+    return closing, others
+
+
+def _has_fence(text: str) -> bool:
+    return any(_OPENING.fullmatch(line) or _LATE_OPENING.fullmatch(line) for line in text.split("\n"))
+
+
+def _silence_compiler() -> None:
+    r"""Have Python say nothing of ``"\d"`` and the like in what a model wrote.
+
+    Not with ``catch_warnings``, which no two threads may use at the same time.
+    """
+    for category in (SyntaxWarning, DeprecationWarning):
+        if ("ignore", None, category, _MODULE, 0) not in warnings.filters:
+            warnings.filterwarnings("ignore", category=category, module=_MODULE.pattern)
