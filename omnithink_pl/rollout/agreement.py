@@ -125,8 +125,11 @@ class TrainingForward:
         Raises:
             BadInput: If the backward pass fails, or its gradient is not finite.
         """
-        if sharded_modules(self.model):  # whose hooks expect the gradients of parameters
-            return self()
+        if parts := sharded_modules(self.model):  # whose hooks expect the gradients of parameters
+            found = self()
+            for part in parts:  # only a backward pass would; a checkpoint is loaded into shards after this
+                part.reshard()
+            return found
         embedded: list[Tensor] = []
 
         def record(module: nn.Module, inputs: object, output: Tensor) -> None:
