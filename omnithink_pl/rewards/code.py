@@ -23,8 +23,9 @@ Job = tuple[str, UnitTests]
 class CodeReward(Reward):
     """1 where every test passes, else 0 (the paper, section 4.4).
 
-    Undefined without an answer segment or without usable tests; failed where the sandbox could not run the program.
-    Each distinct (program, tests) is run once and its verdict cached: a program is assumed to be deterministic.
+    Undefined without an answer segment or usable tests, and where a test does what cannot be done across two boxes;
+    failed where the sandbox could not run the program. Each distinct (program, tests) is run once and its verdict
+    cached: a program is assumed to be deterministic.
 
     Args:
         sandbox: Runs the programs.
@@ -97,6 +98,8 @@ def _job(example: Example, text: str) -> Job | Outcome:
 def _outcome(verdict: Verdict) -> Outcome:
     if verdict.outcome is RunOutcome.REFUSED:
         return Outcome.failed(f"sandbox refused: {verdict.stderr or 'no reason given'}")
+    if verdict.outcome is RunOutcome.UNDEFINED:
+        return Outcome.undefined(f"test without a verdict: {verdict.stderr}")
     return Outcome.of(verdict.passed)
 
 

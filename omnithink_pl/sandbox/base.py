@@ -27,6 +27,7 @@ class RunOutcome(StrEnum):
     TIMEOUT = "timeout"
     MEMORY = "memory"
     OUTPUT_LIMIT = "output limit"
+    UNDEFINED = "undefined"
     REFUSED = "refused"
 
 
@@ -34,7 +35,7 @@ class RunOutcome(StrEnum):
 class Verdict:
     """Result of running a program against its tests."""
 
-    outcome: RunOutcome  # ``REFUSED`` if the sandbox itself could not run it
+    outcome: RunOutcome  # ``REFUSED`` if the sandbox could not run it, ``UNDEFINED`` if its test has no verdict here
     passed_tests: int = 0  # before the first failure
     total_tests: int = 0
     stderr: str = ""  # the end of it
@@ -106,10 +107,11 @@ def lacking_packages(tests: UnitTests, packages: Collection[str]) -> list[str]:
 def same_output(output: str, expected: str) -> bool:
     """Return whether a program's output is as expected.
 
-    White space at the ends of lines and of the whole does not count. Where a line differs, its words are
-    compared: a floating-point number may differ by 1e-6, absolute or relative, and ``3.0`` is ``3``.
+    White space at the ends of lines and of the whole does not count, nor does a byte order mark at the beginning.
+    Where a line differs, its words are compared: a floating-point number may differ by 1e-6, absolute or relative,
+    and ``3.0`` is ``3``.
     """
-    lines, wanted = output.strip().split("\n"), expected.strip().split("\n")
+    lines, wanted = (text.removeprefix("\ufeff").strip().split("\n") for text in (output, expected))
     return len(lines) == len(wanted) and all(map(_same_line, lines, wanted))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Self, final
 
-from omnithink_pl.sandbox.inside import codec
+from omnithink_pl.sandbox.inside import frames
 from omnithink_pl.sandbox.workers import ChildProcess
 
 _STARTUP = 60.0  # seconds
@@ -53,13 +53,13 @@ class Box:
         """Begin a run (:class:`omnithink_pl.sandbox.inside.fork_server.Run`), or cancel it."""
         with _loss():
             self._control.settimeout(_STARTUP)
-            codec.send(self._control, job, files)
+            frames.send(self._control, job, files)
 
     def reply(self, seconds: float) -> dict[str, Any]:
         """Wait for a run's report; late is lost."""
         with _loss():
             self._control.settimeout(max(0.001, seconds))
-            return codec.receive(self._control)[0]
+            return frames.receive(self._control)[0]
 
     def has_reply(self, seconds: float) -> bool:
         """Return whether a report arrives within this time."""

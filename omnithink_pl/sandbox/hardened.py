@@ -35,7 +35,7 @@ _CURE = (
 _WALL = 3  # a program may last three times as long as it may compute
 _SLACK = 15.0  # seconds beyond a run's own limit before its box is taken for dead
 _GRACE = 1.0  # seconds that a program has to end after its test has
-_LOST = '{"outcome": "lost", "error": "", "message": ""}'  # report of a test that could not finish
+_LOST = {"outcome": "lost", "error": "", "message": ""}  # report of a test that could not finish
 _OUTCOMES = {
     "exit 0": RunOutcome.PASSED,
     "timeout": RunOutcome.TIMEOUT,
@@ -60,7 +60,8 @@ class HardenedSandbox:
         output_kb: Output of a run at most; more where more is expected.
         tier: How to seal; ``auto`` takes the first that works, bubblewrap before Landlock.
         allow_unsafe: Whether to run programs with no more than limits where nothing seals them.
-        packages: Pure Python packages that programs may import where they are installed here.
+        packages: Packages that programs may import where they are installed here, with all that these need. NumPy and
+            pandas (``[sortedcontainers, numpy, pandas]``) cost a box some seconds to start, and memory.
     """
 
     def __init__(
@@ -305,11 +306,12 @@ class _Pair:
             if not box.has_reply(_GRACE):  # its test is over, so it had a moment to end by itself
                 box.submit({"cancel": True})  # its report still follows
             report, stderr = _reply(box, job, streams), streams.stderr
-            finding = json.loads(judging.report or _LOST)
+            finding = _finding(judging.report)
         outcome = _judged(judged, finding, report, stderr)
         passed = int(outcome is RunOutcome.PASSED)
         seconds = max(judged["seconds"], report["seconds"])
-        return Verdict(outcome, passed, 1, stderr or finding["message"], seconds)
+        told = finding["message"] if outcome is RunOutcome.UNDEFINED else stderr or finding["message"]
+        return Verdict(outcome, passed, 1, told, seconds)
 
     def _job(self, kind: str, cpu: float = 0.0, seconds: float = 0.0, output_bytes: int = 0) -> Report:
         """Return a run with its limits, less the processor time and the time used already."""
@@ -328,6 +330,15 @@ def _reply(box: Box, job: Report, streams: Streams) -> Report:
     return report
 
 
+def _finding(text: str) -> Report:
+    """Return what a test reported: nothing, if it could not finish, or if it wrote there itself."""
+    try:
+        finding = json.loads(text)
+    except ValueError:
+        return _LOST
+    return {key: str(finding.get(key, "")) for key in _LOST} if isinstance(finding, dict) else _LOST
+
+
 def _ending(report: Report, stderr: str) -> RunOutcome:
     """Return how a run ended, whatever it printed."""
     if not report["locked"]:
@@ -344,6 +355,8 @@ def _judged(judged: Report, finding: Report, report: Report, stderr: str) -> Run
     if not (judged["locked"] and report["locked"]):
         return RunOutcome.REFUSED
     ending = _ending(report, stderr)
+    if finding["outcome"] == "undefined":
+        return RunOutcome.UNDEFINED
     if finding["outcome"] == "passed":
         return RunOutcome.EXCEPTION if report["status"] == "cancelled" else ending
     if ending in {RunOutcome.TIMEOUT, RunOutcome.OUTPUT_LIMIT, RunOutcome.MEMORY}:

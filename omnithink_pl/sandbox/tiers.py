@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from importlib.util import find_spec
 from pathlib import Path
 
 import omnithink_pl.sandbox.inside as inside
 from omnithink_pl.sandbox.box import Box, Streams
 from omnithink_pl.sandbox.inside.confine import SCRATCH_MB, THREADS, Limits, Seal, landlock_version
+from omnithink_pl.sandbox.packages import package_files
 from omnithink_pl.sandbox.seccomp import system_call_filter
 
 _FIRST_UID = 1_900_000_000  # far above any real user
@@ -32,7 +32,6 @@ import sys, types
 for name in ("omnithink_pl", "omnithink_pl.sandbox"):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = [sys.argv[1]]
-sys.path += sys.argv[2:]
 from omnithink_pl.sandbox.inside.fork_server import main
 main()
 """
@@ -60,33 +59,31 @@ class Plan:
             BoxLost: If it does not start; says why.
             OSError: If something that the tier needs is missing; says what.
         """
-        found = {
-            name: spec.submodule_search_locations[0]
-            for name in packages
-            if (spec := find_spec(name)) is not None and spec.submodule_search_locations
-        }
-        if self.tier is not Tier.BUBBLEWRAP and os.geteuid() != 0:  # its user's other threads count too
+        found, in_box = package_files(packages), self.tier is Tier.BUBBLEWRAP
+        if not in_box and os.geteuid() != 0:  # its user's other threads count too
             limits = replace(limits, threads=THREADS + _MORE_THREADS + _threads_of(os.getuid()))
         settings = {
             "limits": asdict(limits),
-            "seal": asdict(self._seal(cpu, number)),
+            "seal": asdict(self._seal(cpu, number, tuple(found.values()))),
             "filter": base64.b64encode(self._filter()).decode(),
-            "packages": list(found),
+            "packages": [name for name in packages if name in found],
+            "folders": {name: "/packages" if in_box else str(Path(path).parent) for name, path in found.items()},
         }
         python = [str(_interpreter()), "-S", "-P", "-B", "-X", "utf8", "-c", _LAUNCH]
         folder = Path(inside.__path__[0]).resolve()
-        if self.tier is not Tier.BUBBLEWRAP:
-            return Box([*python, str(folder.parent), *{str(Path(path).parent) for path in found.values()}], settings)
+        if not in_box:
+            return Box([*python, str(folder.parent)], settings)
         command = [*_bubblewrap(self.namespace), "--ro-bind", str(folder), "/box/inside"]
         for name, path in found.items():
-            command += ["--ro-bind", path, f"/packages/{name}"]
-        return Box([*command, "--remount-ro", "/", "--chdir", "/", "--", *python, "/box", "/packages"], settings)
+            command += ["--ro-bind", path, f"/packages/{name}{'' if Path(path).is_dir() else Path(path).suffix}"]
+        return Box([*command, "--remount-ro", "/", "--chdir", "/", "--", *python, "/box"], settings)
 
-    def _seal(self, cpu: int, number: int) -> Seal:
+    def _seal(self, cpu: int, number: int, packages: Sequence[str]) -> Seal:
         as_root = os.geteuid() == 0 and not self.namespace
         uid = _FIRST_UID + os.getpid() % 10_000_000 * 8 + number % 8 if as_root else 0
         scratch = "/tmp" if self.tier is Tier.BUBBLEWRAP else ""
-        readable = (*_SYSTEM, *_DEVICES, *map(str, _library())) if self.tier is Tier.LANDLOCK else ()
+        paths = (*_SYSTEM, *_DEVICES, *map(str, _library()), *packages)
+        readable = paths if self.tier is Tier.LANDLOCK else ()
         return Seal(scratch, uid, readable, cpu)
 
     def _filter(self) -> bytes:
@@ -135,7 +132,7 @@ def _bubblewrap(namespace: bool) -> list[str]:
         command += ["--dev-bind", device, device]
     command += ["--symlink", "/tmp/stdin", "/dev/stdin"]
     command += ["--perms", "0700", "--size", str(SCRATCH_MB << 20), "--tmpfs", "/tmp"]
-    return [*command, "--perms", "0755", "--dir", "/box"]
+    return [*command, "--perms", "0755", "--dir", "/box", "--perms", "0755", "--dir", "/packages"]
 
 
 def _bind(path: Path, made: dict[Path, bool]) -> list[str]:

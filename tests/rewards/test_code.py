@@ -15,7 +15,7 @@ TESTS = UnitTests(inputs=("1",), outputs=("2",))
 
 
 def test_only_a_pass_is_worth_one() -> None:
-    ends = [end for end in RunOutcome if end is not RunOutcome.REFUSED]
+    ends = [end for end in RunOutcome if end not in {RunOutcome.REFUSED, RunOutcome.UNDEFINED}]
     (found,) = CodeReward(SayingSandbox()).score([group(TESTS, *map(answered, ends))])
     assert [one.value for one in found] == [float(end is RunOutcome.PASSED) for end in ends]
 
@@ -38,6 +38,10 @@ def test_a_sandbox_that_refuses_is_failed_not_zero_and_tried_again_next_time() -
     assert sandbox.ran == [["refused"], ["refused"]]
     reward.close()
     assert sandbox.closed == 1
+
+
+def test_a_test_without_a_verdict_is_undefined_not_zero() -> None:
+    assert outcome(CodeReward(SayingSandbox()), TESTS, answered("undefined")).state is State.UNDEFINED
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,14 @@ import sys
 import threading
 import traceback
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 
-from omnithink_pl.sandbox.inside.prelude import HELPERS
-from omnithink_pl.sandbox.inside.rpc import Connection, ConnectionLost
+from omnithink_pl.sandbox.inside.expectations import guard
+from omnithink_pl.sandbox.inside.prelude import HELPERS, NODES
+from omnithink_pl.sandbox.inside.rpc import Connection, ConnectionLost, Malformed, Undefined
+from omnithink_pl.sandbox.inside.trust import Trust, classes_in_use
 
 CHANNEL, REPORT = 3, 4  # file descriptors: calls between test and program; the test's result
 RECURSION = 20_000
@@ -58,6 +61,8 @@ def serve_calls(source: str) -> None:
         connection.send({"names": list(module.__dict__)})
         while "do" in (message := connection.receive()):
             connection.handle(message)
+    except (Malformed, Undefined) as error:
+        print(error, file=sys.stderr)
     except ConnectionLost:
         if connection.raised is not None:  # the test failed by it
             sys.__excepthook__(type(connection.raised), connection.raised, connection.raised.__traceback__)
@@ -69,14 +74,29 @@ def run_test(source: str, entry_point: str, provided: set[str]) -> None:
     module = _prepare("__main__", "tests.py")
     report = {"outcome": "lost", "error": "", "message": ""}
     try:
-        _test(module, source, entry_point, provided)
+        tree = ast.parse(source, "tests.py")
+        compile(source, "tests.py", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as error:
+        _report(report | {"outcome": "undefined", "message": f"the tests do not compile: {error}"})
+    module.__dict__.update(HELPERS)
+    connection = Connection(CHANNEL, module.__dict__, Trust(classes_in_use(tree)))
+    try:
+        _test(connection, module, tree, partial(wanted_names, tree, entry_point, provided=provided))
         report["outcome"] = "passed"
     except ConnectionLost as error:
         report["message"] = str(error)
     except BaseException as error:  # noqa: BLE001 - a test may raise anything, and all of it is its verdict
         message = "".join(traceback.format_exception(error))[-1000:]
         report |= {"outcome": "raised", "error": type(error).__name__, "message": message}
-    os.write(REPORT, json.dumps(report).encode())
+    if connection.undefined:
+        report |= {"outcome": "undefined", "message": connection.undefined}
+    _report(report)
+
+
+def _report(report: dict[str, str]) -> None:
+    """Replace whatever the test itself has written into its report. Does not return."""
+    os.ftruncate(REPORT, 0)
+    os.pwrite(REPORT, json.dumps(report).encode(), 0)
     os._exit(0)
 
 
@@ -91,19 +111,19 @@ def _prepare(name: str, file: str) -> types.ModuleType:
     return module
 
 
-def _test(module: types.ModuleType, source: str, entry_point: str, provided: set[str]) -> None:
-    module.__dict__.update(HELPERS)
-    connection = Connection(CHANNEL, module.__dict__, permitted=("call", "iterate", "next"))
+def _test(
+    connection: Connection, module: types.ModuleType, tree: ast.Module, wanted: Callable[[set[str]], set[str]]
+) -> None:
     hello = connection.receive().get("names", [])
     offered = {name for name in hello if isinstance(name, str)} if isinstance(hello, list) else set()
-    tree = ast.parse(source, "tests.py")
-    for name in sorted(wanted_names(tree, entry_point, offered, provided)):
-        module.__dict__[name] = connection.request("name", 0, name)
+    for name in sorted(wanted(offered)):
+        connection.look_up(name)
+    module.__dict__.update(guard(tree, connection.give_up))
     try:
         exec(compile(tree, "tests.py", "exec", dont_inherit=True), module.__dict__)
     except SystemExit as end:
-        if end.code:  # tests that end with unittest.main() exit with 0
-            raise
+        if end.code or any(end is exit_ for exit_ in connection.exits):
+            raise  # else tests have ended with unittest.main()
     if isinstance(connection.raised, AssertionError):
         raise connection.raised  # in a function handed to the program, which may have swallowed it
     if connection.requests == 0:
@@ -123,7 +143,7 @@ def wanted_names(tree: ast.Module, entry_point: str, offered: set[str], provided
     subjects = _subjects(tree, entry_point, free, offered, provided)
     for name in subjects & provided - offered:  # the prelude must not stand in for it
         raise NameError(f"the program does not define {name!r}")
-    known = provided | set(HELPERS) | set(vars(builtins))
+    known = (provided | set(HELPERS) | set(vars(builtins))) - set(NODES)
     return (subjects | (free - known)) & offered
 
 

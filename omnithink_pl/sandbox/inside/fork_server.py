@@ -22,11 +22,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omnithink_pl.sandbox.inside import codec, execution, prelude
+from omnithink_pl.sandbox.inside import arrays, execution, frames, prelude, processes
 from omnithink_pl.sandbox.inside.confine import Limits, Seal, lock, seal
 
 _SOURCE, _LOCKED = 5, 6  # file descriptors of a run, after the standard streams, the channel and the report
 _COPIED_BYTES = 1 << 22  # of standard input at most, to /dev/stdin in the scratch directory
+# Of packages that are compiled: threads of this process would not survive its forks.
+_SINGLE_THREADED = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _CONTROL = 100  # file descriptor, out of the way of a child's own
 
 
@@ -51,19 +53,18 @@ def main() -> None:
     os.environ.clear()
     os.chdir("/")
     try:
-        settings, _ = codec.receive(control)
+        settings, _ = frames.receive(control)
         server = ForkServer(control, settings)
-        sys.path[:] = [path for path in sys.path if path not in sys.argv[2:]]
         seal(Seal(**settings["seal"]))
         server.clean_scratch()
         gc.collect()
         gc.freeze()
-        codec.send(control, {"ready": True})
+        frames.send(control, {"ready": True})
         while True:
-            job, files = codec.receive(control)
+            job, files = frames.receive(control)
             if job.pop("cancel", False):  # of a run that has ended meanwhile
                 continue
-            codec.send(control, server.run(Run(**job), files))
+            frames.send(control, server.run(Run(**job), files))
             server.clean_scratch()
     except (EOFError, ConnectionError):
         return
@@ -77,7 +78,11 @@ class ForkServer:
         self._limits = Limits(**settings["limits"])
         self._filter = base64.b64decode(settings["filter"])
         self._scratch = Path(settings["seal"]["scratch"]) if settings["seal"]["scratch"] else None
-        self._provided = prelude.provide(settings["packages"])
+        os.environ.update(_SINGLE_THREADED)
+        self._provided = prelude.provide(settings["packages"], settings["folders"])
+        os.environ.clear()
+        arrays.add_kinds()
+        processes.use_threads()
 
     def run(self, run: Run, files: list[int]) -> dict[str, Any]:
         """Run a child with these files (see :class:`omnithink_pl.sandbox.box.Streams`) and return its report."""
@@ -133,7 +138,7 @@ class ForkServer:
             os.write(_LOCKED, b"k")
             os.close(_LOCKED)
             with open(_SOURCE, encoding="utf-8", errors="surrogatepass", newline="") as text:
-                source = text.read()
+                source = text.read().removeprefix("\ufeff")
             if run.kind == "test":
                 execution.run_test(source, run.entry_point, self._provided)
             os.close(execution.REPORT)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import builtins
 import importlib
+import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
 _SOURCE = """
@@ -30,16 +32,31 @@ from sys import exit as quit
 _STREAMS = {"stdin", "stdout"}  # replaced in every run, so the fork server's must not be kept
 
 
-def provide(packages: Iterable[str]) -> set[str]:
-    """Add the names to the builtins, without hiding a builtin, and return those added; import the packages."""
+def provide(packages: Iterable[str], folders: Mapping[str, str] | None = None) -> set[str]:
+    """Add the names to the builtins, without hiding a builtin, and return those added; import the packages.
+
+    ``folders`` has where each package lies, and each that it needs: nothing else there can be imported.
+    """
     names: dict[str, Any] = {}
     exec(_SOURCE, names)
     public = {name: value for name, value in names.items() if name not in _STREAMS and not name.startswith("__")}
     added = {name: value for name, value in (public | NODES).items() if not hasattr(builtins, name)}
     builtins.__dict__.update(added)
-    for package in packages:  # a sealed box cannot find them later
+    sys.meta_path.append(_Packages(folders or {}))
+    for package in packages:  # once for all runs
         importlib.import_module(package)
     return set(added)
+
+
+class _Packages:
+    """Finds packages by name."""
+
+    def __init__(self, folders: Mapping[str, str]) -> None:
+        self._folders = folders
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: Any = None) -> ModuleSpec | None:
+        """Return where a package is; its own modules are found by way of it."""
+        return PathFinder.find_spec(name, [self._folders[name]]) if name in self._folders else None
 
 
 class ListNode:

@@ -32,6 +32,8 @@ def wanted(tests: str, offered: set[str], entry_point: str = "") -> set[str]:
         ("assert sum([1]) == 1", {"sum", "len"}, {"sum"}),
         ("from math import gcd\nassert gcd(4, f(6)) == 2", {"gcd", "f"}, {"f"}),
         ("def helper(x):\n    return x\nassert helper(f(1))", {"f", "helper"}, {"f"}),
+        ("assert f(Node(1)) == 1", {"f", "Node"}, {"f", "Node"}),  # its own, whatever the prelude has
+        ("class Node: pass\nassert f(Node()) == 1", {"f", "Node"}, {"f"}),
         ("assert f(1), __file__", {"f", "__file__", "__builtins__"}, {"f"}),
         ("assert Counter('a') == gcd(1, 2)", {"other"}, set()),  # a test that never uses the program fails
     ],
