@@ -24,6 +24,7 @@ from omnithink_pl.grpo.overlong import Overlong
 from omnithink_pl.grpo.reference import ReferencePolicy, reference_policy
 from omnithink_pl.grpo.update import TokenStats, UpdatePlan, sum_by_task
 from omnithink_pl.model.adapter import LoRA
+from omnithink_pl.model.logprobs import check_shareable
 from omnithink_pl.model.memory import MemorySettings
 from omnithink_pl.modules.base import TrainingModule
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
@@ -100,13 +101,17 @@ class MultiTaskGRPO(TrainingModule):
         self.reference = reference_policy(self.model, self.kl.settings, self.memory.offload_reference, self.device_mesh)
 
     def on_fit_start(self) -> None:
-        """Check every prompt against the context, and hand the policy to the engine."""
+        """Check every prompt against the context, hand the policy to the engine, and check that they agree."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.check_prompts([*data.train, *chain.from_iterable(data.held_out.values())])
+        prompts = self.check_prompts(data.train)
+        if self.memory.share_prompt:
+            check_shareable(self.policy.model, self.longest_prompt + self.sampling.max_tokens)
+        self.check_prompts(chain.from_iterable(data.held_out.values()))
         if self.reference is not None:
             self.reference.to(self.device)
         self.attach()
         self.collector.attach(self.policy, data)
+        self.check_policy(prompts, self.memory.share_prompt)
 
     def on_stage_start(self, run: StageRun) -> None:
         """Anchor the reference anew if the stage begins, and tell the collector where rollouts must end."""

@@ -65,11 +65,12 @@ class RejectionSampling(PolicyModule):
             self.load()
 
     def on_predict_start(self) -> None:
-        """Check every prompt against the context, and hand the policy to the engine."""
+        """Check every prompt against the context, hand the policy to the engine, and check that they agree."""
         check_divisible(self.trainer.strategy, "predict")
-        self.check_prompts([self._shown(example) for example in self.trainer.datamodule.train])  # type: ignore[attr-defined]
+        shown = [self._shown(example) for example in self.trainer.datamodule.train]  # type: ignore[attr-defined]
+        prompts = self.check_prompts(shown)
         self.attach()
-        self.engine.sync()
+        self.check_agreement(prompts)
 
     @no_silent_end("a step")
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[ScoredGroup]:
