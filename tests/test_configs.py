@@ -152,6 +152,11 @@ def test_law_11_of_files_and_arguments(parsers: dict[str, LightningArgumentParse
             assert {key: got.get(key) for key in base.keys() | got if got.get(key) != base.get(key)} == expected, given
 
 
+def test_an_entry_that_two_files_remove_is_gone(parsers: dict[str, LightningArgumentParser]) -> None:
+    twice = ["--config={data: {tasks: {qa: null}}}"] * 2
+    assert resolved(parsers, *twice)["data"]["tasks"].keys() == {"code", "math", "writing"}
+
+
 def removed(base: Mapping[str, Any], prefix: str) -> dict[str, None]:
     return {key: None for key in base if key.startswith(prefix)}
 
