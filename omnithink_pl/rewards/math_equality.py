@@ -9,6 +9,9 @@ math-verify is asked only whether two single expressions are equal. The rules, e
 * Words around a number are its unit or nothing: ``18 dollars`` is 18. Two units must agree: ``5 km`` is not ``5 m``. A
   scale word is part of the number: ``80 million`` is not 80. A word that makes another number
   (``half``, ``not``, ``than``) makes it unreadable.
+* Bounds and denials state no number: ``> 5``, ``5 is wrong``, ``isn't 5``.
+* Options: ``(B) 42`` is ``B`` and 42; where both sides have letter and text, both count.
+* Domains may be added, not left out: ``2n-1, n \in \mathbb{N}`` is ``2n-1``.
 * Percent: ``50\%`` is 50 and ``1/2``, as in the normaliser of MATH.
 * Containers: tuples and intervals have an order and their brackets, sets neither order nor repetitions, lists no order
   but repetitions: ``16,3,1,1`` is not ``16,3,1``, and ``(2,4)`` is not ``\{2,4\}``.

@@ -197,6 +197,8 @@ _EXPLANATION = re.compile(
     r"\n[ \t]*[*_#]{0,6}[ \t]*(?:explanation|reasoning|justification|note|this is)\b", re.IGNORECASE
 )
 _ARROWS = re.compile(r"(?:\s|=(?!=)>?|->|[⇒→✅]|\\(?:Rightarrow|implies|to)(?![a-zA-Z]))+")
+_DOLLAR = re.compile(r"(?<!\\)\$")
+_CURRENCY = re.compile(r"(?<!\\)\$(?=\s?[\d.])")
 _SCALE = re.compile(r"[}\s$*\\)\]]*(hundred|thousand|million|billion|trillion|dozen)", re.IGNORECASE)
 
 
@@ -277,6 +279,8 @@ def tokenize(text: str, variables: Collection[str] | None = None, literal: bool 
         text = pattern.sub(lambda match, mark=mark: f"{mark}{{{match[0]}}}", text)  # type: ignore[misc]
     text = unicodedata.normalize("NFKC", text.translate(_UNICODE)).translate(_UNICODE)
     text = re.sub(r"\bUS(?=\s?\\?\$)", "", text)
+    if len(_DOLLAR.findall(text)) == 1:  # $25 is no formula
+        text = _CURRENCY.sub(r"\\$", text)
     text = _RAISED_ORDINAL.sub(r" \1", text)
     if r"\begin" not in text:
         text = re.sub(r"\\\\(?=[a-zA-Z])", r"\\", text)  # escaped once too often

@@ -342,6 +342,8 @@ def _is_name(tokens: Sequence[Token]) -> bool:
 
     ``x+1``, ``2x`` and ``x^2`` say something else about ``x``.
     """
+    if [t.text for t in tokens[1:7]] == ["^", "{", "-", "1", "}", "("]:  # f^{-1}(x)
+        tokens = [tokens[0], *tokens[6:]]
     outside = _outside(tokens)
     if outside and outside[0].text in _ANGLED and not any(t.kind == "operator" for t in outside):
         return any(t.kind == "name" or t.text in GREEK for t in tokens)  # \sin 2A

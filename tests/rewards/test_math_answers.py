@@ -61,6 +61,7 @@ RULES: dict[str, list[Row]] = {
     "a unit's case and prefix count, and factors are no units": [
         (r"5 \text{ MW}", ["5", "5 MW", r"5\text{ MW}"], ["5 mW", r"5 \text{ mW}", r"5 \text{ W}"]),
         (r"5 \text{ kN}", ["5 kN"], ["5 N", r"5 \text{ N}"]),
+        (r"25 \text{ cents}", ["25 cents", "25"], ["$25", r"\$25", "25 dollars"]),
         ("15 mph", ["15 miles per hour", "15"], ["15 km/h", "15 m"]),
         ("284", ["284 sq cm", "284 MeV", "284 in total"], ["284 mn"]),
         ("5 km", ["5 km in total"], ["5 in", "5 m"]),
@@ -75,6 +76,7 @@ RULES: dict[str, list[Row]] = {
         (r"\frac{\pi}{3}", [r"\theta = \frac{\pi}{3}"], [r"2\theta = \frac{\pi}{3}"]),
         (r"\frac35", [r"\cos A = \frac35", r"\sin 2\alpha = \frac35"], [r"\cos A + 1 = \frac35", "x + 1 = 3/5"]),
         ("y(x)=e^{2x}", ["y=e^{2x}", "e^{2x}"], ["z=e^{2x}", "y=e^x"]),
+        (r"\frac{x+2}{7}", [r"f^{-1}(x)=\frac{x+2}{7}"], [r"x^{-1}=\frac{x+2}{7}"]),
         ("m=n", ["n=m"], ["n", "m"]),
         ("even", ["n is even"], ["n is not even", "n is odd"]),
     ],
