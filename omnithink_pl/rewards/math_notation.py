@@ -55,6 +55,7 @@ _BASE_SHAPES = (("(", "base", "", ")"), ("in", "base", ""), ("base", ""), ("_", 
 _PARTICLES = "a A I an as at be by do he if in it me my of on so to up us we am"
 _WORD_AFTER = re.compile(r"\s+([a-zA-Z]{2,})")
 _WORD_BEFORE = re.compile(r"(?:^|[^\\a-zA-Z])[a-zA-Z]{2,},?\s+$")
+_TOLD = re.compile(r"(?:^|[^\\a-zA-Z])(?!(?:of|is|are|and|or|equals?)\s)[a-zA-Z]{2,}\s+$")
 _POWER_OF_TEN = re.compile(r"\s*10\s*(?:\^|\*\*)")
 _GLUED = re.compile(r"(arcsin|arccos|arctan|sin|cos|tan|cot|ln|log|sqrt)([a-zA-Z])")
 _SHORT_WORDS = """
@@ -178,7 +179,8 @@ _LEXEME = re.compile(
     (?P<environment>\\(?P<side>begin|end)\s*{{(?P<kind>[a-zA-Z]+)\*?}}) |
     (?P<field>\\mathbb\s*{{?\s*(?P<letter>[A-Z])\s*}}?) |
     (?P<command>\\[a-zA-Z]+ | \\.) |
-    (?P<letters>(?:(?:np|numpy|math|sp|sympy)\.(?=[a-z]))?(?P<run>[a-zA-Z]+(?:'(?:s|t|re)(?![a-z]))?)) |
+    (?P<letters>(?:(?:np|numpy|math|sp|sympy)\.(?=[a-z]))?
+        (?P<run>[a-zA-Z]+(?:'(?:s|t|re)(?![a-z]) | (?<=[a-z]{{3}}s)'(?=\s))?)) |
     (?P<symbol>\*\*|<=|>=|!=(?!=)|==|\.\.\.|.)
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
@@ -422,8 +424,9 @@ def _letters(run: str, before: str, after: str, tokens: Sequence[Token]) -> list
         return [Token("command", r"\sqrt"), Token("open", "["), Token("number", "3"), Token("close", "]")]
     if function := _GLUED.fullmatch(run):
         return [Token("command", "\\" + function[1]), Token("name", function[2])]
+    told = run.islower() and _TOLD.search(before[: -len(run)])  # she needs to pay
     long = len(run) > 4 or (len(run) == 4 and not run.isupper())
-    common = len(run) == 3 and run.lower() in _SHORT_WORDS.split() and not run.isupper()
+    common = len(run) == 3 and not run.isupper() and (run.lower() in _SHORT_WORDS.split() or told)
     word_after = (match := _WORD_AFTER.match(after)) and match[1].lower() not in _SPOKEN
     beside_word = word_after or (len(run) > 1 and _WORD_BEFORE.search(before[: -len(run)]))  # an article precedes
     particle = beside_word and (run in _PARTICLES.split() or run.lower() in _PARTICLES.split()[3:])

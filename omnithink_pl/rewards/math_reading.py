@@ -294,7 +294,7 @@ def _statement(tokens: Sequence[Token]) -> Reading:
     while operators and operators[0] in _SAID and all(t.kind == "word" for t in pieces[0]) and pieces[1]:
         pieces, operators = pieces[1:], operators[1:]  # the answer is ...
     if len(pieces) == 1:
-        return _statement(pieces[0])
+        return read(pieces[0])
     if r"\approx" in operators:  # \sqrt2 \approx 1.41 is the exact number, x \approx 1.41 the other one
         place = operators.index(r"\approx")
         if not _is_name(pieces[place]):

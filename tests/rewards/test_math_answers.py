@@ -40,7 +40,11 @@ RULES: dict[str, list[Row]] = {
         (r"x<1 \text{ or } x>3", [r"\boxed{x<1} or \boxed{x>3}"], [r"\boxed{x>3}"]),
     ],
     "an option is its letter and its text": [
-        ("B", ["(B) 42", "B. 42", "B) $42$", r"\textbf{(B)}\ 42", "Option B", "choice (B)"], ["A. 42", "(B) or (C)"]),
+        (
+            "B",
+            ["(B) 42", "B. 42", "B) $42$", r"\textbf{(B)}\ 42", "Option B", "The correct option is B."],
+            ["A. 42", "(B) or (C)"],
+        ),
         ("42", ["(B) 42", r"\textbf{(B) }42", "B) 42"], ["(B) 43", "B", "(A) 41 (B) 42", "B(42)", "(B) or 42"]),
         (r"\textbf{(B) }42", ["B", "42", "(B) 42"], ["C", "(C) 42", "(B) 43"]),
     ],
@@ -56,6 +60,7 @@ RULES: dict[str, list[Row]] = {
             ["13 because not 12"],
         ),
         ("12", ["=> 12", "→ 12", "∴ 12", r"\fbox{12}", r"\boxed{\color{red}{12}}", r"\large 12"], ["12 => 13"]),
+        ("64", ["Kylar needs to pay $64 at the farmers' market."], ["She needs $64 million"]),
         ("5", ["$5/hour", "US$5", "₹5"], ["5/2"]),
     ],
     "a unit's case and prefix count, and factors are no units": [
