@@ -95,6 +95,7 @@ def test_predict_samples_behind_the_examples_and_stores_the_plain_prompts(
             *(f"--demonstrations.output={tmp_path / 'data'}", f"--model.worked_examples={tmp_path / 'mine.jsonl'}"),
         ]
     )
+    prompts = prompts[2:]  # without those of the check at the start
     assert len(prompts) == 12
     assert [turns["assistant"] in prompt for prompt in prompts] == [True] * 6 + [False] * 6
     rows = load_from_disk(tmp_path / "data" / "dataset").to_list()
