@@ -10,7 +10,7 @@ import lightning as L
 from callbacks.lookups import StageCallback, callback_of, data_of, module_of
 from callbacks.stage_evaluation import StageEvaluation
 from omnithink_pl.curriculum.schedulers import StageScheduler
-from omnithink_pl.curriculum.stages import Stage, StageRun, check_stages, total_steps, with_replay
+from omnithink_pl.curriculum.stages import Stage, StageRun, check_stages, total_steps, with_lengths, with_replay
 from omnithink_pl.errors import BadInput, RunEnded
 
 
@@ -23,22 +23,30 @@ class Curriculum(L.Callback):
     belongs to the stage that the step belongs to.
 
     Args:
-        stages: The stages in order, each with the weight of its tasks and its number of steps.
+        stages: The stages in order, each with the weight of its tasks.
+        steps: Batches of each task, for stages that name no number of steps.
         replay: Share of each batch for the tasks of earlier stages, in [0, 1).
-        scheduler: Chooses the next stage when one has ended and all tasks were evaluated; the first is the list's
-            first. Not given: the order of the list.
+        scheduler: Chooses each stage, the first too, when the one before has ended and all tasks were evaluated. Not
+            given: the order of the list.
 
     Example:
-        stages: [{tasks: {code: 1}, steps: 60}, {tasks: {math: 1, code: 0.1}, steps: 60}]
+        stages: [{tasks: {code: 1}}, {tasks: {math: 1, code: 0.1}, steps: 60}]
+        steps: {code: 50, math: 50}
     """
 
-    def __init__(self, stages: list[Stage], replay: float = 0.0, scheduler: StageScheduler | None = None) -> None:
+    def __init__(
+        self,
+        stages: list[Stage],
+        steps: dict[str, int] | None = None,
+        replay: float = 0.0,
+        scheduler: StageScheduler | None = None,
+    ) -> None:
         if not 0.0 <= replay < 1.0:
             raise BadInput(f"curriculum.replay is {replay}; it is a share of the batch, from 0 to below 1")
-        self.stages = stages
+        self.stages = with_lengths(stages, steps or {})
         self.replay = replay
         self.scheduler = scheduler
-        self.plan = with_replay(stages, replay)
+        self.plan = with_replay(self.stages, replay)
         self._number = 0  # of the present stage; 0 is the base model, len(plan) + 1 the end
         self._begun = 0  # stages that have taken a step
 
@@ -118,7 +126,7 @@ class Curriculum(L.Callback):
     def _choose(self, trainer: L.Trainer) -> None:
         """Have the scheduler choose among the remaining stages, where there is a choice."""
         ended = self._number - 1
-        if self.scheduler is None or ended < 1 or ended > len(self.plan) - 2:
+        if self.scheduler is None or not 0 <= ended <= len(self.plan) - 2:
             return
         behind, left = self.plan[:ended], self._remaining(ended)
         matrix = callback_of(trainer, StageEvaluation).matrix

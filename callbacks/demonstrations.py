@@ -130,6 +130,7 @@ class Demonstrations(L.Callback):
             "policy": module.policy_name,
             "seed": module.seed,
             "sampling": asdict(module.sampling),
+            "worked_examples": module.worked_examples or None,
             "selection": asdict(self.selection),
             "batch_size": data.batch_size,
             "tasks": data.trained_tasks,

@@ -66,15 +66,20 @@ def _merge_value(value: dict[Any, Any], before: Any, path: str) -> Any:
     _check_new_classes(value, before, path)
     value = merge(value, before, path)
     if isinstance(before, dict):
-        removed = {key for key, new in value.items() if new is None and key in before}
+        # An entry of classes that is gone already stays so; other values, such as a judge's parameters, may be null.
+        removed = {key for key, new in value.items() if new is None and (key in before or _holds_classes(before))}
         value = {key: new for key, new in {**before, **value}.items() if key not in removed}
     return value
 
 
+def _holds_classes(before: Any) -> bool:
+    entries = before.values() if isinstance(before, dict) else ()
+    return any(isinstance(old, dict | Namespace) and "class_path" in old for old in entries)
+
+
 def _check_new_classes(value: dict[Any, Any], before: Any, path: str) -> None:
     """Refuse an entry without a class that no previous config has: most likely its name is misspelt."""
-    entries = before.values() if isinstance(before, dict) else ()
-    if not any(isinstance(old, dict | Namespace) and "class_path" in old for old in entries):
+    if not _holds_classes(before):
         return
     for name, new in value.items():
         key = name.removesuffix(REPLACE) if isinstance(name, str) else name

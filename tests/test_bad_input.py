@@ -15,6 +15,7 @@ from callbacks.checkpoints import CheckpointError
 from main import main
 from omnithink_pl.errors import BadInput, OmniThinkError
 from omnithink_pl.model.policy import load_tokenizer
+from tests.model.architectures import tiny
 
 KINDS = {"question_type": "math-word-problem", "problem_type": "Algebra"}
 
@@ -139,3 +140,18 @@ def test_a_full_disk_names_the_file_and_keeps_the_last_checkpoint(tmp_path: Path
     (path,) = tmp_path.rglob("last.ckpt")
     assert path.read_bytes() == path.with_name("before").read_bytes()
     assert [file.name for file in sorted(path.parent.iterdir())] == ["before", "last.ckpt"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("bert", r"BertLMHeadModel looks ahead.*use a decoder"),
+        ("bloom", r"BloomForCausalLM cannot share prompts.*set model\.memory\.share_prompt to false"),
+    ],
+)
+def test_a_policy_that_would_be_trained_wrongly(kind: str, message: str, tmp_path: Path, tracking_uri: str) -> None:
+    tokenizer = load_tokenizer("embedded")
+    tokenizer.save_pretrained(tmp_path / "policy")
+    tiny(kind, vocab_size=len(tokenizer), max_position_embeddings=256).save_pretrained(tmp_path / "policy")
+    with pytest.raises(BadInput, match=message):
+        fit(tmp_path, f"--model.policy={tmp_path / 'policy'}")

@@ -16,14 +16,20 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from main import CONFIGS, CommandLine, main
+from omnithink_pl.curriculum.stages import Stage, with_lengths
 from omnithink_pl.errors import BadInput
 from omnithink_pl.overlays import as_configs
 
 FILES = {path.relative_to(CONFIGS).with_suffix("").as_posix(): path for path in sorted(CONFIGS.rglob("*.yaml"))}
 STUDIES = [name for name in FILES if name.startswith("studies/")]
-RUNS = [name for name in FILES if name not in {"merge", *STUDIES}]
-OVERLAYS = [name for name in RUNS if name.startswith(("ablations/", "benchmarks/", "judge/", "rollout/", "scale/"))]
-VERBS = {"sft_data": "predict"}  # others are configs of `fit`
+MERGES = [name for name in FILES if name.endswith("merge")]
+RUNS = [name for name in FILES if name not in {*MERGES, "real/data", *STUDIES}]  # real/data is a part of its neighbours
+REAL = ["real/smollm2", "real/qwen2.5-0.5b"]
+OVERLAYS = [
+    name for name in RUNS if name.startswith(("ablations/", "benchmarks/", "judge/", "paper/", "rollout/", "scale/"))
+]
+PREDICTS = ("sft_data", "paper/sft_data", "paper/own_answers_data", "real/cold_start_data")
+VERBS = dict.fromkeys(PREDICTS, "predict")  # others are configs of `fit`
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +51,7 @@ def parsers() -> dict[str, LightningArgumentParser]:
 def parsed(parsers: dict[str, LightningArgumentParser], *arguments: str, verb: str = "fit") -> Namespace:
     """The arguments, parsed; the name of a config stands for its file."""
     given = parsers[verb].parse_args([f"--config={FILES[one]}" if one in FILES else one for one in arguments])
+    given.data.pop("__path__", None)  # of a file that another one names
     del given["config"]
     return given
 
@@ -75,7 +82,7 @@ def test_law_8_every_config_parses_and_its_printed_config_is_the_same_run(
         parsers[verb].instantiate_classes(once)
 
 
-@pytest.mark.parametrize(("verb", "name"), [("merge", "merge"), *(("study", name) for name in STUDIES)])
+@pytest.mark.parametrize(("verb", "name"), [("merge", name) for name in MERGES] + [("study", name) for name in STUDIES])
 def test_every_config_of_a_verb_without_a_trainer_parses(
     verb: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,7 +118,7 @@ def test_law_11_an_overlay_keeps_what_it_does_not_name(
     bases: Callable[[str], dict[str, Any]],
 ) -> None:
     before = bases(base)
-    after = dict(leaves(resolved(parsers, base, overlay, verb=VERBS.get(base, "fit"))))
+    after = dict(leaves(resolved(parsers, base, overlay, verb=VERBS.get(overlay, "fit"))))
     named = [key for key, _ in leaves(yaml.safe_load(FILES[overlay].read_text()))]
     # Another class takes its arguments along; a value that was null may now have parts.
     replaced = [key.removesuffix("class_path") for key in named if key.endswith(".class_path")]
@@ -143,6 +150,11 @@ def test_law_11_of_files_and_arguments(parsers: dict[str, LightningArgumentParse
         for given in ([f"--config={overlay}"], list(as_configs(arguments(change)))):
             got = dict(leaves(resolved(parsers, *given)))
             assert {key: got.get(key) for key in base.keys() | got if got.get(key) != base.get(key)} == expected, given
+
+
+def test_an_entry_that_two_files_remove_is_gone(parsers: dict[str, LightningArgumentParser]) -> None:
+    twice = ["--config={data: {tasks: {qa: null}}}"] * 2
+    assert resolved(parsers, *twice)["data"]["tasks"].keys() == {"code", "math", "writing"}
 
 
 def removed(base: Mapping[str, Any], prefix: str) -> dict[str, None]:
@@ -198,12 +210,36 @@ def test_the_orders_differ_in_their_stages_only(parsers: dict[str, LightningArgu
         return got, got.pop("curriculum")["stages"]
 
     base, stages = without_stages("curriculum")
+    assert not any(stage["steps"] for stage in stages), "each is as long as curriculum.steps says"
     assert [list(stage["tasks"]) for stage in stages] == [["code"], ["math"], ["qa"], ["writing"]]
     for name in ("reverse", "joint", "single_code", "single_math", "single_qa", "single_writing"):
         assert without_stages(name)[0] == base
     assert without_stages("reverse")[1] == stages[::-1]
-    (joint,) = without_stages("joint")[1]
-    assert joint["steps"] == sum(stage["steps"] for stage in stages)
+    assert [list(stage["tasks"]) for stage in without_stages("joint")[1]] == [["code", "math", "qa", "writing"]]
+
+
+SINGLE = [f"single_{task}" for task in ("code", "math", "qa", "writing")]
+
+
+BIG = "scale/qwen2.5-7b"
+LENGTHS = {"curriculum": [760, 750, 344, 415], "reverse": [415, 344, 750, 760], "joint": [2269], "paper/joint": [2269]}
+LENGTHS |= {name: [steps] for name, steps in zip(SINGLE, (760, 750, 344, 415), strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("files", "lengths"),
+    [((BIG, name), lengths) for name, lengths in LENGTHS.items()]
+    + [((name, BIG), LENGTHS[name]) for name in ("reverse", "joint", "single_qa")]
+    + [((BIG, "paper/sft"), [2269])],
+    ids=lambda value: " ".join(map(str, value)),
+)
+def test_the_stages_of_every_method_follow_the_papers_size(
+    files: tuple[str, str], lengths: list[int], parsers: dict[str, LightningArgumentParser]
+) -> None:
+    got = parsed(parsers, *files)
+    plan = with_lengths([Stage(dict(one.tasks), one.steps) for one in got.curriculum.stages], got.curriculum.steps)
+    assert [stage.steps for stage in plan] == lengths
+    assert got.model.init_args.policy == "Qwen/Qwen2.5-7B-Instruct"
 
 
 def test_the_papers_benchmarks_are_those_of_its_table(parsers: dict[str, LightningArgumentParser]) -> None:
@@ -218,7 +254,49 @@ def test_the_papers_benchmarks_are_those_of_its_table(parsers: dict[str, Lightni
         "code": ["bigcodebench", "livecodebench"],
         "writing": ["mt_bench"],
     }
-    assert (benchmarks["aime24"]["samples"], benchmarks["math500"]["samples"]) == (5, 1)
+    samples = {"aime24": 5, "amc23": 5, "livecodebench": 10, "mt_bench": 3}  # what the paper's decimals fit
+    assert {name: one["samples"] for name, one in benchmarks.items() if one["samples"] > 1} == samples
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_one_key_names_the_local_copy_of_a_source_or_a_model(
+    name: str, parsers: dict[str, LightningArgumentParser]
+) -> None:
+    before = dict(leaves(resolved(parsers, name)))
+    tasks = ("code", "math", "qa", "writing")
+    keys = {f"data.tasks.{task}.init_args.source.init_args.path": f"/data/{task}.jsonl" for task in tasks}
+    keys["model.policy"] = "/models/mine"
+    after = dict(leaves(resolved(parsers, name, *(f"--{key}={value}" for key, value in keys.items()))))
+    changed = {key.replace(".init_args", ""): value for key, value in keys.items()}
+    assert {key: value for key, value in after.items() if before.get(key) != value} == changed
+    assert before.keys() == after.keys()
+
+
+@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize(
+    ("overlay", "module"),
+    [("real/cold_start_data", "RejectionSampling"), ("real/cold_start", "SupervisedFineTuning")],
+)
+def test_a_cold_start_takes_policy_lengths_and_tasks_from_the_run_that_it_is_for(
+    name: str, overlay: str, module: str, parsers: dict[str, LightningArgumentParser]
+) -> None:
+    verb = VERBS.get(overlay, "fit")
+    base, cold = resolved(parsers, name), resolved(parsers, name, overlay, verb=verb)
+    assert cold["model"]["class_path"].rpartition(".")[2] == module
+    assert cold["model"]["init_args"]["policy"] == base["model"]["init_args"]["policy"]
+    assert cold["data"]["tasks"] == base["data"]["tasks"]
+    stages = [list(stage["tasks"]) for stage in cold["curriculum"]["stages"]]
+    assert stages == [["code", "math", "qa", "writing"]]
+    if module == "RejectionSampling":
+        assert (
+            cold["model"]["init_args"]["sampling"]["max_tokens"] == base["model"]["init_args"]["sampling"]["max_tokens"]
+        )
+    else:
+        assert cold["data"]["demonstrations"] == resolved_output(parsers)
+
+
+def resolved_output(parsers: dict[str, LightningArgumentParser]) -> str:
+    return str(resolved(parsers, "real/cold_start_data", verb="predict")["demonstrations"]["output"])
 
 
 @pytest.mark.parametrize("name", [name for name in RUNS if name.startswith("rollout/")])

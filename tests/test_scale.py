@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from main import CONFIGS, main
 from omnithink_pl.model.policy import policy_path
+from omnithink_pl.study.definition import Definition, Job, Run
+from tests.evaluation.suites.rows import BIGCODEBENCH, MATH, MMLU_PRO, STDIN, gpt4, mt_bench, question, write
 from tests.judge.scripted import scripted_server
 from tests.sources.copies import ASKED, hub_copies
 from tests.sources.hub import fake_hub
@@ -52,7 +55,7 @@ def _homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "160")
 
 
-def needed(policy: Path, url: str) -> list[str]:
+def needed(policy: Path | str, url: str) -> list[str]:
     """What is not to be had here: the policy, the judge; vLLM has tests of its own."""
     judge = "--data.tasks.writing.init_args.judge.init_args"
     return [
@@ -62,6 +65,7 @@ def needed(policy: Path, url: str) -> list[str]:
         f"{judge}.endpoint.api_key_env=null",
         f"{judge}.cache=null",
         "--model.engine=omnithink_pl.rollout.TransformersEngine",
+        "--data.tasks.math.init_args.workers=1",
     ]
 
 
@@ -104,6 +108,67 @@ def test_what_is_prepared_trains_without_a_network(
         "writing": ROWS // 5,
     }
     assert not any(ASKED in example.question for example in cli.datamodule.train)
+
+
+def tiny_benchmarks(directory: Path, url: str) -> list[str]:
+    """One row for each of the paper's benchmarks, and a judge."""
+    single = {"aime24": "AIME24", "amc23": "AMC23", "gaokao2023en": "Gaokao2023EN", "math500": "Math500"}
+    rows = {name: MATH[source] for name, source in single.items()}
+    rows |= {"minerva_math": MATH["Minerva"], "olympiadbench": MATH["OlympiadBench"], "mmlu_pro": MMLU_PRO}
+    rows |= {"mmlu_pro_letter": MMLU_PRO, "bigcodebench": BIGCODEBENCH, "livecodebench": STDIN}
+    paths = {name: write(directory / f"{name}.jsonl", row) for name, row in rows.items()}
+    paths["mt_bench"] = mt_bench(directory / "mt", [question(81)], [gpt4(81)])
+    judge = "--data.benchmarks.mt_bench.task.init_args.judge.init_args"
+    sandbox = "--data.benchmarks.bigcodebench.task.init_args.sandbox"
+    return [
+        *(f"--data.benchmarks.{name}.task.init_args.source.init_args.path={path}" for name, path in paths.items()),
+        f"{judge}.endpoint.base_url={url}",
+        f"{judge}.endpoint.api_key_env=null",
+        f"{sandbox}=omnithink_pl.sandbox.one_process.OneProcess",
+        f"{sandbox}.init_args.inside_container=true",
+    ]
+
+
+def shrunk(job: Job, needed: list[str], benchmarks: list[str]) -> list[str]:
+    """What makes a run of the study small enough, behind all that it names itself."""
+    if job.verb == "merge":
+        return [f"--base={policy_path('embedded')}"]
+    one = {"accelerator": "cpu", "strategy": "auto", "devices": "1", "logger": "false"}
+    small = [*needed, *(f"--trainer.{key}={value}" for key, value in one.items())]
+    if job.verb == "validate":
+        return [*small, *benchmarks, "--model.sampling.max_tokens=8"]
+    if job.verb == "predict":
+        return [*small, "--model.sampling.group_size=2", "--model.sampling.max_tokens=56"]
+    small += ["--data.batch_size=4", "--curriculum.steps={code: 1, math: 1, qa: 1, writing: 1}"]
+    small += [f"--{key}.evaluator={{prompts: 1, max_tokens: 4}}" for key in ("evaluation", "validation")]
+    return small if job.run == "sft" else [*small, "--model.sampling={group_size: 2, max_tokens: 8}"]
+
+
+def test_every_run_of_the_study_of_the_papers_size_is_carried_out_with_a_tiny_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each command as the study has it, then what makes it small; of the runs that only evaluate, the base's."""
+    plain = yaml.safe_load((CONFIGS / "studies" / "paper_7b.yaml").read_text())
+    monkeypatch.chdir(CONFIGS.parent)  # the study names its configs so
+    runs = {name: Run(**about) for name, about in plain["runs"].items()}
+    jobs = Definition("paper_7b", runs, plain["seeds"], plain["arguments"], tmp_path / "out").jobs()
+    with scripted_server() as server, fake_hub(hub_copies(tmp_path / "copies", ROWS), monkeypatch):
+        benchmarks = tiny_benchmarks(tmp_path / "benchmarks", server.url)
+        for job in jobs:
+            if job.verb != "validate" or job.run == "base_asked":
+                own = needed(policy_path("embedded"), server.url)
+                main([*job.command("sqlite:///none.db", "none"), *shrunk(job, own, benchmarks)])
+    asked = {job.run: job.arguments for job in jobs if job.verb == "validate"}
+    assert asked.keys() == {f"{name}_asked" for name in ("base", *runs) if f"{name}_asked" in runs}
+    for arguments in asked.values():  # the same of other policies, which are there
+        policies = [one.partition("=")[2] for one in arguments if one.startswith("--model.policy=")]
+        assert all((Path(policy) / "config.json").is_file() for policy in policies)
+        common = [one for one in arguments if not one.startswith(("--model.policy=", "--output="))]
+        assert common == [one for one in asked["base_asked"] if not one.startswith("--output=")]
+    merged = json.loads(next((tmp_path / "out").glob("paper_7b/seed_0/merged/*/policy/merge.json")).read_text())
+    assert [Path(model).name for model in merged["models"]] == ["1_code", "1_math", "1_qa", "1_writing"], (
+        "the best ones"
+    )
 
 
 def test_the_small_config_is_a_delta_for_the_large_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,7 @@
 """Predict the final scores of every order of stages from single-task runs, and rank the orders. Pure arithmetic.
 
+The paper's own rule needs no prediction: see ``forgettability.py``, whose order stands beside the best one.
+
 Scores are fractions in [0, 1]; ``after[j, i]`` is the score on task i after training on task j alone, ``base[i]``
 that of the base model. The *saturation model* assumes that training on task i brings it to the same score
 ``after[i, i]`` wherever its stage stands, and that every later stage j changes it by what j changed from the base::
@@ -16,11 +18,10 @@ from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from omnithink_pl.curriculum.forgettability import Array, Forgettability, estimate, rank_by_forgettability
 from omnithink_pl.curriculum.score_matrix import Estimate
 
-Array = NDArray[np.float64]
 Order = tuple[int, ...]
 Scores = tuple[Array, ...]  # one array of shape (seeds, prompts) for each benchmark of a task
 
@@ -89,29 +90,38 @@ class Plan:
     effects: tuple[tuple[Estimate, ...], ...]  # change of a task (second index) by training on a task (first index)
     predictions: tuple[OrderPrediction, ...]  # one for each order
     exhaustive: bool  # whether all orders were tried
+    forgettability: Forgettability  # the order by the paper's rule
 
     @property
     def within_noise(self) -> list[OrderPrediction]:
         """The orders that the measurements cannot tell from the best one, which is one of them."""
         return [one for one in self.predictions if one.within_noise]
 
+    @property
+    def by_paper(self) -> OrderPrediction:
+        """The prediction for the paper's order, from the least to the most forgettable task."""
+        return next(one for one in self.predictions if one.order == self.forgettability.order)
+
 
 def plan(scores: TransferScores, draws: int = 2000, seed: int = 0, extra: Sequence[Sequence[str]] = ()) -> Plan:
-    """Predict the final scores of the orders, also of ``extra`` ones, and rank the orders by their mean."""
+    """Predict the final scores of the orders, also of ``extra`` ones and the paper's, and rank them by their mean."""
     base, after = scores.means()
+    base_draws, after_draws = scores.bootstrap(draws, seed)
+    effect, effect_draws = transfer_effects(base, after), transfer_effects(base_draws, after_draws)
+    forgettability = rank_by_forgettability(scores.tasks, effect, effect_draws)
     number = {task: index for index, task in enumerate(scores.tasks)}
-    tried = [*candidate_orders(base, after), *(tuple(number[task] for task in order) for order in extra)]
+    given = (tuple(number[task] for task in order) for order in (forgettability.order, *extra))
+    tried = [*candidate_orders(base, after), *given]
     orders = list(dict.fromkeys(tried))
     finals = predict_final_scores(base, after, orders)
     ranked = np.argsort(-finals.mean(axis=-1), kind="stable")
     orders, finals = [orders[index] for index in ranked], finals[ranked]
     means = finals.mean(axis=-1)
-    base_draws, after_draws = scores.bootstrap(draws, seed)
     intervals: list[tuple[Estimate, ...]] = []
     mean_draws = np.empty((draws, len(orders)))
     for rank, order in enumerate(orders):  # one at a time: all orders of seven tasks would fill the memory
         drawn = predict_final_scores(base_draws, after_draws, [order])[:, 0]
-        intervals.append(tuple(_estimate(finals[rank, i], drawn[:, i]) for i in range(len(number))))
+        intervals.append(tuple(estimate(finals[rank, i], drawn[:, i]) for i in range(len(number))))
         mean_draws[:, rank] = drawn.mean(axis=-1)
     noise = mean_draws - means
     tolerated = np.quantile(noise.max(axis=1, keepdims=True) - noise, 0.95, axis=0)
@@ -120,18 +130,17 @@ def plan(scores: TransferScores, draws: int = 2000, seed: int = 0, extra: Sequen
         OrderPrediction(
             order=tuple(scores.tasks[task] for task in order),
             finals=intervals[rank],
-            mean=_estimate(means[rank], mean_draws[:, rank]),
-            behind=_estimate(means[rank] - means[0], mean_draws[:, rank] - mean_draws[:, 0]),
+            mean=estimate(means[rank], mean_draws[:, rank]),
+            behind=estimate(means[rank] - means[0], mean_draws[:, rank] - mean_draws[:, 0]),
             best=float(leading[:, rank].mean()),
             within_noise=bool(means[0] - means[rank] <= tolerated[rank] + _TOLERANCE),
         )
         for rank, order in enumerate(orders)
     )
-    effect, drawn = transfer_effects(base, after), transfer_effects(base_draws, after_draws)
-    estimates = tuple(
-        tuple(_estimate(value, drawn[:, j, i]) for i, value in enumerate(row)) for j, row in enumerate(effect)
+    effects = tuple(
+        tuple(estimate(value, effect_draws[:, j, i]) for i, value in enumerate(row)) for j, row in enumerate(effect)
     )
-    return Plan(scores.tasks, estimates, predictions, len(number) <= EXHAUSTIVE)
+    return Plan(scores.tasks, effects, predictions, len(number) <= EXHAUSTIVE, forgettability)
 
 
 def transfer_effects(base: Array, after: Array) -> Array:
@@ -180,11 +189,6 @@ def _local_search(order: Order, effect: Array) -> Order:
         moves += [(*rest[:place], task, *rest[place:]) for place in range(len(order))]
     best = max(moves, key=gain)
     return _local_search(best, effect) if gain(best) > gain(order) + _TOLERANCE else order
-
-
-def _estimate(value: float, draws: Array) -> Estimate:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Estimate(float(value), float(low), float(high))
 
 
 def _weights(generator: np.random.Generator, number: int, draws: int) -> Array:

@@ -23,7 +23,7 @@ class StageScheduler(ABC):
         """Return the index in ``left`` of the stage to train next, as a function of the arguments alone.
 
         Args:
-            done: The stages that have ended, at least one.
+            done: The stages that have ended; none before the first, which is chosen too.
             left: Those that have not begun, at least two, in the order of the config.
             matrix: Row 0 is the base, row i was measured after the i-th stage of ``done``.
         """
@@ -36,20 +36,27 @@ class LeastForgettable(StageScheduler):
     The harm to a task is the mean change of its score over the stages that did not train it. No later stage can harm
     the last task, so the last place is worth most to the most forgettable one: the order of Omni-Think's curriculum,
     found in one run instead of one run per task.
+
+    Args:
+        prior: Mean change of each task by training on the others, as ``plan`` measures it from single-task runs
+            (``others_do_to`` in its ``forgettability.csv``). It speaks for a task that this run has not measured yet,
+            so it chooses the first stage. Tasks that are not named have 0: without it, the list's first stage is first.
     """
+
+    def __init__(self, prior: dict[str, float] | None = None) -> None:
+        self.prior = prior or {}
 
     def choose(self, done: Sequence[Stage], left: Sequence[Stage], matrix: ScoreMatrix) -> int:
         """Return the stage whose tasks gained most (or lost least); the first of equals."""
-        changes = [fmean(_change(task, done, matrix) for task in stage.tasks) for stage in left]
+        changes = [fmean(self._change(task, done, matrix) for task in stage.tasks) for stage in left]
         return changes.index(max(changes))
 
-
-def _change(task: str, done: Sequence[Stage], matrix: ScoreMatrix) -> float:
-    rows = matrix.rows
-    others = [i for i, stage in enumerate(done) if task not in stage.mixture]
-    changes = [rows[i + 1][task].sampled - rows[i][task].sampled for i in others]
-    measured = [change for change in changes if not isnan(change)]  # one that could not be scored says nothing
-    return fmean(measured) if measured else 0.0
+    def _change(self, task: str, done: Sequence[Stage], matrix: ScoreMatrix) -> float:
+        rows = matrix.rows
+        others = [i for i, stage in enumerate(done) if task not in stage.mixture]
+        changes = [rows[i + 1][task].sampled - rows[i][task].sampled for i in others]
+        measured = [change for change in changes if not isnan(change)]  # one that could not be scored says nothing
+        return fmean(measured) if measured else self.prior.get(task, 0.0)
 
 
 def best_index(scores: Sequence[float], min_delta: float = 0.0) -> int:

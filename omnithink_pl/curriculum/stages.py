@@ -16,13 +16,13 @@ class Stage:
 
     Args:
         tasks: Weight of each task in the mixture; weights need not sum to 1.
-        steps: Batches of rollouts in this stage.
+        steps: Batches of rollouts in this stage; if not given, what ``curriculum.steps`` has for its tasks, summed.
         replay: Weights of tasks that are rehearsed beside those of ``tasks``.
         sampler: Task sampler of this stage; ``data.task_sampler`` if not given.
     """
 
     tasks: dict[str, float]
-    steps: int
+    steps: int = 0
     replay: dict[str, float] = field(default_factory=dict)
     sampler: TaskSampler | None = None
 
@@ -95,6 +95,24 @@ class StageRun:
         return self.number == len(self.plan)
 
 
+def with_lengths(stages: Iterable[Stage], steps: Mapping[str, int]) -> list[Stage]:
+    """Give stages without a length the sum of their tasks' steps; one of whose tasks has none is left as it is.
+
+    So curriculum, reverse, joint and single-task training train on the same number of batches of each task, whatever
+    the size of the run: an overlay for another size changes ``steps`` and no stage.
+
+    Args:
+        stages: As configured.
+        steps: Batches of each task.
+    """
+    return [
+        replace(stage, steps=sum(steps[task] for task in stage.tasks))
+        if stage.steps == 0 and all(task in steps for task in stage.tasks)
+        else stage
+        for stage in stages
+    ]
+
+
 def total_steps(stages: Sequence[Stage]) -> int:
     """Sum the steps of stages."""
     return sum(stage.steps for stage in stages)
@@ -152,4 +170,7 @@ def check_stages(stages: Sequence[Stage], known: Iterable[str]) -> None:
         if sum(stage.tasks.values()) == 0:
             raise BadInput(f"{where}.tasks: all weights are 0; give one task a positive weight")
         if stage.steps < 1:
-            raise BadInput(f"{where}.steps is {stage.steps}; a stage has at least one step")
+            raise BadInput(
+                f"{where}.steps is {stage.steps}; a stage has at least one step: give it steps, or name each of its "
+                f"tasks in curriculum.steps"
+            )

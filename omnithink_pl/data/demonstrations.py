@@ -41,12 +41,13 @@ class Selection:
     Yuan et al. 2023, "Scaling Relationship on Learning Mathematical Reasoning with Large Language Models", section 3.3.
 
     Args:
-        correct: Smallest primary reward that counts as correct.
+        correct: Smallest primary reward that counts as correct; null: all count, whatever the reward says, as answers
+            that others are to be compared with (``omnithink_pl.sources.OwnAnswers``).
         per_prompt: Most completions that are kept of one prompt, the first that were drawn; null: all.
         well_formed: Keep only what also has the full format and tags rewards, so that a broken form is not taught.
     """
 
-    correct: float = 1.0
+    correct: float | None = 1.0
     per_prompt: int | None = 4
     well_formed: bool = True
 
@@ -57,7 +58,7 @@ class Selection:
     def check(self, ranges: Mapping[str, Range]) -> None:
         """Refuse a ``correct`` that every or no completion of a task reaches, given the ranges of their rewards."""
         for task, (low, high) in ranges.items():
-            if not low < self.correct <= high:
+            if self.correct is not None and not low < self.correct <= high:
                 raise BadInput(
                     f"demonstrations.selection.correct is {self.correct}; it is a reward of task {task!r}, above "
                     f"{low:g} and at most {high:g}"
@@ -95,12 +96,13 @@ class Selection:
 
     def _verdict(self, completion: Completion, score: Score) -> str:
         primary = score.primary
-        if score.state is State.FAILED:
-            return "failed"
-        if primary.value is None:
-            return "undefined"
-        if primary.value < self.correct:
-            return "wrong"
+        if self.correct is not None:
+            if score.state is State.FAILED:
+                return "failed"
+            if primary.value is None:
+                return "undefined"
+            if primary.value < self.correct:
+                return "wrong"
         whole = all(component.outcome.value == component.range[1] for component in score.components[1:])
         ended = completion.finish_reason == "stop"
         return "kept" if ended and (whole or not self.well_formed) else "malformed"

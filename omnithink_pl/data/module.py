@@ -40,6 +40,7 @@ class MultiTaskData(L.LightningDataModule):
             stratified if not given.
         demonstrations: A data set of completions to imitate, as ``predict`` writes it: trained on in place of the
             tasks' own prompts, for supervised fine-tuning.
+        sampled_prompts: Training prompts of each task that ``predict`` samples from, the first ones; all if not given.
         benchmarks: What ``validate`` measures, by name; the held-out examples of all tasks if not given.
     """
 
@@ -51,6 +52,7 @@ class MultiTaskData(L.LightningDataModule):
         seed: int = 0,
         task_sampler: TaskSampler | None = None,
         demonstrations: str | None = None,
+        sampled_prompts: int | None = None,
         benchmarks: dict[str, Suite] | None = None,
     ) -> None:
         super().__init__()
@@ -71,6 +73,7 @@ class MultiTaskData(L.LightningDataModule):
         self.seed = seed
         self.default_sampler = task_sampler or StratifiedTaskSampler()
         self.demonstrations = demonstrations
+        self.sampled_prompts = sampled_prompts
         self.benchmarks = benchmarks or {}
         self.total_steps = 0  # of the plan; set by the curriculum callback before the loader is built
         self.done_batches: frozenset[int] = frozenset()  # of those that `predict` samples from
@@ -86,8 +89,11 @@ class MultiTaskData(L.LightningDataModule):
         if stage == "fit" and self.demonstrations is not None:
             self.train = load_demonstrations(Path(self.demonstrations), self.trained_tasks)
         elif stage in {"fit", "predict"}:
+            most = self.sampled_prompts if stage == "predict" else None
             self.train = [
-                example for name in self.trained_tasks for example in self.tasks[name].examples("train", self.seed)
+                example
+                for name in self.trained_tasks
+                for example in self.tasks[name].examples("train", self.seed)[:most]
             ]
 
     def train_dataloader(self) -> ResumableLoader:

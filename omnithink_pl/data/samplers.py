@@ -36,6 +36,16 @@ class TaskSampler(ABC):
             A weight of at least 0 for each of these tasks, not necessarily summing to 1.
         """
 
+    def assign(self, mixture: Mapping[str, float], count: int, rng: np.random.Generator) -> list[str]:
+        """Return the task of each of ``count`` prompts, in shuffled order.
+
+        Args:
+            mixture: Weight of each task.
+            count: Prompts in the batch.
+            rng: Seeded with the step.
+        """
+        return systematic(mixture, count, rng)
+
     def passes_over(self, example: Example, rng: np.random.Generator) -> bool:
         """Return whether an example is left for a later pass over its task's rows.
 
@@ -77,7 +87,7 @@ class TaskSampler(ABC):
             rng: Seeded with the step.
         """
         own = {task: weight for task, weight in weights.items() if weight > 0}
-        return systematic(self.mixture(own, sizes), count, rng)
+        return self.assign(self.mixture(own, sizes), count, rng)
 
 
 def systematic(mixture: Mapping[str, float], count: int, rng: np.random.Generator) -> list[str]:
@@ -105,6 +115,24 @@ class StratifiedTaskSampler(TaskSampler):
     def mixture(self, weights: Mapping[str, float], sizes: Mapping[str, int]) -> dict[str, float]:
         """Return the stage's weights."""
         return dict(weights)
+
+
+@final
+class OneTaskSampler(TaskSampler):
+    """All prompts of a step are of one task, drawn with the stage's weights as chances.
+
+    So Omni-Think's section 3.2 has it, "at each training step, a task T_k is sampled", and its equation 2, T_k ~ P(T);
+    the same section says of joint training that "mini-batches are interleaved across domains", which the mixed batches
+    of the other samplers are too. The expected share of a task is the same; gradients of single steps vary more.
+    """
+
+    def mixture(self, weights: Mapping[str, float], sizes: Mapping[str, int]) -> dict[str, float]:
+        """Return the stage's weights."""
+        return dict(weights)
+
+    def assign(self, mixture: Mapping[str, float], count: int, rng: np.random.Generator) -> list[str]:
+        """Draw one task for the whole batch."""
+        return systematic(mixture, 1, rng) * count
 
 
 @final
@@ -199,6 +227,16 @@ class AdaptiveSampler(TaskSampler):
         """Return the intended share m_k of each task among the groups with a signal; they sum to 1."""
         worth = {task: weight * self._weight(self._tasks.get(task, 1.0)) for task, weight in weights.items()}
         return {task: value / sum(worth.values()) for task, value in worth.items()}
+
+    def assign(self, mixture: Mapping[str, float], count: int, rng: np.random.Generator) -> list[str]:
+        """Return the task of each of ``count`` prompts, in shuffled order.
+
+        Args:
+            mixture: Weight of each task.
+            count: Prompts in the batch.
+            rng: Seeded with the step.
+        """
+        return systematic(mixture, count, rng)
 
     def passes_over(self, example: Example, rng: np.random.Generator) -> bool:
         """Skip rather where the prompt's last groups were all right or all wrong."""

@@ -100,6 +100,7 @@ class ScoredGroup:
             self.stale,
             self.has_signal,
             self.penalties,
+            sum(abs(advantage) for i in self.kept if (advantage := self.advantages[i]) is not None),
         )
 
 
@@ -116,6 +117,18 @@ class GroupRecord:
     stale: bool  # whether an earlier policy sampled all of it
     has_signal: bool  # whether any advantage in the loss is not 0
     penalties: tuple[float, ...] = ()  # of overlong completions, one per completion; empty where they are off
+    advantage: float = 0.0  # sum of the absolute advantages in the loss
+
+
+def phantom_gradient(groups: Sequence[GroupRecord]) -> float:
+    """Return the share of all absolute advantages that lies in groups whose primary rewards are all equal.
+
+    There only format and tags differ, and division by their small spread blows them up to full size. Where hardly any
+    group has both right and wrong answers, a policy so learns to fill in the form instead of solving the task.
+    """
+    total = sum(group.advantage for group in groups)
+    phantom = sum(group.advantage for group in groups if not has_mixed_primary(group.scores))
+    return phantom / total if total else 0.0
 
 
 def all_equal(rewards: Sequence[float]) -> bool:

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, final
 
-from omnithink_pl.grpo.advantage import GroupRecord, has_mixed_primary
+from omnithink_pl.grpo.advantage import GroupRecord, has_mixed_primary, phantom_gradient
 from omnithink_pl.grpo.failures import causes
 from omnithink_pl.grpo.update import TokenStats
-from omnithink_pl.types import State
+from omnithink_pl.rewards.format import FormatReward
+from omnithink_pl.types import Score, State
 
 
 def rollout_metrics(groups: Sequence[GroupRecord]) -> dict[str, float]:
@@ -78,7 +79,10 @@ def _summary(groups: Sequence[GroupRecord]) -> dict[str, float]:
         "failed": _share([score.state is State.FAILED for score in scores]),
         "mixed_groups": _share([has_mixed_primary(group.scores) for group in groups]),
         "no_signal_groups": _share([not group.has_signal for group in groups]),
+        "phantom_gradient": phantom_gradient(groups),
     }
+    if in_form := [length for score, length in zip(scores, lengths, strict=True) if _in_form(score)]:
+        summary["length_in_form"] = statistics.fmean(in_form)
     # A completion without an answer earns the least; one that we failed to score says nothing.
     primary = [score.primary_value for score in scores if score.state is not State.FAILED]
     if primary:
@@ -92,6 +96,10 @@ def _summary(groups: Sequence[GroupRecord]) -> dict[str, float]:
         if defined := [outcome.value for outcome in outcomes if outcome.value is not None]:
             summary[name] = statistics.fmean(defined)
     return summary
+
+
+def _in_form(score: Score) -> bool:
+    return any(component.name == FormatReward.name and component.outcome.value == 1.0 for component in score.components)
 
 
 def _share(flags: Sequence[bool]) -> float:

@@ -21,6 +21,7 @@ from omnithink_pl.judge.base import Comparison, JudgeUnavailable, Preference
 from omnithink_pl.types import Message
 
 Letter = Literal["A", "B", "C"]
+Result = Preference | JudgeUnavailable
 
 _DIVIDER = "\n=====\n"
 _FIELDS = {"fence", "question", "answer_a", "answer_b"}
@@ -53,7 +54,7 @@ class PairwiseJudge(ABC):
         pairs = [OrderedPair(comparison, first) for comparison in dict.fromkeys(comparisons) for first in (True, False)]
         letters = zip(pairs, self.ask(pairs) if pairs else [], strict=True)
         said = {pair: v if isinstance(v, JudgeUnavailable) else pair.preference(v) for pair, v in letters}
-        judged = [Judgment(c, (said[OrderedPair(c, True)], said[OrderedPair(c, False)])) for c in comparisons]
+        judged = [agreement(c, said[OrderedPair(c, True)], said[OrderedPair(c, False)]) for c in comparisons]
         self.statistics.add(judged)
         return [judgment.verdict for judgment in judged]
 
@@ -93,17 +94,17 @@ class OrderedPair:
 
 @dataclass(frozen=True)
 class Judgment:
-    """A comparison with its results: candidate first, and reference first."""
+    """A comparison with its results: candidate first, reference first, and of both."""
 
     comparison: Comparison
-    preferences: tuple[Preference | JudgeUnavailable, Preference | JudgeUnavailable]
+    preferences: tuple[Result, Result]
+    verdict: Result
 
-    @property
-    def verdict(self) -> Preference | JudgeUnavailable:
-        """The preference of both orders; a tie where they disagree."""
-        first, second = self.preferences
-        failed = next((one for one in self.preferences if isinstance(one, JudgeUnavailable)), None)
-        return failed or (first if first is second else Preference.TIE)
+
+def agreement(comparison: Comparison, first: Result, second: Result) -> Judgment:
+    """Return the preference of both orders as the verdict, a tie where they disagree."""
+    failed = next((one for one in (first, second) if isinstance(one, JudgeUnavailable)), None)
+    return Judgment(comparison, (first, second), failed or (first if first is second else Preference.TIE))
 
 
 @dataclass(frozen=True)

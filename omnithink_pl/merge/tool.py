@@ -20,7 +20,7 @@ from torch import Tensor
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.merge.ties import Merged, merge_tensor, task_vector, trim_threshold
-from omnithink_pl.merge.weights import ADAPTER_CONFIG, CONFIG, INDEX, Weights, find_model
+from omnithink_pl.merge.weights import ADAPTER_CONFIG, CONFIG, INDEX, Checkpoint, Weights, find_model
 
 Combination = Literal["ties", "ties_svd"]
 
@@ -45,6 +45,8 @@ class Merge:
         scale: lambda, by which the merged task vector is multiplied; Omni-Think has 1.
         lora: How adapters are combined: ``ties`` merges their factors, ``ties_svd`` their products.
         shard_gb: Largest size of an output file, in gigabytes.
+        checkpoint: Of a run's folder: its ``last`` policy, or the ``best`` of its one stage, which Omni-Think merges
+            (section 4.3) and which the run keeps with ``validation.every_n_steps``.
         overwrite: Replace the contents of ``output``.
         tracking_uri: Tracking store of runs that are given by id.
     """
@@ -56,6 +58,7 @@ class Merge:
     scale: float = 1.0
     lora: Combination = "ties"
     shard_gb: float = 5.0
+    checkpoint: Checkpoint = "last"
     overwrite: bool = False
     tracking_uri: str = "sqlite:///mlflow.db"
 
@@ -72,7 +75,8 @@ class Merge:
         output = Path(self.output)
         if output.exists() and not self.overwrite:
             raise BadInput(f"output: {output} exists; choose another, or pass --overwrite=true")
-        base, *models = (find_model(name, self.tracking_uri) for name in (self.base, *self.models))
+        base = find_model(self.base, self.tracking_uri)
+        models = [find_model(name, self.tracking_uri, self.checkpoint) for name in self.models]
         adapters = [(path / ADAPTER_CONFIG).is_file() for path in models]
         if any(adapters) and not all(adapters):
             raise BadInput("models holds full models and adapters; merge the adapters into their base first")

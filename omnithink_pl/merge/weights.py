@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,21 +18,23 @@ from omnithink_pl.model.policy import policy_path
 from omnithink_pl.tracking.reader import find_directory
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+Checkpoint = Literal["last", "best"]  # of a run: its final policy, or the one that its validation found best
+
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 
 
-def find_model(name: str, tracking_uri: str) -> Path:
+def find_model(name: str, tracking_uri: str, checkpoint: Checkpoint = "last") -> Path:
     """Find the directory of a full model or of an adapter.
 
-    ``name`` is ``embedded``; a directory in Hugging Face format; the folder of a run, whose policy is meant, or of a
-    kind of run, such as ``outputs/single_math``, of which the newest finished run is meant; the id of a run in the
-    tracking store, or ``runs:/<id>/<path>``; or a hub id.
+    ``name`` is ``embedded``; a directory in Hugging Face format; the folder of a run, whose policy is meant
+    (``checkpoint`` says which), or of a kind of run, such as ``outputs/single_math``, of which the newest finished run
+    is meant; the id of a run in the tracking store, or ``runs:/<id>/<path>``; or a hub id.
     """
     path = Path(policy_path(name)).expanduser()
     if path.is_dir():
-        return _inside(path)
+        return _inside(path, checkpoint)
     if (directory := find_directory(name, tracking_uri)) is not None:
-        return _inside(directory)
+        return _inside(directory, checkpoint)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise BadInput(f"no directory {name!r}; give a model's directory, a run's folder or id, or a hub id")
     from huggingface_hub import snapshot_download
@@ -45,19 +47,32 @@ def find_model(name: str, tracking_uri: str) -> Path:
         raise BadInput(f"{name!r} is no directory here, and cannot be had from the hub: {error}") from error
 
 
-def _inside(path: Path) -> Path:
+def _inside(path: Path, checkpoint: Checkpoint) -> Path:
     """Return a model's directory itself, or the policy of a run's folder, or of the newest finished run below it."""
     if _is_model(path):
         return path
     if _is_model(path / "policy"):
-        return path / "policy"
+        return path / "policy" if checkpoint == "last" else _best(path)
     finished = [policy for policy in path.glob("*/policy") if _is_model(policy)]
     if not finished:
         raise BadInput(
             f"{path} has neither {CONFIG} nor {ADAPTER_CONFIG}, nor a finished run with a policy in it; train one "
             f"first, or name another directory"
         )
-    return max(finished, key=lambda policy: policy.stat().st_mtime)
+    newest = max(finished, key=lambda policy: policy.stat().st_mtime)
+    return newest if checkpoint == "last" else _best(newest.parent)
+
+
+def _best(run: Path) -> Path:
+    """Return the best policy of a run of one stage."""
+    found = sorted(policy for policy in run.glob("best/*") if _is_model(policy))
+    if len(found) != 1:
+        stages = f"{len(found)} stages ({', '.join(policy.name for policy in found)})" if found else "no stage"
+        raise BadInput(
+            f"{run}/best has the best policy of {stages}, not of one; train with validation.every_n_steps (see "
+            f"configs/keep_best.yaml), name one of them, or set checkpoint: last"
+        )
+    return found[0]
 
 
 def _is_model(path: Path) -> bool:

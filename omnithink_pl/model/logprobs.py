@@ -13,8 +13,16 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from omnithink_pl.errors import BadInput
-from omnithink_pl.model.packing import PackedAttention, Packing, Padding, enable_packed_attention, pack_rows, pad_rows
+from omnithink_pl.model.architecture import accepted
+from omnithink_pl.model.packing import (
+    PackedAttention,
+    Packing,
+    Padding,
+    cannot_share,
+    enable_packed_attention,
+    pack_rows,
+    pad_rows,
+)
 from omnithink_pl.model.sharding import full
 
 # Logits that are alive at a time: 256 MiB in float32, or 441 tokens of a vocabulary of 152k. Three times as much is the
@@ -80,10 +88,10 @@ def token_logprobs(
     """
     packing = pack_rows(prompts, completions) if share_prompt else pad_rows(prompts, completions, padding)
     if share_prompt:
-        _check_shareable(model, longest=int(packing.positions.max()) + 1)
+        check_shareable(model, longest=int(packing.positions.max()) + 1)
         enable_packed_attention(model)
     sampled = SampledTokens(packing.targets.to(model.device), temperature, top_p)
-    config = model.config.get_text_config()
+    config = model.config.get_text_config(decoder=True)
     rewritten = any(getattr(config, name, None) not in (None, 1, 1.0) for name in REWRITES)
     found = None if rewritten else _chunked(model, packing, sampled)
     if found is None:  # from the model's own logits, computed only where a completion token is predicted
@@ -103,17 +111,26 @@ def _pad_completions(found: Tensor, lengths: Sequence[int]) -> TokenLogprobs:
     return TokenLogprobs(logprobs, entropy.detach(), mask)
 
 
-def _check_shareable(model: PreTrainedModel, longest: int) -> None:
-    config = model.config.get_text_config()
-    window = getattr(config, "sliding_window", None)
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+def check_shareable(model: PreTrainedModel, longest: int) -> None:
+    """Refuse a model that cannot share prompts, as far as its config tells.
+
+    Args:
+        model: A causal language model.
+        longest: Tokens of the longest prompt with its completion.
+
+    Raises:
+        BadInput: If some layer is no softmax attention, or reaches back less far.
+    """
+    config = model.config.get_text_config(decoder=True)
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention", "sliding_attention"])
+    window = getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
     reason = ""
     if not kinds <= {"full_attention", "sliding_attention"}:
         reason = f"it has layers of kind {sorted(kinds)}"
-    elif window is not None and longest > window:
+    elif window and longest > window:  # Qwen2-MoE: 0 means none
         reason = f"sequences of {longest} tokens exceed its sliding window of {window}"
     if reason:
-        raise BadInput(f"{type(model).__name__} cannot share prompts: {reason}; set model.memory.share_prompt to false")
+        raise cannot_share(type(model).__name__, reason)
 
 
 def _chunked(model: PreTrainedModel, packing: Packing, sampled: SampledTokens) -> Tensor | None:
@@ -140,19 +157,20 @@ def _run(model: PreTrainedModel, packing: Packing) -> Tensor:
     attention = PackedAttention.of(packing.spans, model.device) if packing.spans else None
     # Four dimensions: transformers passes such a mask on as it is. Packed attention does not read it.
     mask = packing.mask if attention is None else packing.mask.bool().view(1, 1, 1, -1)
-    logits = model(
-        input_ids=packing.tokens.to(model.device),
+    arguments = accepted(
+        model,
         attention_mask=mask.to(model.device),
         position_ids=packing.positions.to(model.device),
         use_cache=False,
         **({} if attention is None else {"packed": attention}),
-    ).logits[0]
-    layers = model.config.get_text_config().num_hidden_layers
+    )
+    if attention is not None and not {"packed", "position_ids"} <= arguments.keys():
+        raise cannot_share(type(model).__name__, "its forward takes no position_ids, or no attention of ours")
+    logits = model(input_ids=packing.tokens.to(model.device), **arguments).logits[0]
+    layers = model.config.get_text_config(decoder=True).num_hidden_layers
     if attention is not None and attention.calls < layers:
-        raise BadInput(
-            f"{type(model).__name__} cannot share prompts: only {attention.calls} of its {layers} layers let their "
-            f"attention be replaced; set model.memory.share_prompt to false"
-        )
+        reason = f"only {attention.calls} of its {layers} layers let their attention be replaced"
+        raise cannot_share(type(model).__name__, reason)
     return logits
 
 

@@ -23,6 +23,8 @@ WASTE = 0.3
 # ... or it is so small that one call more would cost more than the waste.
 SMALL = 2**16
 PREFIX = "packed_"  # of the attention implementation's name, once packed rows are enabled
+# Arguments of an attention function that change its scores: Gemma 2's cap, GPT-OSS's sinks, T5's biases, dropout.
+OWN_TERMS = ("softcap", "s_aux", "position_bias", "dropout")
 
 
 class Span(NamedTuple):
@@ -38,7 +40,7 @@ class Span(NamedTuple):
 class Packing:
     """A batch for a causal language model, and where each completion token is predicted."""
 
-    tokens: Tensor  # token ids of shape [rows, width]; padding is token 0
+    tokens: Tensor  # token ids of shape [rows, width]
     positions: Tensor  # position of each token in its own sequence, of the same shape
     mask: Tensor  # 1 for a token, 0 for padding, of the same shape
     source: Tensor  # index into the flattened [rows * width] of the token that predicts each completion token
@@ -74,16 +76,19 @@ def pack_rows(prompts: Sequence[Tokens], completions: Sequence[Sequence[Tokens]]
 
 
 def pad_rows(prompts: Sequence[Tokens], completions: Sequence[Sequence[Tokens]], padding: Padding) -> Packing:
-    """Give each completion a row, with its own copy of the prompt before it, padded to the longest."""
+    """Give each completion a row, with its own copy of the prompt before it, padded to the longest.
+
+    Padding repeats a token of a prompt: a padding token may be embedded as zeros, by whose norm Gemma 3n divides.
+    """
     pairs = [(prompt, c) for prompt, siblings in zip(prompts, completions, strict=True) for c in siblings]
     rows = [[*prompt, *completion] for prompt, completion in pairs]
     width = max(map(len, rows))
     pads = [width - len(row) for row in rows]
     left = [pad if padding == "left" else 0 for pad in pads]
 
-    def padded(values: Sequence[Sequence[int]]) -> Tensor:
+    def padded(values: Sequence[Sequence[int]], fill: int = 0) -> Tensor:
         lines = zip(left, values, pads, strict=True)
-        return torch.tensor([[0] * before + [*line] + [0] * (pad - before) for before, line, pad in lines])
+        return torch.tensor([[fill] * before + [*line] + [fill] * (pad - before) for before, line, pad in lines])
 
     source = [
         number * width + before + place - 1
@@ -91,7 +96,7 @@ def pad_rows(prompts: Sequence[Tokens], completions: Sequence[Sequence[Tokens]],
         for place in range(len(prompt), len(prompt) + len(completion))
     ]
     positions, mask = padded([range(len(row)) for row in rows]), padded([[1] * len(row) for row in rows])
-    return _packing(prompts, completions, padded(rows), positions, mask, source)
+    return _packing(prompts, completions, padded(rows, fill=rows[0][0]), positions, mask, source)
 
 
 def _packing(
@@ -123,10 +128,7 @@ def enable_packed_attention(model: PreTrainedModel) -> None:
         return
     functions, masks = AttentionInterface(), AttentionMaskInterface()
     if own not in functions or own not in masks:
-        raise BadInput(
-            f"{type(model).__name__} cannot share prompts: its attention is {own!r}; load it with sdpa, or set "
-            f"model.memory.share_prompt to false"
-        )
+        raise cannot_share(type(model).__name__, f"its attention is {own!r}, not sdpa")
 
     def attention(module: nn.Module, *args: Any, packed: PackedAttention | None = None, **kwargs: Any) -> Any:
         if packed is not None:
@@ -151,15 +153,27 @@ def _attention_layer(
 ) -> tuple[Tensor, None]:
     """Attend in the signature of transformers' attention interface, whose tensors are [1, heads, tokens, size].
 
-    The mask is not read: the spans say which tokens attend to which.
+    The spans say which tokens attend to which. So the mask is not read, and has to be the one that the model was given:
+    some models (Doge, DeepSeek V3.2) add terms of their own to it, which would be lost.
     """
-    for name in ("softcap", "s_aux", "position_bias", "dropout"):
-        if kwargs.get(name):
-            raise BadInput(
-                f"{type(module).__name__} cannot share prompts: it has {name}; set model.memory.share_prompt to false"
-            )
+    terms = [name for name in OWN_TERMS if isinstance(kwargs.get(name), Tensor) or kwargs.get(name)]
+    reason = f"it has {terms[0]}" if terms else ""
+    own_mask = attention_mask is None or (attention_mask.dtype, attention_mask.numel()) == (torch.bool, packed.tokens)
+    if not own_mask:
+        reason = "it adds terms of its own to the mask"
+    elif kwargs.get("is_causal", getattr(module, "is_causal", True)) is False:
+        reason = "its tokens attend to later ones"
+    elif (window := kwargs.get("sliding_window")) and packed.longest > int(window):  # type: ignore[call-overload]
+        reason = f"sequences of {packed.longest} tokens exceed its sliding window of {window}"
+    if reason:
+        raise cannot_share(type(module).__name__, reason)
     query, key, value = (part.squeeze(0).transpose(0, 1) for part in (query, key, value))
     return packed.attend(query, key, value, scaling).unsqueeze(0), None
+
+
+def cannot_share(name: str, reason: str) -> BadInput:
+    """Return the error of a model or layer whose prompts cannot be shared, with the cure."""
+    return BadInput(f"{name} cannot share prompts: {reason}; set model.memory.share_prompt to false")
 
 
 class Tile(NamedTuple):
@@ -175,8 +189,14 @@ class PackedAttention:
     """The attention of one packed row, in few rectangles of scores that need little memory."""
 
     tiles: list[Tile]  # the rectangles
+    longest: int  # tokens of the longest prompt with a completion
     place: Tensor  # ``[tokens]`` where each token's result lies among those of all tiles
     calls: int = 0  # attention layers that have used it: 0 if the model has attention of its own
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens of the row."""
+        return len(self.place)
 
     @classmethod
     def of(cls, spans: Sequence[Span], device: torch.device) -> PackedAttention:
@@ -193,7 +213,7 @@ class PackedAttention:
             used += tile.queries.numel()
             mask = None if tile.mask is None else tile.mask.to(device)
             tiles.append(Tile(tile.queries.to(device), tile.keys.to(device), mask))
-        return cls(tiles, place.to(device))
+        return cls(tiles, max(span.prefix_length + span.length for span in spans), place.to(device))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         """Compute softmax attention from and to ``[tokens, heads, size]``; keys and values may have fewer heads."""

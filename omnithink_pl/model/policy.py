@@ -15,17 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     BitsAndBytesConfig,
     GenerationConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from omnithink_pl.errors import BadInput
+from omnithink_pl.model.architecture import attention_of, context_length, load_config
 from omnithink_pl.model.chat import ChatTemplate
+from omnithink_pl.model.export import mend_generation_config
+from omnithink_pl.model.randomness import disable_randomness
 from omnithink_pl.model.sharding import full, gathered
 from omnithink_pl.types import Message
 
@@ -69,7 +72,7 @@ class Policy:
     @property
     def context(self) -> int:
         """Tokens that prompt and completion may have together."""
-        return int(self.model.config.max_position_embeddings)
+        return context_length(self.model.config, getattr(self.tokenizer, "model_max_length", None))
 
 
 def policy_path(name: str) -> str:
@@ -87,19 +90,46 @@ def load_policy(name: str, dtype: torch.dtype = torch.float32, four_bits: bool =
         weights: Read them; otherwise parameters and buffers are on the device ``meta``, to be filled by ``shard``.
 
     Raises:
-        BadInput: If ``name`` looks like a path and does not exist, the tokenizer lacks a chat template
-            or an EOS token, or bitsandbytes is needed and missing.
+        BadInput: If ``name`` looks like a path and does not exist, the tokenizer lacks a chat template or an EOS token,
+            the architecture cannot be trained, weights are missing, what was loaded could not be saved again, or
+            bitsandbytes is needed and missing.
     """
     tokenizer, path = load_tokenizer(name), policy_path(name)
-    quantization = _nf4(dtype) if four_bits else None
+    config = load_config(path)
     if weights:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, quantization_config=quantization)
-        return Policy(model, tokenizer)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path), dtype=dtype)
-    with suppress(OSError):  # there need not be one
-        model.generation_config = GenerationConfig.from_pretrained(path)
+        model = _read_model(path, config, dtype, _nf4(dtype) if four_bits else None)
+    else:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention_of(config))
+        with suppress(OSError):  # there need not be one
+            model.generation_config = GenerationConfig.from_pretrained(path)
+    mend_generation_config(model, name)
     return Policy(model, tokenizer)
+
+
+def _read_model(
+    path: str, config: PretrainedConfig, dtype: torch.dtype, quantization: BitsAndBytesConfig | None
+) -> PreTrainedModel:
+    """Read a model with all of its weights."""
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            path,
+            config=config,
+            dtype=dtype,
+            quantization_config=quantization,
+            attn_implementation=attention_of(config),
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, ImportError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise BadInput(f"model.policy: the weights of {path!r} cannot be read ({why}); see the model's page") from error
+    if missing := sorted(report["missing_keys"]):
+        raise BadInput(
+            f"model.policy: {path!r} lacks {len(missing)} weights, such as {missing[0]}, which would start at random; "
+            f"use a checkpoint of the causal language model, with its head"
+        )
+    return model
 
 
 def load_tokenizer(name: str, key: str = "model.policy") -> PreTrainedTokenizerBase:
@@ -137,15 +167,12 @@ def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
 
 
 def ready_to_train(model: PreTrainedModel, gradient_checkpointing: bool = False) -> PreTrainedModel:
-    """Put a model into training mode, without dropout: probability ratios must be deterministic."""
+    """Put a model into training mode, without dropout and other randomness: probability ratios are deterministic."""
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "attention_dropout"):
-            module.attention_dropout = 0.0
-    return model.train()
+    model.train()
+    disable_randomness(model)
+    return model
 
 
 def save_policy(policy: Policy, directory: Path, here: bool = True) -> None:
@@ -195,7 +222,7 @@ def named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
             continue
         seen.add(id(value))
         module, _, leaf = name.rpartition(".")
-        layer = adapted.get(module.removesuffix(_PEFT_BASE)) if leaf == "weight" else None
+        layer = adapted.get((module.replace(_PEFT_BASE, ""), leaf))
         if type(value).__name__ == "Params4bit":
             from peft.utils.integrations import dequantize_bnb_weight
 
@@ -203,15 +230,18 @@ def named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
         yield name.removeprefix(_PEFT_PREFIX).replace(_PEFT_BASE, ""), _merged(value.detach(), layer)
 
 
-def _lora_layers(model: PreTrainedModel) -> dict[str, Any]:
-    """Return the LoRA layers of a model by name; PEFT is imported only if the model uses it."""
+def _lora_layers(model: PreTrainedModel) -> dict[tuple[str, str], Any]:
+    """Return the LoRA layers of a model by module and parameter; PEFT is imported only if the model uses it.
+
+    The experts of a mixture are parameters of one module, wrapped one around the other: ``experts.gate_up_proj``.
+    """
     if not hasattr(model, "peft_config"):
         return {}
     from peft.tuners.lora import LoraLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils import ModulesToSaveWrapper
 
-    layers: dict[str, Any] = {}
+    layers: dict[tuple[str, str], Any] = {}
     for name, module in model.named_modules():
         if isinstance(module, ModulesToSaveWrapper) or (
             isinstance(module, BaseTunerLayer) and not isinstance(module, LoraLayer)
@@ -223,7 +253,7 @@ def _lora_layers(model: PreTrainedModel) -> dict[str, Any]:
         if isinstance(module, LoraLayer):
             if getattr(module, "use_dora", {}) and any(module.use_dora.values()):
                 raise BadInput(f"the engine cannot take over {name!r}: DoRA; use plain LoRA")
-            layers[name] = module
+            layers[name.replace(_PEFT_BASE, ""), getattr(module, "parameter_name", "weight")] = module
     return layers
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -25,9 +25,11 @@ from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
 from omnithink_pl.model.adapter import LoRA, build_policy, check_adapter, load_adapters, save_adapters
+from omnithink_pl.model.export import check_export
 from omnithink_pl.model.memory import HostedState, MemorySettings
 from omnithink_pl.model.policy import Policy, ready_to_train
 from omnithink_pl.model.sharding import shard
+from omnithink_pl.rollout.agreement import check_agreement, short_prompts
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example
@@ -38,6 +40,7 @@ class PolicyModule(L.LightningModule, ABC):
 
     policy: Policy
     model: torch.nn.Module
+    longest_prompt = 0  # tokens, of those that were checked
     samples_ahead = False  # True where a step's rollouts are begun before the one before it has ended
 
     def __init__(
@@ -100,16 +103,25 @@ class PolicyModule(L.LightningModule, ABC):
         for task in self.tasks.values():
             task.rubric.attach(self.policy, self.engine)
 
-    def check_prompts(self, examples: Sequence[Example]) -> None:
-        """Refuse a prompt that leaves no room for a completion."""
-        for example in examples:
-            length = len(self.policy.encode(example.messages))
-            if length + self.sampling.max_tokens > self.policy.context:
-                raise BadInput(
-                    f"data.tasks.{example.task}, row {example.uid}: its prompt of {length} tokens and "
-                    f"model.sampling.max_tokens={self.sampling.max_tokens} exceed the policy's context of "
-                    f"{self.policy.context}; drop the row, lower model.sampling.max_tokens or take another policy"
-                )
+    def check_agreement(self, prompts: Sequence[list[int]], share_prompt: bool | None = None) -> None:
+        """Refuse a policy that engine and training would not compute alike; ``share_prompt`` if it is trained."""
+        with self.barrier.guard():
+            check_agreement(self.policy, self.engine, prompts, self.sampling, share_prompt)
+
+    def check_prompts(self, examples: Iterable[Example]) -> list[list[int]]:
+        """Refuse a prompt that leaves no room for a completion; return the token ids of two short ones."""
+        return short_prompts(self._checked_prompt(example) for example in examples)
+
+    def _checked_prompt(self, example: Example) -> list[int]:
+        prompt = self.policy.encode(example.messages)
+        if len(prompt) + self.sampling.max_tokens > self.policy.context:
+            raise BadInput(
+                f"data.tasks.{example.task}, row {example.uid}: its prompt of {len(prompt)} tokens and "
+                f"model.sampling.max_tokens={self.sampling.max_tokens} exceed the policy's context of "
+                f"{self.policy.context}; drop the row, lower model.sampling.max_tokens or take another policy"
+            )
+        self.longest_prompt = max(self.longest_prompt, len(prompt))
+        return prompt
 
 
 class TrainingModule(PolicyModule):
@@ -160,6 +172,15 @@ class TrainingModule(PolicyModule):
         """Release optimiser state that a checkpoint has loaded, before anything is sampled."""
         if self.hosted is not None:
             self.hosted.release()
+
+    def check_policy(self, prompts: Sequence[list[int]], share_prompt: bool) -> None:
+        """Refuse a policy that would be trained wrongly, or could not be saved, before anything is sampled."""
+        self.check_agreement(prompts, share_prompt)
+        model = self.policy.model
+        base = model.get_base_model() if hasattr(model, "peft_config") else model
+        with self.barrier.guard():
+            if process_rank() == 0:
+                check_export(base, self.policy.tokenizer)
 
     def apply_gradients(self, loss: float, cure: str = "") -> float:
         """Sum the gradients over all processes, clip them, and take an optimiser step; return the norm before clipping.

@@ -14,6 +14,7 @@ from omnithink_pl.distributed.collectives import gather_rows, no_gradient_sync
 from omnithink_pl.endings import no_silent_end
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import GroupAdvantage, ScoredGroup
+from omnithink_pl.grpo.collapse import CollapseAlarm
 from omnithink_pl.grpo.collection import Collector, RolloutSettings
 from omnithink_pl.grpo.failures import FailurePolicy
 from omnithink_pl.grpo.kl_control import KLController, KLSettings
@@ -23,6 +24,7 @@ from omnithink_pl.grpo.overlong import Overlong
 from omnithink_pl.grpo.reference import ReferencePolicy, reference_policy
 from omnithink_pl.grpo.update import TokenStats, UpdatePlan, sum_by_task
 from omnithink_pl.model.adapter import LoRA
+from omnithink_pl.model.logprobs import check_shareable
 from omnithink_pl.model.memory import MemorySettings
 from omnithink_pl.modules.base import TrainingModule
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
@@ -88,6 +90,7 @@ class MultiTaskGRPO(TrainingModule):
         self.kl = KLController(kl, tasks)
         self.objective = objective
         self.rollouts = rollouts
+        self.collapse = CollapseAlarm()
         self.samples_ahead = rollouts.async_rewards or rollouts.segment_tokens is not None
         self.collector = Collector(
             engine, tasks, sampling, advantage, self.monitor, seed, self.barrier, self.watch, rollouts, overlong
@@ -98,19 +101,25 @@ class MultiTaskGRPO(TrainingModule):
         self.reference = reference_policy(self.model, self.kl.settings, self.memory.offload_reference, self.device_mesh)
 
     def on_fit_start(self) -> None:
-        """Check every prompt against the context, and hand the policy to the engine."""
+        """Check every prompt against the context, hand the policy to the engine, and check that they agree."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.check_prompts([*data.train, *chain.from_iterable(data.held_out.values())])
+        prompts = self.check_prompts(data.train)
+        if self.memory.share_prompt:
+            check_shareable(self.policy.model, self.longest_prompt + self.sampling.max_tokens)
+        self.check_prompts(chain.from_iterable(data.held_out.values()))
         if self.reference is not None:
             self.reference.to(self.device)
         self.attach()
         self.collector.attach(self.policy, data)
+        self.check_policy(prompts, self.memory.share_prompt)
 
     def on_stage_start(self, run: StageRun) -> None:
         """Anchor the reference anew if the stage begins, and tell the collector where rollouts must end."""
         if self.reference is not None and run.begins:
             self.reference.begin_stage(self.model)
         self.collector.stage = run
+        if run.begins:
+            self.collapse.begin_stage()
 
     @no_silent_end("a step")
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
@@ -146,7 +155,7 @@ class MultiTaskGRPO(TrainingModule):
         tokens = sum(sum(group.lengths) for group in groups)
         metrics["train/tokens_per_second"] = tokens / sum(self.watch.seconds.values())
         differences = metrics.get("train/logprob_diff_mean", 0.0), metrics.get("train/logprob_diff_max", 0.0)
-        if warning := self.rollouts.correction.warning(*differences):
+        for warning in filter(None, (self.rollouts.correction.warning(*differences), self.collapse.warning(groups))):
             log.warning("step %d: %s", self.steps_done, warning)
         self.send(metrics)
 

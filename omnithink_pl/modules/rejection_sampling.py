@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, final
 
 from omnithink_pl.data.batches import PromptBatch
@@ -12,6 +13,7 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailurePolicy
 from omnithink_pl.modules.base import PolicyModule
+from omnithink_pl.prompts.worked import load_worked_examples, with_worked_examples
 from omnithink_pl.rewards.scoring import score_batch
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.seeds import keyed_seeds
@@ -23,6 +25,10 @@ from omnithink_pl.types import Example, Group
 class RejectionSampling(PolicyModule):
     """Samples completions from a policy and scores them with the rewards of training, for rejection sampling.
 
+    With worked examples a policy that does not know the form of an answer still writes it. They are shown while
+    sampling only: scores, and what fine-tuning on the completions learns, belong to the plain prompts (context
+    distillation, Askell et al. 2021, arXiv 2112.00861).
+
     The prompts of each batch are sharded among processes, and all of them get the results. Which completions are kept,
     and where, is decided by the ``demonstrations`` callback.
 
@@ -31,6 +37,7 @@ class RejectionSampling(PolicyModule):
         tasks: The tasks by name; comes from ``data.tasks``.
         policy: ``embedded``, a directory, or a hub id, in Hugging Face format.
         sampling: How completions are sampled; the paper draws 128 of each prompt.
+        worked_examples: Shown as earlier turns before each prompt of their task: ``worked_v1``, or a ``.jsonl`` file.
         failures: What happens when rewards cannot be computed; a task cannot be paused here.
         seed: Of the sampling; comes from ``seed_everything``.
         chat_template_kwargs: Arguments of the policy's chat template, such as ``{enable_thinking: false}`` for Qwen3.
@@ -42,6 +49,7 @@ class RejectionSampling(PolicyModule):
         tasks: dict[str, Task],
         policy: str = "embedded",
         sampling: Sampling = Sampling(group_size=16, max_tokens=56),  # noqa: B008  (frozen)
+        worked_examples: str | None = None,
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
         chat_template_kwargs: dict[str, Any] | None = None,
@@ -49,6 +57,7 @@ class RejectionSampling(PolicyModule):
         super().__init__(engine, tasks, policy, None, sampling, failures, seed, chat_template_kwargs)
         if failures.on_outage == "pause":
             raise BadInput("model.failures.on_outage is pause, but sampling has no stage to go on with; use stop")
+        self.worked_examples = {} if worked_examples is None else load_worked_examples(worked_examples)
 
     def configure_model(self) -> None:
         """Load the policy."""
@@ -56,11 +65,12 @@ class RejectionSampling(PolicyModule):
             self.load()
 
     def on_predict_start(self) -> None:
-        """Check every prompt against the context, and hand the policy to the engine."""
+        """Check every prompt against the context, hand the policy to the engine, and check that they agree."""
         check_divisible(self.trainer.strategy, "predict")
-        self.check_prompts(self.trainer.datamodule.train)  # type: ignore[attr-defined]
+        shown = [self._shown(example) for example in self.trainer.datamodule.train]  # type: ignore[attr-defined]
+        prompts = self.check_prompts(shown)
         self.attach()
-        self.engine.sync()
+        self.check_agreement(prompts)
 
     @no_silent_end("a step")
     def predict_step(self, batch: PromptBatch, batch_idx: int) -> list[ScoredGroup]:
@@ -74,8 +84,13 @@ class RejectionSampling(PolicyModule):
         self.monitor.observe(scored, batch.number)
         return scored
 
+    def _shown(self, example: Example) -> Example:
+        """Return an example with the prompt that is sampled from."""
+        turns = self.worked_examples.get(example.task, ())
+        return replace(example, messages=with_worked_examples(example.messages, turns))
+
     def _sample(self, examples: Sequence[Example]) -> list[ScoredGroup]:
-        prompts = [tuple(self.policy.encode(example.messages)) for example in examples]
+        prompts = [tuple(self.policy.encode(self._shown(example).messages)) for example in examples]
         seeds = keyed_seeds((example.key for example in examples), self.seed, "predict")
         sampled = self.engine.generate(prompts, self.sampling, seeds)
         groups = [Group(*parts) for parts in zip(examples, prompts, sampled, strict=True)]

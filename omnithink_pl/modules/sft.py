@@ -18,11 +18,12 @@ from omnithink_pl.model.logprobs import token_logprobs
 from omnithink_pl.model.memory import MemorySettings
 from omnithink_pl.model.micro_batches import padding_passes, split_micro_batches
 from omnithink_pl.modules.base import TrainingModule
+from omnithink_pl.rollout.agreement import short_prompts
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example
 
-Pair: TypeAlias = tuple[Sequence[int], Sequence[int]]  # token ids of a prompt and its completion
+Pair: TypeAlias = tuple[list[int], list[int]]  # token ids of a prompt and its completion
 
 
 @final
@@ -71,24 +72,26 @@ class SupervisedFineTuning(TrainingModule):
         )  # fmt: skip
 
     def on_fit_start(self) -> None:
-        """Check every demonstration against the context, and hand the policy to the engine for evaluations."""
-        for example in self.trainer.datamodule.train:  # type: ignore[attr-defined]
-            self.check(example)
+        """Check every demonstration against the context, attach the engine, and check that they agree."""
+        prompts = short_prompts(map(self.checked_prompt, self.trainer.datamodule.train))  # type: ignore[attr-defined]
         self.attach()
+        self.check_policy(prompts, share_prompt=False)
 
-    def check(self, example: Example) -> None:
-        """Refuse an example that cannot be imitated."""
+    def checked_prompt(self, example: Example) -> list[int]:
+        """Return the token ids of an example's prompt; refuse one that cannot be imitated."""
         if not isinstance(example.reference, str):
             raise BadInput(
                 f"data.tasks.{example.task}, row {example.uid}: its reference is no text to imitate; set "
                 f"data.demonstrations to a data set that `predict` wrote"
             )
-        length = sum(map(len, self.tokens(example)))
+        prompt, completion = self.tokens(example)
+        length = len(prompt) + len(completion)
         if length > self.policy.context:
             raise BadInput(
                 f"data.demonstrations, {example.task} row {example.uid}: prompt and completion have {length} tokens, "
                 f"more than the policy's context of {self.policy.context}; drop the row or take another policy"
             )
+        return prompt
 
     def tokens(self, example: Example) -> Pair:
         """Token ids of the prompt, and of the completion with its EOS.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import nan, sqrt
 from statistics import fmean, stdev
 
 import numpy as np
-from numpy.typing import NDArray
 
+from omnithink_pl.curriculum.forgettability import Array
 from omnithink_pl.curriculum.score_matrix import Estimate, ScoreMatrix, backward_transfer, forgetting, mean, mean_scores
 from omnithink_pl.report.output import row_name
 from omnithink_pl.report.results import Method
@@ -17,7 +17,7 @@ from omnithink_pl.report.results import Method
 DRAWS = 10_000
 _CHUNK = 1 << 22  # random numbers held at a time
 _QUANTILES = (0.025, 0.975)
-Stratum = tuple[float, Sequence[float]]  # weight and values of prompts that are resampled among themselves
+Stratum = tuple[float, Array]  # weight and values of prompts that are resampled among themselves: (prompts, ...)
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def over_seeds(values: Sequence[float]) -> Estimate:
 def mean_score(method: Method, scores: Sequence[str]) -> Estimate:
     """Return a method's mean of some scores, with an interval over seeds, or over prompts if it has one seed."""
     found = over_seeds([fmean(method.scores[s][seed] for s in scores) for seed in _common_seeds([method], scores)])
-    strata = [(weight, list(_by_prompt(method, name).values())) for name, weight in _weights(method, scores)]
-    if found.known or not all(values for _, values in strata):
+    strata = [(weight, np.array(list(_by_prompt(method, name).values()))) for name, weight in _weights(method, scores)]
+    if found.known or not all(len(values) for _, values in strata):
         return found
     low, high = np.quantile(_resampled_means(strata), _QUANTILES)
     return Estimate(found.value, float(low), float(high))
@@ -75,18 +75,60 @@ def difference(method: Method, other: Method, scores: Sequence[str], draws: int 
         by_seed = over_seeds(paired)
     else:  # no seed in common: one was evaluated under another seed
         by_seed = Estimate(mean_score(method, scores).value - mean_score(other, scores).value)
-    weights, strata = _weights(method, scores), []
-    for name, weight in weights:
-        ours, theirs = _by_prompt(method, name), _by_prompt(other, name)
-        strata.append((weight, [ours[uid] - theirs[uid] for uid in ours if uid in theirs]))
-    if weights != _weights(other, scores) or not all(values for _, values in strata):
+    strata = [(weight, pairs[:, 0] - pairs[:, 1]) for weight, pairs in _paired_strata(method, other, scores)]
+    if not strata:
         return Difference(Estimate(by_seed.value), by_seed, None)
-    drawn = _resampled_means(strata, draws)
+    value = sum(weight * float(own.mean()) for weight, own in strata)
+    return _from_bootstrap(value, _resampled_means(strata, draws), by_seed)
+
+
+def _from_bootstrap(value: float, drawn: Array, by_seed: Estimate) -> Difference:
+    """Return a difference with the quantiles and the p-value of its bootstrap samples: shape (draws,)."""
     low, high = np.quantile(drawn, _QUANTILES)
     smaller = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    value = sum(weight * fmean(values) for weight, values in strata)
-    p = min(1.0, 2 * (smaller + 1) / (draws + 1))
+    p = min(1.0, 2 * (smaller + 1) / (len(drawn) + 1))
     return Difference(Estimate(value, float(low), float(high)), by_seed, p)
+
+
+def relative_gain(method: Method, other: Method, scores: Sequence[str], draws: int = DRAWS) -> Difference:
+    """Return the mean over the scores of a / b - 1, where ``method`` has a and ``other`` b: the paper's headline.
+
+    The bootstrap is that of :func:`difference`; each sample of the prompts gives both scores of a ratio. NaN where
+    ``other`` has a score of 0, of which nothing is a share; no interval where a sample of its prompts has.
+    """
+    seeds = _common_seeds([method, other], scores)
+    paired = [fmean(_gain(method.scores[s][seed], other.scores[s][seed]) for s in scores) for seed in seeds]
+    by_score = [_paired_strata(method, other, [score]) for score in scores]
+    if not all(by_score):
+        value = fmean(_gain(mean_score(method, [s]).value, mean_score(other, [s]).value) for s in scores)
+        return Difference(Estimate(value), over_seeds(paired) if paired else Estimate(value), None)
+    centres = [np.sum([weight * pairs.mean(axis=0) for weight, pairs in strata], axis=0) for strata in by_score]
+    value = fmean(_gain(float(ours), float(theirs)) for ours, theirs in centres)
+    by_seed = over_seeds(paired) if paired else Estimate(value)
+    generator = np.random.default_rng(0)
+    drawn = np.stack([_resampled_means(strata, draws, generator) for strata in by_score])  # (scores, draws, 2)
+    if not (drawn[..., 1] > 0.0).all():
+        return Difference(Estimate(value), by_seed, None)
+    return _from_bootstrap(value, (drawn[..., 0] / drawn[..., 1] - 1.0).mean(axis=0), by_seed)
+
+
+def _gain(ours: float, theirs: float) -> float:
+    return ours / theirs - 1.0 if theirs > 0.0 else nan
+
+
+def average(methods: Sequence[Method], score: str) -> Method:
+    """Return a method whose score, by seed and by prompt, is the mean of those that all of ``methods`` have."""
+    names = methods[0].components(score)
+    own = {
+        name: {seed: fmean(m.scores[name][seed] for m in methods) for seed in _common_seeds(methods, [name])}
+        for name in {*names, score}
+    }
+    prompts = {}
+    for name in names:
+        by_uid = [_by_prompt(one, name) for one in methods]
+        uids = set(by_uid[0]).intersection(*by_uid)
+        prompts[name] = {0: {uid: fmean(one[uid] for one in by_uid) for uid in by_uid[0] if uid in uids}}
+    return Method("average", own, prompts)
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -161,14 +203,24 @@ def _by_prompt(method: Method, score: str) -> dict[str, float]:
     return {uid: fmean(values) for uid, values in found.items()}
 
 
-def _resampled_means(strata: Sequence[Stratum], draws: int = DRAWS) -> NDArray[np.float64]:
-    """Weighted sum over the strata of the means of their bootstrap samples: shape (draws,)."""
-    generator = np.random.default_rng(0)
-    total = np.zeros(draws)
+def _paired_strata(method: Method, other: Method, scores: Sequence[str]) -> list[Stratum]:
+    """Both methods' scores of each prompt that both have: shape (prompts, 2); empty where a score has none."""
+    weights, strata = _weights(method, scores), []
+    for name, weight in weights:
+        ours, theirs = _by_prompt(method, name), _by_prompt(other, name)
+        strata.append((weight, np.array([(ours[uid], theirs[uid]) for uid in ours if uid in theirs])))
+    return strata if weights == _weights(other, scores) and all(len(own) for _, own in strata) else []
+
+
+def _resampled_means(
+    strata: Sequence[Stratum], draws: int = DRAWS, generator: np.random.Generator | None = None
+) -> Array:
+    """Weighted sum over the strata of the means of their bootstrap samples: shape (draws, ...) for (prompts, ...)."""
+    generator = generator or np.random.default_rng(0)
+    total = np.zeros((draws, *strata[0][1].shape[1:]))
     for weight, own in strata:
-        values = np.asarray(own, dtype=float)
-        step = max(1, _CHUNK // len(values))
+        step = max(1, _CHUNK // own.size)
         for start in range(0, draws, step):
-            size = (min(step, draws - start), len(values))
-            total[start : start + step] += weight * values[generator.integers(len(values), size=size)].mean(axis=1)
+            size = (min(step, draws - start), len(own))
+            total[start : start + step] += weight * own[generator.integers(len(own), size=size)].mean(axis=1)
     return total

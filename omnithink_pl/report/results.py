@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix
-from omnithink_pl.curriculum.stages import Stage
+from omnithink_pl.curriculum.stages import Stage, with_lengths
 from omnithink_pl.tracking import reader
 from omnithink_pl.tracking.artifacts import Artifacts
 from omnithink_pl.tracking.reader import load_text
@@ -231,11 +231,13 @@ class StudyReader:
             return replace(result, prompts=self._benchmark_prompts(run))
         matrix = ScoreMatrix.from_dict(json.loads(plain))
         config = yaml.safe_load(load_text(self._client, run, "config.yaml") or "") or {}
-        stages = (config.get("curriculum") or {}).get("stages") or []
+        curriculum = config.get("curriculum") or {}
+        stages = curriculum.get("stages") or []
+        configured = [Stage(dict(stage["tasks"]), int(stage.get("steps") or 0)) for stage in stages]
         base = {task: score for task, score in matrix.rows[0].items() if score.measured}
         return replace(
             result,
-            stages=tuple(Stage(dict(stage["tasks"]), int(stage["steps"])) for stage in stages),
+            stages=tuple(with_lengths(configured, curriculum.get("steps") or {})),
             base={task: score.sampled for task, score in base.items()}
             | {f"{task}/greedy": score.greedy for task, score in base.items()},
             prompts=self._prompts(run, len(matrix.rows) - 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import ceil
+from statistics import fmean
 
 import numpy as np
 from matplotlib import colormaps
@@ -12,11 +13,12 @@ from matplotlib.ticker import MaxNLocator
 
 from omnithink_pl.curriculum.planning import Plan
 from omnithink_pl.curriculum.score_matrix import Estimate
+from omnithink_pl.report import paper, style
 from omnithink_pl.report import study_tables as tables
-from omnithink_pl.report import style
+from omnithink_pl.report import transfer_tables as transfer
 from omnithink_pl.report.estimates import difference, has, mean_losses, mean_rows, mean_score
 from omnithink_pl.report.output import Picture, interval, percent, points
-from omnithink_pl.report.paper import answer_formats
+from omnithink_pl.report.plan_tables import final_scores_of_orders
 from omnithink_pl.report.results import LETTER, Method, StudyResults
 from omnithink_pl.report.run_figures import matrix_figure
 from omnithink_pl.report.style import FORGOTTEN, INK, LEARNED, NEUTRAL, SMALL
@@ -35,10 +37,33 @@ def gains_figure(study: StudyResults) -> Picture:
         for method in study.trained
     }
     note = f"{tables.measure_note(study)} Lines: 95 % interval over prompts of these runs (paired bootstrap)."
+    printed = _printed_gains(study)
+    if printed:
+        bars = {name: own for key, given in bars.items() for name, own in _with_paper(key, given, printed)}
+        note += f" (paper): from its Tables 1 and 2, for {paper.MODEL}."
     title = "Figure 1: gain over the base model by task and method"
     unit = "points above the base model (below 0: forgotten)"
     drawn = style.bar_panels(list(groups), bars, title=title, unit=unit, note=style.wrap(note, 130))
     return Picture("figure1", "Figure 1: gain by task and method", drawn)
+
+
+def _printed_gains(study: StudyResults) -> dict[str, list[Estimate | None]]:
+    """Return what the paper's methods gained, by name of the method that reproduces them; only on its benchmarks."""
+    table, shared = paper.domain_scores(), [task for task in study.tasks if tables.same_domain(study, task)]
+    found: dict[str, list[Estimate | None]] = {}
+    for method in study.trained:
+        if method.paper in table["code"]:
+            gained = {task: table[task][method.paper] - table[task]["base"] for task in shared}
+            if set(shared) == set(study.task_scores()):
+                gained["mean"] = fmean(gained.values())
+            found[method.name] = [Estimate(gained[group]) if group in gained else None for group in study.groups()]
+    return found if shared else {}
+
+
+def _with_paper(
+    name: str, own: list[Estimate | None], printed: Mapping[str, list[Estimate | None]]
+) -> list[tuple[str, list[Estimate | None]]]:
+    return [(name, own), *([(f"{name} (paper)", printed[name])] if name in printed else [])]
 
 
 def format_scores(study: StudyResults) -> tuple[str, str] | None:
@@ -64,7 +89,7 @@ def format_figure(study: StudyResults) -> Picture | None:
     note = f"Lines: {tables.interval_note(study).removeprefix('In brackets: ')}"
     note = f"The same {prompts} questions in both forms. {note}" if prompts else note
     if names[0] == "qa/mmlu_pro":
-        printed = {key: percent(value, 1) for key, value in answer_formats().items()}
+        printed = {key: percent(value, 1) for key, value in paper.answer_formats().items()}
         note += (
             f" The paper prints, trained on full text: {printed['text', 'text']} and {printed['text', 'letters']}; "
             f"trained on letters: {printed['letters', 'text']} and {printed['letters', 'letters']}."
@@ -76,23 +101,29 @@ def format_figure(study: StudyResults) -> Picture | None:
 
 
 def transfer_figure(study: StudyResults) -> Picture | None:
-    """Draw Figure 3: mean change on the other tasks by the task trained; ``None`` without single-task runs."""
-    found = tables.transfer_to_others(study)
-    if not found:
+    """Draw Figure 3 with both of its readings: a task as the cause, and as the victim; ``None`` without such runs."""
+    causes, victims = transfer.does_to_others(study), transfer.others_do_to(study)
+    if not causes:
         return None
+    bars: dict[str, list[Estimate | None]] = {}
+    for task in dict.fromkeys([*sorted(victims, key=lambda task: -victims[task].best.value), *causes]):
+        bars[task] = [found[task].best if task in found else None for found in (causes, victims)]
+        if task in paper.DOMAINS and tables.same_domain(study, task):
+            bars[f"{task} (paper)"] = [Estimate(value) for value in transfer.paper_transfer()[task]]
     note = (
-        f"{tables.TRANSFER_SIGN} The sign of the paper's Figure 3; its equation BWT = base − after has the opposite "
-        f"one. Lines: 95 % interval over prompts of these runs (paired bootstrap); {tables.sample_note(study)}."
+        f"{transfer.TRANSFER_SIGN} The sign of the paper's Figure 3; its equation BWT = base − after has the opposite "
+        f"one. Lines: 95 % interval over prompts of these runs (paired bootstrap); {tables.sample_note(study)}. "
+        f"{transfer.paper_note()}"
     )
     drawn = style.bar_panels(
-        [""],
-        {source: [one.best] for source, one in found.items()},
-        title="Figure 3: mean change on the other tasks, by the task trained",
+        [f"what it {transfer.CAUSE}", f"what {transfer.VICTIM}"],
+        bars,
+        title="Figure 3: mean change by training one task alone",
         unit="after − base in points\n← forgotten      gained →",
         note=style.wrap(note),
         number=lambda value, _: points(value, 1),
     )
-    return Picture("figure3", "Figure 3: backward transfer", drawn)
+    return Picture("figure3", "Figure 3: backward transfer, both ways", drawn)
 
 
 def transfer_matrix_figure(plan: Plan) -> Picture:
@@ -107,7 +138,7 @@ def transfer_matrix_figure(plan: Plan) -> Picture:
                 fill = colormaps["RdBu"](0.5 + shade)
                 style.cell(axes, x, y, points(found.value), interval(found, points), fill=fill, ink=ink)
         rows = {y: f"trained {task}" for y, task in enumerate(tasks)}
-        note = f"{tables.TRANSFER_SIGN}\nBelow each value its 95 % interval (seeds and prompts)."
+        note = f"{transfer.TRANSFER_SIGN}\nBelow each value its 95 % interval (seeds and prompts)."
         style.matrix_axes(axes, dict(enumerate(tasks)), rows, "Transfer: change of every task, in points", note)
     return Picture("transfer_matrix", "Transfer matrix", drawn)
 
@@ -145,7 +176,7 @@ def orders_figure(study: StudyResults, plan: Plan) -> Picture:
 
 def errors_figure(study: StudyResults, plan: Plan) -> Picture | None:
     """Draw predicted and actual final scores of every task, a panel per order that was run; ``None`` if none was."""
-    by_method = tables.final_scores_of_orders(study, plan)
+    by_method = final_scores_of_orders(study, plan)
     if not by_method:
         return None
     tasks = [task for task, _, _ in next(iter(by_method.values()))]

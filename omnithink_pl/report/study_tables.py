@@ -1,26 +1,28 @@
-"""Tables of a study: the paper's, differences between methods, transfer and planned orders, mean score matrices."""
+"""Tables of a study: the paper's, differences between methods and relative gains, mean score matrices."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-import numpy as np
-
-from omnithink_pl.curriculum.planning import Array, Plan, Scores, TransferScores, plan
-from omnithink_pl.curriculum.score_matrix import Estimate, ScoreMatrix
-from omnithink_pl.curriculum.score_matrix import difference as score_difference
+from omnithink_pl.curriculum.score_matrix import ScoreMatrix
 from omnithink_pl.report import paper
-from omnithink_pl.report.estimates import Difference, difference, has, holm, mean_losses, mean_rows, mean_score
+from omnithink_pl.report.estimates import (
+    Difference,
+    difference,
+    has,
+    holm,
+    mean_losses,
+    mean_rows,
+    mean_score,
+    relative_gain,
+)
 from omnithink_pl.report.output import Table, numbers, percent, points, with_interval
 from omnithink_pl.report.results import Method, StudyResults
 
-TRANSFER_SIGN = "Change = after − base: below 0 is forgotten."
 FORGETTING_SIGN = "forgotten = base − last row, the paper's sign: above 0 is forgotten, below 0 learned."
 LOSS_SIGN = "lost since its stage = after that stage − last row: above 0 is lost."
 _ALPHA = 0.05
-_ORDERS = 12  # shown
 
 
 def interval_note(study: StudyResults) -> str:
@@ -61,7 +63,7 @@ def order_table(study: StudyResults) -> Table:
     """Orders of the same stages against the base model; the paper's Table 1."""
     methods = [study.base, *(method for method in study.trained if len(method.order) > 1)]
     groups = study.groups()
-    shared = [task for task in study.task_scores() if _same_domain(study, task)]
+    shared = [task for task in study.task_scores() if same_domain(study, task)]
     printed = [method for method in methods if shared and method.paper in _columns(1)]
     headings = [f"{m.name} ({' → '.join(m.order)})" if m.order else m.name for m in methods]
     rows, records = [], []
@@ -81,6 +83,7 @@ def method_table(study: StudyResults) -> Table:
     domains = [*study.tasks, *dict.fromkeys(name.partition("/")[0] for name in names)]
     names.sort(key=lambda name: (domains.index(name.partition("/")[0]), name.count("/"), name))
     shared = [name for name in names if name in paper.scores(2)]
+    domains_shared = {f"{task}/*" for task in study.tasks if same_domain(study, task)}
     printed = {method.name for method in study.methods if shared and method.paper in _columns(2)}
     rows: list[list[str]] = []
     records: list[dict[str, Any]] = []
@@ -90,7 +93,7 @@ def method_table(study: StudyResults) -> Table:
             found = mean_score(method, [name]) if has(method, [name]) else None
             cells.append("" if found is None else with_interval(found))
             if method.name in printed:
-                cells.append(_printed(2, name, method))
+                cells.append(_printed(2, name, method) if name in {*shared, *domains_shared} else "")
             if found is not None:
                 values = {f"seed_{seed}": round(value, 6) for seed, value in method.scores[name].items()}
                 records.append({"score": name, "method": method.name, **numbers("mean", found), **values})
@@ -105,10 +108,15 @@ def method_table(study: StudyResults) -> Table:
     return Table("table2", title, columns, rows, " ".join([note, *doubtful]), records)
 
 
+def reference_method(study: StudyResults) -> Method:
+    """Return what the others are compared with: the first method with several stages in an order, else the first."""
+    return next((method for method in study.trained if len(method.order) > 1), study.trained[0])
+
+
 def difference_table(study: StudyResults) -> Table:
-    """The first method with several stages in an order, else the first, against every other; all pairs in the CSV."""
+    """The reference method against every other; all pairs in the CSV."""
     groups = study.groups()
-    first = next((method for method in study.trained if len(method.order) > 1), study.trained[0])
+    first = reference_method(study)
     others = [method for method in study.methods if method is not first]
     found = {
         (one.name, other.name, group): difference(one, other, scores)
@@ -142,6 +150,55 @@ def difference_table(study: StudyResults) -> Table:
     return Table("differences", title, ["", *groups], rows, note, records)
 
 
+def gain_table(study: StudyResults) -> Table:
+    """The reference method's relative gain over every other: a / b - 1, by task and as the paper's headline has it."""
+    first, groups = reference_method(study), study.groups()
+    others = [method for method in study.methods if method is not first]
+    found = {
+        (other.name, group): relative_gain(first, other, scores)
+        for other in others
+        for group, scores in groups.items()
+        if has(first, scores) and has(other, scores)
+    }
+    domains = {task for task in study.tasks if same_domain(study, task)}
+    beside = first.paper == "curriculum" and domains == {*paper.DOMAINS}
+    rows = []
+    for other in others:
+        cells = [found.get((other.name, group)) for group in groups]
+        shown = ["" if one is None else with_interval(one.best, points) for one in cells]
+        rows.append([other.name, *shown, *([_headline(other)] if beside else [])])
+    records = [
+        {
+            "method": first.name,
+            "other": other,
+            "task": task,
+            **numbers("gain", one.prompts),
+            **numbers("over_seeds", one.seeds),
+        }
+        for (other, task), one in found.items()
+    ]
+    joint, merging = (100 * paper.relative_gain("curriculum", other) for other in ("joint", "merging"))
+    note = (
+        f"In percent of the other method's score: a / b − 1, and its mean over the tasks; {sample_note(study)}. A "
+        "small b makes much of few points. In brackets: 95 % interval of the paired bootstrap over prompts, of these "
+        f"very runs. The paper's headline is this mean: it prints {paper.printed_gain('joint')} % over joint training "
+        f"and {paper.printed_gain('merging')} % over merging; its Table 2 gives {joint:.2f} and {merging:.2f}."
+    )
+    columns = ["", *groups, *(["paper, mean"] if beside else [])]
+    return Table(
+        "relative_gains", f"Relative gains of {first.name} over every other method", columns, rows, note, records
+    )
+
+
+def _headline(other: Method) -> str:
+    """The paper's gain over a method, recomputed, and as it is printed."""
+    if other.paper in (None, "curriculum") or other.paper not in paper.domain_scores()["code"]:
+        return ""
+    printed = paper.printed_gain(str(other.paper))
+    value = points(paper.relative_gain("curriculum", str(other.paper)), 2)
+    return f"{value} (printed {printed})" if printed else value
+
+
 def _starred(found: Difference, p: float | None) -> str:
     """A difference with one star if it is significant over prompts, two if over seeds too."""
     stars = "" if p is None or p >= _ALPHA else " *" if found.seeds.low <= 0.0 <= found.seeds.high else " **"
@@ -153,13 +210,15 @@ def _columns(number: int) -> set[str | None]:
 
 
 def _printed(number: int, name: str, method: Method) -> str:
-    value = paper.scores(number).get(name, {}).get(method.paper or "")
+    domain = name.removesuffix("/*") if number == 2 else ""  # Table 2 prints no domain scores: they are recomputed
+    row = paper.domain_scores().get(domain) or paper.scores(number).get(name, {})
+    value = row.get(method.paper or "")
     return "" if value is None else percent(value, 1)
 
 
-def _same_domain(study: StudyResults, task: str) -> bool:
+def same_domain(study: StudyResults, task: str) -> bool:
     """Whether our score is the mean of the same benchmarks as the paper's."""
-    if study.task_scores()[task] != f"{task}/*":
+    if study.task_scores().get(task) != f"{task}/*":
         return False
     ours = {"/".join(name.split("/")[:2]) for name in study.base.scores if name.startswith(f"{task}/")}
     return bool(paper.benchmarks(task)) and ours - {f"{task}/*", f"{task}/greedy"} == paper.benchmarks(task)
@@ -172,136 +231,6 @@ def _paper_note(shared: bool) -> str:
         f"Columns headed paper: what is printed of the method, in Table 2 the one to their left, for {paper.MODEL} "
         f"({paper.CITATION}); same benchmark, other set-up."
     )
-
-
-def transfer_to_others(study: StudyResults) -> dict[str, Difference]:
-    """Return the mean change on the other tasks by training on one alone, by that one; the paper's Figure 3."""
-    scores = study.task_scores()
-    return {
-        source: difference(method, study.base, [score for task, score in scores.items() if task != source])
-        for source, method in study.single.items()
-        if len(scores) > 1
-    }
-
-
-def transfer_table(study: StudyResults) -> Table:
-    """The change of every task by training on one, and its mean over the others."""
-    scores, means = study.task_scores(), transfer_to_others(study)
-    rows, records = [], []
-    for source, method in study.single.items():
-        found = {task: difference(method, study.base, [score]) for task, score in scores.items()}
-        if source in means:
-            found["mean of the others"] = means[source]
-        rows.append([source, *(with_interval(one.best, points) for one in found.values())])
-        records += [
-            {"trained": source, "task": task, **numbers("change", one.prompts), **numbers("over_seeds", one.seeds)}
-            for task, one in found.items()
-        ]
-    note = (
-        f"In points; row: the task trained alone. {TRANSFER_SIGN} This is the sign of the paper's Figure 3; its "
-        "equation, BWT = base − after, has the opposite one (positive is forgotten), and so has forgetting/<task> in "
-        "MLflow. In brackets: 95 % interval over prompts."
-    )
-    columns = ["trained", *scores, *(["mean of the others"] if means else [])]
-    return Table("transfer", "Transfer: change of all tasks by training on one", columns, rows, note, records)
-
-
-def make_plan(study: StudyResults) -> Plan | None:
-    """Predict the final scores of every order; ``None`` unless every task was trained alone."""
-    scores = study.task_scores()
-    if len(scores) < 2 or set(scores) != set(study.single):
-        return None
-    sources = [study.base, *(study.single[task] for task in scores)]
-    columns = [_by_source(sources, score) for score in scores.values()]  # for each target task, of each source
-    base = tuple(column[0] for column in columns)
-    after = tuple(tuple(column[j] for column in columns) for j in range(1, len(sources)))
-    orders = [method.order for method in study.trained if set(method.order) == set(scores)]
-    return plan(TransferScores(tuple(scores), base, after), extra=orders)
-
-
-def _by_source(sources: Sequence[Method], score: str) -> list[Scores]:
-    """Scores of each benchmark on the prompts that all runs have; a single column of means where there are none."""
-    components = sources[0].components(score)
-    if all(source.components(score) == components for source in sources):
-        found = [_on_common_prompts(sources, name) for name in components]
-        if all(found):
-            return list(zip(*found, strict=True))
-    return [(np.array([[value] for value in source.scores[score].values()]),) for source in sources]
-
-
-def _on_common_prompts(sources: Sequence[Method], score: str) -> list[Array]:
-    """For each source, shape (seeds, prompts); empty if one has none."""
-    by_seed = [list(source.prompts.get(score, {}).values()) for source in sources]
-    if not all(by_seed):
-        return []
-    uids = sorted(set.intersection(*(set(prompts) for runs in by_seed for prompts in runs)))
-    return [np.array([[prompts[uid] for uid in uids] for prompts in runs]) for runs in by_seed] if uids else []
-
-
-def plan_table(plan: Plan) -> Table:
-    """The orders with the highest predicted means."""
-    rows = [
-        [" → ".join(one.order), with_interval(one.mean), with_interval(one.behind, points), f"{percent(one.best)} %",
-         "yes" if one.within_noise else "no"]
-        for one in plan.predictions[:_ORDERS]
-    ]  # fmt: skip
-    records = [
-        {
-            "order": " > ".join(one.order),
-            **numbers("mean", one.mean),
-            **numbers("behind", one.behind),
-            "best": round(one.best, 4),
-            **{f"final_{task}": round(found.value, 6) for task, found in zip(plan.tasks, one.finals, strict=True)},
-        }
-        for one in plan.predictions
-    ]
-    columns = ["order", "predicted mean", "behind the best", "best in", "within noise"]
-    return Table("plan", "Plan: predicted final scores of each order", columns, rows, plan_note(plan), records)
-
-
-def plan_note(plan: Plan) -> str:
-    """Say how the prediction is made, and how much it can tell apart."""
-    total, noise = len(plan.predictions), len(plan.within_noise)
-    if noise == total:
-        verdict = f"All {total} orders are within noise of each other: nothing here speaks for one of them."
-    else:
-        verdict = f"{noise} of {total} orders are within noise of the best: the measurements cannot tell them apart."
-    searched = "" if plan.exhaustive else " Too many tasks to try all orders: the best was found by local search."
-    return (
-        "Predicted from single-task runs by the saturation model: final_i = score of i trained alone + sum over later "
-        "stages j of the change of i by j (a stage reaches the same score wherever it stands). In percent and points, "
-        "with 95 % intervals from a bootstrap of prompts and seeds. best in: share of bootstrap samples in which no "
-        "order ends higher. within noise: may be the best at the 5 % level (multiple comparisons with the best). "
-        f"{verdict}{searched}"
-    )
-
-
-def prediction_table(study: StudyResults, plan: Plan) -> Table | None:
-    """Predicted and actual final scores of the orders that were run; ``None`` if none was."""
-    rows, records = [], []
-    for name, scores in final_scores_of_orders(study, plan).items():
-        for task, predicted, actual in scores:
-            error = score_difference(predicted, actual)
-            rows.append([name, task, with_interval(predicted), with_interval(actual), with_interval(error, points)])
-            about = {"method": name, "task": task}
-            records.append({**about, **numbers("predicted", predicted), **numbers("actual", actual)})
-    note = (
-        "In percent. predicted: 95 % interval of the plan; actual: as in Table 1. Error = actual − predicted in "
-        "points, its interval from both; where it excludes 0, the saturation assumption did not hold."
-    )
-    columns = ["method", "task", "predicted", "actual", "error"]
-    return Table("predicted_actual", "Predicted against actual", columns, rows, note, records) if rows else None
-
-
-def final_scores_of_orders(study: StudyResults, plan: Plan) -> dict[str, list[tuple[str, Estimate, Estimate]]]:
-    """Return, of each method that ran one of the orders: task (and ``mean``), predicted and actual final score."""
-    predictions = {one.order: one for one in plan.predictions}
-    found: dict[str, list[tuple[str, Estimate, Estimate]]] = {}
-    for method in study.trained:
-        if prediction := predictions.get(method.order):
-            finals = {**dict(zip(plan.tasks, prediction.finals, strict=True)), "mean": prediction.mean}
-            found[method.name] = [(g, finals[g], mean_score(method, own)) for g, own in study.groups().items()]
-    return found
 
 
 def matrices(study: StudyResults) -> list[tuple[Method, list[ScoreMatrix]]]:

@@ -14,10 +14,12 @@ from rich.console import Console
 from rich.table import Column
 from rich.table import Table as ConsoleTable
 
-from omnithink_pl.curriculum.planning import Plan
+from omnithink_pl.curriculum.planning import OrderPrediction, Plan
 from omnithink_pl.errors import BadInput
+from omnithink_pl.report import plan_tables as plans
 from omnithink_pl.report import study_figures as figures
 from omnithink_pl.report import study_tables as tables
+from omnithink_pl.report import transfer_tables as transfer
 from omnithink_pl.report.output import Section, Table, html_page, points, with_interval, write_files
 from omnithink_pl.report.results import StudyReader, StudyResults
 
@@ -54,13 +56,14 @@ class Report:
 
 
 class PlanCurriculum:
-    """Derives a curriculum from a study's single-task runs, and writes its config.
+    """Derives curricula from a study's single-task runs, by the saturation model and by the paper's rule.
 
     Args:
         study: The study's file, or its name; every task must have been trained alone.
-        output: Folder for the config ``curriculum.yaml``, tables and figures; one in the study's own if not given.
+        output: Folder for tables, figures and the configs ``curriculum.yaml`` (the saturation model's order) and
+            ``least_forgettable.yaml`` (the paper's); one in the study's own if not given.
         tracking_uri: Where the study is stored; that of the study's file if not given.
-        name: Kind of run in the config.
+        name: Kind of run in ``curriculum.yaml``.
     """
 
     def __init__(
@@ -76,25 +79,28 @@ class PlanCurriculum:
         reader = StudyReader(self.uri, self.name)
         with console.status("Reading the runs"):
             study = reader.read()
-        plan = tables.make_plan(study)
+        plan = plans.make_plan(study)
         if plan is None:
             raise BadInput(
                 f"study {self.name!r}: a plan needs finished runs that train one task alone, for every task; it has "
                 f"{sorted(study.single) or 'none'} of {study.tasks}"
             )
-        shown = [tables.transfer_table(study), tables.plan_table(plan)]
+        shown = [transfer.transfer_table(study), transfer.forgettability_table(study), plans.plan_table(plan)]
         sections: list[Section] = [*shown, figures.transfer_matrix_figure(plan), figures.orders_figure(study, plan)]
         files: dict[str, str | bytes] = dict(section.file() for section in sections)
         files["plan.md"] = "\n".join(table.markdown() for table in shown)
         files["plan.json"] = json.dumps(asdict(plan), indent=2)
-        files["curriculum.yaml"] = curriculum_config(study, plan, self.kind)
+        files["curriculum.yaml"] = curriculum_config(study, plan, plan.predictions[0], self.kind)
+        files["least_forgettable.yaml"] = curriculum_config(study, plan, plan.by_paper, "least_forgettable")
         write_files(files, self.output)
         reader.artifacts.folder(self.output, "plan")
         for table in shown:
             console.print(_console_table(table))
-        console.print(f"{tables.plan_note(plan)} Intervals: {self.output / 'plan.md'}", highlight=False)
-        config = self.output / "curriculum.yaml"
-        console.print(f"\npython main.py fit --config {config}", highlight=False, soft_wrap=True)
+        console.print(f"{plans.plan_note(plan)} Intervals: {self.output / 'plan.md'}", highlight=False)
+        console.print(f"\n{plans.rule_note(plan)}\n", highlight=False)
+        for name, chosen in (("curriculum", "the saturation model"), ("least_forgettable", "the paper's rule")):
+            command = f"python main.py fit --config {self.output / name}.yaml  # the order by {chosen}"
+            console.print(command, highlight=False, soft_wrap=True)
 
 
 def report_files(study: StudyResults, source: str, warnings: Sequence[str]) -> dict[str, str | bytes]:
@@ -113,22 +119,24 @@ def report_files(study: StudyResults, source: str, warnings: Sequence[str]) -> d
 
 def _sections(study: StudyResults) -> list[Section]:
     """All tables and figures that the study's runs allow, in order."""
-    plan = tables.make_plan(study)
+    plan = plans.make_plan(study)
     sections: list[Section | None] = [
         tables.order_table(study),
         figures.gains_figure(study),
         tables.difference_table(study),
+        tables.gain_table(study),
         tables.method_table(study),
         figures.format_figure(study),
         figures.transfer_figure(study),
-        tables.transfer_table(study) if study.single else None,
+        transfer.transfer_table(study) if study.single else None,
+        transfer.forgettability_table(study) if len(study.single) > 1 else None,
     ]
     if plan is not None:
         sections += [
             figures.transfer_matrix_figure(plan),
-            tables.plan_table(plan),
+            plans.plan_table(plan),
             figures.orders_figure(study, plan),
-            tables.prediction_table(study, plan),
+            plans.prediction_table(study, plan),
             figures.errors_figure(study, plan),
         ]
     sections += [figures.study_curves_figure(study), tables.matrix_table(study), *figures.matrix_figures(study)]
@@ -153,22 +161,23 @@ def find_warnings(study: StudyResults) -> list[str]:
     return found
 
 
-def curriculum_config(study: StudyResults, plan: Plan, kind: str) -> str:
-    """Return the config of the order with the best prediction; each stage is as long as the task's own run."""
-    best = plan.predictions[0]
+def curriculum_config(study: StudyResults, plan: Plan, chosen: OrderPrediction, kind: str) -> str:
+    """Return the config of one of the orders; each stage is as long as the task's own run."""
     steps = {
         task: max(run.stages[0].steps for run in method.runs if run.stages) for task, method in study.single.items()
     }
-    stages = [{"tasks": {task: 1}, "steps": steps[task]} for task in best.order]
-    finals = zip(plan.tasks, best.finals, strict=True)
+    stages = [{"tasks": {task: 1}, "steps": steps[task]} for task in chosen.order]
+    finals = zip(plan.tasks, chosen.finals, strict=True)
     lines = [
         f"Planned from the single-task runs of the study {study.name}.",
-        f"Predicted mean of the final scores: {with_interval(best.mean)} percent.",
+        f"Predicted mean of the final scores: {with_interval(chosen.mean)} percent.",
         *(f"Predicted for {task}: {with_interval(final)} percent." for task, final in finals),
-        f"Orders within noise of this one: {len(plan.within_noise) - 1} of {len(plan.predictions) - 1}.",
+        f"Orders within noise of the best one: {len(plan.within_noise) - 1} of {len(plan.predictions) - 1}.",
     ]
+    if chosen is not plan.predictions[0]:
+        lines.append(f"It is behind the best one by {with_interval(chosen.behind, points)} points.")
     last = plan.predictions[-1]
-    if last is not best:
+    if last is not plan.predictions[0]:
         lines.append(f"The last of all orders is behind by {with_interval(last.behind, points)} points.")
     head = "".join(f"# {line}\n" for line in lines)
     return head + yaml.safe_dump({"name": kind, "curriculum": {"stages": stages}}, sort_keys=False)

@@ -69,6 +69,9 @@ class RolloutEngine(Protocol):
 
     Log-probabilities are those of the distribution sampled from: the softmax at the sampling temperature,
     renormalised over the nucleus where ``top_p`` is below 1; those of temperature 1 for a greedy completion.
+
+    An engine whose weights can be coarser than the policy's has an attribute ``low_precision`` that is true: the check
+    at a run's start (``omnithink_pl/rollout/agreement.py``) then allows for more rounding.
     """
 
     def attach(self, policy: Policy) -> None:

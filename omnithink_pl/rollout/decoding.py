@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache, PreTrainedModel
 from transformers.masking_utils import causal_mask_function, eager_mask
 
+from omnithink_pl.model.architecture import accepted, forward_parameters
 from omnithink_pl.model.logprobs import nucleus
 from omnithink_pl.model.policy import Policy
 from omnithink_pl.rollout.base import Sampling, make_completion, stop_ids
@@ -98,24 +99,28 @@ class _RunningRows:
     def __init__(self, model: PreTrainedModel, prefixes: Sequence[Sequence[int]], copies: Sequence[int]) -> None:
         self.model = model
         self.cache = DynamicCache(config=model.config)
+        # State spaces (Mamba) have another name for it, would ignore it as past_key_values, and take no mask once the
+        # padding is behind them.
+        self.recurrent = "cache_params" in forward_parameters(model)
+        self.arguments = {"cache_params" if self.recurrent else "past_key_values": self.cache, "use_cache": True}
         rows = [torch.tensor(prefix, device=model.device) for prefix in prefixes]
         tokens = pad_sequence(rows, batch_first=True, padding_side="left")
         mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True, padding_side="left")
         lengths = mask.sum(-1, keepdim=True)
-        logits = model(
-            input_ids=tokens,
-            attention_mask=mask if bool((mask == 0).any()) else None,
-            position_ids=(mask.cumsum(-1) - 1).clamp(min=0),
-            past_key_values=self.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        logits = self._forward(tokens, mask if bool((mask == 0).any()) else None, positions, logits_to_keep=1)
         origins = torch.arange(len(prefixes)).repeat_interleave(torch.tensor(copies)).to(model.device)
-        self.cache.batch_select_indices(origins)
+        self.cache.reorder_cache(origins)
         self.logits, self.positions, self.mask = logits[origins], lengths[origins], mask[origins]
         self.rows = torch.arange(len(self.logits), device=model.device)  # original indices of the rows in the batch
         self.open = torch.ones_like(self.rows, dtype=torch.bool)
         self.count = len(self.rows)
+
+    def _forward(self, tokens: Tensor, mask: Tensor | None, positions: Tensor, **more: Any) -> Tensor:
+        """Return the logits behind the last token of each row."""
+        arguments = accepted(self.model, attention_mask=mask, position_ids=positions, **self.arguments, **more)
+        logits: Tensor = self.model(input_ids=tokens, **arguments).logits
+        return logits[:, -1]
 
     def finish(self, ended: Tensor) -> list[int]:
         """Mark rows of the batch as ended, and return the original indices of those that were not before."""
@@ -128,18 +133,13 @@ class _RunningRows:
         """Append a token to every row of the batch and compute the next logits."""
         if self.count <= (1 - DROP_SHARE) * len(self.rows):
             keep = self.open.nonzero().squeeze(-1)
-            self.cache.batch_select_indices(keep)
+            self.cache.reorder_cache(keep)  # select: unlike batch_select_indices, linear attention has it too
             self.rows, self.open, self.mask = self.rows[keep], self.open[keep], self.mask[keep]
             self.positions, token = self.positions[keep], token[keep]
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], -1)
         with decoding_attention(self.model):
-            self.logits = self.model(
-                input_ids=token.unsqueeze(-1),
-                attention_mask=self.mask,
-                position_ids=self.positions,
-                past_key_values=self.cache,
-                use_cache=True,
-            ).logits[:, -1]
+            mask = None if self.recurrent else self.mask
+            self.logits = self._forward(token.unsqueeze(-1), mask, self.positions)
         self.positions = self.positions + 1
 
 

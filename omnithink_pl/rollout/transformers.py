@@ -51,7 +51,7 @@ class TransformersEngine:
             raise RuntimeError("TransformersEngine.generate before attach; call attach(policy) once")
         check_prompts(prompts, sampling, self._policy.context)
         batch = RequestBatch(self._policy, prompts, sampling, partial, finished, max_copies=self.batch_rows)
-        with torch.no_grad(), _eval_mode(self._policy.model), whole(self._policy.model):
+        with torch.no_grad(), eval_mode(self._policy.model), whole(self._policy.model):
             for chunk in self._chunks(batch.requests):
                 noise = [_request_noise(request, seeds[request.prompt], sampling) for request in chunk]
                 for index, completions in decode(self._policy, [one.tokens for one in chunk], noise, sampling):
@@ -88,7 +88,7 @@ def uniform_noise(seed: int, sampling: Sampling) -> Tensor:
 
 
 @contextmanager
-def _eval_mode(model: PreTrainedModel) -> Iterator[None]:
+def eval_mode(model: PreTrainedModel) -> Iterator[None]:
     """Switch dropout off, and restore every module's mode afterwards."""
     training = [module for module in model.modules() if module.training]
     model.eval()

@@ -9,12 +9,12 @@ import re
 import shutil
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.sources.base import Row, Source, Split
@@ -60,6 +60,10 @@ class CuratedSource(Source):
     """Version of the subclass's filters; see ``VERSION``."""
     filters: ClassVar[Mapping[str, Callable[[Row], bool]]] = {}
     """Tells which rows are wanted at all, by the name of what is dropped."""
+    train_split: ClassVar[str] = "train"
+    """Name of the training split on the hub."""
+    official_test: ClassVar[tuple[str, Collection[Any]] | None] = None
+    """Column, and its values in official test rows, for data that is not divided into splits."""
     stratified: bool = False
     """Whether each category keeps its share when rows are sampled."""
     verifier: ClassVar[Callable[[], AbstractContextManager[Check]] | None] = None
@@ -194,22 +198,34 @@ class Pipeline:
 
     def run(self) -> tuple[dict[Split, list[Row]], Report]:
         """Return the curated rows of both splits, in the order of the data, and the report."""
-        settings, stratified = self.settings, self.source.stratified
+        settings, named = self.settings, self.source.train_split
+        split = named if named in self.files.splits else "train"
         if "test" in self.files.splits:  # first, so that a training row which repeats one of these is dropped
             test = self._sample("test", self._filter("test"), settings.held_out)
-            train = self._sample("train", self._filter("train"), settings.rows)
+            train = self._sample("train", self._filter(split), settings.rows)
         else:
-            wanted = None if settings.rows is None else settings.rows + settings.held_out
-            rows = self._sample("train", self._filter("train"), wanted)
-            count = min(settings.held_out, len(rows) // HELD_OUT_ONE_IN)
-            test, _ = subsample(rows, count, settings.seed, stratified)
-            held_out = {row.parsed.uid for row in test}
-            train = [row for row in rows if row.parsed.uid not in held_out]
-            if settings.rows is not None:  # fewer may be held out than were asked for
-                train, _ = subsample(train, settings.rows, settings.seed, stratified)
+            train, test = self._divide(self._filter(split))
         self.report.rows = {"train": len(train), "test": len(test)}
         self.report.categories = dict(Counter(candidate.parsed.category for candidate in train).most_common())
         return {"train": [found.row for found in train], "test": [found.row for found in test]}, self.report
+
+    def _divide(self, rows: list[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
+        """Return the training and the held-out rows of data without splits: by the official ones if rows have them."""
+        settings, stratified = self.settings, self.source.stratified
+        column, values = self.source.official_test or ("", ())
+        official = [row for row in rows if row.row.get(column) in values]
+        if official and len(official) < len(rows):
+            others = [row for row in rows if row.row.get(column) not in values]
+            return self._sample("train", others, settings.rows), self._sample("test", official, settings.held_out)
+        wanted = None if settings.rows is None else settings.rows + settings.held_out
+        rows = self._sample("train", rows, wanted)
+        count = min(settings.held_out, len(rows) // HELD_OUT_ONE_IN)
+        test, _ = subsample(rows, count, settings.seed, stratified)
+        held_out = {row.parsed.uid for row in test}
+        train = [row for row in rows if row.parsed.uid not in held_out]
+        if settings.rows is not None:  # fewer may be held out than were asked for
+            train, _ = subsample(train, settings.rows, settings.seed, stratified)
+        return train, test
 
     def _filter(self, split: str) -> list[Candidate]:
         """Return the rows of a split that pass every filter."""
@@ -220,6 +236,8 @@ class Pipeline:
             self.report.add(split, name, before, len(rows))
         found = self._parse(split, rows)
         found = self._drop(split, "repeated prompt", found, self._repeated)
+        if self.settings.max_prompt_characters is not None:
+            found = self._drop(split, "prompt too long", found, self._too_wide(self.settings.max_prompt_characters))
         if self.settings.max_prompt_tokens is not None:
             found = self._drop(split, "prompt too long", found, self._too_long(self.settings.max_prompt_tokens))
         if self.settings.decontaminate:
@@ -274,6 +292,9 @@ class Pipeline:
             return f"{length} tokens" if length > limit else None
 
         return reason
+
+    def _too_wide(self, limit: int) -> Callable[[ParsedRow], str | None]:
+        return lambda row: f"{len(row.question)} characters" if len(row.question) > limit else None
 
     def _sample(self, split: str, rows: Sequence[Candidate], count: int | None) -> list[Candidate]:
         stratified, verifier = self.source.stratified, type(self.source).verifier

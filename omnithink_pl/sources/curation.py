@@ -28,6 +28,7 @@ class Curation:
             rows sampled from the test split.
         seed: Seed of the subsampling. It is not the run's: runs with different seeds train on the same rows.
         bad_rows: What happens to a row without a usable reference: ``raise`` names it and stops, ``drop`` counts it.
+        max_prompt_characters: Longer questions are dropped, whatever the policy's tokenizer.
         max_prompt_tokens: Longer questions are dropped.
         tokenizer: Tokenizer that counts these tokens, that is the policy's: ``embedded``, a directory or a hub id.
         decontaminate: Evaluation sets. A row that shares 13 consecutive words with one of their prompts is dropped.
@@ -38,6 +39,7 @@ class Curation:
     held_out: int = 256
     seed: int = 0
     bad_rows: Literal["raise", "drop"] = "raise"
+    max_prompt_characters: int | None = None
     max_prompt_tokens: int | None = None
     tokenizer: str | None = None
     decontaminate: list[DecontaminationSet] = field(default_factory=list)

@@ -98,7 +98,7 @@ def find_files(source: str, path: str, revision: str | None = None, config: str 
     """Find the files of a data set, named as for :class:`CuratedSource`; download them if need be.
 
     A directory in the shape of a repository on the hub has ``data/train-00000-of-00001.parquet``, with or without a
-    card, or just ``train.jsonl``.
+    card, or just ``train.jsonl``. Without a card, a configuration is the folder of that name, or all of the directory.
 
     Raises:
         BadInput: If there is nothing at ``path``, or nothing in a known format.
@@ -107,6 +107,8 @@ def find_files(source: str, path: str, revision: str | None = None, config: str 
     if local.is_file() and local.suffix in FORMATS:
         return DataFiles(source, {"train": (local,)}, str(local_version(path)), single=True)
     if local.exists():
+        if config is not None and not (local / _CARD).is_file():
+            local, config = local / config if (local / config).is_dir() else local, None
         return DataFiles(source, _splits(source, local, config), str(local_version(path)))
     if path.startswith((".", "/", "~")) or local.suffix in FORMATS or not _REPOSITORY.fullmatch(path):
         raise BadInput(f"{source}: path {path!r} does not exist; give a file, a directory or a hub id")

@@ -14,6 +14,7 @@ from omnithink_pl.sources.curation import Candidate, Check, Defect, ParsedRow
 from omnithink_pl.types import Completion, Example, Group
 
 VERIFY_SECONDS = 20.0
+OTHER_ANSWER = Completion((), (), "<answer>0</answer>", "stop")
 
 # No column says that a problem needs a picture. Signs of one: an image, a drawing program, a link, or words that point
 # at what is not there.
@@ -28,20 +29,19 @@ _VISUAL = re.compile(
 
 @contextmanager
 def verified_golds() -> Iterator[Check]:
-    """Yield a check that each gold earns the math reward as an answer to itself: it parses, and equals itself."""
+    """Yield a check that the math reward can read each gold.
+
+    Each is asked about another answer: its own text would earn 1 whether it can be read or not.
+    """
     from omnithink_pl.rewards.math import MathReward
 
     reward = MathReward(workers=os.cpu_count() or 1, timeout=VERIFY_SECONDS)
 
     def check(candidates: Sequence[Candidate]) -> list[str | None]:
-        groups = []
-        for row in (candidate.parsed for candidate in candidates):
-            answer = Completion((), (), f"<answer>{row.reference}</answer>", "stop")
-            groups.append(Group(Example("math", row.uid, row.question, row.reference), (), (answer,)))
+        rows = [candidate.parsed for candidate in candidates]
+        groups = [Group(Example("math", row.uid, row.question, row.reference), (), (OTHER_ANSWER,)) for row in rows]
         return [
-            None
-            if outcome.value == 1
-            else f"gold {group.example.reference!r}: {outcome.reason or 'not equal to itself'}"
+            None if outcome.value is not None else f"gold {group.example.reference!r}: {outcome.reason}"
             for group, (outcome,) in zip(groups, reward.score(groups), strict=True)
         ]
 
@@ -60,7 +60,7 @@ class OpenR1Math(CuratedSource):
     "is_reasoning_complete": [true], "generations": ["<think>..."], "correctness_math_verify": [true],
     "correctness_llama": [true], "finish_reasons": ["stop"], "correctness_count": 1, "messages": [...]}``.
     Kept are word problems (not multiple choice, proofs and others) that need no picture, whose gold answer
-    the math reward accepts as an answer to itself. The paper keeps 12,000.
+    the math reward can read. The paper keeps 12,000.
     """
 
     columns = ("uuid", "problem", "answer", "question_type", "problem_type")
@@ -68,6 +68,7 @@ class OpenR1Math(CuratedSource):
         "not a word problem": lambda row: row["question_type"] == "math-word-problem",
         "needs a picture": lambda row: not _VISUAL.search(row["problem"] or ""),
     }
+    version = 2
     verifier = staticmethod(verified_golds)
 
     def parse(self, row: Row) -> ParsedRow | Defect:

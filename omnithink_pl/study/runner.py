@@ -142,12 +142,15 @@ class Runner:
 def make_slots(jobs: int | None, gpus: Sequence[str]) -> list[dict[str, str]]:
     """Return the environment of each of ``jobs`` processes that run at the same time; they share the GPUs evenly.
 
-    If ``jobs`` is not given: one for each GPU, or a single one without GPUs.
+    Two of eight GPUs have four each; a single one has all, for a run of several processes. If ``jobs`` is not given:
+    one for each GPU, or a single one without GPUs.
     """
     if jobs is not None and jobs < 1:
         raise BadInput(f"jobs is {jobs}; use 1 or more, or leave it out for one process per GPU")
     number = jobs or max(1, len(gpus))
-    return [{_VISIBLE: gpus[index % len(gpus)]} if len(gpus) > 1 else {} for index in range(number)]
+    if number == 1 or len(gpus) < 2:
+        return [{}] * number
+    return [{_VISIBLE: ",".join(gpus[index::number]) or gpus[index % len(gpus)]} for index in range(number)]
 
 
 def visible_gpus() -> list[str]:

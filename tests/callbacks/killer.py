@@ -15,7 +15,7 @@ class EndAt(L.Callback):
     Training and evaluation both ask, so every phase of a run can be hit, without waiting for anything.
 
     Args:
-        call: Which call of the engine's ``generate``, counted from 1.
+        call: Which call of the engine's ``generate``, counted from 1 behind that of the check at a run's start.
         signal_name: ``SIGKILL``, ``SIGTERM`` or ``SIGINT``.
         ranks: Processes that get it.
     """
@@ -28,7 +28,7 @@ class EndAt(L.Callback):
     def setup(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         if trainer.global_rank not in self.ranks:
             return
-        generate, calls = pl_module.engine.generate, iter(range(1, 10**9))
+        generate, calls = pl_module.engine.generate, iter(range(10**9))
 
         def counted(*args: Any, **kwargs: Any) -> Any:
             if next(calls) == self.call:

@@ -97,8 +97,12 @@ class Stops(L.Callback):
         trainer.should_stop = True
 
 
-@pytest.mark.parametrize("limits", [{"limit_train_batches": 1}, {"callbacks": [Stops()]}, {}], ids=str)
-def test_a_fit_that_was_asked_to_end_is_finished(limits: dict[str, Any], tmp_path: Path, tracking_uri: str) -> None:
-    steps = fit(tracking_uri, tmp_path, *limits.pop("callbacks", ()), **limits)
+@pytest.mark.parametrize(
+    ("callbacks", "limits"), [([], {"limit_train_batches": 1}), ([Stops], {}), ([], {})], ids=["limit", "stop", "whole"]
+)
+def test_a_fit_that_was_asked_to_end_is_finished(
+    callbacks: list[type[L.Callback]], limits: dict[str, Any], tmp_path: Path, tracking_uri: str
+) -> None:
+    steps = fit(tracking_uri, tmp_path, *(callback() for callback in callbacks), **limits)
     assert steps in (1, TOTAL)
     assert only_run(tracking_uri).info.status == "FINISHED"

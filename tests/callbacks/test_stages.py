@@ -142,6 +142,13 @@ def test_the_order_follows_what_was_measured(tmp_path: Path) -> None:
     assert len(harmed.asked) == 3 * 4, "no evaluation is made twice"
 
 
+def test_the_first_stage_is_chosen_too(tmp_path: Path) -> None:
+    prior = {"code": -0.1, "math": 0.02}  # QA is not named: 0
+    run = Run(tmp_path, evaluator=Scripted(), curriculum={"scheduler": LeastForgettable(prior)})
+    assert run.evaluation.matrix.labels == ("base", "1 math", "2 code", "3 qa"), "what is measured counts more"
+    assert run.watcher.tasks == ["math"] * 5 + ["code"] * 6 + ["qa"] * 4
+
+
 def test_replay_follows_the_order_that_was_chosen(tmp_path: Path) -> None:
     run = Run(
         tmp_path,

@@ -38,6 +38,13 @@ def test_of_equals_the_list_decides() -> None:
     assert LeastForgettable().choose([CODE], [WRITING, MATH, QA], matrix(BASE, BASE)) == 0
 
 
+def test_before_anything_is_measured_the_prior_decides_and_afterwards_the_run() -> None:
+    prior = {"code": 0.005, "math": -0.005, "writing": -0.05}
+    assert LeastForgettable(prior).choose([], [WRITING, MATH, CODE], matrix(BASE)) == 2
+    assert LeastForgettable().choose([], [WRITING, MATH, CODE], matrix(BASE)) == 0
+    assert LeastForgettable(prior).choose([CODE], [WRITING, QA, MATH], matrix(BASE, AFTER_CODE)) == 1
+
+
 def test_harm_is_averaged_over_the_stages_that_did_not_train_the_task() -> None:
     after_qa = {"code": 0.1, "math": 0.55, "qa": 0.9, "writing": 0.45}
     # math: -0.1 then +0.25; writing: -0.2 then +0.05.

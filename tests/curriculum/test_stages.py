@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from omnithink_pl.curriculum.stages import Stage, StageRun, check_stages, trained_tasks, with_replay
+from omnithink_pl.curriculum.stages import Stage, StageRun, check_stages, trained_tasks, with_lengths, with_replay
+from omnithink_pl.errors import BadInput
 
 STAGES = [Stage({"code": 1}, 2), Stage({"math": 1, "code": 0.1}, 3), Stage({"qa": 1}, 1)]
 
@@ -37,7 +38,7 @@ def test_tasks_that_are_trained_have_a_positive_weight_somewhere() -> None:
         ),
         ([Stage({"code": -1}, 3)], r"stages\[0\]\.tasks\.code: weight -1 is negative"),
         ([Stage({"code": 0}, 3)], r"stages\[0\]\.tasks: all weights are 0"),
-        ([Stage({"code": 1}, 0)], r"stages\[0\]\.steps is 0; a stage has at least one step"),
+        ([Stage({"code": 1}, 0)], r"stages\[0\]\.steps is 0; a stage has at least one step.*curriculum\.steps"),
     ],
 )
 def test_stages_that_cannot_run_are_refused_by_name(stages: list[Stage], message: str) -> None:
@@ -61,3 +62,11 @@ def test_a_stage_that_names_its_replay_keeps_it() -> None:
     stages = [Stage({"code": 1}, 2), Stage({"math": 1}, 3, {"qa": 0.3})]
     assert with_replay(stages, 0.5) == stages
     assert with_replay(stages, 0.0) == stages
+
+
+def test_a_stage_without_steps_is_as_long_as_its_tasks_together() -> None:
+    stages = [Stage({"code": 1.0}), Stage({"math": 2.0, "code": 1.0}), Stage({"code": 1.0}, 7), Stage({"qa": 1.0})]
+    found = with_lengths(stages, {"code": 50, "math": 30})
+    assert [stage.steps for stage in found] == [50, 80, 7, 0]
+    with pytest.raises(BadInput, match=r"stages\[3\]\.steps is 0"):
+        check_stages(found, ("code", "math", "qa"))

@@ -7,7 +7,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from omnithink_pl.data.samplers import ProportionalSampler, StratifiedTaskSampler, TaskSampler, UniformSampler
+from omnithink_pl.data.samplers import (
+    OneTaskSampler,
+    ProportionalSampler,
+    StratifiedTaskSampler,
+    TaskSampler,
+    UniformSampler,
+)
 from omnithink_pl.errors import BadInput
 
 WEIGHTS = {"a": 1.0, "b": 2.5, "c": 0.0, "d": 0.7}
@@ -33,6 +39,17 @@ def test_what_is_drawn_is_what_is_meant_rounded_and_right_on_average(
         assert all(abs(counts[task] - expected[task]) < 1 for task in expected)
         totals += counts
     assert {task: totals[task] / 2000 for task in expected} == pytest.approx(expected, abs=0.05)
+
+
+def test_one_task_fills_a_whole_batch_as_often_as_its_weight_says() -> None:
+    sampler, drawn = OneTaskSampler(), Counter[str]()
+    for step in range(4000):
+        batch = sampler.draw(WEIGHTS, SIZES, 8, np.random.default_rng((7, step)))
+        assert len(batch) == 8
+        (task,) = set(batch)
+        drawn[task] += 1
+    shares = {task: weight / 4.2 for task, weight in WEIGHTS.items() if weight}
+    assert {task: drawn[task] / 4000 for task in drawn} == pytest.approx(shares, abs=0.03)  # 4 standard errors
 
 
 @pytest.mark.parametrize("exponent", [-0.1, 1.5])

@@ -55,6 +55,15 @@ def test_a_threshold_below_one_admits_ties() -> None:
     assert [row["reward"] for row in Selection(correct=0.5)([group])[0]] == [0.5]
 
 
+def test_as_references_all_that_ended_in_full_form_count_whatever_the_reward_says() -> None:
+    group = scored(
+        "writing", ("a", score(0.0, tags=0.5)), ("b", WRONG), ("c", score(UNDEFINED)), ("d", score(FAILED)), cut="b"
+    )
+    rows, counts = Selection(correct=None)([group])
+    assert [(row["completion"], row["reward"]) for row in rows] == [("c", None), ("d", None)]
+    assert counts["writing"]["malformed"] == 2
+
+
 def test_every_completion_has_one_fate_and_tasks_are_apart() -> None:
     groups = [
         scored("math", ("a", RIGHT), ("a", RIGHT), ("b", WRONG)),

@@ -63,7 +63,7 @@ def test_a_strategy_that_divides_the_model_is_refused(
     config = [f"--config={CONFIGS / 'sft_data.yaml'}"] if verb == "predict" else []
     sharded = [argument.replace("size=2", "size=1") for argument in SHARDED]
     place = f"--demonstrations.output={tmp_path}"
-    assert run(tmp_path, *sharded, settings=[verb, *config, f"--data.tasks={QA}", STAGES, place, ALONE, CPU]) != [0]
+    assert run(tmp_path, *sharded, settings=[verb, *config, f"--data.tasks!={QA}", STAGES, place, ALONE, CPU]) != [0]
     shown = " ".join(capfd.readouterr().err.split())
     assert re.search(rf"trainer\.strategy: {verb} shards prompts .* use --trainer\.strategy=ddp", shown)
 
@@ -73,7 +73,7 @@ STAGES = "--curriculum.stages=[{tasks: {qa: 1}, steps: 1}]"
 
 def predict(output: Path, *more: str, ranks: int) -> list[int | None]:
     # 640 prompts in four batches, the last of which has a single one.
-    small = [STAGES, "--data.batch_size=213", "--model.sampling.group_size=1", f"--data.tasks={QA}"]
+    small = [STAGES, "--data.batch_size=213", "--model.sampling.group_size=1", f"--data.tasks!={QA}"]
     settings = ["predict", f"--config={CONFIGS / 'sft_data.yaml'}", *small, f"--demonstrations.output={output}"]
     return run(output.parent, *more, ranks=ranks, settings=[*settings, ALONE, CPU])
 

@@ -15,7 +15,7 @@ import torch
 from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.data.samplers import StratifiedTaskSampler
 from omnithink_pl.distributed.failure_barrier import FailureBarrier
-from omnithink_pl.errors import BadInput
+from omnithink_pl.errors import BadInput, RewardFailure
 from omnithink_pl.grpo.advantage import GroupAdvantage
 from omnithink_pl.grpo.collection import Collector, RolloutSettings
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
@@ -194,7 +194,7 @@ def test_a_reward_that_loses_groups_is_named() -> None:
         def score(self, groups: Sequence[Group]) -> list[list[Outcome]]:
             return super().score(groups)[1:]
 
-    with pytest.raises(ValueError, match=r"'noted': \d rows of outcomes for \d groups"):
+    with pytest.raises(RewardFailure, match=r"'noted' returned \[\] outcomes for groups of \[2\]"):
         collector(HandsOver([0, 1, 2, 3]), Losing(lambda groups: None, "group")).collect(BATCH, 0)
 
 

@@ -199,3 +199,29 @@ def test_updates_of_the_same_adapter_merge_to_it_and_adapters_that_do_not_fit_ar
     ]:
         with pytest.raises(BadInput, match=message):
             merge(models, tmp_path / "no")
+
+
+def test_the_best_checkpoints_of_runs_are_merged_if_asked_for_and_else_the_last(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "kind" / "20250101-000000"
+    for seed, run in enumerate((one, two)):
+        tuned(run / "policy", 10 + seed)
+        tuned(run / "best" / "1_math", 20 + seed)
+    runs = [one, tmp_path / "kind"]
+    for checkpoint, folder in (("best", "best/1_math"), ("last", "policy")):
+        output = tmp_path / checkpoint
+        merge(runs, output, checkpoint=checkpoint)
+        want = expected([one / folder, two / folder], 0.2)
+        torch.testing.assert_close(whole_vector(weights(output)), want, atol=1e-6, rtol=0)
+    merge([one / "policy", two], tmp_path / "named", checkpoint="best")  # a model is what it is
+    named = json.loads((tmp_path / "named" / "merge.json").read_text())["models"]
+    assert named == [str(one / "policy"), str(two / "best" / "1_math")]
+
+
+def test_a_run_without_one_best_policy_is_refused(tmp_path: Path, models: list[Path]) -> None:
+    tuned(tmp_path / "run" / "policy", 1)
+    with pytest.raises(BadInput, match=r"run/best has the best policy of no stage, not of one; train with validation"):
+        merge([models[0], tmp_path / "run"], tmp_path / "out", checkpoint="best")
+    for stage in ("1_code", "2_math"):
+        shutil.copytree(tmp_path / "run" / "policy", tmp_path / "run" / "best" / stage)
+    with pytest.raises(BadInput, match=r"2 stages \(1_code, 2_math\), not of one"):
+        merge([models[0], tmp_path / "run"], tmp_path / "out", checkpoint="best")

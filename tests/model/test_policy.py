@@ -8,6 +8,7 @@ from peft import LoraConfig, get_peft_model
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.policy import named_weights
+from tests.model.architectures import HYBRID, tiny
 from tests.tiny import tiny_qwen
 
 
@@ -46,3 +47,16 @@ def test_lora_is_merged_as_peft_merges_it_and_the_model_is_unchanged() -> None:
 def test_adapters_that_cannot_be_merged_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(BadInput, match=r"cannot take over.*use plain LoRA"):
         list(named_weights(adapted(**settings)))
+
+
+@pytest.mark.filterwarnings("ignore:The following .*_pattern keys:RuntimeWarning")  # of PEFT 0.21
+def test_lora_of_fused_experts_is_merged() -> None:
+    settings = LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+    model = get_peft_model(tiny("qwen3_next", **HYBRID), settings)
+    with model.disable_adapter():
+        base = {name: value.clone() for name, value in named_weights(model)}
+    found = {name: value.clone() for name, value in named_weights(model)}
+    merged = model.merge_and_unload().state_dict()
+    assert any(".experts." in name and not torch.equal(value, base[name]) for name, value in found.items())
+    for name, value in found.items():
+        assert torch.allclose(value, merged[name], atol=1e-6), name

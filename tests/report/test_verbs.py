@@ -51,7 +51,8 @@ def read(folder: Path, name: str) -> list[dict[str, str]]:
 
 def test_everything_is_written_and_stored_in_the_parent_run(uri: str, reported: Path) -> None:
     names = {path.name for path in reported.iterdir()}
-    tables = ["table1", "table2", "differences", "transfer", "plan", "predicted_actual", "score_matrices"]
+    tables = ["table1", "table2", "differences", "relative_gains", "transfer", "forgettability", "plan"]
+    tables += ["predicted_actual", "score_matrices"]
     pictures = ["figure1", "figure3", "transfer_matrix", "orders", "errors", "learning_curves"]
     pictures += [f"matrix_{name}" for name in FINALS if name != "ties"]
     files = {*(f"{name}.csv" for name in tables), *(f"{name}.png" for name in pictures), "report.md", "report.html"}
@@ -108,6 +109,34 @@ def test_transfer_is_after_minus_base_and_its_mean_leaves_out_the_task_itself(ur
     assert rows["qa", "mean of the others"] == pytest.approx(others, abs=1e-6)
 
 
+def test_what_the_others_do_to_a_task_is_its_mean_change_over_the_runs_that_did_not_train_it(reported: Path) -> None:
+    rows = {(row["trained"], row["task"]): float(row["change"]) for row in read(reported, "transfer")}
+    victims = {task: fmean(rows[other, task] for other in TASKS if other != task) for task in TASKS}
+    assert {task: rows["mean of the other runs", task] for task in TASKS} == pytest.approx(victims, abs=2e-6)
+    table = {row["task"]: row for row in read(reported, "forgettability")}
+    assert list(table) == sorted(TASKS, key=lambda task: -victims[task])
+    for task, row in table.items():
+        assert float(row["others_do_to"]) == pytest.approx(victims[task], abs=2e-6)
+        assert float(row["does_to_others"]) == pytest.approx(rows[task, "mean of the others"], abs=1e-6)
+        assert float(row["others_do_to_low"]) < float(row["others_do_to"]) < float(row["others_do_to_high"])
+    text = (reported / "report.md").read_text()
+    assert "gives as code −1.10, math −1.78, qa −3.71, writing +0.11" in text
+    assert "code +0.53, math −0.48, qa −1.96, writing −4.57" in text
+
+
+def test_relative_gains_are_ratios_of_the_scores_and_have_intervals(reported: Path) -> None:
+    scores = {(row["score"], row["method"]): float(row["mean"]) for row in read(reported, "table2")}
+    rows = {(row["other"], row["task"]): row for row in read(reported, "relative_gains")}
+    expected = {
+        task: scores[f"{task}/greedy", "curriculum"] / scores[f"{task}/greedy", "single qa"] - 1 for task in TASKS
+    }
+    for task in TASKS:
+        assert float(rows["single qa", task]["gain"]) == pytest.approx(expected[task], abs=1e-5)
+    mean = rows["single qa", "mean"]
+    assert float(mean["gain"]) == pytest.approx(fmean(expected.values()), abs=1e-5)
+    assert float(mean["gain_low"]) < float(mean["gain"]) < float(mean["gain_high"])
+
+
 def test_the_mean_matrix_and_what_was_forgotten_are_those_of_the_seeds(uri: str, reported: Path) -> None:
     rows = {(row["method"], row["row"], row["task"]): row for row in read(reported, "score_matrices")}
     matrices = [matrix["rows"] for matrix in logged(uri, "single_qa", "score_matrix.json")]
@@ -141,6 +170,11 @@ def test_a_plan_is_a_config_of_the_best_order(uri: str, tmp_path: Path) -> None:
     stages = yaml.safe_load((tmp_path / "curriculum.yaml").read_text())["curriculum"]["stages"]
     assert stages == [{"tasks": {task: 1}, "steps": 2} for task in orders[0]["order"].split(" > ")]
     assert len(orders) == 24
+    by_rule = yaml.safe_load((tmp_path / "least_forgettable.yaml").read_text())["curriculum"]["stages"]
+    ranked = [row["task"] for row in read(tmp_path, "forgettability")]
+    assert [list(stage["tasks"]) for stage in by_rule] == [[task] for task in ranked]
+    assert [row["order"] for row in orders if "paper's rule" in row["chosen_by"]] == [" > ".join(ranked)]
+    assert "saturation model" in orders[0]["chosen_by"]
     assert float(orders[0]["mean"]) == max(float(row["mean"]) for row in orders)
 
 

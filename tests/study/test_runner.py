@@ -108,6 +108,8 @@ def test_slots_share_devices_evenly(folder: Path) -> None:
     assert make_slots(4, ["0", "1"]) == [{"CUDA_VISIBLE_DEVICES": name} for name in "0101"]
     assert make_slots(None, []) == make_slots(None, ["0"]) == [{}]
     assert make_slots(2, []) == [{}, {}]
+    assert make_slots(1, ["0", "1"]) == [{}], "all of them"
+    assert make_slots(2, list("01234")) == [{"CUDA_VISIBLE_DEVICES": name} for name in ("0,2,4", "1,3")]
     with pytest.raises(BadInput, match="jobs is 0"):
         make_slots(0, [])
 

@@ -23,7 +23,7 @@ from omnithink_pl.judge.pairwise import JudgeStatistics, Judgment, Prices
 from omnithink_pl.sandbox import RunOutcome, Verdict
 from omnithink_pl.sandbox.hardened import Throughput
 from omnithink_pl.tracking.logger import NON_FINITE
-from omnithink_pl.types import Completion, Example, Group, Outcome
+from omnithink_pl.types import UNIT_RANGE, Completion, Example, Group, Outcome
 from tests.scores import score
 
 ROWS = [
@@ -90,7 +90,8 @@ def logged() -> set[str]:
 def benchmark_names() -> set[str]:
     """The names of a benchmark without categories, whose names are its own."""
     record = Record("math", "row-1", 1, 0, "", "2", 1, "stop", "value", 1.0, "")
-    suite: Any = SimpleNamespace(score_domain="<task>", task=SimpleNamespace(metric="accuracy"), version="1")
+    task = SimpleNamespace(metric="accuracy", rubric=SimpleNamespace(range=UNIT_RANGE))
+    suite: Any = SimpleNamespace(score_domain="<task>", task=task, version="1")
     scored = score_records("aime24", suite, [record], 0.0)
     return set(suite_metrics([scored], score_domains({"aime24": scored}, {"<task>": ["aime24"]})))
 
@@ -98,7 +99,7 @@ def benchmark_names() -> set[str]:
 def judge_metrics() -> dict[str, float]:
     statistics = JudgeStatistics(Prices(1.0, 1.0))
     won = (Preference.WIN, Preference.WIN)
-    statistics.add([Judgment(Comparison("q", candidate, "r"), won) for candidate in ("a", "aa")])
+    statistics.add([Judgment(Comparison("q", candidate, "r"), won, Preference.WIN) for candidate in ("a", "aa")])
     statistics.count(pairs=4, replies=4)
     return statistics.metrics()
 

@@ -6,7 +6,6 @@ import logging
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from omnithink_pl.errors import BadInput
@@ -100,6 +99,7 @@ class SuiteSource(Source):
     hub_split: ClassVar[str] = "test"
     columns: ClassVar[tuple[str, ...]]  # to read; the last has the gold answer, where that is text
     size: ClassVar[int]  # rows of the benchmark
+    other_sizes: ClassVar[tuple[int, ...]] = ()  # rows of other copies that scores are published on
     without_gold: ClassVar[int] = 0  # rows known to lack a usable answer: kept as in published scores, counting 0
 
     def __init__(self, path: str | None = None, revision: str | None = None) -> None:
@@ -123,10 +123,10 @@ class SuiteSource(Source):
         """Return every row; there are none to train on. Refuse a damaged set."""
         if split == "train":
             return []
-        files = find_files(self.named, *self._place()).of_one_file(self.hub_split)
+        files = find_files(self.named, self.path, self.revision, self.config).of_one_file(self.hub_split)
         self.data_version = files.version
         rows = [dict(row) for row in files.read(self.hub_split, self.columns)]
-        if len(rows) != self.size:
+        if len(rows) not in (self.size, *self.other_sizes):
             log.warning("%s has %d rows, the benchmark %d: another set, or a part", self.named, len(rows), self.size)
         found = [e for index, row in enumerate(rows) if (e := self.example(task, index, row)) is not None]
         uids = [example.uid for example in found]
@@ -151,14 +151,6 @@ class SuiteSource(Source):
         Raises:
             BadInput: If the row is unusable; names it.
         """
-
-    def _place(self) -> tuple[str, str | None, str | None]:
-        """Return path, revision and configuration; a directory without a data card has one folder for each."""
-        directory = Path(self.path).expanduser()
-        if self.config is None or not directory.is_dir() or (directory / "README.md").is_file():
-            return self.path, self.revision, self.config
-        own = directory / self.config
-        return str(own if own.is_dir() else directory), self.revision, None
 
 
 @runtime_checkable

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -17,6 +20,10 @@ from omnithink_pl.types import Example, Group, Message
 CATEGORIES = ("writing", "roleplay")
 QUESTIONS = "data/mt_bench/question.jsonl"
 BASELINE = "data/mt_bench/model_answer/gpt-4.jsonl"
+# The day on which FastChat released MT-Bench with its pre-generated answers, the paper's baseline.
+RELEASED = datetime(2023, 6, 16, tzinfo=UTC)
+
+log = logging.getLogger(__name__)
 
 
 @final
@@ -31,16 +38,23 @@ class MTBench(Source):
     conversations. Each answer is compared with GPT-4's in both positions; verdicts that disagree are a tie. The score
     is the win rate with ties as 0.5, beside the raw one. All this is FastChat's; judge model and prompts are ours.
 
+    The baseline of the paper are GPT-4's answers of 16 June 2023, those that FastChat released. Each carries the time
+    at which it was made; later ones, which other copies have, give another win rate, and a warning.
+
     Args:
         path: A directory with ``data/mt_bench/question.jsonl`` and ``data/mt_bench/model_answer/gpt-4.jsonl``, as in
             the hub's space of this id, or that id.
         revision: Commit, tag or branch of the space.
+        baseline_sha256: SHA-256 of GPT-4's answers; another file is refused. The one that was read is logged.
     """
 
     version: ClassVar[str] = "1"
 
-    def __init__(self, path: str = "lmsys/mt-bench", revision: str | None = None) -> None:
+    def __init__(
+        self, path: str = "lmsys/mt-bench", revision: str | None = None, baseline_sha256: str | None = None
+    ) -> None:
         self.path = path
+        self.baseline_sha256 = baseline_sha256
         self.revision = revision
         self.data_version = ""
         self._turns: dict[str, tuple[list[str], list[str]]] = {}
@@ -51,6 +65,7 @@ class MTBench(Source):
             return []
         questions, baseline = self._files()
         self.data_version = hashlib.sha256(questions.read_bytes() + baseline.read_bytes()).hexdigest()[:16]
+        self._check_baseline(baseline)
         answers = {row["question_id"]: row for row in _rows(baseline, ("question_id", "choices"))}
         found = []
         for row in _rows(questions, ("question_id", "category", "turns")):
@@ -76,6 +91,24 @@ class MTBench(Source):
             replace(first, question=question, reference=reference, messages=(*first.messages, answer, said[2]))
             for answer in answers
         ]
+
+    def _check_baseline(self, baseline: Path) -> None:
+        """Refuse other answers than those that are pinned; warn of answers that are later than the paper's."""
+        found = hashlib.sha256(baseline.read_bytes()).hexdigest()
+        log.info("MTBench: %s has the SHA-256 %s", baseline, found)
+        if self.baseline_sha256 not in (None, found):
+            raise BadInput(
+                f"MTBench: {baseline} has the SHA-256 {found}, baseline_sha256 is {self.baseline_sha256}: these are "
+                f"other answers of GPT-4; take the file that is pinned, or pin this one"
+            )
+        made = _times(baseline)
+        if made and max(made).date() > RELEASED.date():
+            log.warning(
+                "MTBench: answers in %s were made until %s; the paper's baseline is of %s: win rates do not compare",
+                baseline,
+                max(made).date(),
+                RELEASED.date(),
+            )
 
     def _files(self) -> list[Path]:
         """Return the questions and the baseline, in a local directory or downloaded from the space."""
@@ -107,6 +140,12 @@ def _download(space: str, revision: str | None, names: tuple[str, ...]) -> Path:
 
 def _rows(file: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
     return [dict(row) for row in find_files(f"MTBench({file})", str(file)).read("train", columns)]
+
+
+def _times(answers: Path) -> Sequence[datetime]:
+    """Return when each answer was made, as far as the file says."""
+    rows = (json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines() if line.strip())
+    return [datetime.fromtimestamp(row["tstamp"], UTC) for row in rows if row.get("tstamp")]
 
 
 def _both_turns(row: Mapping[str, Any], answers: Mapping[Any, Any], baseline: Path) -> tuple[list[str], list[str]]:

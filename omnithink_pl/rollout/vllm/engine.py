@@ -84,6 +84,7 @@ class ColocatedVLLM:
             )
         require_vllm()
         self.dtype = dtype
+        self.low_precision = dtype != "float32"
         self.max_rows = max_rows
         self.max_context = max_context
         self.kv_cache_gib = kv_cache_gib
@@ -109,6 +110,8 @@ class ColocatedVLLM:
         self._policy, self.context, self._version = policy, self.max_context or policy.context, None
         self._tensor_parallel.setup()
         with self._vllm_call("start"):
+            if self.context > policy.context:  # vLLM would compute LongRoPE otherwise than the trainer
+                raise ValueError(f"max_model_len {self.context} is more than {policy.context}")
             self._llm = self._build(policy.model)
         atexit.register(id, self._llm)  # keeps it: its destructor would end the process group that training uses
         self.sync()

@@ -65,6 +65,7 @@ class VLLMServer:
         self.workers = workers
         self.requests = requests
         self.timeout = timeout
+        self.low_precision = True  # the server does not say what it was started with
         self._policy: Policy | None = None
         self._group: StatelessProcessGroup | None = None
         self._model = ""  # the server's name for it, another one after each start

@@ -105,6 +105,12 @@ def test_a_set_of_another_size_is_said(tmp_path: Path, caplog: pytest.LogCapture
     assert f"AMC23({path}) has 1 rows, the benchmark 40" in caplog.text
 
 
+def test_the_papers_copy_of_olympiadbench_is_no_other_set(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    row = MATH["OlympiadBench"]
+    assert len(loaded("OlympiadBench", tmp_path, *(row | {"id": number} for number in range(675)))) == 675
+    assert "another set" not in caplog.text
+
+
 @pytest.mark.parametrize("folder", ["", "main"])
 def test_a_directory_without_a_card_has_its_configurations_in_folders(folder: str, tmp_path: Path) -> None:
     write(tmp_path / folder / "test-00000-of-00001.jsonl", MATH["GSM8K"])

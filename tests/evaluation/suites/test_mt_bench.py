@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.suites import MTBench
 from omnithink_pl.evaluation.suites.base import TwoTurns
+from omnithink_pl.evaluation.suites.mt_bench import BASELINE
 from omnithink_pl.judge import Comparison, Preference
 from omnithink_pl.judge.endpoint import Endpoint, OpenAIJudge
 from omnithink_pl.rewards import WritingReward
@@ -80,6 +82,25 @@ def test_a_judge_has_a_prompt_of_its_own_for_the_second_turn(source: MTBench) ->
         first, second = both_turns(Writing(source, judge), source)
         assert [row[0].value is not None for row in WritingReward(judge).score([first, second])] == [True, True]
         judge.close()
+
+
+JUNE, JULY = 1_686_900_000.5, 1_688_968_315.9  # 16 June and 10 July 2023
+
+
+def test_later_answers_than_the_papers_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name, made in (("old", JUNE), ("new", JULY)):
+        mt_bench(tmp_path / name, [question(81)], [gpt4(81) | {"tstamp": made}])
+        MTBench(str(tmp_path / name)).examples("writing", "test")
+        assert ("were made until 2023-07-10; the paper's baseline is of 2023-06-16" in caplog.text) == (name == "new")
+
+
+def test_other_answers_than_the_pinned_ones_are_refused(tmp_path: Path) -> None:
+    path = mt_bench(tmp_path, [question(81)], [gpt4(81)])
+    pinned = hashlib.sha256((path / BASELINE).read_bytes()).hexdigest()
+    assert len(MTBench(str(path), baseline_sha256=pinned).examples("writing", "test")) == 1
+    mt_bench(tmp_path, [question(81)], [gpt4(81) | {"answer_id": "b"}])
+    with pytest.raises(BadInput, match=rf"has the SHA-256 \w+, baseline_sha256 is {pinned}: these are other answers"):
+        MTBench(str(path), baseline_sha256=pinned).examples("writing", "test")
 
 
 def refused(message: str, path: str = "lmsys/mt-bench") -> None:

@@ -1,0 +1,74 @@
+"""MMLU: multiple-choice questions of 57 subjects."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from string import ascii_uppercase
+from typing import Any, ClassVar, final
+
+from omnithink_pl.sources.base import Row, text_uid
+from omnithink_pl.sources.curated import CuratedSource
+from omnithink_pl.sources.curation import Defect, ParsedRow
+from omnithink_pl.types import Options
+
+# Options that say which others are right: by their letters, "Both A and C", or by their place, "none of the above".
+_BY_LETTER = re.compile(
+    r"(both|either|neither|only|all)?\s*\(?(?-i:[A-E])\)?((\s|,|&|\band|\bor|\bnor)+\(?(?-i:[A-E])\)?)+\s*(only)?\.?",
+    re.IGNORECASE,
+)
+_BY_PLACE = re.compile(
+    r"\b(all|any|both|each|either|n[ei]+ther|none|some)\b.{0,30}\b(above|below|preceding|following)\b", re.IGNORECASE
+)
+
+
+def _stands_alone(row: Row) -> bool:
+    """Return whether each option can be understood without the letters and the order of the others."""
+    texts = [str(text).strip() for text in row["choices"] or ()]
+    return not any(_BY_LETTER.fullmatch(text) or _BY_PLACE.search(text) for text in texts)
+
+
+def _place(answer: Any) -> int | None:
+    """Return the place of the answer, which copies of the data give as 2, "2" or "C"."""
+    text = str(answer).strip()
+    if text.isdecimal():
+        return int(text)
+    return ascii_uppercase.index(text) if len(text) == 1 and text in ascii_uppercase else None
+
+
+@final
+class MMLU(CuratedSource):
+    """cais/mmlu (MIT; configuration ``all``: 99,842 rows to train on, 14,042 test rows; Hendrycks et al. 2021).
+
+    A row: ``{"question": "A frameshift mutation is created when", "subject": "college_biology", "choices": ["telomeric
+    sequences are removed from DNA", ...], "answer": 2}``. The training split, ``auxiliary_train``, has questions of
+    other data sets (ARC, OpenBookQA, RACE), some behind a long passage: see ``curation.max_prompt_characters``.
+
+    Options are shown in random order and without letters, and the answer is a text. Left out are therefore questions
+    with an option that names others, such as *both A and C* or *none of the above*. Rows have no id of their own: it is
+    a hash of question and options.
+    """
+
+    columns: tuple[str, ...] = ("question", "choices", "answer")
+    train_split: ClassVar[str] = "auxiliary_train"
+    filters: ClassVar[Mapping[str, Callable[[Row], bool]]] = {"an option names others": _stands_alone}
+
+    def parse(self, row: Row) -> ParsedRow | Defect:
+        """Return the question with its options, of which the answer is one."""
+        question, choices = str(row["question"] or "").strip(), row["choices"] or []
+        identity = " ".join([question, *sorted(map(str, choices))])  # many questions differ in their options only
+        uid = text_uid(identity)
+        if not question:
+            return Defect(uid, "question", "it is empty; give it a text or drop the row")
+        texts = ["" if choice is None else str(choice).strip() for choice in choices]
+        if not all(texts):
+            return Defect(uid, "choices", "one of them is empty; give it a text or drop the row")
+        if len(set(texts)) < 2:
+            return Defect(uid, "choices", "there is no choice; correct or drop the row")
+        place = _place(row["answer"])
+        if place is None or place >= len(texts):
+            cure = (
+                f"{row['answer']!r} must be the place of one of {len(texts)} choices, from 0; correct or drop the row"
+            )
+            return Defect(uid, "answer", cure)
+        return ParsedRow(uid, question, Options(tuple(dict.fromkeys(texts)), (texts[place],)), identity=identity)

@@ -1,0 +1,59 @@
+"""A policy's own earlier answers as references, such as the base model's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, final
+
+from omnithink_pl.errors import BadInput
+from omnithink_pl.rewards.format import extract_answer
+from omnithink_pl.sources.base import Source, Split, text_uid
+from omnithink_pl.types import Example
+
+
+@final
+class OwnAnswers(Source):
+    """Prompts whose reference is what a policy once answered, for a task that compares an answer with its reference.
+
+    Omni-Think's section 3.1 compares a text with the model's "earlier responses", its section 4.4 with the reference of
+    the data set. This is the former; it also serves prompts without references.
+
+    A row, as ``predict`` writes it: ``{"task": "writing", "uid": "5f0c", "messages": [..., {"role": "user", "content":
+    "Write three sentences about Mia."}], "completion": "<think>...</think><answer>One day Mia ...</answer>"}``. The
+    reference is the answer segment, without the thinking; the first such completion of a prompt counts, and a prompt
+    without one is left out. A hash of the question decides which prompts are held out, whatever the seed.
+
+    Args:
+        path: Folder that ``predict`` wrote (``configs/paper/own_answers_data.yaml``).
+        held_out: Prompts to hold out, at most a fifth of all.
+    """
+
+    def __init__(self, path: str, held_out: int = 256) -> None:
+        self.path = Path(path).expanduser()
+        self.held_out = held_out
+
+    def examples(self, task: str, split: Split) -> list[Example]:
+        """Return the answered prompts of a task."""
+        found: dict[str, Example] = {}
+        for row in self._rows(task):
+            uid, question = str(row["uid"]), row["messages"][-1]["content"]
+            if (answer := extract_answer(row["completion"])) and uid not in found:
+                found[uid] = Example(task, uid, question, answer)
+        if not found:
+            raise BadInput(f"OwnAnswers: {self.path} has no answer to a prompt of {task}; let `predict` sample more")
+        ranked = sorted(found.values(), key=lambda example: text_uid(example.question or ""))
+        held_out = {example.uid for example in ranked[: min(self.held_out, len(found) // 5)]}
+        return [example for uid, example in found.items() if (uid in held_out) == (split == "test")]
+
+    def _rows(self, task: str) -> list[dict[str, Any]]:
+        from datasets import Dataset, load_from_disk
+
+        try:
+            rows = load_from_disk(self.path / "dataset")
+        except FileNotFoundError as error:
+            raise BadInput(
+                f"OwnAnswers: {self.path} holds no data set; make one with `main.py predict --config "
+                f"configs/paper/own_answers_data.yaml`, or let that finish"
+            ) from error
+        assert isinstance(rows, Dataset)
+        return [dict(row) for row in rows if row["task"] == task]
