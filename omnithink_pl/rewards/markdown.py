@@ -61,10 +61,13 @@ def without_prose(text: str) -> str:
     if not compile_error(text):
         return text
     paragraphs = re.split(r"\n(?:[ \t]*\n)+", text.strip("\n"))
-    while paragraphs and _is_prose(paragraphs[0]):
-        del paragraphs[0]
-    while paragraphs and _is_prose(paragraphs[-1]):
+    while paragraphs[1:] and _is_prose(paragraphs[-1]):
         del paragraphs[-1]
+    while paragraphs and _is_prose(paragraphs[0]):
+        rest = "\n\n".join([paragraphs[0].partition("\n")[2], *paragraphs[1:]])
+        if rest.strip() and not compile_error(rest):  # a sentence without an empty line behind it
+            return rest
+        del paragraphs[0]
     code = without_margin("\n\n".join(paragraphs))
     return text if compile_error(code) else code
 

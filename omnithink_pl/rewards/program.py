@@ -48,15 +48,15 @@ def extract_program(segment: str, tests: UnitTests) -> str:
 def names_under_test(tests: UnitTests) -> frozenset[str]:
     """Return the names that functional tests take from the program.
 
-    They are those of the entry point; without one, all that the tests do not define; or, where there is none, what
-    they use of Python's own, which a problem may ask for anew: ``assert sum(10, 15) == 6``.
+    They are those of the entry point; without one, all that the tests do not define, or import from ``solution``; or,
+    where there is none, what they use of Python's own, which a problem may ask for anew: ``assert sum(10, 15) == 6``.
     """
     if tests.entry_point.strip() and not compile_error(tests.entry_point):
         return CodeBlock(tests.entry_point).uses
     if compile_error(tests.functional):
         return frozenset()
     functional = CodeBlock(tests.functional)
-    return functional.lacks or functional.uses - functional.binds
+    return (functional.lacks | functional.tested) or functional.uses - functional.binds
 
 
 def join_sources(sources: Sequence[str]) -> str:
@@ -109,6 +109,18 @@ class CodeBlock:
             for alias in node.names
         }
         return self.binds - borrowed - {name for name, is_empty in empty.items() if is_empty}
+
+    @cached_property
+    def tested(self) -> frozenset[str]:
+        """Names that a test takes from the module ``solution``, as which it may import the program."""
+        found: set[str] = set()
+        for node in ast.walk(self._tree):
+            match node:
+                case ast.ImportFrom(module="solution", names=aliases):
+                    found |= {alias.name for alias in aliases}
+                case ast.Attribute(value=ast.Name(id="solution"), attr=name):
+                    found.add(name)
+        return frozenset(found)
 
     @cached_property
     def names(self) -> frozenset[str]:

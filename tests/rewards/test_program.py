@@ -42,6 +42,7 @@ FUNCTIONS = {
     "opened at the end of prose": f"The function: ```python\n{F}\n```\nIt adds one.",
     "code behind the language": f"```python {F}\n```",
     "one line": "```python def f(x): return x + 1```",
+    "no empty line behind the prose": f"Here is the function:\n{F}\n\n\ndef g():\n    pass\n\nIt adds one to x.",
     "inline code": "`def f(x): return x + 1`",
     "CRLF": f"Here:\n{BLOCK}\nDone.".replace("\n", "\r\n"),
     "byte order mark": f"\ufeff{F}",
@@ -104,6 +105,8 @@ def test_a_class_is_found_by_the_entry_point_and_a_later_use_of_it_is_not_taken_
     answer = f"```python\n{solution}\n```\n```python\ns = Solution()\nf = s.f\nprint(f(1))\n```"
     assert extract_program(answer, METHOD) == solution
     assert names_under_test(METHOD) == {"Solution"}
+    assert names_under_test(UnitTests(functional="from solution import f as g\nassert g(1) == 2")) == {"f"}
+    assert names_under_test(UnitTests(functional="import solution\nassert solution.f(1) == 2")) == {"f"}
     assert names_under_test(UnitTests(functional="from math import pi\nassert sorted(f(pi)) == g")) == {"f", "g"}
 
 

@@ -41,6 +41,7 @@ SPECIAL = frozenset(
         *(name for names in (IN_PLACE, COMPARE, CONVERT, OTHER, AWAITED) for name in names.values()),
         "__aiter__",
         "__fspath__",
+        "__missing__",
     ]
 )
 

@@ -48,6 +48,8 @@ def classes_in_use(tree: ast.Module) -> set[str]:
                 found |= _capitalised(made.get(target, set())) if attribute not in {"sort", "reverse"} else set()
             case ast.Call(func=ast.Name(id="isinstance" | "issubclass"), args=[_, kinds]):
                 found |= {part.id for part in ast.walk(kinds) if isinstance(part, ast.Name)}
+            case ast.Call(func=ast.Attribute(attr="assertRaises" | "assertRaisesRegex" | "raises"), args=[kinds, *_]):
+                found |= {part.id for part in ast.walk(kinds) if isinstance(part, ast.Name)}
             case ast.ExceptHandler(type=ast.expr() as kinds):
                 found |= {part.id for part in ast.walk(kinds) if isinstance(part, ast.Name)}
     return found
@@ -80,6 +82,10 @@ class Trust:
             self._classes.add(value)
         if name in self._in_use or name[:1].isupper():  # else the test calls it as a function
             self._named.add(value)
+
+    def expects(self, error: BaseException) -> bool:
+        """Return whether the test has a handler for such an exception by its very name."""
+        return self._in_use is None or type(error).__name__ in self._in_use
 
     def is_under_test(self, number: int | None) -> bool:
         """Return whether an object may be handed the test's data."""

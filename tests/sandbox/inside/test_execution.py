@@ -30,6 +30,11 @@ def wanted(tests: str, offered: set[str], entry_point: str = "") -> set[str]:
         ("assert f(1) == abs(2)", {"f", "abs"}, {"f"}),
         ("assert gcd(4, 6) == 2", {"gcd"}, {"gcd"}),
         ("assert sum([1]) == 1", {"sum", "len"}, {"sum"}),
+        ("assert f(1)\nassert gcd(4, 6) == 2", {"f", "gcd"}, {"f", "gcd"}),
+        ("assert f(1) == gcd(4, 6)\nassert gcd(4, 6) == 2", {"f", "gcd"}, {"f"}),
+        ("x = inf()\nassert f(x)", {"f", "math", "gcd"}, {"f"}),
+        ("from solution import f as g\nassert len(g(1)) == 1", {"f", "len"}, set()),  # the module has what it needs
+        ("from solution import *\nassert len(f(1)) == 1", {"f", "len"}, {"f"}),
         ("from math import gcd\nassert gcd(4, f(6)) == 2", {"gcd", "f"}, {"f"}),
         ("def helper(x):\n    return x\nassert helper(f(1))", {"f", "helper"}, {"f"}),
         ("assert f(Node(1)) == 1", {"f", "Node"}, {"f", "Node"}),  # its own, whatever the prelude has
