@@ -13,17 +13,42 @@ import dataclasses
 import operator
 import types
 from collections.abc import Callable, Coroutine, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from omnithink_pl.sandbox.inside.actions import AWAITED, BINARY, COMPARE, CONVERT, IN_PLACE, OTHER
 from omnithink_pl.sandbox.inside.describe import find
 
-if TYPE_CHECKING:
-    from omnithink_pl.sandbox.inside.rpc import Connection
-
 _PATIENT_AFTER = 20  # questions whether a coroutine has ended, before pausing between them
 _PAUSE = 0.001  # seconds
 _TYPES = {kind.__name__: kind for kind in vars(types).values() if isinstance(kind, type)}
+
+
+class Connection(Protocol):
+    """What counterparts need of :class:`omnithink_pl.sandbox.inside.rpc.Connection`."""
+
+    metaclass: type  # of the counterparts of classes
+    virtual: Any  # classes that may have instances which do not derive from them
+
+    def request(self, action: str, target: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Have the other end perform an action."""
+
+    def operate(self, action: str, base: Any, one: Any, other: Any, exchanged: bool, *rest: Any) -> Any:
+        """Combine two objects."""
+
+    def compare(self, action: str, base: Any, is_generated: bool, one: Any, other: Any) -> Any:
+        """Compare two objects."""
+
+    def convert(self, action: str, one: Any, *args: Any) -> Any:
+        """Convert an object to a number."""
+
+    def contains(self, base: Any, one: Any, item: Any) -> bool:
+        """Tell whether an object contains an item."""
+
+    def hash(self, one: Any) -> int:
+        """Return an object's hash."""
+
+    def give_up(self, reason: str) -> Any:
+        """End the test without a verdict."""
 
 
 class Remote:
