@@ -15,8 +15,11 @@ python main.py fit --help
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
+
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from callbacks import CALLBACKS, SaveResolvedConfig, prepare_resume
 from callbacks.resume import find_checkpoint
@@ -76,3 +79,5 @@ if __name__ == "__main__":
         main()
     except OmniThinkError as error:
         sys.exit(f"error: {error}")
+    except SIGTERMException:  # whose own exit code is 0, which a scheduler would take for success
+        sys.exit(128 + signal.SIGTERM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -105,6 +106,16 @@ def test_the_exit_code_is_1_and_the_cause_one_line(tmp_path: Path, tracking_uri:
     assert "error: the reward 'writing' raised StopIteration('done')" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert status(tmp_path) == ["FAILED"]
+
+
+@pytest.mark.slow
+def test_the_exit_code_after_sigterm_is_no_success(tmp_path: Path, tracking_uri: str) -> None:
+    end = "[{class_path: tests.callbacks.killer.EndAt, init_args: {call: 3, signal_name: SIGTERM}}]"
+    command = [sys.executable, "main.py", *settings(tmp_path, f"--trainer.callbacks={end}")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 128 + signal.SIGTERM, ended.stderr
+    assert status(tmp_path) == ["KILLED"]
+    assert len(list(tmp_path.rglob("last.ckpt"))) == 1
 
 
 @pytest.mark.parametrize("meant", [SIGTERMException(), KeyboardInterrupt(), ZeroDivisionError()])
