@@ -1,7 +1,7 @@
 # `make help` lists the targets. PYTHON makes the environment, ARGS goes to the command behind a target.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-vllm sandbox fit test test-fast test-vllm check format ui embedded clean
+.PHONY: help setup setup-dev setup-vllm sandbox fit test test-slow test-vllm check format ui embedded clean
 
 PYTHON ?= python3
 ARGS ?=
@@ -24,11 +24,11 @@ setup-vllm: $(VENV)/.installed-vllm ## Add vLLM to it: the CUDA build where ther
 fit: setup ## Train: the embedded curriculum; more arguments through ARGS="--seed_everything=1"
 	$(BIN)/python main.py fit --config configs/curriculum.yaml $(ARGS)
 
-test: setup-dev ## Run the tests that need no vLLM; a part of them through ARGS="tests/rewards -k math"
-	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/vllm $(ARGS)
-
-test-fast: setup-dev ## The same without those that are marked as slow
+test: setup-dev ## Run the tests but those marked slow; a part of them through ARGS="tests/rewards -k math"
 	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/vllm -m "not slow" $(ARGS)
+
+test-slow: setup-dev ## Run those marked slow: several processes, kills and resumes, studies, a real model
+	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/vllm -m slow $(ARGS)
 
 test-vllm: setup-dev setup-vllm ## Run the tests that need vLLM
 	$(BIN)/python -m pytest tests/vllm $(ARGS)
