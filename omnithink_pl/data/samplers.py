@@ -228,16 +228,6 @@ class AdaptiveSampler(TaskSampler):
         worth = {task: weight * self._weight(self._tasks.get(task, 1.0)) for task, weight in weights.items()}
         return {task: value / sum(worth.values()) for task, value in worth.items()}
 
-    def assign(self, mixture: Mapping[str, float], count: int, rng: np.random.Generator) -> list[str]:
-        """Return the task of each of ``count`` prompts, in shuffled order.
-
-        Args:
-            mixture: Weight of each task.
-            count: Prompts in the batch.
-            rng: Seeded with the step.
-        """
-        return systematic(mixture, count, rng)
-
     def passes_over(self, example: Example, rng: np.random.Generator) -> bool:
         """Skip rather where the prompt's last groups were all right or all wrong."""
         return bool(rng.random() >= self._weight(self._prompts.get(example.key, 1.0)))

@@ -37,7 +37,7 @@ class LogitJudge:
     Args:
         model: The judge, a directory or hub id in Hugging Face format; null for the policy's base.
         margin: Smallest lead that is no tie, in nats.
-        dtype: Of the weights that are loaded.
+        dtype: Of the weights that are loaded. Small models lead by less than 0.1 nats, which bfloat16 may round away.
         device: Of the weights that are loaded, such as ``cuda``; the CPU if null.
         prompt: Version of a prompt of this package, or the path of another; it must ask for A or B.
     """
@@ -46,7 +46,7 @@ class LogitJudge:
         self,
         model: str | None = None,
         margin: float = 0.0,
-        dtype: Literal["float32", "bfloat16"] = "bfloat16",
+        dtype: Literal["float32", "bfloat16"] = "float32",
         device: str | None = None,
         prompt: str = "letter_v1",
     ) -> None:

@@ -31,7 +31,9 @@ class CheckerPool:
     """Asks a checker about the outputs of programs.
 
     The checker is ours and trusted; outputs are not, so that it may run for ever on one. Where it raises an error the
-    output is wrong, or, if it does so for the expected output as well, the problem cannot be used.
+    output is wrong, or, if it does so for the expected output as well, the problem cannot be used. Where no output is
+    expected, ``ValueError``, ``LookupError``, ``ArithmeticError`` and ``AssertionError`` make the output wrong, all
+    others the problem unusable.
 
     Args:
         checker: A function of a module, or an instance of a class with ``__call__``, that workers can import.

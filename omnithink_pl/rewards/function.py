@@ -36,7 +36,7 @@ class FunctionReward(Reward):
         """Return one outcome per completion, in order.
 
         Raises:
-            RewardFailure: If the function raises, or returns anything else.
+            RewardFailure: If the function raises, or returns no number; one out of range is refused with any reward's.
         """
         return [[self._outcome(group, completion.text) for completion in group.completions] for group in groups]
 
@@ -44,8 +44,6 @@ class FunctionReward(Reward):
         example, (low, high) = group.example, self.range
         try:
             value = self.function(completion, example.reference)
-            if value is not None and not low <= value <= high:
-                raise ValueError(f"{value} is out of range")
             return Outcome.undefined("the function cannot say") if value is None else Outcome.of(value)
         except Exception as error:
             raise RewardFailure(

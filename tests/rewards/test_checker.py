@@ -126,8 +126,9 @@ def test_an_instance_of_a_class_is_a_checker(checks: str, sandbox: HardenedSandb
 def test_a_checker_that_does_not_work_is_never_a_0(
     name: str, reason: str, checks: str, sandbox: HardenedSandbox
 ) -> None:
-    (said,) = found(sandbox, name, "print(2, int(input()) - 2)", timeout=1.0)
-    assert str(said).startswith(reason)
+    for tests in (SPLIT, UnitTests(inputs=("5\n",), outputs=("",))):  # with and without an expected output
+        (said,) = found(sandbox, name, "print(2, int(input()) - 2)", tests=tests, timeout=1.0)
+        assert str(said).startswith(reason)
 
 
 def test_a_checker_that_cannot_be_asked_is_refused(checks: str) -> None:

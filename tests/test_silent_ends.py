@@ -67,7 +67,7 @@ def settings(directory: Path, *more: str) -> list[str]:
 
 def ending(part: str, raised: str) -> str:
     arguments = f"{{part: {part}, raised: {raised}}}"
-    return f"--trainer.callbacks=[{{class_path: tests.test_endings.Ends, init_args: {arguments}}}]"
+    return f"--trainer.callbacks=[{{class_path: tests.test_silent_ends.Ends, init_args: {arguments}}}]"
 
 
 def status(directory: Path) -> list[str]:
@@ -80,7 +80,7 @@ def status(directory: Path) -> list[str]:
     ("part", "raised", "message"),
     [
         ("judge", "stop", r"the reward 'writing' raised StopIteration\('done'\)"),
-        ("engine", "stop", r"a step raised StopIteration\('done'\) in .*test_endings\.py, line \d+"),
+        ("engine", "stop", r"a step raised StopIteration\('done'\) in .*test_silent_ends\.py, line \d+"),
         pytest.param("callback", "exit", r"fit raised SystemExit\(0\)", marks=pytest.mark.slow),
     ],
 )
@@ -93,7 +93,7 @@ def test_a_fit_that_something_ends_has_failed(
 
 
 def test_a_source_that_exits_has_failed(tmp_path: Path, tracking_uri: str) -> None:
-    source = "--data.tasks.writing.init_args.source=tests.test_endings.EndingSource"
+    source = "--data.tasks.writing.init_args.source=tests.test_silent_ends.EndingSource"
     with pytest.raises(RunEnded, match=r"fit raised SystemExit\(0\)"):
         main(settings(tmp_path, source))
 
