@@ -1,8 +1,8 @@
 """Worker process that asks a checker; started by :mod:`omnithink_pl.rewards.checker`, it imports nothing of ours.
 
 A job is one program: ``{"cases": [[input, output, expected], ...]}``. The reply is ``["right"]``, ``["wrong"]``, or
-``["unusable", why]`` where the checker raised an error of its own: for the expected output too, or, where none is given,
-one that no text explains.
+``["unusable", why]`` where the checker raised an error of its own: for the expected output too, or, where there is
+none, one that no text explains.
 """
 
 from __future__ import annotations
