@@ -67,7 +67,7 @@ def check_outcomes(reward: Reward, groups: Sequence[Group], rows: Sequence[Seque
             if outcome.value is not None and not low <= outcome.value <= high:
                 raise RewardFailure(
                     f"reward {reward.name!r} is {outcome.value:g} for {group.example.key}, outside its range "
-                    f"[{low:g}, {high:g}]; correct it, or have its class declare `range`"
+                    f"[{low:g}, {high:g}]; correct it, or declare another `range`"
                 )
 
 

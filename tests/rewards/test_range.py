@@ -80,7 +80,7 @@ def test_a_function_has_the_range_that_its_task_gives() -> None:
     assert task.rubric.range == (-5.0, 0.0)
     (row,) = task.rubric.score([group("", "12345", "123")])
     assert [score.primary.value for score in row] == [-5.0, -3.0]
-    with pytest.raises(RewardFailure, match=r"-6 is out of range; it must return a number from -5 to 0, or None"):
+    with pytest.raises(RewardFailure, match=r"is -6 for task/row-7, outside its range \[-5, 0\]"):
         task.rubric.score([group("", "123456")])
     with pytest.raises(BadInput, match="declares its `range` itself"):
         Custom(source, Brevity(), range=(0.0, 1.0))
