@@ -4,13 +4,11 @@ python main.py fit --config configs/curriculum.yaml
 python main.py fit --config configs/curriculum.yaml --ckpt_path last
 python main.py predict --config configs/sft_data.yaml
 python main.py fit --config configs/sft.yaml
-python main.py validate --config configs/curriculum.yaml --ckpt_path last
-python main.py score --config configs/curriculum.yaml --completions completions.jsonl
 python main.py budget --config configs/scale/lora.yaml
-python main.py prepare --config configs/scale/qwen2.5-7b.yaml
-python main.py merge --config configs/merge.yaml
 python main.py study --config configs/studies/paper.yaml
 python main.py fit --help
+
+Once installed, it is the command ``omnithink``.
 """
 
 from __future__ import annotations
@@ -18,13 +16,17 @@ from __future__ import annotations
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from callbacks import CALLBACKS, SaveResolvedConfig, prepare_resume
-from callbacks.resume import find_checkpoint
 from omnithink_pl.cli import OmniThinkCLI, quiet_libraries, run
 from omnithink_pl.errors import BadInput, OmniThinkError
+
+if TYPE_CHECKING or not __package__:
+    from callbacks import CALLBACKS, SaveResolvedConfig, find_checkpoint, prepare_resume
+else:  # installed, as the package omnithink: see setup.py
+    from .callbacks import CALLBACKS, SaveResolvedConfig, find_checkpoint, prepare_resume
 
 CONFIGS = Path(__file__).parent.resolve() / "configs"
 
@@ -73,7 +75,8 @@ def main(args: list[str] | None = None) -> CommandLine | None:
     return run(CommandLine, args)
 
 
-if __name__ == "__main__":
+def command() -> None:
+    """Run the command line of this process; what the user can mend is one line."""
     quiet_libraries()
     try:
         main()
@@ -81,3 +84,7 @@ if __name__ == "__main__":
         sys.exit(f"error: {error}")
     except SIGTERMException:  # whose own exit code is 0, which a scheduler would take for success
         sys.exit(128 + signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    command()

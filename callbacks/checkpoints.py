@@ -13,11 +13,12 @@ from typing import Any
 import lightning as L
 from safetensors import SafetensorError
 
-from callbacks.lookups import StageCallback, module_of
 from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.errors import BadInput, OmniThinkError
 from omnithink_pl.model.policy import save_policy
 from omnithink_pl.modules import PolicyModule
+
+from .lookups import StageCallback, module_of
 
 log = logging.getLogger(__name__)
 

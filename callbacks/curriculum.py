@@ -7,11 +7,12 @@ from typing import Any
 
 import lightning as L
 
-from callbacks.lookups import StageCallback, callback_of, data_of, module_of
-from callbacks.stage_evaluation import StageEvaluation
 from omnithink_pl.curriculum.schedulers import StageScheduler
 from omnithink_pl.curriculum.stages import Stage, StageRun, check_stages, total_steps, with_lengths, with_replay
 from omnithink_pl.errors import BadInput, RunEnded
+
+from .lookups import StageCallback, callback_of, data_of, module_of
+from .stage_evaluation import StageEvaluation
 
 
 class Curriculum(L.Callback):

@@ -11,14 +11,15 @@ import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from callbacks.lookups import data_of, module_of
-from callbacks.tracking import tracking_logger
 from omnithink_pl.data.batches import PromptBatch
 from omnithink_pl.data.demonstrations import COUNTED, Counts, DemonstrationStore, Selection
 from omnithink_pl.distributed.shard_work import ShardedWork
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.modules import RejectionSampling
 from omnithink_pl.report.console import demonstration_table
+
+from .lookups import data_of, module_of
+from .tracking import tracking_logger
 
 
 class Demonstrations(L.Callback):

@@ -6,9 +6,10 @@ from typing import Any
 
 import lightning as L
 
-from callbacks.lookups import StageCallback, module_of
 from omnithink_pl.curriculum.schedulers import Decay, LearningRateSchedule
 from omnithink_pl.curriculum.stages import StageRun
+
+from .lookups import StageCallback, module_of
 
 
 class LearningRate(StageCallback):

@@ -10,15 +10,16 @@ from typing import Any, Literal
 import lightning as L
 import torch
 
-from callbacks.checkpoints import Checkpoints, write_policy
-from callbacks.curriculum import Curriculum
-from callbacks.lookups import StageCallback, callback_of, data_of, module_of
-from callbacks.stage_evaluation import StageEvaluation
 from omnithink_pl.curriculum.schedulers import best_index, has_plateaued
 from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.evaluator import Evaluator
 from omnithink_pl.types import Example
+
+from .checkpoints import Checkpoints, write_policy
+from .curriculum import Curriculum
+from .lookups import StageCallback, callback_of, data_of, module_of
+from .stage_evaluation import StageEvaluation
 
 log = logging.getLogger(__name__)
 

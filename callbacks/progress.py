@@ -11,15 +11,16 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.live import Live
 
-from callbacks.checkpoints import Checkpoints
-from callbacks.lookups import StageCallback, data_of, find_callback, module_of
-from callbacks.stage_evaluation import StageEvaluation
-from callbacks.tracking import Tracking, score_matrix, tracking_logger
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix
 from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.errors import BadInput
 from omnithink_pl.report.console import TITLE, evaluation_line, legend, score_table
 from omnithink_pl.report.live import Pace, Snapshot, TaskView, live_view, status_line
+
+from .checkpoints import Checkpoints
+from .lookups import StageCallback, data_of, find_callback, module_of
+from .stage_evaluation import StageEvaluation
+from .tracking import Tracking, score_matrix, tracking_logger
 
 
 class CurriculumProgress(StageCallback, ProgressBar):

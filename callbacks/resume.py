@@ -11,12 +11,13 @@ from pathlib import Path
 import lightning as L
 import torch
 
-from callbacks.checkpoints import Checkpoints
-from callbacks.curriculum import Curriculum
-from callbacks.lookups import callback_of
-from callbacks.tracking import Tracking, tracking_logger
 from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.errors import BadInput
+
+from .checkpoints import Checkpoints
+from .curriculum import Curriculum
+from .lookups import callback_of
+from .tracking import Tracking, tracking_logger
 
 log = logging.getLogger(__name__)
 LAST = "last"

@@ -9,11 +9,12 @@ from typing import Any
 import lightning as L
 import torch
 
-from callbacks.lookups import data_of, module_of
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix
 from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.evaluation.evaluator import Evaluator, evaluation_metrics
 from omnithink_pl.tracking import TrackingLogger
+
+from .lookups import data_of, module_of
 
 
 class StageEvaluation(L.Callback):

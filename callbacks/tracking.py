@@ -10,9 +10,6 @@ import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from callbacks.checkpoints import Checkpoints
-from callbacks.lookups import StageCallback, data_of, find_callback, module_of
-from callbacks.stage_evaluation import StageEvaluation
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix
 from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.evaluation.evaluator import evaluation_metrics
@@ -20,6 +17,10 @@ from omnithink_pl.report.console import filter_columns, score_markdown
 from omnithink_pl.tracking.artifacts import rollout_table
 from omnithink_pl.tracking.logger import TrackingLogger
 from omnithink_pl.tracking.runs import FOLDER, environment, git_commit
+
+from .checkpoints import Checkpoints
+from .lookups import StageCallback, data_of, find_callback, module_of
+from .stage_evaluation import StageEvaluation
 
 _SCORES = ("eval/", "forgetting/", "backward_transfer/")
 

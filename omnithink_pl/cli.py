@@ -31,6 +31,7 @@ from omnithink_pl.endings import no_silent_end
 from omnithink_pl.errors import BadInput
 from omnithink_pl.merge import Merge
 from omnithink_pl.modules import PolicyModule, RejectionSampling
+from omnithink_pl.packaged import locate_all
 from omnithink_pl.report.verbs import PlanCurriculum, Report
 from omnithink_pl.study.tool import Study
 from omnithink_pl.verbs import OmniThinkTrainer
@@ -216,25 +217,26 @@ def run(command: type[Command], args: list[str] | None = None) -> Command | None
     Raises:
         OmniThinkError: If something goes wrong that the user can correct.
     """
-    given = sys.argv[1:] if args is None else args
+    given = locate_all(sys.argv[1:] if args is None else args, command.defaults.parent)
     if given and given[0] in TOOLS:
-        run_tool(given[0], given[1:])
+        run_tool(given[0], given[1:], command.defaults)
         return None
     check_keys(given)
     return command(list(overlays.as_configs(given)))
 
 
-def run_tool(verb: str, args: list[str]) -> None:
-    """Run a verb that needs no trainer."""
+def run_tool(verb: str, args: list[str], defaults: Path) -> None:
+    """Run a verb that needs no trainer; one that starts runs is told their ``defaults``."""
     tool = TOOLS[verb]
+    filled = {"defaults": defaults} if "defaults" in inspect.signature(tool).parameters else {}
     parser = OmniThinkParser(prog=f"main.py {verb}", description=(tool.__doc__ or "").partition("\n\n")[0])
     parser.add_argument("--config", action="config", help="A file with some of the arguments below.")
-    parser.add_class_arguments(tool)
+    parser.add_class_arguments(tool, skip=set(filled))
     # `--overwrite` alone means `--overwrite=true`
     switches = {f"--{key}" for key, value in inspect.signature(tool).parameters.items() if value.default is False}
     given = parser.parse_args([f"{arg}=true" if arg in switches else arg for arg in args])
     given.pop("config")
-    tool(**parser.instantiate_classes(given).as_dict()).run()
+    tool(**parser.instantiate_classes(given).as_dict(), **filled).run()
 
 
 def plan_on_cpu(config: Namespace) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,9 +30,9 @@ def imports(node: ast.AST, type_checking: bool = True) -> Iterator[str]:
         if isinstance(child, ast.Import):
             yield from (alias.name for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
-            assert child.level == 0, f"line {child.lineno}: write the whole name, not a relative import"
-            inner = [f"{child.module}.{alias.name}" for alias in child.names]
-            yield from (name if name in MODULES else child.module or "" for name in inner)
+            module = f"callbacks.{child.module}" if child.level else child.module or ""  # relative in callbacks alone
+            inner = [f"{module}.{alias.name}" for alias in child.names]
+            yield from (name if name in MODULES else module for name in inner)
         elif type_checking or not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
             yield from imports(child, type_checking)
 
@@ -54,6 +55,17 @@ def test_law_9_nothing_imports_what_is_above_it(below: list[Path], above: str) -
 def test_law_9_only_tracking_and_report_import_mlflow() -> None:
     allowed = ("omnithink_pl/tracking/", "omnithink_pl/report/")
     assert {name for name in importers(SHIPPED, "mlflow") if not name.startswith(allowed)} == set()
+
+
+def test_callbacks_import_each_other_relatively_and_nothing_else_does() -> None:
+    """The folder is the package ``callbacks`` in a checkout, and ``omnithink.callbacks`` once installed."""
+    relative = [path for path in SHIPPED if re.search(r"^from \.", path.read_text(), re.MULTILINE)]
+    assert relative
+    assert {path.parent.name for path in relative} == {"callbacks"}
+    assert importers(CALLBACKS, "callbacks") <= {named(path) for path in relative}
+    assert [
+        named(path) for path in CALLBACKS if re.search(r"^\s*(from|import) callbacks\b", path.read_text(), re.M)
+    ] == []
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

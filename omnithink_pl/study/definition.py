@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from omnithink_pl.errors import BadInput
+from omnithink_pl.packaged import locate
 
 # ``{folder}`` or ``{single_code}``; a mapping in YAML's own braces has a colon.
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -133,15 +134,20 @@ class Definition:
             raise BadInput(f"runs: {' -> '.join(error.args[1])} need each other; break the cycle") from error
         prints: dict[str, str] = {}
         for name in sorted(self.runs, key=lambda name: level[name]):
-            paths = [*_configs(self._arguments(name)), *([self.defaults] if self.defaults else [])]
             content = [
                 self.runs[name].verb,
                 self._arguments(name),
-                [_load_config(path, name) for path in paths],
+                [_load_config(path, name) for path in self._configs(name)],
                 [prints[need] for need in needs[name]],
             ]
             prints[name] = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:8]
         return prints
+
+    def _configs(self, name: str) -> list[Path]:
+        named = list(_configs(self._arguments(name)))
+        if self.defaults is None:
+            return named
+        return [*(Path(locate(str(path), self.defaults.parent)) for path in named), self.defaults]
 
     def _needs(self, name: str) -> list[str]:
         found = [key for argument in self._arguments(name) for key in _PLACEHOLDER.findall(argument)]

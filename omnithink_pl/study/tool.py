@@ -38,6 +38,7 @@ class Study:
         only: Run only these, such as ``[joint, reverse/0]``, where ``/0`` is a seed.
         dry_run: Print the command of each run, and which are finished; run nothing.
         list_jobs: Print one command for each run that is not done, for a cluster's scheduler; run nothing.
+        defaults: The config that every run reads first; the command line fills it in.
     """
 
     def __init__(
@@ -53,11 +54,10 @@ class Study:
         only: list[str] | None = None,
         dry_run: bool = False,
         list_jobs: bool = False,
+        defaults: Path | None = None,
     ) -> None:
         # The program that was called is the one that the runs call.
         self.program = [sys.executable, sys.argv[0]]
-        base = Path(sys.argv[0]).resolve().parent / "configs" / "base.yaml"
-        defaults = base if base.is_file() else None
         self.definition = Definition(name, runs, seeds, arguments or {}, Path(output), defaults)
         self.slots = make_slots(jobs, visible_gpus())
         self.tracking_uri = tracking_uri
