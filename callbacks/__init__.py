@@ -12,6 +12,7 @@ from .curriculum import Curriculum
 from .demonstrations import Demonstrations
 from .learning_rate import LearningRate
 from .lookups import StageCallback
+from .model_card import PolicyCard
 from .model_selection import ModelSelection
 from .progress import CurriculumProgress
 from .resume import find_checkpoint, prepare_resume
@@ -27,6 +28,7 @@ CALLBACKS: dict[str, type[L.Callback]] = {
     "tracking": Tracking,
     "progress": CurriculumProgress,
     "checkpoints": Checkpoints,
+    "model_card": PolicyCard,
     "demonstrations": Demonstrations,
     "curriculum": Curriculum,
 }
@@ -65,6 +67,7 @@ __all__ = [
     "Demonstrations",
     "LearningRate",
     "ModelSelection",
+    "PolicyCard",
     "SaveResolvedConfig",
     "StageCallback",
     "StageEvaluation",

@@ -47,7 +47,8 @@ def test_three_commands_without_python_lead_from_a_clone_to_a_run(tmp_path: Path
     clone, setup, fit = commands()
     clone = re.sub(r"https://\S+", str(ROOT), clone)
     fit = fit.replace("/data/rows.jsonl", str(rows)).replace("/models/mine", str(model))
-    small = " --curriculum.stages.0.steps=2 --evaluation.evaluator.prompts=2 --model.sampling.max_tokens=16"
+    small = " --curriculum.stages.0.steps=2 --evaluation.evaluator.prompts=2"
+    small += " --model.sampling.max_tokens=16 --evaluation.evaluator.max_tokens=16"  # of a context of 192 tokens
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
     def shell(line: str, folder: Path) -> str:
