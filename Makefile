@@ -1,7 +1,7 @@
 # `make help` lists the targets. PYTHON makes the environment, ARGS goes to the command behind a target.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-vllm sandbox fit test test-slow test-vllm check format ui embedded clean
+.PHONY: help setup setup-dev setup-vllm sandbox fit test test-slow test-vllm check docs format ui embedded clean
 
 PYTHON ?= python3
 ARGS ?=
@@ -37,6 +37,9 @@ check: setup-dev ## Format, lint and types, changing nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: setup-dev ## Build the documentation site in build/site; a broken link or reference is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
 
 format: setup-dev ## Format and mend what can be mended
 	$(BIN)/ruff format .

@@ -25,7 +25,8 @@ command()
 def commands() -> list[str]:
     """The commands below the heading, as a reader would type them."""
     page = (ROOT / "docs" / "own_task.md").read_text().partition("three commands\n")[2]
-    return re.findall(r"^\$ (.+)$", page.partition("```console\n")[2].partition("```")[0], re.MULTILINE)
+    block = page.partition("```console\n")[2].partition("```")[0]
+    return re.findall(r"^\$ (.+)$", re.sub(r"\\\n *", "", block), re.MULTILINE)
 
 
 def stand_in_for_setup(clone: Path, site: Path) -> None:

@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 import omnithink_pl
+from tests.test_installed import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -53,6 +54,18 @@ def test_readme_table_gives_the_versions_of_pyproject() -> None:
     }
     assert SpecifierSet(rows["python"]) == SpecifierSet(PROJECT["requires-python"])
     assert {"python", "torch", "transformers", "lightning", "mlflow", "jsonargparse"} <= rows.keys()
+
+
+def test_the_images_take_the_versions_of_pyproject_and_makefile_and_all_that_a_wheel_is_built_from() -> None:
+    dockerfile, makefile = (ROOT / "Dockerfile").read_text(), (ROOT / "Makefile").read_text()
+    assert {f"=={found}" for found in re.findall(r"torch==([\w.]+)", dockerfile)} == {
+        str(REQUIREMENTS["torch"].specifier)
+    }
+    assert set(re.findall(r"vllm==([\w.]+)", dockerfile)) == set(re.findall(r"^VLLM := (.+)$", makefile, re.MULTILINE))
+    copied = {name for line in re.findall(r"^COPY (.+) \S+$", dockerfile, re.MULTILINE) for name in line.split()}
+    assert copied == set(SHIPPED)
+    sent = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert set(sent) == copied
 
 
 def test_changelog_and_citation_name_the_version_of_the_package() -> None:
