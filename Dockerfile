@@ -10,24 +10,24 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --create-home --uid 1000 omnithink \
  && install --directory --owner omnithink /work
-ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1
-WORKDIR /source
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONUNBUFFERED=1
 
 # What is large and seldom changes, in a layer of its own.
 FROM base AS cpu
-RUN pip install torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu
+RUN pip install --no-cache-dir torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu
 
 # The packages bring CUDA's libraries along; the host needs NVIDIA's driver and its container toolkit alone.
 FROM base AS gpu
-RUN pip install torch==2.13.0 vllm==0.32.0
+RUN pip install --no-cache-dir torch==2.13.0 vllm==0.32.0
 
 # hadolint ignore=DL3006
 FROM ${DEVICE}
+WORKDIR /source
 COPY pyproject.toml setup.py README.md LICENSE main.py ./
 COPY omnithink_pl omnithink_pl
 COPY callbacks callbacks
 COPY configs configs
-RUN pip install .
+RUN pip install --no-cache-dir .
 USER 1000
 WORKDIR /work
 ENTRYPOINT ["omnithink"]

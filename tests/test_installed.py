@@ -14,9 +14,9 @@ import pytest
 
 from main import CONFIGS
 from omnithink_pl.packaged import locate, locate_all
+from tests.test_versions import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
-SHIPPED = ["omnithink_pl", "callbacks", "configs", "main.py", "setup.py", "pyproject.toml", "README.md", "LICENSE"]
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,15 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 import omnithink_pl
-from tests.test_installed import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 REQUIREMENTS = {found.name: found for found in map(Requirement, PROJECT["dependencies"])}
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+
+# What a wheel is built from.
+SHIPPED = ("omnithink_pl", "callbacks", "configs", "main.py", "setup.py", "pyproject.toml", "README.md", "LICENSE")
 
 
 def conda_packages() -> dict[str, str]:
