@@ -7,7 +7,8 @@ PYTHON ?= python3
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+CPU_INDEX := https://download.pytorch.org/whl/cpu
 VLLM := 0.32.0
 # Neighbouring tests share what a module sets up, so they go to one process until another is idle.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
@@ -52,29 +53,37 @@ embedded: setup ## Make the embedded policy again, from nothing
 	$(BIN)/python -m omnithink_pl.embedded.make $(ARGS)
 
 sandbox: ## Install bubblewrap if this is root on Debian or Ubuntu; see docs/security.md
-	@command -v bwrap >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null \
-	  || { apt-get update -qq && apt-get install -y -qq bubblewrap libseccomp2; } >/dev/null \
-	  || echo "bubblewrap could not be installed; programs will be sealed by Landlock"
+	@if command -v bwrap > /dev/null; then exit; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	  echo "Installing bubblewrap and libseccomp2 by apt-get: the sandbox of programs that the model writes."; \
+	  { apt-get update -qq && apt-get install -y -qq bubblewrap libseccomp2; } > /dev/null && exit; \
+	fi; \
+	echo "bubblewrap is not installed; programs that the model writes will be sealed by the kernel's Landlock."
 
 clean: ## Remove caches and build outputs; keeps .venv and runs
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	find omnithink_pl callbacks tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# What is said before an installation, which shows its downloads itself. $(1): with what.
+announce = @echo "Installing $(1) into $(VENV), from pyproject.toml; the first time takes some minutes."; \
+  command -v nvidia-smi > /dev/null || [ -n "$$PIP_EXTRA_INDEX_URL" ] \
+  || echo "Without a GPU, PIP_EXTRA_INDEX_URL=$(CPU_INDEX) in front of make saves gigabytes."
 
 # A stamp is newer than pyproject.toml when what that asks for is installed. It bears the time at which pip
 # began, so that a change made meanwhile counts.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
 	  || { echo "$(PYTHON) is not Python 3.11 to 3.13; name one, such as: make setup PYTHON=python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -f $@; echo "Its module venv may be missing: apt install python3-venv" >&2; exit 1; }
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	@echo "Installing into $(VENV); the first time takes some minutes."
+	$(call announce,what training needs)
 	@touch $@.begun
 	$(PIP) install --editable .
 	@mv $@.begun $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	@echo "Installing into $(VENV), with test tools; the first time takes some minutes."
+	$(call announce,what training and its tests need)
 	@touch $@.begun
 	$(PIP) install --editable '.[dev]'
 	@cp -p $@.begun $(VENV)/.installed && mv $@.begun $@
