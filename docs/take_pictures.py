@@ -23,7 +23,6 @@ import urllib.request
 from io import StringIO
 from pathlib import Path
 
-from mlflow.tracking import MlflowClient
 from rich.console import Console
 from rich.text import Text
 
@@ -39,8 +38,14 @@ BROWSER = [
 
 
 def fit(config: str, folder: Path, arguments: list[str]) -> str:
-    """Run a fit in a terminal of its own and return all that it wrote there."""
-    command = [sys.executable, str(ROOT / "main.py"), "fit", f"--config={ROOT}/configs/{config}.yaml", *arguments]
+    """Run a fit in a folder and return all that it wrote."""
+    return in_terminal(
+        [sys.executable, str(ROOT / "main.py"), "fit", f"--config=configs/{config}.yaml", *arguments], folder
+    )
+
+
+def in_terminal(command: list[str], folder: Path) -> str:
+    """Run a command in a terminal of its own and return all that it wrote there."""
     screen, terminal = pty.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, COLUMNS, 0, 0))
     environment = os.environ | {"TERM": "xterm-256color", "COLORTERM": "truecolor"}
@@ -64,11 +69,15 @@ def draw_console(written: str) -> None:
     console = Console(record=True, width=COLUMNS, file=StringIO(), force_terminal=True, color_system="truecolor")
     console.print("[bold green]$[/] make fit\n")
     console.print(Text.from_ansi(drawn[len(drawn) * 2 // 3]), "\n[dim]…[/]", Text.from_ansi("\n" + drawn[-1]), sep="\n")
-    console.save_svg(str(IMAGES / "console.svg"), title="Omni-Think on Lightning")
+    svg = console.export_svg(title="Omni-Think on Lightning")
+    fonts = re.compile(r"\s*@font-face \{.*?\}", re.DOTALL)  # which would be loaded from elsewhere
+    (IMAGES / "console.svg").write_text(fonts.sub("", svg))
 
 
 def take_pages(folder: Path) -> None:
     """Serve the runs' store and take its pages: the table of runs, and the score matrix of the curriculum."""
+    from mlflow.tracking import MlflowClient
+
     store = f"sqlite:///{folder}/mlflow.db"
     client = MlflowClient(store)
     (experiment,) = [found for found in client.search_experiments() if found.name == "omnithink"]
