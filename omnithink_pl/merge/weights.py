@@ -99,7 +99,7 @@ class Weights:
                 raise BadInput(f"cannot read {path}: {error}; save the model again") from error
             self._files |= dict.fromkeys(file.keys(), file)
         with torch.device("meta"):  # shapes only: no memory, no time
-            model = AutoModelForCausalLM.from_config(load_config(str(directory), "models"))
+            model = AutoModelForCausalLM.from_config(load_config(str(directory), "models"), trust_remote_code=False)
         for name in model.all_tied_weights_keys:  # such as an output layer tied to the embedding
             self._files.pop(name, None)
 

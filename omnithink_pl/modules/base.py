@@ -53,6 +53,7 @@ class PolicyModule(L.LightningModule, ABC):
         failures: FailurePolicy,
         seed: int,
         chat_template_kwargs: dict[str, Any] | None,
+        trust_remote_code: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -60,6 +61,7 @@ class PolicyModule(L.LightningModule, ABC):
         self.tasks = tasks
         self.policy_name = policy
         self.chat_template_kwargs = chat_template_kwargs or {}
+        self.trust_remote_code = trust_remote_code
         self.adapter = adapter
         self.strict_loading = adapter is None  # a checkpoint of adapters has no frozen weights
         self.sampling = sampling
@@ -91,7 +93,7 @@ class PolicyModule(L.LightningModule, ABC):
     def load(self, gradient_checkpointing: bool = False, sharded: bool = False) -> None:
         """Load the policy, ready to be trained; if sharded, only the first process reads weights for ``shard``."""
         weights = not sharded or process_rank() == 0
-        self.policy = build_policy(self.policy_name, self.adapter, self.seed, weights)
+        self.policy = build_policy(self.policy_name, self.adapter, self.seed, weights, self.trust_remote_code)
         self.policy.chat_template_kwargs = self.chat_template_kwargs
         self.model = ready_to_train(self.policy.model, gradient_checkpointing)
 
@@ -142,8 +144,11 @@ class TrainingModule(PolicyModule):
         failures: FailurePolicy,
         seed: int,
         chat_template_kwargs: dict[str, Any] | None,
+        trust_remote_code: bool = False,
     ) -> None:
-        super().__init__(engine, tasks, policy, adapter, sampling, failures, seed, chat_template_kwargs)
+        super().__init__(
+            engine, tasks, policy, adapter, sampling, failures, seed, chat_template_kwargs, trust_remote_code
+        )
         self.optimizer = optimizer
         self.memory = memory
         self.max_grad_norm = max_grad_norm
@@ -180,7 +185,7 @@ class TrainingModule(PolicyModule):
         base = model.get_base_model() if hasattr(model, "peft_config") else model
         with self.barrier.guard():
             if process_rank() == 0:
-                check_export(base, self.policy.tokenizer)
+                check_export(base, self.policy.tokenizer, self.trust_remote_code)
 
     def apply_gradients(self, loss: float, cure: str = "") -> float:
         """Sum the gradients over all processes, clip them, and take an optimiser step; return the norm before clipping.
