@@ -25,6 +25,7 @@ from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
 from omnithink_pl.model.adapter import LoRA, build_policy, check_adapter, load_adapters, save_adapters
+from omnithink_pl.model.checkpoint_file import share_tied
 from omnithink_pl.model.export import check_export
 from omnithink_pl.model.memory import HostedState, MemorySettings
 from omnithink_pl.model.policy import Policy, ready_to_train
@@ -217,6 +218,7 @@ class TrainingModule(PolicyModule):
     def save_progress(self, checkpoint: dict[str, Any]) -> None:
         """Add the step to a checkpoint, and leave out frozen weights."""
         checkpoint["steps_done"] = self.steps_done
+        share_tied(checkpoint["state_dict"], self)
         if self.hosted is not None:
             self.hosted.release()  # the optimiser's state is in the checkpoint by now
         if self.adapter is not None:
