@@ -3,8 +3,8 @@
 A secret is what an environment variable holds whose name says so (``OPENAI_API_KEY``, ``HF_TOKEN``), a text that looks
 like a well-known service's key, and the password in an address (``postgresql://user:password@host/db``).
 
-Not covered: other encodings than those of URLs and JSON, a key that a table breaks over two lines, files that a program
-of the user's writes, and what other programs print, such as a server of vLLM's.
+Not covered: other encodings than those of URLs, JSON and Python, a key that a table breaks over two lines, files that a
+program of the user's writes, and what other programs print, such as a server of vLLM's.
 """
 
 from __future__ import annotations
@@ -63,6 +63,6 @@ def _secrets(environment: Mapping[str, str]) -> frozenset[str]:
 
 @lru_cache(maxsize=4)
 def _pattern(secrets: frozenset[str]) -> re.Pattern[str]:
-    """Return what matches the secrets as they are, in a URL and in JSON, the longest first."""
-    forms = {form for one in secrets for form in (one, quote(one, safe=""), json.dumps(one)[1:-1])}
+    """Return what matches the secrets as they are, in a URL, in JSON and in Python, the longest first."""
+    forms = {form for one in secrets for form in (one, quote(one, safe=""), json.dumps(one)[1:-1], repr(one)[1:-1])}
     return re.compile("|".join([*map(re.escape, sorted(forms, key=len, reverse=True)), *_WELL_KNOWN]))

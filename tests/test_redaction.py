@@ -24,7 +24,7 @@ from tests.judge.scripted import ScriptedServer, scripted_server
 
 KEY = 'Zq7!w"Ke4y' + "/made+for=this\\test"  # no shape that any service's keys have; differs in URLs and JSON
 TOKEN, PASSWORD = "tok-9f8e7d6c5b4a", "hunter2hunter2"
-SECRETS = (KEY, TOKEN, PASSWORD, quote(KEY, safe=""), json.dumps(KEY)[1:-1])
+SECRETS = (KEY, TOKEN, PASSWORD, quote(KEY, safe=""), json.dumps(KEY)[1:-1], repr(KEY)[1:-1])
 JUDGE = "--data.tasks.writing.init_args.judge.init_args"
 
 
@@ -35,7 +35,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_secrets_are_found_by_the_names_of_the_environment_in_every_form() -> None:
-    for form in (KEY, quote(KEY, safe=""), json.dumps({"key": KEY}), f"Bearer {KEY}, {TOKEN}"):
+    for form in (KEY, quote(KEY, safe=""), json.dumps({"key": KEY}), f"Bearer {KEY}, {TOKEN}", repr([KEY])):
         assert not any(secret in redact(form) for secret in SECRETS)
         assert "***" in redact(form)
 
@@ -156,4 +156,5 @@ def test_nothing_that_a_failed_run_prints_or_stores_holds_a_secret(
     leaks = {(str(path), secret) for path, content in files.items() for secret in SECRETS if secret.encode() in content}
     assert leaks == set()
     if way == "a bug":
-        assert files[tmp_path / "console"].count(b"***") >= 7, "all of it was there, but for the secrets"
+        assert files[tmp_path / "console"].count(b"***") >= 6, "all of it was there, but for the secrets"
+        assert any(path.name == "request.json" for path in files), "artifacts lie there, too"

@@ -81,23 +81,22 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def of_tokenizers(base: Path, model: Path) -> Iterator[str]:
     """Compare what the tokens stand for; a directory without a tokenizer has that of its base."""
-    found = [_tokenizer(path) for path in (base, model)]
-    if found[0] is None or found[1] is None:
+    first, second = _tokenizer(base), _tokenizer(model)
+    if first is None or second is None:
         return
-    ours, theirs = (tokenizer.get_vocab() for tokenizer in found if tokenizer is not None)
+    ours, theirs = first.get_vocab(), second.get_vocab()
     moved = [token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token)]
     if moved:
-        first = min(moved, key=lambda token: (min(ours.get(token, 1 << 60), theirs.get(token, 1 << 60)), token))
-        place, right = theirs.get(first, _MISSING), ours.get(first, _MISSING)
-        yield f"{len(moved)} tokens differ: {first!r} is token {place} instead of {right}"
+        lowest = min(moved, key=lambda token: (min(ours.get(token, 1 << 60), theirs.get(token, 1 << 60)), token))
+        place, right = theirs.get(lowest, _MISSING), ours.get(lowest, _MISSING)
+        yield f"{len(moved)} tokens differ: {lowest!r} is token {place} instead of {right}"
     for name in _ENDS:
-        ends = [getattr(tokenizer, name) for tokenizer in found]
-        if ends[0] != ends[1]:
-            yield f"its tokenizer has the {name} {ends[1]!r} instead of {ends[0]!r}"
-    for part, (before, after) in _pipelines(found[0], found[1]).items():
+        if (end := getattr(second, name)) != getattr(first, name):
+            yield f"its tokenizer has the {name} {end!r} instead of {getattr(first, name)!r}"
+    for part, (before, after) in _pipelines(first, second).items():
         if before != after:
             yield f"its tokenizer divides text in another way (the part {part!r} of tokenizer.json)"
-    if found[0].chat_template != found[1].chat_template:
+    if first.chat_template != second.chat_template:
         yield "its chat template is another one, so it was trained on other prompts (if not, copy the base's tokenizer)"
 
 
