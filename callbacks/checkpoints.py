@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.errors import BadInput, OmniThinkError
+from omnithink_pl.model.checkpoint_file import StreamedCheckpointIO
 from omnithink_pl.model.policy import save_policy
 from omnithink_pl.modules import PolicyModule
 
@@ -91,6 +92,7 @@ class Checkpoints(StageCallback):
             raise CheckpointError(_advice(self.directory, error)) from error
         self._module = module_of(trainer)
         self._several = trainer.world_size > 1
+        trainer.strategy.checkpoint_io = StreamedCheckpointIO()
         if threading.current_thread() is threading.main_thread():
             self._previous_handler = signal.signal(signal.SIGINT, self._on_sigint)
 

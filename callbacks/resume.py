@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
-import torch
 
 from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.errors import BadInput
+from omnithink_pl.model.checkpoint_file import read_whole
 
 from .checkpoints import Checkpoints
 from .curriculum import Curriculum
@@ -101,12 +100,12 @@ def read_checkpoint(path: Path, stages: Sequence[Stage]) -> Resumed:
             and there are further stages.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = read_whole(path)
         steps_done = checkpoint["steps_done"]
         curriculum = checkpoint["callbacks"][Curriculum.__qualname__]
         written, plan, begun = curriculum["stages"], curriculum["plan"], curriculum["begun"]
         run_id = checkpoint["callbacks"][Tracking.__qualname__]["run_id"]
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, OSError) as error:
+    except (KeyError, TypeError, OSError) as error:
         raise ResumeError(
             f"--ckpt_path: {path} is damaged or not a checkpoint of this project ({error}); "
             f"take another one, or start anew without --ckpt_path"

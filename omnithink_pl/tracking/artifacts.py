@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omnithink_pl.grpo.advantage import ScoredGroup
+from omnithink_pl.redaction import redact
 from omnithink_pl.tracking.store import guard
 from omnithink_pl.types import State
 
@@ -25,7 +26,8 @@ class Artifacts:
         self._uri = uri
 
     def text(self, text: str, path: str) -> None:
-        """Store a text file."""
+        """Store a text file, without the secrets that it may hold."""
+        text = redact(text)
         with guard(self._uri, f"store the artifact {path}"):
             self._client.log_text(self._run_id, text, path)
 

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
+from omnithink_pl.redaction import redact
 from omnithink_pl.tracking.artifacts import Artifacts
 from omnithink_pl.tracking.reader import metric_history
 from omnithink_pl.tracking.runs import close_dead_runs, find_experiment, mark_used, resume_run, start_run
@@ -151,14 +152,14 @@ class TrackingLogger(MLFlowLogger):
         flat = vars(params) if isinstance(params, Namespace) else params
         with guard(self.tracking_uri, "log parameters"):
             known = self.experiment.get_run(self.run_id).data.params
-            super().log_hyperparams({key: str(value) for key, value in flat.items() if key not in known})
+            super().log_hyperparams({key: redact(str(value)) for key, value in flat.items() if key not in known})
 
     @rank_zero_only
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""
         with guard(self.tracking_uri, "set tags"):
             for key, value in tags.items():
-                self.experiment.set_tag(self.run_id, key, value)
+                self.experiment.set_tag(self.run_id, key, redact(value))
 
     def latest(self) -> dict[str, float]:
         """Return the last value of each metric of the run."""
