@@ -69,3 +69,11 @@ def tracking_uri(empty_store: Path, tmp_path: Path) -> str:
     """A store of the test's own."""
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+@pytest.fixture(scope="session")
+def real_model(request: pytest.FixtureRequest) -> Path:
+    """The folder of SmolLM2-135M-Instruct, which is made once for this checkout."""
+    from tests.real.smollm2 import smollm2
+
+    return smollm2(request.config.cache.mkdir("smollm2"))
