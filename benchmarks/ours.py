@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import final
 
@@ -23,7 +26,7 @@ from omnithink_pl.model.policy import Policy, load_policy
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.rewards.base import Reward
 from omnithink_pl.rollout import RolloutEngine, Sampling, TransformersEngine
-from omnithink_pl.sources.base import Source, Split
+from omnithink_pl.sources.base import Source, Split, text_uid
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example, Group, Outcome
 
@@ -37,10 +40,16 @@ class Shape:
     group: int  # completions per prompt
     max_tokens: int  # of a completion
     steps: int
+    data: str | None = None  # JSON Lines file of questions; the packaged problems if not given
+    worked: int = 0  # its first rows, which are shown with their answers before each question
+
+    def task(self) -> Task:
+        """Return the task whose training rows are the prompts."""
+        return Arithmetic(self.prompts, Rows(self.data, self.prompts, self.worked) if self.data else None)
 
     def examples(self) -> list[Example]:
         """Return the prompts, the same in every step."""
-        return Arithmetic(self.prompts).examples("train", 0)
+        return self.task().examples("train", 0)
 
 
 @contextmanager
@@ -81,14 +90,38 @@ class FewProblems(Source):
 
 
 @final
+class Rows(Source):
+    """Questions of a file, behind worked examples from its first rows.
+
+    Args:
+        path: JSON Lines in the form of GSM8K: ``{"question": "...", "answer": "..."}``.
+        count: Number of questions.
+        worked: Number of worked examples.
+    """
+
+    def __init__(self, path: str, count: int, worked: int) -> None:
+        self.path, self.count, self.worked = path, count, worked
+
+    def examples(self, task: str, split: Split) -> list[Example]:
+        """Return the same in every split."""
+        with Path(self.path).open(encoding="utf-8") as lines:
+            rows = [json.loads(line) for line in islice(lines, self.worked + self.count)]
+        shown = "".join(f"{row['question']}\n{row['answer']}\n\n" for row in rows[: self.worked])
+        return [
+            Example(task, text_uid(row["question"]), shown + row["question"], row["answer"])
+            for row in rows[self.worked :]
+        ]
+
+
+@final
 class Arithmetic(Task):
-    """Math problems with the reward above."""
+    """Math problems with the reward above; the packaged ones if no source is given."""
 
     name = "math"
     metric = "alternating"
 
-    def __init__(self, prompts: int) -> None:
-        super().__init__(FewProblems(prompts), Alternating())
+    def __init__(self, prompts: int, source: Source | None = None) -> None:
+        super().__init__(source or FewProblems(prompts), Alternating())
 
     def ask(self, example: Example, rng: random.Random) -> str:
         """Return the question itself."""
@@ -127,7 +160,7 @@ def train(
 
     ``prepare`` is called with the policy before the first step, ``lap`` after each step.
     """
-    data = MultiTaskData({"math": Arithmetic(shape.prompts)}, batch_size=shape.prompts)
+    data = MultiTaskData({"math": shape.task()}, batch_size=shape.prompts)
     module = MultiTaskGRPO(
         engine=engine or TransformersEngine(),
         tasks=data.tasks,

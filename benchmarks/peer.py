@@ -12,17 +12,24 @@ import torch
 from benchmarks.harness import Lap
 from benchmarks.lengths import CACHE_GIB, Kind, PlannedLengths, Plans, plan_requests
 from benchmarks.ours import Shape
-from omnithink_pl.model.policy import load_policy
+from omnithink_pl.model.policy import load_tokenizer
 
 
-def train(shape: Shape, kind: Kind, plans: Plans, lap: Lap) -> None:
+def train(shape: Shape, kind: Kind, plans: Plans, micro_batch: int, lap: Lap) -> None:
     """Run TRL's training loop with its defaults, except where the two would differ in work or TRL would lose time.
 
-    Gradient checkpointing is off, numbers are float32, and the whole batch is one micro-batch, as on our side.
+    Gradient checkpointing is off, numbers are float32, and the model is transformers' own, without our products.
+
+    Args:
+        shape: Of a step.
+        kind: What samples.
+        plans: Lengths of each batch.
+        micro_batch: Completions of a gradient pass.
+        lap: Called after each step.
     """
     import datasets
     import trl
-    from transformers import PrinterCallback, TrainerCallback
+    from transformers import AutoModelForCausalLM, PrinterCallback, TrainerCallback
 
     class Laps(TrainerCallback):
         """Report the end of each step."""
@@ -30,21 +37,23 @@ def train(shape: Shape, kind: Kind, plans: Plans, lap: Lap) -> None:
         def on_step_end(self, *args: object, **kwargs: object) -> None:
             lap()
 
-    policy = load_policy(shape.policy)
-    policy.tokenizer.pad_token = policy.tokenizer.pad_token or policy.tokenizer.eos_token
+    model = AutoModelForCausalLM.from_pretrained(shape.policy, dtype=torch.float32)
+    tokenizer = load_tokenizer(shape.policy)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     with tempfile.TemporaryDirectory() as folder, ExitStack() as settings:
         if kind == "vllm":
             _configure_vllm(settings)
         else:
-            PlannedLengths(policy.model, policy.eos_id, plans())
+            PlannedLengths(model, tokenizer.eos_token_id, plans())
         trainer = trl.GRPOTrainer(
-            model=policy.model,
-            processing_class=policy.tokenizer,
+            model=model,
+            processing_class=tokenizer,
             reward_funcs=alternating,
             train_dataset=datasets.Dataset.from_list([{"prompt": list(e.messages)} for e in shape.examples()]),
             args=trl.GRPOConfig(
                 output_dir=folder,
-                per_device_train_batch_size=shape.prompts * shape.group,
+                per_device_train_batch_size=micro_batch,
+                gradient_accumulation_steps=shape.prompts * shape.group // micro_batch,
                 num_generations=shape.group,
                 max_completion_length=shape.max_tokens,
                 max_steps=shape.steps,

@@ -19,6 +19,7 @@ from benchmarks import memory, order, rewards, rollout, sandbox, scaling, step, 
 from benchmarks.floor import attention_flops, linear_flops, pairs
 from benchmarks.harness import Cost, Lap, run_ranks, take_turns
 from benchmarks.lengths import PlannedLengths, log_normal
+from benchmarks.ours import Shape
 from omnithink_pl.errors import BadInput
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from tests.tiny import EOS, TinyPolicy, random_tokens, tiny_qwen
@@ -91,6 +92,21 @@ def test_completions_have_their_planned_lengths() -> None:
         drawn = engine.generate(random_tokens(5, 6, 7), Sampling(4, max_tokens=30), seeds=[1, 2, 3])
         assert [len(c.token_ids) for group in drawn for c in group] == planned
         assert all(c.token_ids[-1] == EOS for group in drawn for c in group)
+
+
+def test_prompts_of_a_file_stand_behind_worked_examples(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"question": f"{n} + 1?", "answer": f"#### {n + 1}"}) + "\n" for n in range(9)))
+    examples = Shape("embedded", 2, 4, 8, 1, str(path), worked=1).examples()
+    asked = [example.messages[-1]["content"] for example in examples]
+    assert asked == ["0 + 1?\n#### 1\n\n1 + 1?", "0 + 1?\n#### 1\n\n2 + 1?"]
+
+
+def test_a_short_round_warms_up() -> None:
+    assert list(islice(step.warmed_up(partial(log_normal, 3, 40.0, 0.6, 99, 0), 3), 2)) == [
+        [2, 2, 2],
+        next(log_normal(3, 40.0, 0.6, 99, 0)),
+    ]
 
 
 def notes(path: Path, name: str, lap: Lap) -> str:

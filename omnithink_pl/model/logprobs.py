@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
@@ -23,6 +21,7 @@ from omnithink_pl.model.packing import (
     pack_rows,
     pad_rows,
 )
+from omnithink_pl.model.products import add_product, linear, replaced_forward
 from omnithink_pl.model.sharding import full
 
 # Logits that are alive at a time: 256 MiB in float32, or 441 tokens of a vocabulary of 152k. Three times as much is the
@@ -97,7 +96,7 @@ def token_logprobs(
     if found is None:  # from the model's own logits, computed only where a completion token is predicted
         head, source = model.get_output_embeddings(), packing.source.to(model.device)
         own = head.forward
-        with _replaced_forward(head, lambda hidden: own(hidden.flatten(0, 1).index_select(0, source).unsqueeze(0))):
+        with replaced_forward(head, lambda hidden: own(hidden.flatten(0, 1).index_select(0, source).unsqueeze(0))):
             logits = _run(model, packing)
         found = torch.stack(logprobs_and_entropy(sampled.scaled(logits, slice(None)), sampled.targets), -1)
     return _pad_completions(found, packing.lengths)
@@ -146,7 +145,7 @@ def _chunked(model: PreTrainedModel, packing: Packing, sampled: SampledTokens) -
         found = head_logprobs(head, own, hidden.flatten(0, 1).index_select(0, source), sampled).unsqueeze(0)
         return torch.cat([found, torch.full_like(found[..., :1], CANARY)], -1)  # no view: sharding warns of them
 
-    with _replaced_forward(head, forward):
+    with replaced_forward(head, forward):
         found = _run(model, packing)
     canary = found[:, 2].detach()
     unchanged = torch.full_like(canary, CANARY, dtype=torch.promote_types(found.dtype, torch.float32))
@@ -172,20 +171,6 @@ def _run(model: PreTrainedModel, packing: Packing) -> Tensor:
         reason = f"only {attention.calls} of its {layers} layers let their attention be replaced"
         raise cannot_share(type(model).__name__, reason)
     return logits
-
-
-@contextmanager
-def _replaced_forward(module: torch.nn.Module, forward: object) -> Iterator[None]:
-    """Replace a module's forward inside; its hooks stay in place."""
-    before = module.__dict__.get("forward")
-    module.forward = forward  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if before is None:
-            del module.forward
-        else:
-            module.forward = before
 
 
 @dataclass(frozen=True)
@@ -312,11 +297,9 @@ class _FusedHead(torch.autograd.Function):
             by_logits = torch.softmax(logits, -1).mul_(-here)
             by_logits = by_logits.scatter_add_(-1, sampled.targets[rows].unsqueeze(-1), here).to(ctx.dtype)
             if by_hidden is not None:
-                by_hidden[rows] = by_logits @ weight
-            if by_weight is not None and by_weight.dtype == ctx.dtype:
-                by_weight.addmm_(by_logits.T, hidden[rows])
-            elif by_weight is not None:
-                by_weight += by_logits.T @ hidden[rows]
+                by_hidden[rows] = linear(by_logits, weight.T)
+            if by_weight is not None:
+                add_product(by_weight, by_logits.T, hidden[rows])
             if by_bias is not None:
                 by_bias += by_logits.sum(0)
         return by_hidden, by_weight, by_bias, None

@@ -27,6 +27,7 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.model.architecture import attention_of, context_length, load_config, why_unreadable
 from omnithink_pl.model.chat import ChatTemplate
 from omnithink_pl.model.export import mend_generation_config
+from omnithink_pl.model.products import use_faster_products
 from omnithink_pl.model.randomness import disable_randomness
 from omnithink_pl.model.sharding import full, gathered
 from omnithink_pl.types import Message
@@ -116,6 +117,7 @@ def load_policy(
         with suppress(OSError):  # there need not be one
             model.generation_config = GenerationConfig.from_pretrained(path)
     mend_generation_config(model, name)
+    use_faster_products(model)
     return Policy(model, tokenizer, trust_remote_code=trust_remote_code)
 
 
