@@ -14,9 +14,10 @@ from omnithink_pl.data.prepare import prepare
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.score import score
 from omnithink_pl.evaluation.validate import validate
+from omnithink_pl.model.architecture import load_config
 from omnithink_pl.model.budget import Machine, Settings, Sizes, memory, seconds
 from omnithink_pl.model.logprobs import LOGITS
-from omnithink_pl.model.policy import policy_path
+from omnithink_pl.model.policy import find_policy
 from omnithink_pl.modules import MultiTaskGRPO, PolicyModule
 from omnithink_pl.report.console import memory_table, speed_table
 
@@ -46,11 +47,9 @@ def budget(
     Raises:
         BadInput: If the module is not ``MultiTaskGRPO``.
     """
-    from transformers import AutoConfig
-
     if not isinstance(model, MultiTaskGRPO):
         raise BadInput(f"model.class_path: budget plans MultiTaskGRPO, not {type(model).__name__}")
-    sizes = Sizes.of(AutoConfig.from_pretrained(policy_path(model.policy_name)), model.adapter)
+    sizes = Sizes.of(load_config(find_policy(model.policy_name)), model.adapter)
     settings = _budget_settings(
         model,
         prompts=datamodule.batch_size,
