@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from callbacks import CALLBACKS, SaveResolvedConfig, prepare_resume
+from callbacks import CALLBACKS, CurriculumProgress, SaveResolvedConfig, prepare_resume
+from callbacks.lookups import find_callback
 from callbacks.resume import find_checkpoint
 from omnithink_pl.cli import OmniThinkCLI
 from omnithink_pl.errors import BadInput
@@ -22,6 +23,9 @@ class CommandLine(OmniThinkCLI):
         self.settings["ckpt_path"] = None if found is None else str(found)
         if found is not None:
             self.settings["weights_only"] = True  # our checkpoints hold plain values; refuse to unpickle anything else
+        progress = find_callback(self.trainer, CurriculumProgress)
+        if progress is not None and self.trainer.is_global_zero:
+            progress.say(f"reading the rows of {', '.join(self.datamodule.tasks)}")
 
     def before_prepare(self) -> None:
         """Store the configuration with what is tracked: Lightning calls no callbacks for this verb."""

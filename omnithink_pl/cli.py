@@ -137,8 +137,11 @@ class OmniThinkCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:  # private; the verb itself cannot be wrapped: it is parsed
         """Run a verb of the trainer."""
-        with no_silent_end(subcommand):
-            super()._run_subcommand(subcommand)
+        try:
+            with no_silent_end(subcommand):
+                super()._run_subcommand(subcommand)
+        except MisconfigurationException as error:  # Lightning's, of an option of its trainer
+            raise BadInput(f"trainer: {error}") from error
 
 
 Command = TypeVar("Command", bound=OmniThinkCLI)

@@ -31,7 +31,7 @@ def run(args: Sequence[str], folder: Path) -> None:
         BadInput: If that is not what is given, or a file is missing or would be overwritten.
     """
     match list(args):
-        case ["ls", *parts]:
+        case ["ls", *parts] if len(parts) < 2:
             show("\n".join(f"{name:<32}{first}" for name, first in _listed(folder, "".join(parts[:1]))))
         case ["cp", config, target]:
             copy(find(config, folder), Path(target))

@@ -110,7 +110,7 @@ def quiet_libraries() -> None:
         os.environ.setdefault(name, "1")
     for name in ("TOKENIZERS_PARALLELISM", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"):
         os.environ.setdefault(name, "false")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     loud = ("lightning", "lightning.pytorch", "lightning.fabric", "mlflow", "alembic", "datasets", "transformers")
     for name in (*loud, "httpx2", "vllm", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
