@@ -87,6 +87,7 @@ class OmniThinkCLI(LightningCLI):
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Build the parser, which knows for its messages what was given."""
         parser = super().init_parser(**kwargs)
+        assert isinstance(parser, OmniThinkParser)
         parser.given = self.given
         return parser
 
@@ -113,8 +114,9 @@ class OmniThinkCLI(LightningCLI):
             self.left_out = {*self.left_out, "progress"}
         if self.subcommand == "budget":
             plan_on_cpu(config)
-        if self.subcommand != "score" and not config.get("completions"):
-            find_policy(config.model.init_args.policy)  # before rows are read and processes started
+        policy = config.model.init_args.get("policy")  # a module of the user's own may have none
+        if policy and self.subcommand != "score" and not config.get("completions"):
+            find_policy(policy)  # before rows are read and processes started
         if config.torch_threads is not None:
             torch.set_num_threads(config.torch_threads)
 

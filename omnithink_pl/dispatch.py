@@ -55,7 +55,7 @@ def answer(args: Sequence[str], configs: Path) -> bool:
         BadInput: If there is no such verb or config.
     """
     verb = args[0] if args else "--help"
-    if verb == "configs":
+    if verb == "configs" and not HELP & set(args):
         from omnithink_pl.config_files import run
 
         run(args[1:], configs)

@@ -1,4 +1,4 @@
-"""Natural overrides of the command line: each has the right result, or an error of at most three lines with the cure."""
+"""Natural overrides: each has the right result, or an error of at most three lines that names the cure."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ RIGHT = [
     ("--evaluation.evaluator.prompts=16", "evaluation.evaluator.prompts", 16),
     ("--validation.every_n_steps=5", "validation.every_n_steps", 5),
     ("--learning_rate.warmup_steps=5", "learning_rate.warmup_steps", 5),
-    ("--seed_everything=3", "data.seed", 3),
-    ("--name=mine", "checkpoints.name", "mine"),
+    ("--seed_everything=3", "seed_everything", 3),
+    ("--name=mine", "name", "mine"),
     ("--trainer.devices=2", "trainer.devices", 2),
     ("--trainer.logger.experiment_name=mine", "trainer.logger.experiment_name", "mine"),
 ]
