@@ -17,12 +17,15 @@ python main.py configs ls
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omnithink_pl.config_files import with_paths
-from omnithink_pl.dispatch import VERBS, announce, answer, quiet_libraries
+from omnithink_pl.dispatch import announce, answer, quiet_libraries, quiet_loggers
 from omnithink_pl.errors import OmniThinkError
+from omnithink_pl.verb_table import VERBS
 
 if TYPE_CHECKING:
     from callbacks.command_line import CommandLine
@@ -43,21 +46,20 @@ def main(args: list[str] | None = None) -> CommandLine | None:
         OmniThinkError: If something goes wrong that the user can correct.
     """
     given = sys.argv[1:] if args is None else args
-    return None if answer(given, CONFIGS) else run_verb(given)
+    return None if answer(given, CONFIGS) else load_verb(given)()
 
 
-def run_verb(args: list[str]) -> CommandLine | None:
-    """Import what a verb needs, and run it."""
+def load_verb(args: list[str]) -> Callable[[], CommandLine | None]:
+    """Import what a verb needs, and return the function that runs it."""
     args = with_paths(args, CONFIGS)
     if VERBS[args[0]].tool:
         from omnithink_pl.tools import run_tool
 
-        run_tool(args[0], args[1:])
-        return None
+        return partial(run_tool, args[0], args[1:])
     from callbacks.command_line import CommandLine
     from omnithink_pl.cli import run
 
-    return run(CommandLine, args, CONFIGS / "base.yaml")
+    return partial(run, CommandLine, args, CONFIGS / "base.yaml")
 
 
 def command(args: list[str]) -> None:
@@ -66,7 +68,9 @@ def command(args: list[str]) -> None:
         if not answer(args, CONFIGS):
             announce(args)
             quiet_libraries()
-            run_verb(args)
+            verb = load_verb(args)
+            quiet_loggers()
+            verb()
     except OmniThinkError as error:
         sys.exit(f"error: {error}")
     except SystemExit as ended:

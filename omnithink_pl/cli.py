@@ -19,7 +19,6 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omnithink_pl import overlays
 from omnithink_pl.curriculum.stages import trained_tasks
 from omnithink_pl.data import MultiTaskData
-from omnithink_pl.dispatch import HELP_ALL
 from omnithink_pl.endings import no_silent_end
 from omnithink_pl.errors import BadInput
 from omnithink_pl.given import read_settings
@@ -27,6 +26,7 @@ from omnithink_pl.model.policy import find_policy
 from omnithink_pl.modules import PolicyModule, RejectionSampling
 from omnithink_pl.parser import OverlayParser
 from omnithink_pl.refusals import MODULE, check_effect, check_settings
+from omnithink_pl.verb_table import HELP_ALL
 from omnithink_pl.verbs import OmniThinkTrainer
 
 # The verbs of the trainer, each with the arguments of its method that the command line fills in.

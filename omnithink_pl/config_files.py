@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from omnithink_pl.dispatch import show
 from omnithink_pl.errors import BadInput
+from omnithink_pl.verb_table import show
 
 _USAGE = "configs ls [PART] | cp CONFIG FILE | diff CONFIG CONFIG"
 _ABSENT = "(not set)"

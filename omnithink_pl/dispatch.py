@@ -1,4 +1,4 @@
-"""The verbs of the command line, and what needs none of the libraries behind them: help, configs, the first line.
+"""What needs none of the libraries behind a verb: help, configs, the first line.
 
 PyTorch and Lightning take seconds to import; so nothing here imports them.
 """
@@ -11,37 +11,11 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from omnithink_pl.errors import BadInput
-
-HELP, HELP_ALL = {"-h", "--help"}, "--help_all"
-
-
-@dataclass(frozen=True)
-class Verb:
-    """A verb of the command line."""
-
-    does: str  # in one line
-    source: str = ""  # the function or class whose arguments are the verb's own
-    tool: bool = False  # without a trainer: ``source`` is a class with a method ``run``
-
-
-VERBS = {
-    "fit": Verb("Train through the stages of a curriculum, and evaluate all tasks before, between and after them."),
-    "validate": Verb("Evaluate a policy or a checkpoint on benchmarks.", "omnithink_pl.evaluation.validate.validate"),
-    "predict": Verb("Sample completions, and keep the good ones for supervised fine-tuning."),
-    "score": Verb("Score completions from a file with the rewards.", "omnithink_pl.evaluation.score.score"),
-    "prepare": Verb("Download, curate and cache the rows of every task.", "omnithink_pl.data.prepare.prepare"),
-    "budget": Verb("Print the memory per GPU and the least time of a step.", "omnithink_pl.verbs.budget"),
-    "merge": Verb("Merge models that were trained separately.", "omnithink_pl.merge.tool.Merge", tool=True),
-    "study": Verb("Run many configs with several seeds, and resume.", "omnithink_pl.study.tool.Study", tool=True),
-    "report": Verb("Make a study's tables and figures.", "omnithink_pl.report.verbs.Report", tool=True),
-    "plan": Verb("Plan a curriculum's order from single runs.", "omnithink_pl.report.verbs.PlanCurriculum", tool=True),
-    "configs": Verb("List the packaged configs, copy one, or compare two: ls, cp, diff."),
-}
+from omnithink_pl.verb_table import HELP, HELP_ALL, VERBS, show
 
 
 def answer(args: Sequence[str], configs: Path) -> bool:
@@ -78,14 +52,6 @@ def answer(args: Sequence[str], configs: Path) -> bool:
     return False
 
 
-def show(text: str) -> None:
-    """Print a text of many lines, of which a reader such as ``head`` may want the first only."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
-
-
 def announce(args: Sequence[str]) -> None:
     """Say at once that the libraries are being loaded; not where the output is meant for a program."""
     first = os.environ.get("LOCAL_RANK", "0") == "0"  # Lightning starts the other processes of this machine anew
@@ -111,10 +77,14 @@ def quiet_libraries() -> None:
     for name in ("TOKENIZERS_PARALLELISM", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"):
         os.environ.setdefault(name, "false")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
-    loud = ("lightning", "lightning.pytorch", "lightning.fabric", "mlflow", "alembic", "datasets", "transformers")
-    for name in (*loud, "httpx2", "vllm", "huggingface_hub"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # `overlays.as_configs` rewrites them
     # Lightning recommends worker processes; our rows are in memory.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)
+
+
+def quiet_loggers() -> None:
+    """Show only the errors of the libraries' loggers; to be called once they are imported, as Lightning sets its own."""
+    loud = ("lightning", "lightning.pytorch", "lightning.fabric", "mlflow", "alembic", "datasets", "transformers")
+    for name in (*loud, "httpx2", "vllm", "huggingface_hub"):
+        logging.getLogger(name).setLevel(logging.ERROR)

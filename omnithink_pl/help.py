@@ -13,7 +13,7 @@ from pathlib import Path
 
 from docstring_parser import parse
 
-from omnithink_pl.dispatch import HELP_ALL, VERBS
+from omnithink_pl.verb_table import HELP_ALL, VERBS
 
 PACKAGE = Path(__file__).parent
 _FILLED_IN = {"self", "trainer", "model", "datamodule"}  # by the command line

@@ -108,7 +108,10 @@ def _added(given: Iterable[Setting], group: str) -> Iterator[str]:
 
 
 def _is_class(key: str, value: object) -> bool:
-    return key.endswith(".class_path") or isinstance(value, str) or (isinstance(value, dict) and "class_path" in value)
+    """Return whether a setting of ``data.tasks.<name>`` names the task's class."""
+    if key.count(".") == 2:
+        return isinstance(value, str) or (isinstance(value, dict) and "class_path" in value)
+    return key.count(".") == 3 and key.endswith(".class_path")
 
 
 def _unknown_task(where: str, key: str, names: Collection[str]) -> Iterator[str]:

@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Sequence
 from typing import Protocol
 
-from omnithink_pl.dispatch import HELP_ALL, VERBS
 from omnithink_pl.parser import OverlayParser
+from omnithink_pl.verb_table import HELP_ALL, VERBS
 
 
 class Tool(Protocol):

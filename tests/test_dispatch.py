@@ -12,9 +12,9 @@ import yaml
 
 from main import CONFIGS, main
 from omnithink_pl.cli import VERBS as TRAINER_VERBS
-from omnithink_pl.dispatch import VERBS
 from omnithink_pl.errors import BadInput
 from omnithink_pl.help import help_of
+from omnithink_pl.verb_table import VERBS
 
 HEAVY = {"torch", "lightning", "transformers", "mlflow", "jsonargparse"}
 

@@ -67,7 +67,7 @@ RIGHT = [
     ("--learning_rate.warmup_steps=5", "learning_rate.warmup_steps", 5),
     ("--seed_everything=3", "seed_everything", 3),
     ("--name=mine", "name", "mine"),
-    ("--trainer.devices=2", "trainer.devices", 2),
+    ("--trainer.devices=2", "trainer.devices", "2"),
     ("--trainer.logger.experiment_name=mine", "trainer.logger.experiment_name", "mine"),
 ]
 

@@ -25,7 +25,7 @@ def test_arrows_tell_a_change_beyond_the_interval_from_one_within_it() -> None:
         ["forgotten", "-30", "-40", "-35"],
     ]
     lost = score_table(matrix(base=[0.8, 0.4], s1_math=[0.3, 0.4]))
-    assert printed(lost)[2] == ["after", "math", "30", "▼", "40", "35", "-25"]
+    assert printed(lost)[2] == ["after", "math", "30", "▼", "40", "35", "▼25"]
 
 
 def test_a_line_shows_the_last_row_and_its_change_since_the_base_if_there_is_one() -> None:
