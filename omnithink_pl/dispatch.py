@@ -84,7 +84,7 @@ def quiet_libraries() -> None:
 
 
 def quiet_loggers() -> None:
-    """Show only the errors of the libraries' loggers; to be called once they are imported, as Lightning sets its own."""
+    """Show only the errors of the libraries' loggers; called once they are imported: Lightning sets its own."""
     loud = ("lightning", "lightning.pytorch", "lightning.fabric", "mlflow", "alembic", "datasets", "transformers")
     for name in (*loud, "httpx2", "vllm", "huggingface_hub"):
         logging.getLogger(name).setLevel(logging.ERROR)
