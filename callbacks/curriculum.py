@@ -25,7 +25,7 @@ class Curriculum(L.Callback):
 
     Args:
         stages: The stages in order, each with the weight of its tasks.
-        steps: Batches of each task, for stages that name no number of steps.
+        steps: Batches of each task, or one number for all, for stages that name no number of steps.
         replay: Share of each batch for the tasks of earlier stages, in [0, 1).
         scheduler: Chooses each stage, the first too, when the one before has ended and all tasks were evaluated. Not
             given: the order of the list.
@@ -38,12 +38,14 @@ class Curriculum(L.Callback):
     def __init__(
         self,
         stages: list[Stage],
-        steps: dict[str, int] | None = None,
+        steps: dict[str, int] | int | None = None,
         replay: float = 0.0,
         scheduler: StageScheduler | None = None,
     ) -> None:
         if not 0.0 <= replay < 1.0:
             raise BadInput(f"curriculum.replay is {replay}; it is a share of the batch, from 0 to below 1")
+        if isinstance(steps, int):
+            steps = {task: steps for stage in stages for task in stage.tasks}
         self.stages = with_lengths(stages, steps or {})
         self.replay = replay
         self.scheduler = scheduler

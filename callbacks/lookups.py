@@ -25,6 +25,9 @@ class StageCallback(L.Callback):
         Called for the base model too, whose number is 0, before it is evaluated.
         """
 
+    def on_evaluation_progress(self, trainer: L.Trainer, run: StageRun, done: int, total: int) -> None:
+        """Called during an evaluation as its prompts are sampled: so many are done, of all of this process."""
+
     def on_stage_end(self, trainer: L.Trainer, pl_module: PolicyModule, run: StageRun) -> None:
         """Called when all tasks have been evaluated after the last step of a stage, or on the base model."""
 

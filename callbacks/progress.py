@@ -22,12 +22,14 @@ from .lookups import StageCallback, data_of, find_callback, module_of
 from .stage_evaluation import StageEvaluation
 from .tracking import Tracking, score_matrix, tracking_logger
 
+_SECONDS = 10.0  # between lines of an evaluation
+
 
 class CurriculumProgress(StageCallback, ProgressBar):
     """Shows stage, step, rewards per task, KL and the time left; at the end the score matrix.
 
-    In a terminal it is redrawn in place. Elsewhere, as in a log file, it prints a line every few steps
-    and one per evaluation. ``NO_COLOR`` is respected.
+    In a terminal it is redrawn in place. Elsewhere, as in a log file, it prints a line with the time every few steps,
+    and now and then during an evaluation. ``NO_COLOR`` is respected.
 
     Args:
         every_n_steps: Steps between lines where there is no terminal.
@@ -47,7 +49,8 @@ class CurriculumProgress(StageCallback, ProgressBar):
         # Replaced and never changed in place, because the display reads them from its own thread.
         self._rewards: dict[str, tuple[float, ...]] = {}
         self._run: StageRun | None = None
-        self._began = self._marked = time.monotonic()
+        self._evaluated = (0, 0)  # prompts of the evaluation under way: done, in all
+        self._began = self._marked = self._said = time.monotonic()
 
     def enable(self) -> None:
         """Show progress."""
@@ -63,9 +66,28 @@ class CurriculumProgress(StageCallback, ProgressBar):
         if self._enabled:
             self.console.print(*args, markup=False, highlight=False, soft_wrap=True)
 
+    def say(self, what: str) -> None:
+        """Print a line with the time."""
+        self.print(f"{time.strftime('%H:%M:%S')}  {what}")
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Say what happens next: the rows have been read."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            data, policy = data_of(trainer), module_of(trainer).policy_name
+            held_out = sum(map(len, data.held_out.values()))
+            self.say(f"{len(data.train)} prompts to train on, {held_out} held out; loading the policy {policy}")
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Say what happens next: the policy has been loaded."""
+        self.say("checking the prompts, and that the rollout engine agrees with training")
+
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock, and print where the run is to be found."""
         self._began = self._marked = time.monotonic()
+        if self._enabled:
+            for name, place in self._run_places(trainer).items():
+                self.print(f"{name:<12}{place}")
 
     def on_stage_start(self, trainer: L.Trainer, pl_module: L.LightningModule, run: StageRun) -> None:
         """Note the stage; at the start of training, open the display."""
@@ -81,14 +103,23 @@ class CurriculumProgress(StageCallback, ProgressBar):
             )
             self._live.start()
         else:
-            self.print(self._headline(trainer, run))
+            self.say(self._headline(trainer, run))
+
+    def on_evaluation_progress(self, trainer: L.Trainer, run: StageRun, done: int, total: int) -> None:
+        """Note how far an evaluation is; without a terminal, say so every ten seconds."""
+        self._evaluated = (done, total)
+        now = time.monotonic()
+        if self._live is None and (done == total or done == 1 or now - self._said >= _SECONDS):
+            self._said = now
+            then = ", scoring the completions" if done == total else ""
+            self.say(f"evaluating {_of(run)}: {done} of {total} prompts sampled{then}")
 
     def on_stage_end(self, trainer: L.Trainer, pl_module: L.LightningModule, run: StageRun) -> None:
         """Report the evaluation."""
         self._pace.evaluation_took(time.monotonic() - self._marked)
         matrix = score_matrix(trainer)
         if self._live is None and matrix is not None:
-            self.print(evaluation_line(matrix))
+            self.say(evaluation_line(matrix))
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
@@ -108,7 +139,7 @@ class CurriculumProgress(StageCallback, ProgressBar):
             if reward is not None:
                 self._rewards[task] = (*self._rewards.get(task, ()), reward)[-self.window :]
         if self._live is None and module.steps_done % self.every_n_steps == 0:
-            self.print(status_line(self._snapshot(trainer)))
+            self.say(status_line(self._snapshot(trainer)))
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Close the display; print the score matrix and where everything was saved."""
@@ -133,6 +164,7 @@ class CurriculumProgress(StageCallback, ProgressBar):
         run, module = self._run, module_of(trainer)
         assert run is not None
         evaluation = find_callback(trainer, StageEvaluation)
+        evaluating = evaluation is not None and evaluation.evaluating
         matrix = score_matrix(trainer) or ScoreMatrix()
         return Snapshot(
             name=_name(trainer),
@@ -141,7 +173,7 @@ class CurriculumProgress(StageCallback, ProgressBar):
             stage_name=run.plan[0].name if run.number == 0 else run.name,
             steps=module.steps_done,
             total=run.total_steps,
-            phase="evaluating" if evaluation is not None and evaluation.evaluating else "training",
+            phase="evaluating {} of {}".format(*self._evaluated) if evaluating else "training",
             elapsed=time.monotonic() - self._began,
             left=self._pace.left(run.total_steps - module.steps_done, len(run.plan) + 1 - len(matrix.rows)),
             seconds_per_step=self._pace.seconds_per_step,
@@ -163,13 +195,21 @@ class CurriculumProgress(StageCallback, ProgressBar):
         return f"{_name(trainer)}: {run.total_steps} steps, {names}{resumed}"
 
     def _places(self, trainer: L.Trainer) -> dict[str, str]:
+        """Return where the results are."""
         places = {}
         checkpoints = find_callback(trainer, Checkpoints)
         if checkpoints is not None:
             if checkpoints.save_policy:
                 places["policy"] = str(checkpoints.policy_path)
             places["checkpoint"] = str(checkpoints.path)
-        logger = tracking_logger(trainer)
+        return places | self._run_places(trainer)
+
+    def _run_places(self, trainer: L.Trainer) -> dict[str, str]:
+        """Return where the run is to be found, from its start on."""
+        places = {}
+        checkpoints, logger = find_callback(trainer, Checkpoints), tracking_logger(trainer)
+        if checkpoints is not None:
+            places["folder"] = str(checkpoints.path.parent)
         if logger is not None:
             places["run"] = logger.url or f"{logger.version} in {logger.tracking_uri}"
             places["look at it"] = logger.url or "make ui"
@@ -179,6 +219,10 @@ class CurriculumProgress(StageCallback, ProgressBar):
         if self._live is not None:
             self._live.stop()
             self._live = None
+
+
+def _of(run: StageRun) -> str:
+    return f"after {run.name}" if run.number else "the base model"
 
 
 def _name(trainer: L.Trainer) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from math import isnan
 from typing import Any
 
@@ -14,7 +15,7 @@ from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.evaluation.evaluator import Evaluator, evaluation_metrics
 from omnithink_pl.tracking import TrackingLogger
 
-from .lookups import data_of, module_of
+from .lookups import StageCallback, data_of, module_of
 
 
 class StageEvaluation(L.Callback):
@@ -40,7 +41,9 @@ class StageEvaluation(L.Callback):
         module, data = module_of(trainer), data_of(trainer)
         self.evaluating = True
         with module.barrier.guard():
-            own = self.evaluator.measure(module.policy, module.engine, data.tasks, data.held_out, module.seed)
+            own = self.evaluator.measure(
+                module.policy, module.engine, data.tasks, data.held_out, module.seed, partial(_tell, trainer, run)
+            )
         results = self.evaluator.conclude(own, module.monitor.policy.max_rate)
         self.evaluating = False
         unscored = {name: why for name, result in results.items() if (why := result.unscored)}
@@ -63,3 +66,10 @@ class StageEvaluation(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the score matrix."""
         self.matrix = ScoreMatrix.from_dict(state_dict["matrix"])
+
+
+def _tell(trainer: L.Trainer, run: StageRun, done: int, total: int) -> None:
+    """Tell the callbacks how far the evaluation has got."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, StageCallback):
+            callback.on_evaluation_progress(trainer, run, done, total)

@@ -5,66 +5,34 @@
 
 from __future__ import annotations
 
-import inspect
-import logging
-import os
-import re
-import sys
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-import datasets
 import lightning as L
 import torch
-import transformers
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from omnithink_pl import modules, overlays
+from omnithink_pl import overlays
 from omnithink_pl.curriculum.stages import trained_tasks
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.endings import no_silent_end
 from omnithink_pl.errors import BadInput
-from omnithink_pl.merge import Merge
+from omnithink_pl.given import read_settings
+from omnithink_pl.model.policy import find_policy
 from omnithink_pl.modules import PolicyModule, RejectionSampling
-from omnithink_pl.packaged import locate_all
-from omnithink_pl.redaction import guard_console
-from omnithink_pl.report.verbs import PlanCurriculum, Report
-from omnithink_pl.study.tool import Study
+from omnithink_pl.parser import OverlayParser
+from omnithink_pl.refusals import MODULE, check_effect, check_settings
+from omnithink_pl.verb_table import HELP_ALL
 from omnithink_pl.verbs import OmniThinkTrainer
 
-
-class Tool(Protocol):
-    """A verb without a trainer; the arguments of its class are those of the verb."""
-
-    def run(self) -> None:
-        """Do the work and print the result."""
-        ...
-
-
-# Each verb is a tool, or a method of the trainer with the arguments that the command line fills in.
-VERBS: dict[str, type[Tool] | set[str]] = {
-    "fit": LightningCLI.subcommands()["fit"],
-    "predict": LightningCLI.subcommands()["predict"],
-    "prepare": {"model", "datamodule"},
-    "validate": {"model", "datamodule"},
-    "score": {"model", "datamodule"},
-    "budget": {"model", "datamodule"},
-    "merge": Merge,
-    "study": Study,
-    "report": Report,
-    "plan": PlanCurriculum,
+# The verbs of the trainer, each with the arguments of its method that the command line fills in.
+VERBS = {verb: LightningCLI.subcommands()[verb] for verb in ("fit", "predict")} | {
+    verb: {"model", "datamodule"} for verb in ("prepare", "validate", "score", "budget")
 }
-TOOLS: dict[str, type[Tool]] = {verb: tool for verb, tool in VERBS.items() if isinstance(tool, type)}
-
-PACKAGE = Path(__file__).parent
-
-# The module of a run whose config names none.
-MODULE = "omnithink_pl.modules.MultiTaskGRPO"
 
 # Keys that follow from others, each with its source and the options of the link.
 LINKS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -76,15 +44,9 @@ LINKS: dict[str, tuple[str, dict[str, Any]]] = {
     "model.init_args.tasks": ("data.tasks", {"apply_on": "instantiate"}),
 }
 
-# Modules of earlier versions whose classes are named in configs.
-MOVED_MODULES = {
-    "omnithink_pl.benchmarks": "omnithink_pl.evaluation.suites",
-    "omnithink_pl.scheduling": "omnithink_pl.curriculum.schedulers",
-}
 
-
-class OmniThinkParser(LightningArgumentParser):
-    """A parser with short error messages.
+class OmniThinkParser(OverlayParser, LightningArgumentParser):
+    """The parser of a verb of the trainer.
 
     A class without a default must be given: otherwise jsonargparse tries null where a module refuses its settings, and
     hides the module's message.
@@ -94,60 +56,17 @@ class OmniThinkParser(LightningArgumentParser):
         """Add a class that can be replaced by a subclass, by default ``MODULE``."""
         return super().add_subclass_arguments(*args, **({"default": {"class_path": MODULE}} | kwargs))
 
-    def _apply_actions(  # private, but jsonargparse is pinned
-        self, cfg: Any, parent_key: str = "", prev_cfg: Namespace | None = None, *args: Any, **kwargs: Any
-    ) -> Namespace:
-        if isinstance(cfg, dict) and not parent_key:
-            prev_cfg = None if prev_cfg is None else prev_cfg.clone()  # a copy: entries that are replaced leave it
-            cfg = overlays.merge(cfg, prev_cfg)
-        return super()._apply_actions(cfg, parent_key, prev_cfg, *args, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Exit with the causes of an error and the nearest key, without the usage."""
-        message += nearest_key(message, [action.dest for action in self._actions])
-        if not self.exit_on_error:  # a nested parser, whose message becomes part of the outer one's
-            super().error(message, ex)
-        self.exit(
-            2,
-            f"error: {readable(message)}{full_class_path(message)}\n"
-            f"{self.prog.replace(' [options]', '')} --help lists what can be set\n",
-        )
-
-
-_UNKNOWN_KEY = re.compile(
-    r"(?:Unrecognized arguments: --|Option '(?=[^']+' is not accepted)|"
-    r"Group '(?P<group>[^']+)' does not accept option ')(?P<key>[\w.]+)"
-)
-
-
-def nearest_key(message: str, keys: Iterable[str]) -> str:
-    """Return what to add to a parser's message about an unknown key: the nearest of its keys, if one is near."""
-    found = _UNKNOWN_KEY.search(message)
-    if not found or "did you mean" in message:
-        return ""
-    near = get_close_matches(".".join(filter(None, found.groups())), keys, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def full_class_path(message: str) -> str:
-    """Return what to add to a message about a class name without its module: where this package has such a class."""
-    found = re.search(r"Expected a dot import path string: (\w+)", message)
-    for path in sorted(PACKAGE.rglob("*.py")) if found else ():
-        if re.search(rf"^class {found[1]}\b", path.read_text(), re.MULTILINE):  # type: ignore[index]
-            module = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
-            return f"; write {module}.{found[1]}"  # type: ignore[index]
-    return ""
-
 
 class OmniThinkCLI(LightningCLI):
     """Composes data, module and callbacks from configs. Subclasses say which callbacks there are."""
 
     callbacks: ClassVar[Mapping[str, type[L.Callback]]]  # by top-level key, in the order in which they are called
     save_config: ClassVar[type[SaveConfigCallback]]
-    defaults: ClassVar[Path]  # the config that is loaded before any other
 
-    def __init__(self, args: list[str] | None = None) -> None:
-        parsers: dict[str, Any] = {verb: {"default_config_files": [str(self.defaults)]} for verb in self.subcommands()}
+    def __init__(self, args: list[str], defaults: Path) -> None:
+        self.verb = args[0]
+        self.given = [one.key for one in read_settings(args)]
+        self.left_out: set[str] = set()  # keys of callbacks that this run does without
         super().__init__(
             PolicyModule,
             MultiTaskData,
@@ -158,14 +77,19 @@ class OmniThinkCLI(LightningCLI):
             save_config_callback=self.save_config,
             seed_everything_default=0,
             trainer_class=OmniThinkTrainer,
-            parser_kwargs=parsers
-            | {"epilog": f"Without a trainer, each with a --help of its own: {', '.join(TOOLS)}."},
+            parser_kwargs={self.verb: {"default_config_files": [str(defaults)]}},
         )
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Return the verbs of the trainer, each with the arguments that are not the user's."""
-        return {verb: filled for verb, filled in VERBS.items() if isinstance(filled, set)}
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """Return the verb with the arguments that are not the user's; a parser of all verbs would take seconds."""
+        return {self.verb: VERBS[self.verb]}
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Build the parser, which knows for its messages what was given."""
+        parser = super().init_parser(**kwargs)
+        assert isinstance(parser, OmniThinkParser)
+        parser.given = self.given
+        return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks, each under its own key, and the links between keys."""
@@ -183,10 +107,27 @@ class OmniThinkCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Adapt the trainer to the verb; set the number of threads before anything starts its own."""
+        config = self.settings
+        if self.subcommand == "fit" and config.trainer.fast_dev_run:
+            self.left_out = shorten(config)
+        if config.trainer.enable_progress_bar is False:  # with which Lightning refuses ours
+            self.left_out = {*self.left_out, "progress"}
         if self.subcommand == "budget":
-            plan_on_cpu(self.settings)
-        if self.settings.torch_threads is not None:
-            torch.set_num_threads(self.settings.torch_threads)
+            plan_on_cpu(config)
+        policy = config.model.init_args.get("policy")  # a module of the user's own may have none
+        if policy and self.subcommand != "score" and not config.get("completions"):
+            find_policy(policy)  # before rows are read and processes started
+        if config.torch_threads is not None:
+            torch.set_num_threads(config.torch_threads)
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:  # private
+        """Build the trainer; what it says of its options is for the user."""
+        left_out = tuple(self.callbacks[key] for key in self.left_out)
+        try:
+            return super()._instantiate_trainer(config, [one for one in callbacks if not isinstance(one, left_out)])
+        except (MisconfigurationException, ValueError, ModuleNotFoundError) as error:
+            first = str(error).strip().partition("\n")[0]
+            raise BadInput(f"trainer: {first}") from error
 
     def before_predict(self) -> None:
         """Refuse a module that trains: Lightning's own message would name no key."""
@@ -198,46 +139,57 @@ class OmniThinkCLI(LightningCLI):
 
     def _run_subcommand(self, subcommand: str) -> None:  # private; the verb itself cannot be wrapped: it is parsed
         """Run a verb of the trainer."""
-        with no_silent_end(subcommand):
-            super()._run_subcommand(subcommand)
+        try:
+            with no_silent_end(subcommand):
+                super()._run_subcommand(subcommand)
+        except MisconfigurationException as error:  # Lightning's, of an option of its trainer
+            raise BadInput(f"trainer: {error}") from error
 
 
 Command = TypeVar("Command", bound=OmniThinkCLI)
 
 
-def run(command: type[Command], args: list[str] | None = None) -> Command | None:
-    """Run a verb.
+def run(command: type[Command], args: Sequence[str], defaults: Path) -> Command:
+    """Run a verb of the trainer.
 
     Args:
-        command: The command line of the verbs of the trainer.
-        args: Verb and arguments; those of this process if not given.
+        command: The command line of these verbs.
+        args: Verb and arguments.
+        defaults: The config that is loaded before any other.
 
     Returns:
-        The command line, once a verb of the trainer has run.
+        The command line, once the verb has run.
 
     Raises:
         OmniThinkError: If something goes wrong that the user can correct.
     """
-    given = locate_all(sys.argv[1:] if args is None else args, command.defaults.parent)
-    if given and given[0] in TOOLS:
-        run_tool(given[0], given[1:], command.defaults)
-        return None
-    check_keys(given)
-    return command(list(overlays.as_configs(given)))
+    follows = {target.replace(".init_args", ""): source for target, (source, _) in LINKS.items()}
+    tasks = yaml.safe_load(defaults.read_text(encoding="utf-8"))["data"]["tasks"]
+    check_settings(list(read_settings(args)), follows, tasks)
+    check_effect(args[0], args, command.callbacks)
+    given = ["--help" if arg == HELP_ALL else arg for arg in args]
+    return command(list(overlays.as_configs(given)), defaults)
 
 
-def run_tool(verb: str, args: list[str], defaults: Path) -> None:
-    """Run a verb that needs no trainer; one that starts runs is told their ``defaults``."""
-    tool = TOOLS[verb]
-    filled = {"defaults": defaults} if "defaults" in inspect.signature(tool).parameters else {}
-    parser = OmniThinkParser(prog=f"main.py {verb}", description=(tool.__doc__ or "").partition("\n\n")[0])
-    parser.add_argument("--config", action="config", help="A file with some of the arguments below.")
-    parser.add_class_arguments(tool, skip=set(filled))
-    # `--overwrite` alone means `--overwrite=true`
-    switches = {f"--{key}" for key, value in inspect.signature(tool).parameters.items() if value.default is False}
-    given = parser.parse_args([f"{arg}=true" if arg in switches else arg for arg in args])
-    given.pop("config")
-    tool(**parser.instantiate_classes(given).as_dict(), **filled).run()
+def shorten(config: Namespace) -> set[str]:
+    """Honour `trainer.fast_dev_run`: so many steps of every stage, few held-out prompts, nothing kept.
+
+    Lightning's own would end the run within the first stage.
+
+    Returns:
+        Keys of the callbacks to leave out.
+    """
+    if config.ckpt_path is not None:
+        raise BadInput("trainer.fast_dev_run keeps nothing of a run, so it resumes none; leave out --ckpt_path")
+    steps = int(config.trainer.fast_dev_run)
+    for stage in config.curriculum.stages:
+        stage.steps = min(steps, stage.steps or steps)
+    evaluator = config.evaluation.evaluator.init_args
+    evaluator.prompts, evaluator.samples = min(4, evaluator.prompts or 4), 1
+    config.validation.every_n_steps = config.validation.patience = None
+    config.validation.continue_from = "last"
+    config.trainer.fast_dev_run = config.trainer.logger = False
+    return {"checkpoints"}
 
 
 def plan_on_cpu(config: Namespace) -> None:
@@ -251,132 +203,3 @@ def plan_on_cpu(config: Namespace) -> None:
         config.sharded = "ModelParallel" in str(trainer.strategy)
     for key, value in {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "logger": False}.items():
         trainer[key] = value
-
-
-def check_keys(args: Sequence[str]) -> None:
-    """Refuse keys that follow from others, keys of earlier versions and class paths of earlier versions.
-
-    jsonargparse would ignore the first without a word, and could not say what has become of the others.
-
-    Args:
-        args: Arguments of a verb; the files that ``--config`` names are read too.
-
-    Raises:
-        BadInput: Names the file or argument, the keys and those to set instead.
-    """
-    given = list(_settings(args))
-    follows = {target.replace(".init_args", ""): source for target, (source, _) in LINKS.items()}
-    renamed = _renamed_keys(given)
-    found: dict[str, list[str]] = {}  # complaints by file or argument
-    for where, key, value in given:
-        complaints = found.setdefault(where, [])
-        if key in follows:
-            complaints.append(f"{key} follows from {follows[key]}; set {follows[key]} instead")
-        if key in renamed:
-            complaints.append(f"{key} is now {renamed[key]}")
-        if isinstance(value, str):
-            module, _, name = value.rpartition(".")
-            complaints += [
-                f"{value} is now {new}.{name}"
-                for old, new in MOVED_MODULES.items()
-                if module == old or module.startswith(f"{old}.")
-            ]
-    for where, complaints in found.items():
-        if complaints:
-            raise BadInput(f"{where}: {'; '.join(complaints)}")
-
-
-def _renamed_keys(given: Iterable[tuple[str, str, object]]) -> dict[str, str]:
-    """Return the keys of earlier versions that are no keys of the chosen module, with their new names."""
-    chosen = [value for _, key, value in given if key in {"model", "model.class_path"} and isinstance(value, str)]
-    module = getattr(modules, [MODULE, *chosen][-1].rpartition(".")[2], None)
-    if module is None:  # a class of the user's own, with keys of its own
-        return {}
-    accepted = {f"model.{name}" for name in inspect.signature(module).parameters}
-    return {old: new for old, new in modules.RENAMED_KEYS.items() if old not in accepted}
-
-
-def _settings(args: Sequence[str]) -> Iterator[tuple[str, str, object]]:
-    """Yield every setting: the file or argument that has it, its key without ``init_args``, its value."""
-    for place, arg in enumerate(args):
-        option, equals, text = arg.partition("=")
-        if not equals:
-            text = args[place + 1] if place + 1 < len(args) else ""
-        try:
-            if option in {"-c", "--config"}:
-                yield from _flatten(text, "", yaml.safe_load(Path(text).read_text()))
-            elif option.startswith("--"):
-                key = option[2:].replace(".init_args", "")
-                yield from ((option, key[: dot.start()], None) for dot in re.finditer(r"\.", key))
-                yield from _flatten(option, key, yaml.safe_load(text))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
-            continue  # the parser complains about it
-
-
-def _flatten(where: str, key: str, value: object) -> Iterator[tuple[str, str, object]]:
-    yield where, key, value
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, part in parts:
-        yield from _flatten(
-            where, key if name == "init_args" else f"{key}.{name}".strip(".").removesuffix(overlays.REPLACE), part
-        )
-
-
-_KEY = re.compile(r'Parser key "(?P<key>[^"]+)"(?P<element>[^:]*):(?P<rest>.*)')
-_FRAMES = re.compile(
-    r"Problem with given class_path|Does not validate against any of|Subtypes: |Errors:|Given value type: |"
-    r"Expected a path but .* either not accessible or invalid|Expected a <class 'NoneType'>"
-)
-_GIVEN = re.compile(r"Given value: (?:NestedArg\(key='[^']*', val=(?P<nested>.*)\)|(?P<value>.*))")
-_NAME = re.compile(r"<class '([^']+)'>|(?:typing|collections\.abc)\.(?=\w)")
-
-
-def readable(message: str) -> str:
-    """Return the causes in a message of jsonargparse 4.47, each behind its whole key.
-
-    That message nests a block for each class on the way, names one part of the key at a time, and for an optional value
-    also complains that it is not null.
-
-    Args:
-        message: Lines that are indented by their level.
-
-    Returns:
-        A line ``key: cause``; for a union type one for each of its members, with the value behind the last.
-    """
-    causes: list[str] = []
-    keys: list[tuple[int, str]] = []  # the path to the present line: indent and part of the key
-    given: list[str] = []
-    for raw in filter(str.strip, message.splitlines()):
-        line = raw.lstrip(" -")
-        depth = len(raw) - len(line)
-        keys = [(at, key) for at, key in keys if at < depth]
-        if found := _KEY.match(line):
-            keys.append((depth, found["key"] + found["element"]))
-            line = found["rest"].strip()
-        if found := _GIVEN.match(line):
-            given.append(found["nested"] or found["value"])
-        elif line and not _FRAMES.match(line):
-            cause = _NAME.sub(lambda name: name[1] or "", line)
-            causes.append(f"{'.'.join(key for _, key in keys)}: {cause}" if keys else cause)
-    if len(causes) > 1 and given:
-        return "\n  or ".join(causes) + f"; the value is {given[0]}"
-    return "\n  ".join(causes) or message
-
-
-def quiet_libraries() -> None:
-    """Keep the libraries' progress bars, warnings and messages off the console, and secrets; errors are still shown."""
-    guard_console()
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    loud = ("lightning", "lightning.pytorch", "lightning.fabric", "mlflow", "alembic", "datasets", "transformers")
-    for name in (*loud, "httpx2", "vllm"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")  # `overlays.as_configs` rewrites them
-    # Lightning recommends worker processes; our rows are in memory.
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*LeafSpec.* is deprecated", category=FutureWarning)

@@ -6,6 +6,7 @@ exit code 0. Raised by a reward, an engine or a callback, both would leave a run
 
 from __future__ import annotations
 
+import signal
 import traceback
 from contextlib import ContextDecorator
 from types import TracebackType
@@ -49,3 +50,8 @@ def _where(error: BaseException) -> str:
     """Return the innermost line that raised an error: the command line shows no traceback of ours."""
     frames = traceback.extract_tb(error.__traceback__)
     return f" in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
+
+
+def exit_code(ended: SystemExit) -> int | str | None:
+    """Return the exit code of a process that ends; SIGTERM's own is 0, which a scheduler would take for success."""
+    return 128 + signal.SIGTERM if isinstance(ended, SIGTERMException) else ended.code

@@ -7,6 +7,7 @@ jsonargparse merges the arguments of classes, but takes a dictionary whose keys 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -17,6 +18,7 @@ from jsonargparse import Namespace
 from omnithink_pl.errors import BadInput
 
 REPLACE = "!"  # behind a key: `tasks!: {...}` keeps nothing of the previous dictionary
+_INDEX = re.compile(r"\[(\d+)\]")  # of a list: `stages[0]` is `stages.0`
 
 
 def merge(config: Mapping[Any, Any], previous: Any, where: str = "") -> dict[Any, Any]:
@@ -108,12 +110,13 @@ def _plain(value: Any) -> Any:
 def as_configs(arguments: Sequence[str]) -> Iterator[str]:
     """Write as inline configs the arguments that jsonargparse could not place, or would replace a dictionary by.
 
-    Those are ``--curriculum.stages.0.steps=5``, ``--data.tasks.qa=null``, ``--data.tasks!={...}`` and
+    Those are ``--curriculum.stages.0.steps=5`` or ``stages[0]``, ``--data.tasks.qa=null``, ``--data.tasks!={...}`` and
     ``--model.kl.beta={math: 0}``.
     """
     rest = iter(arguments)
     for argument in rest:
         option, equals, text = argument.partition("=")
+        option = _INDEX.sub(r".\1", option)
         if not option.startswith("--") or "." not in option:
             yield argument
             continue
@@ -121,7 +124,7 @@ def as_configs(arguments: Sequence[str]) -> Iterator[str]:
         *outer, last = option[2:].split(".")
         value = yaml.safe_load(text) if text == "null" or text.startswith("{") or last.endswith(REPLACE) else text
         if isinstance(value, str) and not any(part.isdigit() for part in outer):
-            yield from [argument] if equals else [argument, text]
+            yield from [f"{option}={text}"] if equals else [option, text]
             continue
         value = yaml.safe_load(text)
         for part in reversed([*outer, last]):

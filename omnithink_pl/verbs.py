@@ -17,7 +17,7 @@ from omnithink_pl.evaluation.validate import validate
 from omnithink_pl.model.architecture import load_config
 from omnithink_pl.model.budget import Machine, Settings, Sizes, memory, seconds
 from omnithink_pl.model.logprobs import LOGITS
-from omnithink_pl.model.policy import policy_path
+from omnithink_pl.model.policy import find_policy
 from omnithink_pl.modules import MultiTaskGRPO, PolicyModule
 from omnithink_pl.report.console import memory_table, speed_table
 
@@ -49,7 +49,7 @@ def budget(
     """
     if not isinstance(model, MultiTaskGRPO):
         raise BadInput(f"model.class_path: budget plans MultiTaskGRPO, not {type(model).__name__}")
-    config = load_config(policy_path(model.policy_name), trust_remote_code=model.trust_remote_code)
+    config = load_config(find_policy(model.policy_name), trust_remote_code=model.trust_remote_code)
     sizes = Sizes.of(config, model.adapter, model.trust_remote_code)
     settings = _budget_settings(
         model,

@@ -9,13 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import lightning as L
 import pytest
 from jsonargparse import ArgumentError
 
-from main import main
-from omnithink_pl.cli import LINKS, OmniThinkParser, check_keys, readable
+from main import CONFIGS, main
+from omnithink_pl.cli import LINKS, OmniThinkParser
 from omnithink_pl.errors import BadInput
+from omnithink_pl.given import read_settings
+from omnithink_pl.messages import readable
 from omnithink_pl.modules import RENAMED_KEYS, MultiTaskGRPO, RejectionSampling, SupervisedFineTuning
+from omnithink_pl.refusals import TRAINER_OPTIONS, check_settings
+
+
+def check_keys(args: list[str]) -> None:
+    """Check as the command line does."""
+    follows = {target.replace(".init_args", ""): source for target, (source, _) in LINKS.items()}
+    check_settings(list(read_settings(args)), follows, ["code", "math", "qa", "writing"])
 
 
 @dataclass
@@ -51,7 +61,7 @@ def complaint(*arguments: str) -> str:
         ("--wall.paint={colour: red}", "wall.paint: Option 'colour' is not accepted"),
         (
             "--wall.paint.layers=some",
-            "wall.paint.layers: Expected a list\n  or wall.paint.layers: Expected a Literal['all']; the value is some",
+            "wall.paint.layers: Expected a list or Literal['all']; the value is some",
         ),
         ("--wall=nowhere.Wall", "wall: No module named 'nowhere'"),
     ],
@@ -127,3 +137,12 @@ def test_the_new_names_of_keys_are_arguments_of_a_module() -> None:
     modules = (MultiTaskGRPO, SupervisedFineTuning, RejectionSampling)
     accepted = {name for module in modules for name in inspect.signature(module).parameters}
     assert {new.split(".")[1] for new in RENAMED_KEYS.values()} <= accepted
+
+
+def test_the_options_of_the_trainer_that_are_refused_exist_and_their_defaults_here_are_harmless() -> None:
+    options = inspect.signature(L.Trainer).parameters
+    assert TRAINER_OPTIONS.keys() <= options.keys()
+    check_keys([f"--config={CONFIGS / 'base.yaml'}"])
+    for name, (harmless, _) in TRAINER_OPTIONS.items():
+        for value in harmless:
+            check_keys([f"--trainer.{name}={'null' if value is None else value}"])

@@ -15,7 +15,8 @@ from datasets import Dataset
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from main import CONFIGS, CommandLine, main
+from callbacks.command_line import CommandLine
+from main import CONFIGS, main
 from omnithink_pl.curriculum.stages import Stage, with_lengths
 from omnithink_pl.errors import BadInput
 from omnithink_pl.overlays import as_configs
@@ -43,9 +44,12 @@ def parsers() -> dict[str, LightningArgumentParser]:
         def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
             raise Built(self._subcommand_parsers)
 
-    with pytest.raises(Built) as built:
-        Parsers(["fit"])
-    return built.value.args[0]
+    found: dict[str, LightningArgumentParser] = {}
+    for verb in ("fit", "predict"):
+        with pytest.raises(Built) as built:
+            Parsers([verb], CONFIGS / "base.yaml")
+        found |= built.value.args[0]
+    return found
 
 
 def parsed(parsers: dict[str, LightningArgumentParser], *arguments: str, verb: str = "fit") -> Namespace:
@@ -325,4 +329,4 @@ def test_law_8_a_printed_config_runs(name: str, parsers: dict[str, LightningArgu
         ["fit", f"--config={printed}", "--trainer.fast_dev_run=1", f"--trainer.default_root_dir={tmp_path}", *small]
     )
     assert cli is not None
-    assert cli.model.steps_done == 1
+    assert cli.model.steps_done == len(cli.config.fit.curriculum.stages), "one of each stage"

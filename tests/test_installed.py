@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from main import CONFIGS
-from omnithink_pl.packaged import locate, locate_all
 from tests.test_versions import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -91,15 +89,3 @@ def test_the_notebook_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "forgotten {'math':" in done.stdout
     assert (tmp_path / "work" / "mlflow.db").is_file()
-
-
-def test_a_config_that_is_not_there_is_the_packaged_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    packaged = str(CONFIGS / "joint.yaml")
-    assert locate_all(["fit", "--config", "configs/joint.yaml"], CONFIGS) == ["fit", "--config", packaged]
-    assert locate_all(["--config=configs/joint.yaml", "--x=1"], CONFIGS) == [f"--config={packaged}", "--x=1"]
-    for other in ("configs/missing.yaml", "other/joint.yaml", packaged, ""):
-        assert locate(other, CONFIGS) == other
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "joint.yaml").touch()
-    assert locate("configs/joint.yaml", CONFIGS) == "configs/joint.yaml", "the user's own comes first"

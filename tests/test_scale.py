@@ -100,7 +100,7 @@ def test_what_is_prepared_trains_without_a_network(
             assert "MMLU-Pro: what became of the seven old lighthouses" in shown
         printed = resolved(arguments, tmp_path / "printed.yaml", capsys)
         cli = main(["fit", f"--config={printed}", *short(tmp_path)])
-    assert cli.model.steps_done == 1
+    assert cli.model.steps_done == 4, "one of each stage"
     assert {name: len(examples) for name, examples in cli.datamodule.held_out.items()} == {
         "code": ROWS // 4,  # the data's own test split
         "math": ROWS // 5,

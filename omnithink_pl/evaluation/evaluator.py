@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
+from itertools import count
 from math import nan
 from statistics import fmean
 from typing import Any
@@ -14,10 +15,11 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.scorer import PromptOutcomes, first_failure, mean_interval, sample_groups, share
 from omnithink_pl.model.policy import Policy
 from omnithink_pl.rewards.scoring import score_batch
-from omnithink_pl.rollout.base import RolloutEngine, Sampling
+from omnithink_pl.rollout.base import Finished, RolloutEngine, Sampling
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example, Group, State
 
+Progress = Callable[[int, int], None]  # takes the prompts that are done, and how many there are
 # Each held-out prompt's outcomes: of the greedy completion, and of those sampled at temperature 1.
 TaskOutcomes = list[tuple[PromptOutcomes, PromptOutcomes]]
 
@@ -94,12 +96,14 @@ class Evaluator:
         tasks: Mapping[str, Task],
         held_out: Mapping[str, Sequence[Example]],
         seed: int,
+        progress: Progress | None = None,
     ) -> dict[str, TaskOutcomes]:
         """Sample and score this process's share of the prompts, without waiting for other processes.
 
         The engine is attached to the policy; its weights are synced first. The prompts of all tasks, filled in in
         ``held_out``, are sampled together, greedily and at temperature 1. Scoring begins after that, since a judge may
-        use the same engine; all rewards then run at the same time. :meth:`conclude` takes the result.
+        use the same engine; all rewards then run at the same time. :meth:`conclude` takes the result. ``progress`` is
+        called as prompts are done, once greedily and once at temperature 1.
         """
         chosen = {name: self.choose(held_out[name]) for name in tasks}
         for name, examples in chosen.items():
@@ -110,8 +114,10 @@ class Evaluator:
         prompts = [policy.encode(example.messages) for example in own]
         engine.sync()
         groups: list[Group] = []
+        finished = None if progress is None else _counted(progress, 2 * len(own))
         for n, temperature, top_p in ((1, 0.0, 1.0), (self.samples, 1.0, self.top_p)):
-            groups += sample_groups(engine, own, prompts, Sampling(n, temperature, top_p, self.max_tokens), seed)
+            sampling = Sampling(n, temperature, top_p, self.max_tokens)
+            groups += sample_groups(engine, own, prompts, sampling, seed, finished)
         scores = score_batch(groups, {name: task.rubric for name, task in tasks.items()}, self.reward_timeout)
         outcomes = [
             PromptOutcomes(
@@ -145,6 +151,12 @@ class Evaluator:
             )
             results[name] = EvaluationResult(score, greedy, sampled)
         return results
+
+
+def _counted(progress: Progress, total: int) -> Finished:
+    """Return the function that an engine calls for each prompt that is done; it counts them."""
+    numbers = count(1)
+    return lambda index, completions: progress(next(numbers), total)
 
 
 def _interval(prompts: Sequence[PromptOutcomes], max_failed: float) -> tuple[float, float, float]:

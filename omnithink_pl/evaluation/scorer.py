@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
 
-from omnithink_pl.rollout.base import RolloutEngine, Sampling
+from omnithink_pl.rollout.base import Finished, RolloutEngine, Sampling
 from omnithink_pl.seeds import keyed_seeds
 from omnithink_pl.types import UNIT_RANGE, Example, Group, Outcome, Range, State
 
@@ -20,15 +20,20 @@ Z = NormalDist().inv_cdf(0.975)
 
 
 def sample_groups(
-    engine: RolloutEngine, examples: Sequence[Example], prompts: Sequence[Sequence[int]], sampling: Sampling, seed: int
+    engine: RolloutEngine,
+    examples: Sequence[Example],
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    seed: int,
+    finished: Finished | None = None,
 ) -> list[Group]:
     """Sample completions for every example, with the engine's present weights; ``prompts`` are token ids.
 
     The seed of an example depends neither on the other examples nor on the process, so any split of the work gives
-    the same completions.
+    the same completions. ``finished`` is called for each prompt as ``RolloutEngine.generate`` says.
     """
     seeds = keyed_seeds((example.key for example in examples), seed)
-    completions = engine.generate(prompts, sampling, seeds)
+    completions = engine.generate(prompts, sampling, seeds, *([] if finished is None else [finished]))
     return [
         Group(example, tuple(prompt), own) for example, prompt, own in zip(examples, prompts, completions, strict=True)
     ]

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from httpx2 import HTTPError
+from huggingface_hub import HfApi, try_to_load_from_cache
+from huggingface_hub.constants import HF_HUB_OFFLINE
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -32,6 +37,7 @@ from omnithink_pl.model.randomness import disable_randomness
 from omnithink_pl.model.sharding import full, gathered
 from omnithink_pl.types import Message
 
+log = logging.getLogger(__name__)
 EMBEDDED = "embedded"
 ADAPTER = "adapter"  # folder of the adapters in that of a saved policy
 _PEFT_PREFIX, _PEFT_BASE = "base_model.model.", ".base_layer"  # in the names of a model that PEFT wraps
@@ -81,6 +87,44 @@ def policy_path(name: str) -> str:
     return str(files("omnithink_pl.embedded") / "policy") if name == EMBEDDED else name
 
 
+@cache  # the hub is asked once
+def find_policy(name: str, key: str = "model.policy") -> str:
+    """Return what a policy is loaded from: a directory, or a hub id that the hub has.
+
+    transformers would ask the hub for each file, and five times again where it is away.
+
+    Args:
+        name: ``embedded``, a local directory, or a hub id.
+        key: What the user set to it, for messages.
+
+    Raises:
+        BadInput: If it is none of these, or the hub cannot be reached and no copy of an earlier download is here.
+    """
+    path = policy_path(name)
+    if Path(path).expanduser().is_dir():
+        return str(Path(path).expanduser())
+    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise BadInput(f"{key}: no directory {path!r}; give a directory, a hub id or 'embedded'")
+    try:
+        downloaded = try_to_load_from_cache(name, "config.json")
+        if not HF_HUB_OFFLINE:
+            HfApi().model_info(name, timeout=10)
+        elif not isinstance(downloaded, str):
+            raise OfflineModeIsEnabled("HF_HUB_OFFLINE is set, and no download of it is here")
+    except (OSError, HTTPError, HFValidationError) as error:
+        away = not isinstance(error, HfHubHTTPError | HFValidationError)
+        if away and isinstance(downloaded, str):
+            log.warning("%s: the hub cannot be reached; taking the copy of an earlier download", name)
+            return str(Path(downloaded).parent)
+        why = "it has none of this name, or none for you" if isinstance(error, RepositoryNotFoundError) else error
+        why = str(why).strip().partition("\n")[0]
+        raise BadInput(
+            f"{key}: {name!r} is no directory here, and cannot be had from the hub ({why}); give a directory in "
+            f"Hugging Face format, --{key}=DIR, or a hub id"
+        ) from error
+    return name
+
+
 def load_policy(
     name: str,
     dtype: torch.dtype = torch.float32,
@@ -102,7 +146,7 @@ def load_policy(
             the architecture cannot be trained, weights are missing, what was loaded could not be saved again, or
             bitsandbytes is needed and missing.
     """
-    tokenizer, path = load_tokenizer(name, trust_remote_code=trust_remote_code), policy_path(name)
+    tokenizer, path = load_tokenizer(name, trust_remote_code=trust_remote_code), find_policy(name)
     config = load_config(path, trust_remote_code=trust_remote_code)
     common = {
         "dtype": dtype,
@@ -142,9 +186,7 @@ def load_tokenizer(name: str, key: str = "model.policy", trust_remote_code: bool
     Raises:
         BadInput: If there is none, or it lacks a chat template or an EOS token.
     """
-    path = policy_path(name)
-    if path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
-        raise BadInput(f"{key}: no directory {path!r}; give a directory, a hub id or 'embedded'")
+    path = find_policy(name, key)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (ValueError, KeyError) as error:
@@ -152,8 +194,8 @@ def load_tokenizer(name: str, key: str = "model.policy", trust_remote_code: bool
     except OSError as error:
         why = str(error).strip().partition("\n")[0]
         raise BadInput(
-            f"{key}: {name!r} is no directory with a tokenizer, and cannot be had from the hub ({why}); give a "
-            f"directory in Hugging Face format, a hub id, or 'embedded'"
+            f"{key}: {name!r} has no tokenizer that can be read ({why}); give a directory in Hugging Face format, "
+            f"a hub id, or 'embedded'"
         ) from error
     for attribute in ("chat_template", "eos_token_id"):
         if getattr(tokenizer, attribute) is None:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 TITLE = "Score in percent, sampled at temperature 1"
 LEGEND = """\
-▲ ▼ change since the base beyond its 95 % interval, △ ▽ within it
-forgotten: base - last row, in points; below 0 is learned"""
+▲ gained, ▼ lost since the base; △ ▽ within the 95 % interval of the change
+forgotten = base - last row in points, the paper's sign: above 0 is forgotten"""
 GAPS = "- not measured: too much could not be scored, so there is no mean either"
 _COMPLETION, _UID, _REASON = 48, 20, 100  # shown of each: characters, entries
 _GIB = 2**30
@@ -51,13 +51,13 @@ _points = partial(points, minus="-")  # logs are searched: a plain hyphen
 
 def score_table(matrix: ScoreMatrix) -> Table:
     """Return scores at temperature 1 in percent, each with an arrow for its change since the base, and forgetting."""
-    columns = (Column(name, justify="right") for name in (*matrix.tasks, "mean"))
-    table = Table(Column(""), *columns, box=None, pad_edge=False)
+    columns = (Column(name, justify="right", overflow="fold") for name in (*matrix.tasks, "mean"))
+    table = Table(Column("", overflow="fold"), *columns, box=None, pad_edge=False)
     base, means = matrix.rows[0], mean_scores(matrix)
     for label, row, average in zip(matrix.labels, matrix.rows, means, strict=True):
         arrows = [_arrow(difference(base[task].estimate, row[task].estimate)) for task in matrix.tasks]
         scores = [f"{percent(row[task].sampled)} " for task in matrix.tasks]
-        change = " " * 5 if row is base else f" {_points(average - means[0]):>4}"
+        change = " " * 5 if row is base else f" {_gained(average - means[0]):>4}"
         cells = map(Text.assemble, scores, arrows)
         table.add_row(row_name(label), *cells, Text(percent(average) + change, style="bold"))
     lost = forgetting(matrix)
@@ -75,6 +75,12 @@ def _arrow(change: Estimate) -> tuple[str, str]:
     return ("▲", "bold green") if change.value > 0 else ("▼", "bold red")
 
 
+def _gained(change: float) -> str:
+    """Return ``▲40``, ``▼2`` or ``0`` points: signs are left to what is forgotten, which is the opposite."""
+    number = _points(change)
+    return number.replace("+", "▲") if change > 0 else number.replace("-", "▼") if not isnan(change) else number
+
+
 def legend(matrix: ScoreMatrix) -> str:
     """Return the meaning of the signs in the table of a matrix."""
     whole = all(score.measured for row in matrix.rows for score in row.values())
@@ -82,13 +88,13 @@ def legend(matrix: ScoreMatrix) -> str:
 
 
 def evaluation_line(matrix: ScoreMatrix) -> str:
-    """Return the last row in one line: ``after code: code 71 (+40)  math 40 (-2)  mean 43 (+9)``."""
+    """Return the last row in one line: ``after code: code 71 ▲40  math 40 ▼2  mean 43 ▲9``, since the base."""
     means, base, last = mean_scores(matrix), matrix.rows[0], matrix.rows[-1]
     scores = [(task, base[task].sampled, last[task].sampled) for task in matrix.tasks]
     cells = []
     for name, before, now in [*scores, ("mean", means[0], means[-1])]:
         shown = len(matrix.rows) > 1 and not isnan(now - before)
-        cells.append(f"{name} {percent(now)}" + (f" ({_points(now - before)})" if shown else ""))
+        cells.append(f"{name} {percent(now)}" + (f" {_gained(now - before)}" if shown else ""))
     return f"{row_name(matrix.labels[-1])}: " + "  ".join(cells)
 
 
@@ -153,8 +159,9 @@ def _plain(*cells: str) -> list[Text]:
 
 def benchmark_table(scores: Sequence[SuiteScore], domains: Sequence[DomainScore]) -> Table:
     """Return a line per benchmark and per category, then one per domain; scores in percent with 95 % intervals."""
-    columns = ("benchmark", "metric", "score", "95 %", "prompts", "no answer", "failed", "s")
-    table = Table(*(Column(name, no_wrap=True) for name in columns), box=SIMPLE_HEAD)
+    names = (Column(name, overflow="fold") for name in ("benchmark", "metric"))  # give way where it is narrow
+    numbers = (Column(name, no_wrap=True) for name in ("score", "95 %", "prompts", "no answer", "failed", "s"))
+    table = Table(*names, *numbers, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), collapse_padding=True)
     for one in scores:
         counts = [f"{one.prompts} × {one.samples}", f"{one.undefined:.1%}", f"{one.failed:.1%}", f"{one.seconds:.0f}"]
         table.add_row(*_plain(one.name, one.metric, *_score(one.score), *(counts if one.prompts else [])))

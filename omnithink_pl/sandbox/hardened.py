@@ -191,6 +191,7 @@ class HardenedSandbox:
 
     def _choose(self) -> Plan:
         """Return the first plan whose boxes hold."""
+        log.info("Building the sandbox, and trying to get out of it")
         reasons: list[str] = []
         for plan in plans(self._tier):
             if not (reason := missing(plan) or self._try(plan)):

@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
+from omnithink_pl.config_files import find
 from omnithink_pl.errors import BadInput
-from omnithink_pl.packaged import locate
 
 # ``{folder}`` or ``{single_code}``; a mapping in YAML's own braces has a colon.
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -137,7 +137,7 @@ class Definition:
             content = [
                 self.runs[name].verb,
                 self._arguments(name),
-                [_load_config(path, name) for path in self._configs(name)],
+                [_load_config(path, name, self.defaults) for path in self._configs(name)],
                 [prints[need] for need in needs[name]],
             ]
             prints[name] = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:8]
@@ -145,9 +145,7 @@ class Definition:
 
     def _configs(self, name: str) -> list[Path]:
         named = list(_configs(self._arguments(name)))
-        if self.defaults is None:
-            return named
-        return [*(Path(locate(str(path), self.defaults.parent)) for path in named), self.defaults]
+        return named if self.defaults is None else [*named, self.defaults]
 
     def _needs(self, name: str) -> list[str]:
         found = [key for argument in self._arguments(name) for key in _PLACEHOLDER.findall(argument)]
@@ -191,10 +189,11 @@ def _configs(arguments: Sequence[str]) -> Iterator[Path]:
             yield Path(following)
 
 
-def _load_config(path: Path, run: str) -> Any:
+def _load_config(path: Path, run: str, defaults: Path | None) -> Any:
     if _PLACEHOLDER.search(str(path)):
         return str(path)  # made by another run of the study, which has a fingerprint of its own
     try:
-        return yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        found = path if defaults is None else find(str(path), defaults.parent)
+        return yaml.safe_load(found.read_text())
+    except (BadInput, OSError, yaml.YAMLError) as error:
         raise BadInput(f"runs.{run}.arguments: cannot read the config {path}: {error}") from error

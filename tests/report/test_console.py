@@ -20,16 +20,16 @@ def test_arrows_tell_a_change_beyond_the_interval_from_one_within_it() -> None:
     assert printed(score_table(LEARNED)) == [
         ["code", "math", "mean"],
         ["base", "30", "40", "35"],
-        ["after", "code", "70", "▲", "38", "▽", "54", "+19"],
-        ["after", "math", "60", "▲", "80", "▲", "70", "+35"],
+        ["after", "code", "70", "▲", "38", "▽", "54", "▲19"],
+        ["after", "math", "60", "▲", "80", "▲", "70", "▲35"],
         ["forgotten", "-30", "-40", "-35"],
     ]
     lost = score_table(matrix(base=[0.8, 0.4], s1_math=[0.3, 0.4]))
-    assert printed(lost)[2] == ["after", "math", "30", "▼", "40", "35", "-25"]
+    assert printed(lost)[2] == ["after", "math", "30", "▼", "40", "35", "▼25"]
 
 
 def test_a_line_shows_the_last_row_and_its_change_since_the_base_if_there_is_one() -> None:
-    assert evaluation_line(LEARNED) == "after math: code 60 (+30)  math 80 (+40)  mean 70 (+35)"
+    assert evaluation_line(LEARNED) == "after math: code 60 ▲30  math 80 ▲40  mean 70 ▲35"
     base = matrix(base=[0.3, 0.4])
     assert printed(score_table(base))[1:] == [["base", "30", "40", "35"]]
     assert evaluation_line(base) == "base: code 30  math 40  mean 35"
@@ -40,7 +40,7 @@ def test_what_was_not_measured_is_a_dash_and_has_no_mean() -> None:
         ["after", "code", "70", "▲", "-", "-", "-"],
         ["forgotten", "-40", "-", "-"],
     ]
-    assert evaluation_line(UNMEASURED) == "after code: code 70 (+40)  math -  mean -"
+    assert evaluation_line(UNMEASURED) == "after code: code 70 ▲40  math -  mean -"
     assert [GAPS in legend(one) for one in (UNMEASURED, LEARNED)] == [True, False]
 
 

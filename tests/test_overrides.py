@@ -1,0 +1,169 @@
+"""Natural overrides: each has the right result, or an error of at most three lines that names the cure."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from callbacks.command_line import CommandLine
+from main import CONFIGS, main
+from omnithink_pl.cli import run
+from omnithink_pl.config_files import with_paths
+from omnithink_pl.errors import BadInput, OmniThinkError
+
+BASE = CONFIGS / "base.yaml"
+
+
+class Parsed(Exception):
+    pass
+
+
+class OnlyParses(CommandLine):
+    """The command line up to the settings that it would run."""
+
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        super().parse_arguments(parser, args)
+        raise Parsed(self._parser("fit").dump(self.config.fit, skip_none=False, skip_validation=True))
+
+
+def settings(*arguments: str) -> dict[str, Any]:
+    with pytest.raises(Parsed) as parsed:
+        run(OnlyParses, ["fit", *arguments], BASE)
+    return yaml.safe_load(parsed.value.args[0])
+
+
+def value(config: Any, key: str) -> Any:
+    """The value of a dotted key without ``init_args``."""
+    for part in key.split("."):
+        if isinstance(config, list):
+            config = config[int(part)]
+        else:
+            config = config[part] if part in config else config["init_args"][part]
+    return config
+
+
+RIGHT = [
+    ("--model.kl.beta.math=0", "model.kl.beta.math", 0.0),
+    ("--model.sampling.group_size=4", "model.sampling.group_size", 4),
+    ("--model.sampling={temperature: 0.7}", "model.sampling.temperature", 0.7),
+    ("--model.optimizer.lr=1e-4", "model.optimizer.lr", 1e-4),
+    ("--model.policy=Qwen/Qwen2.5-0.5B-Instruct", "model.policy", "Qwen/Qwen2.5-0.5B-Instruct"),
+    ("--model.adapter.rank=8", "model.adapter.rank", 8),
+    ("--model.engine.batch_rows=64", "model.engine.batch_rows", 64),
+    ("--model.max_grad_norm=0.5", "model.max_grad_norm", 0.5),
+    ("--data.batch_size=4", "data.batch_size", 4),
+    ("--data.tasks.code.sandbox.timeout=5", "data.tasks.code.sandbox.timeout", 5.0),
+    ("--data.tasks.math.format_weight=0.2", "data.tasks.math.format_weight", 0.2),
+    ("--data.task_sampler=UniformSampler", "data.task_sampler.class_path", "omnithink_pl.data.samplers.UniformSampler"),
+    ("--curriculum.steps=10", "curriculum.steps", 10),
+    ("--curriculum.stages.0.steps=7", "curriculum.stages.0.steps", 7),
+    ("--curriculum.stages[1].steps=8", "curriculum.stages.1.steps", 8),
+    ("--curriculum.stages.3=null", "curriculum.stages.2.tasks.qa", 1.0),
+    ("--evaluation.evaluator.prompts=16", "evaluation.evaluator.prompts", 16),
+    ("--validation.every_n_steps=5", "validation.every_n_steps", 5),
+    ("--learning_rate.warmup_steps=5", "learning_rate.warmup_steps", 5),
+    ("--seed_everything=3", "seed_everything", 3),
+    ("--name=mine", "name", "mine"),
+    ("--trainer.devices=2", "trainer.devices", "2"),
+    ("--trainer.logger.experiment_name=mine", "trainer.logger.experiment_name", "mine"),
+]
+
+
+@pytest.fixture(scope="module")
+def all_of_them() -> dict[str, Any]:
+    return settings(*(argument for argument, _, _ in RIGHT))
+
+
+@pytest.mark.parametrize(("argument", "key", "expected"), RIGHT)
+def test_an_override_has_its_result(argument: str, key: str, expected: Any, all_of_them: dict[str, Any]) -> None:
+    assert value(all_of_them, key) == expected, argument
+
+
+LENGTH = r"a run is as long as its stages; set curriculum\.steps"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cure"),
+    [
+        ("fit --trainer.max_steps=10", LENGTH),
+        ("fit --trainer.max_epochs=3", LENGTH),
+        ("fit --trainer.limit_train_batches=1", LENGTH),
+        ("fit --trainer.limit_val_batches=2", r"evaluation\.evaluator\.prompts is the number of prompts"),
+        ("fit --trainer.gradient_clip_val=1", r"set model\.max_grad_norm"),
+        ("fit --trainer.accumulate_grad_batches=4", r"data\.batch_size is the prompts of an update"),
+        ("fit --trainer={enable_checkpointing: true}", r"checkpoints\.every_n_steps"),
+        ("fit --config={trainer: {log_every_n_steps: 50}}", r"progress\.every_n_steps"),
+        ("predict --trainer.limit_predict_batches=2", r"data\.sampled_prompts"),
+        ("validate --evaluation.evaluator.prompts=16", r"no effect on validate; it measures all prompts"),
+        ("fit --data.tasks.mth.x=1", r"there is no task 'mth'; did you mean data\.tasks\.math\?"),
+        ("fit --data.tasks.poetry.source.path=x", r"a new one needs a class: --data\.tasks\.poetry=omnithink_pl"),
+        ("fit --model.kl.beta.mth=0", r"did you mean model\.kl\.beta\.math\?"),
+        ("fit --curriculum.steps={reading: 5}", r"choose from code, math, qa, writing"),
+        ("fit --data.seed=3", r"set seed_everything instead"),
+        ("fit --config=scale/lra", r"no file 'scale/lra'; did you mean scale/lora\?"),
+        ("ft --data.batch_size=4", r"'ft' is no verb; did you mean fit"),
+        ("fit --model.policy=./no/such/policy", r"model\.policy: no directory './no/such/policy'; give a directory"),
+        ("budget --model.policy=./no/such/policy", r"model\.policy: no directory './no/such/policy'; give a directory"),
+        ("fit --model.policy=nobody/nothing", r"cannot be had from the hub .*--model\.policy=DIR"),
+        ("fit --trainer.strategy=ddpp --trainer.logger=false", r"trainer: You selected an invalid strategy"),
+    ],
+)
+def test_an_override_without_effect_is_refused_with_the_cure(arguments: str, cure: str) -> None:
+    verb, *given = re.split(r" (?=--)", arguments)
+    with pytest.raises(OmniThinkError, match=cure) as refused:
+        main([verb, *given])
+    assert str(refused.value).count("\n") < 3
+
+
+@pytest.mark.parametrize(
+    ("argument", "cure"),
+    [
+        ("--lr=1e-4", r"did you mean model\.optimizer\.lr\?"),
+        ("--learning_rate=1e-4", r"did you mean model\.optimizer\.lr\?"),
+        ("--batch_size=4", r"did you mean data\.batch_size\?"),
+        ("--evaluation.prompts=16", r"did you mean evaluation\.evaluator\.prompts\?"),
+        ("--adapter.rank=8", r"did you mean model\.adapter\.rank\?"),
+        ("--model.sampling.group_size=four", r"model\.sampling\.group_size: Expected a int\. Got value: four"),
+        ("--model.optimizer.lrr=1", r"model\.optimizer: Option 'lrr' is not accepted; did you mean lr\?$"),
+        ("--model.engine=TransformersEngin", r"write omnithink_pl\.rollout\.transformers\.TransformersEngine"),
+        ("--data.tasks.writing.judge=OpenAIJudge", r"write omnithink_pl\.judge\.endpoint\.OpenAIJudge"),
+        ("--data.tasks.code.sandbox.timeot=5", r"data\.tasks\.code\.sandbox: .*; did you mean timeout\?"),
+        ("--data.tasks.gsm8k=omnithink_pl.tasks.Math", r"data\.tasks\.gsm8k: Option 'source' is required"),
+        ("--curriculum.stages.9.steps=10", r"curriculum\.stages\.9: there are 4 elements, counted from 0"),
+        ("--trainer.precision=fp16", r"trainer\.precision: .*'bf16-mixed'.*; the value is fp16"),
+    ],
+)
+def test_a_mistyped_override_is_answered_with_the_cure(
+    argument: str, cure: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(OnlyParses, ["fit", argument], BASE)
+    assert re.search(cure, error := capsys.readouterr().err, re.MULTILINE), error
+    assert error.count("\n") <= 3
+
+
+def test_a_packaged_config_is_named_without_its_folder() -> None:
+    given = ["fit", "--config=scale/lora", "--config", "curriculum", "--config={name: mine}", "--name=scale/lora"]
+    assert with_paths(given, CONFIGS) == [
+        "fit",
+        f"--config={CONFIGS}/scale/lora.yaml",
+        "--config",
+        f"{CONFIGS}/curriculum.yaml",
+        "--config={name: mine}",
+        "--name=scale/lora",
+    ]
+
+
+def test_a_file_of_ones_own_goes_before_a_packaged_one(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "joint.yaml").write_text("name: mine")
+    assert with_paths(["--config=joint.yaml"], CONFIGS) == ["--config=joint.yaml"]
+    (tmp_path / "configs").mkdir()
+    assert with_paths(["--config=configs/joint.yaml"], CONFIGS) == [f"--config={CONFIGS}/joint.yaml"]
+    (tmp_path / "configs" / "joint.yaml").write_text("name: mine")
+    assert with_paths(["--config=configs/joint.yaml"], CONFIGS) == ["--config=configs/joint.yaml"]
+    with pytest.raises(BadInput, match=r"no file 'nothing\.yaml'; `main\.py configs ls` lists"):
+        with_paths(["--config=nothing.yaml"], CONFIGS)
