@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from callbacks.lookups import data_of, module_of
-from callbacks.tracking import tracking_logger
 from omnithink_pl.data.batches import PromptBatch
 from omnithink_pl.data.demonstrations import COUNTED, Counts, DemonstrationStore, Selection
 from omnithink_pl.distributed.shard_work import ShardedWork
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.modules import RejectionSampling
 from omnithink_pl.report.console import demonstration_table
+from omnithink_pl.tracking.adapters import run_artifacts
 
 
 class Demonstrations(L.Callback):
@@ -110,13 +110,11 @@ class Demonstrations(L.Callback):
             return
         self.console.print(demonstration_table(counts))
         self.console.print(f"data set    {self.store.dataset}", highlight=False, soft_wrap=True)
-        logger = tracking_logger(trainer)
-        if logger is not None:
-            logger.set_tags({"kind": "sft_data", "mlflow.runName": "sft_data"})
-            logger.log_metrics(
-                {f"sft_data/{task}/{name}": count[name] for task, count in counts.items() for name in COUNTED}
-            )
-            logger.artifacts.json({task: dict(count) for task, count in counts.items()}, "counts.json")
+        metrics = {f"sft_data/{task}/{name}": count[name] for task, count in counts.items() for name in COUNTED}
+        for logger, run in run_artifacts(trainer).items():
+            run.describe({"kind": "sft_data"}, name="sft_data")
+            logger.log_metrics(metrics, step=0)
+            run.json({task: dict(count) for task, count in counts.items()}, "counts.json")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Close the display, and say how to resume."""

@@ -18,8 +18,9 @@ from callbacks.tracking import Tracking, score_matrix, tracking_logger
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix
 from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.errors import BadInput
-from omnithink_pl.report.console import TITLE, evaluation_line, legend, score_table
+from omnithink_pl.report.console import TITLE, evaluation_line, legend, sample_lines, score_table
 from omnithink_pl.report.live import Pace, Snapshot, TaskView, live_view, status_line
+from omnithink_pl.tracking.adapters import run_artifacts
 
 
 class CurriculumProgress(StageCallback, ProgressBar):
@@ -31,14 +32,16 @@ class CurriculumProgress(StageCallback, ProgressBar):
     Args:
         every_n_steps: Steps between lines where there is no terminal.
         window: Batches of a task that its moving average covers.
+        samples: Greedy completions of each task that are printed with an evaluation.
     """
 
-    def __init__(self, every_n_steps: int = 10, window: int = 10) -> None:
+    def __init__(self, every_n_steps: int = 10, window: int = 10, samples: int = 1) -> None:
         super().__init__()
         if every_n_steps < 1:
             raise BadInput(f"progress.every_n_steps is {every_n_steps}; use 1 or more")
         self.every_n_steps = every_n_steps
         self.window = window
+        self.samples = samples
         self.console = Console()
         self._enabled = True
         self._live: Live | None = None
@@ -86,8 +89,14 @@ class CurriculumProgress(StageCallback, ProgressBar):
         """Report the evaluation."""
         self._pace.evaluation_took(time.monotonic() - self._marked)
         matrix = score_matrix(trainer)
-        if self._live is None and matrix is not None:
+        if matrix is None:
+            return
+        if self._live is None:
             self.print(evaluation_line(matrix))
+        evaluation = find_callback(trainer, StageEvaluation)
+        lines = sample_lines(evaluation.samples, self.samples, self.console.width) if evaluation is not None else []
+        if lines:
+            self.print("\n".join(lines))
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
@@ -168,10 +177,11 @@ class CurriculumProgress(StageCallback, ProgressBar):
             if checkpoints.save_policy:
                 places["policy"] = str(checkpoints.policy_path)
             places["checkpoint"] = str(checkpoints.path)
+        for run in run_artifacts(trainer).values():
+            places["run"] = run.place
         logger = tracking_logger(trainer)
         if logger is not None:
-            places["run"] = logger.url or f"{logger.version} in {logger.tracking_uri}"
-            places["look at it"] = logger.url or "make ui"
+            places["look at it"] = " ".join(filter(None, (logger.server_command, logger.runs_url)))
         return places
 
     def _stop(self) -> None:
