@@ -61,6 +61,9 @@ TOOLS: dict[str, type[Tool]] = {verb: tool for verb, tool in VERBS.items() if is
 
 PACKAGE = Path(__file__).parent
 
+# How Lightning's loggers say that their package is missing.
+_MISSING = re.compile(r"Requirement '([\w-]+)[^']*' not met|Neither `([\w-]+)` nor `\w+` is available")
+
 # The module of a run whose config names none.
 MODULE = "omnithink_pl.modules.MultiTaskGRPO"
 
@@ -185,6 +188,17 @@ class OmniThinkCLI(LightningCLI):
             plan_on_cpu(self.settings)
         if self.settings.torch_threads is not None:
             torch.set_num_threads(self.settings.torch_threads)
+
+    def instantiate_classes(self) -> None:
+        """Instantiate, and say in one line which package a logger lacks."""
+        try:
+            super().instantiate_classes()
+        except (ModuleNotFoundError, ValueError) as error:  # jsonargparse makes the first the second
+            found = _MISSING.search(str(error))
+            if found is None:
+                raise
+            package = found[1] or found[2]
+            raise BadInput(f"trainer.logger: this logger needs the package {package}: pip install {package}") from error
 
     def before_predict(self) -> None:
         """Refuse a module that trains: Lightning's own message would name no key."""

@@ -53,6 +53,7 @@ CHOSEN = {
     "eval_samples": "evaluation.evaluator.samples",
     "validation_steps": "validation.every_n_steps",
 }
+_WHOLE = {"adapter", "beta", "kl_targets"}
 REST = "yaml/"
 """Before the key of every other setting: trackers list parameters by name, and these last."""
 
@@ -72,7 +73,7 @@ def parameters(config: Mapping[str, Any]) -> dict[str, str]:
     chosen = _stages(config)
     for name, key in CHOSEN.items():
         # A setting, or a dictionary as a whole; of a class only its name.
-        keys = [key] if key in flat else [found for found in flat if found.startswith(f"{key}.")]
+        keys = [found for found in flat if found == key or (name in _WHOLE and found.startswith(f"{key}."))]
         if own := {found: flat.pop(found) for found in keys}:
             chosen[name] = _join(key, own)
     return chosen | {f"{REST}{key}": _text(value) for key, value in flat.items()}
