@@ -46,8 +46,8 @@ format: setup-dev ## Format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-ui: setup ## Open the MLflow UI on the runs of this folder
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db $(ARGS)
+ui: setup ## Serve MLflow's UI on the runs of this folder, and print where they are; ARGS="--port=5001"
+	$(BIN)/python -m omnithink_pl.tracking.ui $(ARGS)
 
 embedded: setup ## Make the embedded policy again, from nothing
 	$(BIN)/python -m omnithink_pl.embedded.make $(ARGS)

@@ -17,9 +17,9 @@ from omnithink_pl.distributed.shard_work import ShardedWork
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.modules import RejectionSampling
 from omnithink_pl.report.console import demonstration_table
+from omnithink_pl.tracking.adapters import run_artifacts
 
 from .lookups import data_of, module_of
-from .tracking import tracking_logger
 
 
 class Demonstrations(L.Callback):
@@ -111,13 +111,11 @@ class Demonstrations(L.Callback):
             return
         self.console.print(demonstration_table(counts))
         self.console.print(f"data set    {self.store.dataset}", highlight=False, soft_wrap=True)
-        logger = tracking_logger(trainer)
-        if logger is not None:
-            logger.set_tags({"kind": "sft_data", "mlflow.runName": "sft_data"})
-            logger.log_metrics(
-                {f"sft_data/{task}/{name}": count[name] for task, count in counts.items() for name in COUNTED}
-            )
-            logger.artifacts.json({task: dict(count) for task, count in counts.items()}, "counts.json")
+        metrics = {f"sft_data/{task}/{name}": count[name] for task, count in counts.items() for name in COUNTED}
+        for logger, run in run_artifacts(trainer).items():
+            run.describe({"kind": "sft_data"}, name="sft_data")
+            logger.log_metrics(metrics, step=0)
+            run.json({task: dict(count) for task, count in counts.items()}, "counts.json")
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Close the display, and say how to resume."""

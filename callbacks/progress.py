@@ -14,8 +14,9 @@ from rich.live import Live
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix
 from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.errors import BadInput
-from omnithink_pl.report.console import TITLE, evaluation_line, legend, score_table
+from omnithink_pl.report.console import TITLE, evaluation_line, legend, sample_lines, score_table
 from omnithink_pl.report.live import Pace, Snapshot, TaskView, live_view, status_line
+from omnithink_pl.tracking.adapters import run_artifacts
 
 from .checkpoints import Checkpoints
 from .lookups import StageCallback, data_of, find_callback, module_of
@@ -34,14 +35,16 @@ class CurriculumProgress(StageCallback, ProgressBar):
     Args:
         every_n_steps: Steps between lines where there is no terminal.
         window: Batches of a task that its moving average covers.
+        samples: Greedy completions of each task that are printed with an evaluation.
     """
 
-    def __init__(self, every_n_steps: int = 10, window: int = 10) -> None:
+    def __init__(self, every_n_steps: int = 10, window: int = 10, samples: int = 1) -> None:
         super().__init__()
         if every_n_steps < 1:
             raise BadInput(f"progress.every_n_steps is {every_n_steps}; use 1 or more")
         self.every_n_steps = every_n_steps
         self.window = window
+        self.samples = samples
         self.console = Console()
         self._enabled = True
         self._live: Live | None = None
@@ -118,8 +121,14 @@ class CurriculumProgress(StageCallback, ProgressBar):
         """Report the evaluation."""
         self._pace.evaluation_took(time.monotonic() - self._marked)
         matrix = score_matrix(trainer)
-        if self._live is None and matrix is not None:
+        if matrix is None:
+            return
+        if self._live is None:
             self.say(evaluation_line(matrix))
+        evaluation = find_callback(trainer, StageEvaluation)
+        lines = sample_lines(evaluation.samples, self.samples, self.console.width) if evaluation is not None else []
+        if lines:
+            self.print("\n".join(lines))
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: object, batch_idx: int
@@ -210,9 +219,10 @@ class CurriculumProgress(StageCallback, ProgressBar):
         checkpoints, logger = find_callback(trainer, Checkpoints), tracking_logger(trainer)
         if checkpoints is not None:
             places["folder"] = str(checkpoints.path.parent)
+        for run in run_artifacts(trainer).values():
+            places["run"] = run.place
         if logger is not None:
-            places["run"] = logger.url or f"{logger.version} in {logger.tracking_uri}"
-            places["look at it"] = logger.url or "make ui"
+            places["look at it"] = " ".join(filter(None, (logger.server_command, logger.runs_url)))
         return places
 
     def _stop(self) -> None:

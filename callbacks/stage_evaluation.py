@@ -12,10 +12,12 @@ import torch
 
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix
 from omnithink_pl.curriculum.stages import StageRun
-from omnithink_pl.evaluation.evaluator import Evaluator, evaluation_metrics
-from omnithink_pl.tracking import TrackingLogger
+from omnithink_pl.evaluation.evaluator import Evaluator, Sample, evaluation_metrics, sample_columns
+from omnithink_pl.tracking.adapters import run_artifacts
 
 from .lookups import StageCallback, data_of, module_of
+
+_SAMPLES = 8  # completions of each task that are shown
 
 
 class StageEvaluation(L.Callback):
@@ -31,6 +33,7 @@ class StageEvaluation(L.Callback):
         self.evaluator = evaluator
         self.matrix = ScoreMatrix()
         self.evaluating = False
+        self.samples: dict[str, list[Sample]] = {}  # greedy completions of the last evaluation, by task
 
     def measure(self, trainer: L.Trainer, run: StageRun) -> None:
         """Evaluate all tasks, add the row to the matrix and log it.
@@ -55,9 +58,11 @@ class StageEvaluation(L.Callback):
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
         for logger in trainer.loggers:
             logger.log_metrics(metrics, step=module.steps_done)
-            if isinstance(logger, TrackingLogger) and trainer.is_global_zero:
-                by_prompt = {name: result.by_prompt() for name, result in results.items()}
-                logger.artifacts.text(json.dumps(by_prompt), f"prompt_scores/{run.number}.json")
+        self.samples = {name: result.samples(_SAMPLES) for name, result in results.items()}
+        for artifacts in run_artifacts(trainer).values():
+            by_prompt = {name: result.by_prompt() for name, result in results.items()}
+            artifacts.text(json.dumps(by_prompt), f"prompt_scores/{run.number}.json")
+            artifacts.table(sample_columns(self.samples), f"samples/{run.number}_{run.name}.json")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the score matrix as plain values."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -33,6 +34,9 @@ from omnithink_pl.verbs import OmniThinkTrainer
 VERBS = {verb: LightningCLI.subcommands()[verb] for verb in ("fit", "predict")} | {
     verb: {"model", "datamodule"} for verb in ("prepare", "validate", "score", "budget")
 }
+
+# How Lightning's loggers say that their package is missing.
+_MISSING = re.compile(r"Requirement '([\w-]+)[^']*' not met|Neither `([\w-]+)` nor `\w+` is available")
 
 # Keys that follow from others, each with its source and the options of the link.
 LINKS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -128,6 +132,17 @@ class OmniThinkCLI(LightningCLI):
         except (MisconfigurationException, ValueError, ModuleNotFoundError) as error:
             first = str(error).strip().partition("\n")[0]
             raise BadInput(f"trainer: {first}") from error
+
+    def instantiate_classes(self) -> None:
+        """Instantiate, and say in one line which package a logger lacks."""
+        try:
+            super().instantiate_classes()
+        except (ModuleNotFoundError, ValueError) as error:  # jsonargparse makes the first the second
+            found = _MISSING.search(str(error))
+            if found is None:
+                raise
+            package = found[1] or found[2]
+            raise BadInput(f"trainer.logger: this logger needs the package {package}: pip install {package}") from error
 
     def before_predict(self) -> None:
         """Refuse a module that trains: Lightning's own message would name no key."""

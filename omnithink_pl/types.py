@@ -151,6 +151,13 @@ class Outcome:
         if self.value is not None and not isfinite(self.value):
             raise ValueError(f"a reward is a finite number, not {self.value}")
 
+    @property
+    def shown(self) -> float | str:
+        """The value where there is one, else state and reason: ``undefined: no answer segment``."""
+        if self.value is not None:
+            return self.value
+        return f"{self.state}: {self.reason}" if self.reason else str(self.state)
+
     @classmethod
     def of(cls, value: float) -> Outcome:
         """Return a value, in [0, 1] unless the reward declares another range."""

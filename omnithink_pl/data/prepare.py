@@ -17,7 +17,7 @@ from omnithink_pl.model.chat import ChatTemplate
 from omnithink_pl.model.policy import load_tokenizer
 from omnithink_pl.report.console import filter_columns, filter_table
 from omnithink_pl.sources.curated import CuratedSource
-from omnithink_pl.tracking import TrackingLogger
+from omnithink_pl.tracking.adapters import run_artifacts
 
 if TYPE_CHECKING:
     import lightning as L
@@ -84,15 +84,14 @@ def prepare(trainer: L.Trainer, model: PolicyModule, datamodule: MultiTaskData) 
         datamodule.teardown("prepare")
     console.print(data_table(prepared))
     reports = {found.task: found.report for found in prepared if found.report is not None}
-    for logger in trainer.loggers:
-        if isinstance(logger, TrackingLogger):
-            logger.set_tags({"kind": "prepare", "mlflow.runName": "prepare"})
-            logger.log_metrics({name: value for found in prepared for name, value in found.metrics().items()})
-            logger.artifacts.table(filter_columns(reports), "data.json")
-            for name, report in reports.items():
-                logger.artifacts.json(asdict(report), f"data/{name}.json")
-            console.print(f"also in run {logger.run_id}, artifacts data.json and data/", highlight=False)
-            logger.finalize("success")
+    for logger, run in run_artifacts(trainer).items():
+        run.describe({"kind": "prepare"}, name="prepare")
+        logger.log_metrics({name: value for found in prepared for name, value in found.metrics().items()}, step=0)
+        run.table(filter_columns(reports), "data.json")
+        for name, report in reports.items():
+            run.json(asdict(report), f"data/{name}.json")
+        console.print(f"also in run {run.place}, artifacts data.json and data/", highlight=False)
+        logger.finalize("success")
 
 
 def prepare_task(task: Task, chat: ChatTemplate, seed: int, track: Track) -> Prepared:

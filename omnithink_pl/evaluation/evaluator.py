@@ -5,23 +5,57 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from itertools import count
-from math import nan
+from math import isnan, nan
 from statistics import fmean
 from typing import Any
 
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore, backward_transfer, forgetting, mean
 from omnithink_pl.distributed.collectives import gather_rows, process_count, process_rank
 from omnithink_pl.errors import BadInput
-from omnithink_pl.evaluation.scorer import PromptOutcomes, first_failure, mean_interval, sample_groups, share
+from omnithink_pl.evaluation.scorer import (
+    AFTER,
+    UNCERTAINTY,
+    PromptOutcomes,
+    first_failure,
+    mean_interval,
+    sample_groups,
+    share,
+)
 from omnithink_pl.model.policy import Policy
 from omnithink_pl.rewards.scoring import score_batch
 from omnithink_pl.rollout.base import Finished, RolloutEngine, Sampling
 from omnithink_pl.tasks.base import Task
-from omnithink_pl.types import Example, Group, State
+from omnithink_pl.types import Example, Group, Outcome, State
 
 Progress = Callable[[int, int], None]  # takes the prompts that are done, and how many there are
 # Each held-out prompt's outcomes: of the greedy completion, and of those sampled at temperature 1.
 TaskOutcomes = list[tuple[PromptOutcomes, PromptOutcomes]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A completion to look at."""
+
+    question: str
+    completion: str
+    outcome: Outcome  # of the primary reward
+    uid: str
+
+
+def sample_columns(samples: Mapping[str, Sequence[Sample]]) -> dict[str, list[Any]]:
+    """Return samples by task as the columns of a table."""
+    rows = [
+        {
+            "completion": sample.completion,
+            "reward": sample.outcome.shown,
+            "task": task,
+            "question": sample.question,
+            "uid": sample.uid,
+        }
+        for task, own in samples.items()
+        for sample in own
+    ]
+    return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
 
 
 @dataclass(frozen=True)
@@ -36,6 +70,10 @@ class EvaluationResult:
     def unscored(self) -> str:
         """Reason why the task has no score, where too many completions failed to be scored; else empty."""
         return "" if self.score.measured else first_failure(self.greedy + self.sampled)
+
+    def samples(self, count: int) -> list[Sample]:
+        """Return greedy completions of the first prompts."""
+        return [Sample(one.question, one.texts[0], one.outcomes[0], one.uid) for one in self.greedy[:count]]
 
     def by_prompt(self) -> dict[str, list[Any]]:
         """Return the columns ``uid``, ``sampled`` and ``greedy``: the mean score of each prompt.
@@ -124,6 +162,8 @@ class Evaluator:
                 group.example.uid,
                 tuple(score.primary for score in row),
                 range=tasks[group.example.task].rubric.range,
+                question=group.example.question,
+                texts=tuple(completion.text for completion in group.completions),
             )
             for group, row in zip(groups, scores, strict=True)
         ]
@@ -171,28 +211,47 @@ def evaluation_metrics(matrix: ScoreMatrix, trained: Sequence[Sequence[str]]) ->
     """Return the last row's scores, forgetting since row 0, and backward transfer; needs at least one row.
 
     Fractions in [0, 1] (differences in [-1, 1]) by metric name: ``eval/<task>`` is the score at temperature 1,
-    ``eval/<task>/greedy`` the greedy one, ``forgetting/<task>`` is P_base - P_after. A metric that needs the score of
-    an unmeasured task is NaN: a mean over the others would be that of another set of tasks. ``trained`` has the tasks
-    that each stage of the curriculum trains.
+    ``eval/<task>/greedy`` the greedy one, ``forgetting/<task>`` is P_base - P_after. What says how far to trust a score
+    stands under ``uncertainty/``, which trackers list last. A metric that needs the score of an unmeasured task is NaN:
+    a mean over the others would be that of another set of tasks. ``trained`` has the tasks that each stage of the
+    curriculum trains.
     """
     last = matrix.rows[-1]
-    metrics = {"eval/unmeasured_tasks": float(sum(not score.measured for score in last.values()))}
-    for task, score in last.items():
-        metrics |= {
-            f"eval/{task}": score.sampled,
-            f"eval/{task}/low": score.sampled_low,
-            f"eval/{task}/high": score.sampled_high,
-            f"eval/{task}/greedy": score.greedy,
-            f"eval/{task}/greedy_low": score.greedy_low,
-            f"eval/{task}/greedy_high": score.greedy_high,
-            f"eval/{task}/undefined": score.undefined,
-            f"eval/{task}/failed": score.failed,
-        }
-    metrics["eval/mean"] = mean({task: score.sampled for task, score in last.items()})
+    metrics = {"eval/mean": mean({task: score.sampled for task, score in last.items()})}
+    metrics |= {f"eval/{task}": score.sampled for task, score in last.items()}
     metrics["eval/mean/greedy"] = mean({task: score.greedy for task, score in last.items()})
+    metrics |= {f"eval/{task}/greedy": score.greedy for task, score in last.items()}
     changes = {"forgetting": forgetting(matrix), "backward_transfer": backward_transfer(matrix, trained)}
     for prefix, values in changes.items():
         if values:
             metrics |= {f"{prefix}/{task}": value for task, value in values.items()}
             metrics[f"{prefix}/mean"] = mean(values)
+    return metrics | _uncertainty(last)
+
+
+def summary_metrics(matrix: ScoreMatrix) -> dict[str, float]:
+    """Return by which runs are compared, as ``after/...``: scores after the last stage, and what was forgotten by then.
+
+    The name sorts before all others, so that trackers list these first. What could not be measured is left out.
+    """
+    scores = {task: score.sampled for task, score in matrix.rows[-1].items()}
+    metrics: dict[str, float] = {}
+    for kind, values in (("eval", scores), ("forgetting", forgetting(matrix))):
+        if values:
+            values = {"mean": mean(values), **values}
+        metrics |= {f"{AFTER}/{kind}/{name}": value for name, value in values.items() if not isnan(value)}
+    return metrics
+
+
+def _uncertainty(row: Mapping[str, TaskScore]) -> dict[str, float]:
+    metrics = {f"{UNCERTAINTY}/unmeasured_tasks": float(sum(not score.measured for score in row.values()))}
+    for task, score in row.items():
+        metrics |= {
+            f"{UNCERTAINTY}/{task}/low": score.sampled_low,
+            f"{UNCERTAINTY}/{task}/high": score.sampled_high,
+            f"{UNCERTAINTY}/{task}/greedy_low": score.greedy_low,
+            f"{UNCERTAINTY}/{task}/greedy_high": score.greedy_high,
+            f"{UNCERTAINTY}/{task}/undefined": score.undefined,
+            f"{UNCERTAINTY}/{task}/failed": score.failed,
+        }
     return metrics

@@ -18,7 +18,7 @@ from omnithink_pl.rewards.code import reference_defect
 from omnithink_pl.rewards.scoring import score_batch
 from omnithink_pl.sources.base import Split
 from omnithink_pl.tasks.base import Task
-from omnithink_pl.tracking import TrackingLogger
+from omnithink_pl.tracking.adapters import run_artifacts
 from omnithink_pl.tracking.artifacts import rollout_table
 from omnithink_pl.types import Completion, Example, Group, Options, Reference, UnitTests
 
@@ -40,12 +40,11 @@ def score(trainer: L.Trainer, model: L.LightningModule, datamodule: MultiTaskDat
     console = Console()
     console.print(reward_table(groups))
     console.print(reward_summary(groups))
-    for logger in trainer.loggers:
-        if isinstance(logger, TrackingLogger):
-            logger.set_tags({"kind": "score", "mlflow.runName": "score"})
-            logger.artifacts.table(rollout_table(groups, 0), "scores.json")
-            console.print(f"also in run {logger.run_id}, artifact scores.json", highlight=False)
-            logger.finalize("success")
+    for logger, run in run_artifacts(trainer).items():
+        run.describe({"kind": "score"}, name="score")
+        run.table(rollout_table(groups, 0), "scores.json")
+        console.print(f"also in run {run.place}, artifact scores.json", highlight=False)
+        logger.finalize("success")
 
 
 def score_completions(path: Path, tasks: Mapping[str, Task], seed: int) -> list[ScoredGroup]:

@@ -17,6 +17,10 @@ from omnithink_pl.seeds import keyed_seeds
 from omnithink_pl.types import UNIT_RANGE, Example, Group, Outcome, Range, State
 
 Z = NormalDist().inv_cdf(0.975)
+AFTER = "after"
+"""Namespace of the scores that runs are compared by."""
+UNCERTAINTY = "uncertainty"
+"""Namespace of intervals, and of the shares of completions that are undefined or failed."""
 
 
 def sample_groups(
@@ -47,6 +51,8 @@ class PromptOutcomes:
     outcomes: tuple[Outcome, ...]  # one per completion
     category: str = ""  # what the prompt is reported under; empty for nothing
     range: Range = UNIT_RANGE  # of the primary reward
+    question: str = ""  # for a reader, like the texts
+    texts: tuple[str, ...] = ()  # of the completions
 
     @property
     def values(self) -> list[float]:

@@ -20,7 +20,7 @@ import evaluate
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.completions import Record
-from omnithink_pl.evaluation.scorer import Interval, PromptOutcomes, first_failure, mean_interval, share
+from omnithink_pl.evaluation.scorer import UNCERTAINTY, Interval, PromptOutcomes, first_failure, mean_interval, share
 from omnithink_pl.evaluation.suites.base import Suite
 from omnithink_pl.types import UNIT_RANGE, Outcome, Range, State
 
@@ -183,20 +183,23 @@ def score_domains(scores: Mapping[str, SuiteScore], members: Mapping[str, Collec
 
 
 def suite_metrics(scores: Sequence[SuiteScore], domains: Sequence[DomainScore]) -> dict[str, float]:
-    """Return what is logged: ``eval/<domain>``, ``eval/<domain>/<suite>`` and the figures below it."""
-    intervals = {f"eval/{domain.name}": domain.score for domain in domains}
-    shares: dict[str, float] = {}
+    """Return what is logged: ``eval/<domain>``, ``eval/<domain>/<suite>`` and the figures below it.
+
+    Intervals and shares have the same names under ``uncertainty/``.
+    """
+    intervals = {domain.name: domain.score for domain in domains}
+    uncertainty: dict[str, float] = {}
     for score in scores:
-        prefix = f"eval/{score.domain}/{score.name}"
-        intervals[prefix] = score.score
-        intervals |= {f"{prefix}/{name}": figure for name, figure in {**score.figures, **score.categories}.items()}
+        name = f"{score.domain}/{score.name}"
+        intervals[name] = score.score
+        intervals |= {f"{name}/{figure}": own for figure, own in {**score.figures, **score.categories}.items()}
         if score.prompts:
-            shares |= {f"{prefix}/undefined": score.undefined, f"{prefix}/failed": score.failed}
-    metrics: dict[str, float] = {}
-    for name, interval in intervals.items():
-        if interval is not None:
-            metrics |= {name: interval.mean, f"{name}/low": interval.low, f"{name}/high": interval.high}
-    return metrics | shares
+            uncertainty |= {f"{name}/undefined": score.undefined, f"{name}/failed": score.failed}
+    known = {name: interval for name, interval in intervals.items() if interval is not None}
+    for name, interval in known.items():
+        uncertainty |= {f"{name}/low": interval.low, f"{name}/high": interval.high}
+    metrics = {f"eval/{name}": interval.mean for name, interval in known.items()}
+    return metrics | {f"{UNCERTAINTY}/{name}": value for name, value in uncertainty.items()}
 
 
 def write_results(directory: Path, scores: Sequence[SuiteScore], domains: Sequence[DomainScore]) -> Path:

@@ -41,7 +41,7 @@ from omnithink_pl.modules import PolicyModule
 from omnithink_pl.report.console import benchmark_progress, benchmark_table, problems
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.seeds import derive_seed
-from omnithink_pl.tracking import TrackingLogger
+from omnithink_pl.tracking.adapters import run_artifacts
 from omnithink_pl.types import Example, Group, Outcome, State
 
 log = logging.getLogger(__name__)
@@ -157,15 +157,14 @@ def _publish(
     console.print(benchmark_table(scores, domains))
     for line in problems(scores, domains):
         console.print(line, style="red", highlight=False, markup=False)
-    for logger in trainer.loggers:
-        if isinstance(logger, TrackingLogger):
-            logger.set_tags({"kind": "validate", "mlflow.runName": f"validate {directory.name}"})
-            logger.log_metrics(suite_metrics(scores, domains))
-            for file in (results, *(directory / f"{score.name}.jsonl" for score in scores)):
-                if file.is_file():
-                    logger.artifacts.file(file, "benchmarks")
-            console.print(f"also in run {logger.run_id}", highlight=False)
-            logger.finalize("success")
+    files = [results, *(directory / f"{score.name}.jsonl" for score in scores)]
+    for logger, run in run_artifacts(trainer).items():
+        run.describe({"kind": "validate"}, name=f"validate {directory.name}")
+        logger.log_metrics(suite_metrics(scores, domains), step=0)
+        for file in filter(Path.is_file, files):
+            run.file(file, "benchmarks")
+        console.print(f"also in run {run.place}", highlight=False)
+        logger.finalize("success")
 
 
 @dataclass(frozen=True)

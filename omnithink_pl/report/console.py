@@ -24,6 +24,7 @@ from omnithink_pl.types import Outcome, Score, State
 
 if TYPE_CHECKING:
     from omnithink_pl.evaluation.completions import Record
+    from omnithink_pl.evaluation.evaluator import Sample
     from omnithink_pl.evaluation.scorer import Interval
     from omnithink_pl.evaluation.suite_scores import DomainScore, SuiteScore
     from omnithink_pl.sources.curation import Report
@@ -110,6 +111,38 @@ def score_markdown(matrix: ScoreMatrix) -> str:
     return "\n".join([f"{TITLE} (95 % interval)", "", *markdown_table(["", *matrix.tasks, "mean"], rows)])
 
 
+def score_columns(matrix: ScoreMatrix) -> dict[str, list[Any]]:
+    """Return the matrix as columns: scores at temperature 1 as fractions, then their intervals, then what was lost."""
+    columns: dict[str, list[Any]] = {"row": [row_name(label) for label in matrix.labels]}
+    for task in matrix.tasks:
+        columns[task] = [row[task].sampled for row in matrix.rows]
+    columns["mean"] = mean_scores(matrix)
+    for task in matrix.tasks:
+        columns[f"{task} low"] = [row[task].sampled_low for row in matrix.rows]
+        columns[f"{task} high"] = [row[task].sampled_high for row in matrix.rows]
+    if lost := forgetting(matrix):
+        last = {"row": "forgotten (base - last)", **lost, "mean": mean(lost)}
+        columns = {name: [*values, last.get(name)] for name, values in columns.items()}
+    return {name: [_rounded(value) for value in values] for name, values in columns.items()}
+
+
+def _rounded(value: object) -> object:
+    """A number as a table shows it; ``None`` for one that was not measured."""
+    return value if not isinstance(value, float) else None if isnan(value) else round(value, 4)
+
+
+def sample_lines(samples: Mapping[str, Sequence[Sample]], count: int, width: int) -> list[str]:
+    """Return a line or two for each of the first samples of each task: reward and question, then the completion."""
+    lines = []
+    for task, own in samples.items():
+        for sample in own[:count]:
+            shown = sample.outcome.shown
+            head = f"  {task} {shown if isinstance(shown, str) else f'{shown:.2f}'}  "
+            lines.append(head + _start(sample.question, max(1, width - len(head))))
+            lines.append(f"    {_end(sample.completion, max(1, width - 4))}")
+    return lines
+
+
 def reward_table(groups: Sequence[ScoredGroup]) -> Table:
     """Return a line per completion: the task's own reward first, then the other components, then the total."""
     rows = [(group, i) for group in groups for i in range(len(group.scores))]
@@ -145,6 +178,11 @@ def _outcomes(score: Score) -> dict[str, Outcome]:
 
 def _reward(outcome: Outcome) -> str:
     return f"{outcome.value:g}" if outcome.value is not None else f"{outcome.state}: {outcome.reason}"
+
+
+def _start(text: str, longest: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 
 def _end(text: str, longest: int) -> str:

@@ -21,8 +21,9 @@ import yaml
 
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix
 from omnithink_pl.curriculum.stages import Stage, with_lengths
+from omnithink_pl.evaluation.scorer import UNCERTAINTY
 from omnithink_pl.tracking import reader
-from omnithink_pl.tracking.artifacts import Artifacts
+from omnithink_pl.tracking.mlflow_artifacts import MLflowArtifacts
 from omnithink_pl.tracking.reader import load_text
 from omnithink_pl.tracking.store import TrackingError, connect, guard
 
@@ -200,7 +201,7 @@ class StudyReader:
         self.name = name
         self._client = connect(uri)
         self._parent = reader.find_study(self._client, uri, name)
-        self.artifacts = Artifacts(self._client, str(self._parent.info.run_id), uri)  # of the study's parent run
+        self.artifacts = MLflowArtifacts(self._client, str(self._parent.info.run_id), uri)  # of the study's parent run
 
     def read(self) -> StudyResults:
         """Return the results of the study's present definition; runs of earlier definitions are left out."""
@@ -285,10 +286,13 @@ def final_scores(metrics: Mapping[str, float], validated: bool) -> dict[str, flo
     """
     found: dict[str, float] = {}
     for key, value in metrics.items():
-        # A score has its interval beside it; anything else under eval/ is no score.
-        if not key.startswith("eval/") or not {f"{key}/low", f"{key}_low"} & set(metrics):
+        if not key.startswith("eval/"):
             continue
         name = key.removeprefix("eval/")
+        # A score has an interval, in runs of earlier versions beside it; anything else under eval/ is no score.
+        places = (f"{UNCERTAINTY}/{name}", key)
+        if not {f"{place}{end}" for place in places for end in ("/low", "_low")} & set(metrics):
+            continue
         domain, _, rest = name.partition("/")
         if not validated:
             found[name] = value

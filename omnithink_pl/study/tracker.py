@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from omnithink_pl.study.definition import Job
-from omnithink_pl.tracking.artifacts import Artifacts
+from omnithink_pl.tracking.mlflow_artifacts import MLflowArtifacts
 from omnithink_pl.tracking.reader import DEFINITION, find_parents, job_tags, parent_tags, search_runs
 from omnithink_pl.tracking.runs import find_experiment, start_run, take_over
 from omnithink_pl.tracking.store import artifact_location, connect, guard
@@ -47,7 +47,7 @@ class StudyTracker:
                 if self.parent_id != own:
                     self._client.delete_run(own)
             take_over(self._client, self.parent_id)
-        Artifacts(self._client, self.parent_id, self.uri).json(self.definition, DEFINITION)
+        MLflowArtifacts(self._client, self.parent_id, self.uri).json(self.definition, DEFINITION)
 
     def end(self, status: str) -> None:
         """Show the study as ``FINISHED``, ``FAILED`` or ``KILLED``."""

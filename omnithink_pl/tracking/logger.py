@@ -5,25 +5,40 @@ from __future__ import annotations
 import math
 import re
 import sys
+import time
 from argparse import Namespace
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
 from omnithink_pl.redaction import redact
-from omnithink_pl.tracking.artifacts import Artifacts
+from omnithink_pl.tracking.mlflow_artifacts import MLflowArtifacts
+from omnithink_pl.tracking.parameters import parameters
 from omnithink_pl.tracking.reader import metric_history
-from omnithink_pl.tracking.runs import close_dead_runs, find_experiment, mark_used, resume_run, start_run
+from omnithink_pl.tracking.runs import (
+    close_dead_runs,
+    find_experiment,
+    mark_used,
+    monitor_system,
+    resume_run,
+    set_experiment_tag,
+    start_run,
+)
 from omnithink_pl.tracking.store import TrackingError, artifact_location, guard, opening
+from omnithink_pl.tracking.views import VIEW_TAG, run_address, runs_address, server_of, summary_view
 
 if TYPE_CHECKING:
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
     from mlflow.tracking import MlflowClient
 
 NON_FINITE = "train/non_finite"
+_DEFAULT = "sqlite:///mlflow.db"
+_SYSTEM = "system/"
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_/. -]+")
 
 
@@ -43,6 +58,7 @@ class TrackingLogger(MLFlowLogger):
             database, and the server's own choice otherwise, if not given.
         tags: Tags of a new run, beside those of the ``Tracking`` callback.
         run_id: A run to continue. A resumed checkpoint names its run itself.
+        system_metrics: Also log processor, memory, disk, network and GPUs every ten seconds, as ``system/...``.
 
     Raises:
         TrackingError: When the store is first used and cannot be; names the setting and the cure.
@@ -52,10 +68,11 @@ class TrackingLogger(MLFlowLogger):
         self,
         experiment_name: str = "omnithink",
         run_name: str | None = None,
-        tracking_uri: str = "sqlite:///mlflow.db",
+        tracking_uri: str = _DEFAULT,
         artifact_location: str | None = None,
         tags: dict[str, str] | None = None,
         run_id: str | None = None,
+        system_metrics: bool = False,
     ) -> None:
         # MLFlowLogger's constructor opens the store, in every process and for every verb; `experiment` calls it later.
         # The attributes that it would set are set here as far as they are read before.
@@ -69,8 +86,10 @@ class TrackingLogger(MLFlowLogger):
         self._mlflow_client: MlflowClient | None = None
         self._initialized = False  # whether the run is open
         self._log_model = False
+        self._system_metrics = system_metrics
+        self._monitor: SystemMetricsMonitor | None = None  # while the run is open
         self._history: dict[str, list[tuple[int, float]]] = {}  # every point of the run, as the store has them
-        self._pending: dict[str, str] = {}  # texts to store by path, once there is a run
+        self._config = ""  # to store once there is a run
 
     @property
     def name(self) -> str:
@@ -108,20 +127,31 @@ class TrackingLogger(MLFlowLogger):
         return self._run_id
 
     @property
-    def url(self) -> str | None:
-        """Address of the run on a tracking server; ``None`` for a database."""
-        if not self.tracking_uri.startswith("http"):
-            return None
-        return f"{self.tracking_uri.rstrip('/')}/#/experiments/{self._experiment_id}/runs/{self.run_id}"
+    def url(self) -> str:
+        """Address of the run in MLflow's UI; for a database, once ``mlflow ui`` serves it."""
+        return run_address(server_of(self.tracking_uri), self._experiment_id or "", self.run_id)
 
     @property
-    def artifacts(self) -> Artifacts:
-        """Writer of the run's files."""
-        return Artifacts(self.experiment, self.run_id, self.tracking_uri)
+    def runs_url(self) -> str:
+        """Address of the table of all runs of the experiment."""
+        _ = self.experiment
+        return runs_address(server_of(self.tracking_uri), self._experiment_id or "")
 
-    def keep(self, text: str, path: str) -> None:
-        """Store a text file with the run as soon as there is a run; none is opened for it."""
-        self._pending[path] = text
+    @property
+    def server_command(self) -> str:
+        """How to serve the UI of a database, and a comma; empty for a tracking server, which does."""
+        if self.tracking_uri.startswith("http"):
+            return ""
+        return "make ui," if self.tracking_uri == _DEFAULT else f"make ui ARGS=--backend-store-uri={self.tracking_uri},"
+
+    @property
+    def artifacts(self) -> MLflowArtifacts:
+        """Writer of the run's files."""
+        return MLflowArtifacts(self.experiment, self.run_id, self.tracking_uri)
+
+    def keep_config(self, text: str) -> None:
+        """Store a configuration, in YAML, as soon as there is a run; none is opened for it."""
+        self._config = text
 
     def resume(self, run_id: str) -> None:
         """Continue a run, once there is something to log; an empty id, of an untracked run, changes nothing."""
@@ -148,18 +178,34 @@ class TrackingLogger(MLFlowLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
-        """Store flat parameters. MLflow's cannot change, so a resumed run keeps those it has."""
+        """Store flat parameters. MLflow's cannot change, so a resumed run keeps those it has.
+
+        Unlike MLFlowLogger's, which cuts a value off at 250 characters, it stores as many as MLflow has room for.
+        """
+        from mlflow.entities import Param
+        from mlflow.utils.validation import MAX_PARAM_VAL_LENGTH, MAX_PARAMS_TAGS_PER_BATCH
+
         flat = vars(params) if isinstance(params, Namespace) else params
         with guard(self.tracking_uri, "log parameters"):
             known = self.experiment.get_run(self.run_id).data.params
-            super().log_hyperparams({key: redact(str(value)) for key, value in flat.items() if key not in known})
+            named = {metric_name(key): redact(str(value))[:MAX_PARAM_VAL_LENGTH] for key, value in flat.items()}
+            new = [Param(key, value) for key, value in named.items() if key not in known]
+            for start in range(0, len(new), MAX_PARAMS_TAGS_PER_BATCH):
+                self.experiment.log_batch(self.run_id, params=new[start : start + MAX_PARAMS_TAGS_PER_BATCH])
 
     @rank_zero_only
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""
-        with guard(self.tracking_uri, "set tags"):
-            for key, value in tags.items():
-                self.experiment.set_tag(self.run_id, key, redact(value))
+        self.artifacts.describe(tags)
+
+    @rank_zero_only
+    def show_tasks(self, tasks: Sequence[str]) -> None:
+        """Have the experiment's table of runs open with the scores of these tasks."""
+        with guard(self.tracking_uri, "save the view of the runs"):
+            before = self.experiment.get_experiment(self._experiment_id).tags.get(VIEW_TAG)
+            view = summary_view(tasks, before, time.time())
+            if view is not None:
+                set_experiment_tag(self.experiment, self._experiment_id or "", VIEW_TAG, view)
 
     def latest(self) -> dict[str, float]:
         """Return the last value of each metric of the run."""
@@ -180,6 +226,9 @@ class TrackingLogger(MLFlowLogger):
         """
         if not self._initialized:
             return
+        if self._monitor is not None:
+            self._monitor.finish()
+            self._monitor = None
         cause = sys.exc_info()[1]
         if status == "failed" and isinstance(cause, KeyboardInterrupt | SIGTERMException):
             status = "KILLED"
@@ -199,12 +248,16 @@ class TrackingLogger(MLFlowLogger):
         else:
             resume_run(client, self._run_id)
             names = client.get_run(self._run_id).data.metrics
-            self._history = {name: metric_history(client, self._run_id, name) for name in names}
+            own = [name for name in names if not name.startswith(_SYSTEM)]
+            self._history = {name: metric_history(client, self._run_id, name) for name in own}
         self._initialized = True
+        if self._system_metrics:
+            self._monitor = monitor_system(self._run_id, self.tracking_uri)
         close_dead_runs(client, self._experiment_id or "")
-        while self._pending:
-            path, text = self._pending.popitem()
-            self.artifacts.text(text, path)
+        text, self._config = self._config, ""
+        if text:
+            self.artifacts.text(text, "config.yaml")
+            self.log_hyperparams(parameters(yaml.safe_load(text)))
 
 
 def metric_name(name: str) -> str:

@@ -17,6 +17,7 @@ import torch
 from omnithink_pl.tracking.store import SETTING, TrackingError
 
 if TYPE_CHECKING:
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
     from mlflow.tracking import MlflowClient
 
 FOLDER = "folder"
@@ -112,14 +113,18 @@ def find_experiment(client: MlflowClient, name: str, artifact_location: str | No
 
 def mark_used(client: MlflowClient, experiment_id: str) -> None:
     """Tag an experiment with the time of its last use, which also proves that the store can be written."""
+    set_experiment_tag(client, experiment_id, LAST_USED, time.strftime("%Y-%m-%d %H:%M"))
+
+
+def set_experiment_tag(client: MlflowClient, experiment_id: str, key: str, value: str) -> None:
+    """Set a tag of an experiment, which other runs may set at the same time."""
     from mlflow.exceptions import MlflowException
 
-    now = time.strftime("%Y-%m-%d %H:%M")
     try:
-        client.set_experiment_tag(experiment_id, LAST_USED, now)
+        client.set_experiment_tag(experiment_id, key, value)
     except MlflowException:
         # MLflow looks for a tag and then inserts it: of two runs that do so at once, one fails, and finds the tag now.
-        client.set_experiment_tag(experiment_id, LAST_USED, now)
+        client.set_experiment_tag(experiment_id, key, value)
 
 
 def start_run(client: MlflowClient, experiment_id: str, name: str | None, tags: Mapping[str, str]) -> str:
@@ -148,6 +153,15 @@ def resume_run(client: MlflowClient, run_id: str) -> None:
     if run.info.status == "RUNNING" and owner is not None and owner.pid != os.getpid() and owner.is_running():
         raise TrackingError(f"run {run_id} is still being written by process {owner.pid}; stop that one first")
     take_over(client, run_id)
+
+
+def monitor_system(run_id: str, uri: str) -> SystemMetricsMonitor:
+    """Start to log the use of processor, memory and GPUs, from where the run left off, until ``finish`` is called."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=uri)
+    monitor.start()
+    return monitor
 
 
 def take_over(client: MlflowClient, run_id: str) -> None:

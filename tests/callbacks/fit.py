@@ -16,11 +16,12 @@ from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.data.samplers import StratifiedTaskSampler
 from omnithink_pl.distributed.failure_barrier import FailureBarrier
+from omnithink_pl.evaluation.evaluator import Sample
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
 from omnithink_pl.modules import MultiTaskGRPO
-from omnithink_pl.types import Completion, Example, Group
+from omnithink_pl.types import Completion, Example, Group, Outcome
 from tests.scores import score
 
 STAGES = [Stage({"code": 1.0}, 3), Stage({"math": 1.0}, 2)]
@@ -82,7 +83,7 @@ class CountedData(MultiTaskData):
         L.LightningDataModule.__init__(self)
         self.trained_tasks = ["code", "math"]
         self.batch_size, self.seed, self.default_sampler = 1, 0, StratifiedTaskSampler()
-        self.benchmarks = {}
+        self.benchmarks, self.demonstrations = {}, None
         self.tasks = dict.fromkeys(["code", "math"], SimpleNamespace(close=lambda: None, source=None))
         self.held_out, self.benchmarks = {"code": [], "math": []}, {}
         self.train = [
@@ -106,7 +107,10 @@ class RisingEvaluator:
         value = 0.2 + 0.04 * policy.steps_done()
         score = TaskScore(value, value - 0.05, value + 0.05, value, value, value, 10, 2)
         by_prompt = {"uid": ["row-1"], "sampled": [value], "greedy": [value]}
-        return SimpleNamespace(score=score, by_prompt=lambda: by_prompt, unscored="")
+        samples = [Sample("What is\nit?", "It is [b]this[/b].", Outcome.of(value), "row-1")]
+        return SimpleNamespace(
+            score=score, by_prompt=lambda: by_prompt, samples=lambda count: samples[:count], unscored=""
+        )
 
 
 def evaluation() -> StageEvaluation:

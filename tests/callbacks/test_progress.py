@@ -17,9 +17,11 @@ from tests.callbacks.fit import CountedData, CountingModule, RisingEvaluator, cu
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:.*transfer_batch_to_device.*")
 
 
-def shown(directory: Path, module: CountingModule, *, terminal: bool = False, every_n_steps: int = 2) -> str:
+def shown(
+    directory: Path, module: CountingModule, *, terminal: bool = False, every_n_steps: int = 2, samples: int = 0
+) -> str:
     """What a fit prints, without colours."""
-    progress = CurriculumProgress(every_n_steps)
+    progress = CurriculumProgress(every_n_steps, samples=samples)
     output = io.StringIO()
     progress.console = Console(file=output, width=80, force_terminal=terminal, no_color=True)
     callbacks = [evaluation(), Tracking("curriculum"), progress, Checkpoints("curriculum", save_policy=False)]
@@ -29,6 +31,13 @@ def shown(directory: Path, module: CountingModule, *, terminal: bool = False, ev
     except RuntimeError as error:
         output.write(f"raised {error}")
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.getvalue())
+
+
+def test_each_evaluation_shows_samples_of_every_task_as_they_are(tmp_path: Path) -> None:
+    lines = shown(tmp_path, CountingModule(), samples=1).splitlines()
+    sample = ["    It is [b]this[/b]."]
+    first = lines.index("  code 0.20  What is it?")
+    assert lines[first : first + 4] == ["  code 0.20  What is it?", *sample, "  math 0.20  What is it?", *sample]
 
 
 def test_a_log_file_gets_a_line_with_the_time_every_few_steps_and_one_per_evaluation(tmp_path: Path) -> None:

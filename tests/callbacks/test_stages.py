@@ -48,7 +48,9 @@ class Scripted:
         self.asked.append((task, done))
         value = self.scores.get(task, {}).get(done, 0.5)
         score = TaskScore(value, value, value, value, value, value, 10, 2)
-        return SimpleNamespace(score=score, unscored="" if task not in self.away else "judge away")
+        return SimpleNamespace(
+            score=score, samples=lambda count: [], unscored="" if task not in self.away else "judge away"
+        )
 
 
 class Watcher(L.Callback):

@@ -164,7 +164,7 @@ def test_by_default_the_held_out_tasks_are_measured_and_tracked(tracking_uri: st
     (run,) = client.search_runs([client.get_experiment_by_name("omnithink").experiment_id])
     assert (run.info.status, run.data.tags["kind"]) == ("FINISHED", "validate")
     assert 0.3 < run.data.metrics["eval/qa"] == run.data.metrics["eval/qa/qa"] < 1.0
-    assert {"eval/qa/qa/low", "eval/qa/qa/high", "eval/qa/qa/undefined"} <= set(run.data.metrics)
+    assert {"uncertainty/qa/qa/low", "uncertainty/qa/qa/high", "uncertainty/qa/qa/undefined"} <= set(run.data.metrics)
     config = yaml.safe_load(Path(client.download_artifacts(run.info.run_id, "config.yaml", tmp_path)).read_text())
     assert (config["benchmarks"], config["chunk"]) == ("qa", 256)
     again = tmp_path / "again"

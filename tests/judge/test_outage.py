@@ -114,13 +114,13 @@ def test_an_evaluation_without_its_judge_has_no_score_and_no_mean_and_says_so(
     with scripted_server() as server:
         main(settings(tmp_path, server, "--model.failures.on_outage=pause", outage(server), NO_CACHE))
     got = histories(tmp_path)
-    assert got["eval/unmeasured_tasks"] == [(0, 0.0), (STEPS, 1.0), (STEPS + 1, 1.0)]
+    assert got["uncertainty/unmeasured_tasks"] == [(0, 0.0), (STEPS, 1.0), (STEPS + 1, 1.0)]
     for name in ("eval/writing", "eval/writing/greedy", "eval/mean", "eval/mean/greedy"):
         assert [step for step, _ in got[name]] == [0], name
-    assert got["eval/writing/failed"][1:] == [(STEPS, 1.0), (STEPS + 1, 1.0)]
+    assert got["uncertainty/writing/failed"][1:] == [(STEPS, 1.0), (STEPS + 1, 1.0)]
     assert [step for step, _ in got["eval/qa"]] == [0, STEPS, STEPS + 1]
-    assert "final/eval/qa" in got
-    assert not {"final/eval/writing", "final/eval/mean", "forgetting/writing", "forgetting/mean"} & got.keys()
+    assert "after/eval/qa" in got
+    assert not {"after/eval/writing", "after/eval/mean", "forgetting/writing", "forgetting/mean"} & got.keys()
     table = capsys.readouterr().out.split("Score in percent")[1].splitlines()
     assert [line.split()[-2:] for line in table if line.startswith(("after math", "forgotten  "))] == [["-", "-"]] * 2
 

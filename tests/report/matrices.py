@@ -25,5 +25,8 @@ LEARNED = matrix(base=[0.3, 0.4], s1_code=[0.7, 0.38], s2_math=[0.6, 0.8])
 
 def logged(**scores: float) -> dict[str, float]:
     """Metrics with the lower ends of their intervals, such as ``eval/qa/mmlu_pro`` for ``qa__mmlu_pro``."""
-    named = {f"eval/{name.replace('__', '/')}": value for name, value in scores.items()}
-    return {**named, **{f"{name}/low": 0.0 for name in named}}
+    named = {name.replace("__", "/"): value for name, value in scores.items()}
+    return {
+        **{f"eval/{name}": value for name, value in named.items()},
+        **{f"uncertainty/{name}/low": 0.0 for name in named},
+    }

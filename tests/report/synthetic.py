@@ -89,5 +89,5 @@ def _validated(logger: TrackingLogger, chances: Sequence[float], generator: np.r
             for i, v in enumerate(drawn)
         ]
         logger.artifacts.text("\n".join(lines), f"benchmarks/{task}.jsonl")
-        names = [f"eval/{task}", f"eval/{task}/{task}"]
-        logger.log_metrics({end: float(drawn.mean()) for name in names for end in (name, f"{name}/low")}, 0)
+        names = [end for name in (task, f"{task}/{task}") for end in (f"eval/{name}", f"uncertainty/{name}/low")]
+        logger.log_metrics({name: float(drawn.mean()) for name in names}, 0)

@@ -15,10 +15,12 @@ from tests.report.matrices import logged
 
 
 def test_what_validate_logs_is_told_from_what_a_fit_logs() -> None:
-    fit = {**logged(math=0.5), "eval/math/greedy": 0.6, "eval/math/greedy_low": 0.5, "train/kl": 0.1}
-    fit |= {"eval/mean": 0.5, "eval/unmeasured_tasks": 0.0, "eval/math/failed": 0.0}
+    fit = {**logged(math=0.5), "eval/math/greedy": 0.6, "uncertainty/math/greedy_low": 0.5, "train/kl": 0.1}
+    fit |= {"eval/mean": 0.5, "uncertainty/unmeasured_tasks": 0.0, "uncertainty/math/failed": 0.0}
     assert final_scores(fit, False) == {"math": 0.5, "math/greedy": 0.6}
-    held_out = {**logged(math=0.6, math__math=0.6, math__math__raw=0.4), "eval/math/math/failed": 0.0}
+    earlier = {"eval/math": 0.5, "eval/math/low": 0.4, "eval/math/greedy": 0.6, "eval/math/greedy_low": 0.5}
+    assert final_scores({**earlier, "eval/mean": 0.5, "eval/math/failed": 0.0}, False) == final_scores(fit, False)
+    held_out = {**logged(math=0.6, math__math=0.6, math__math__raw=0.4), "uncertainty/math/math/failed": 0.0}
     assert final_scores(held_out, True) == {"math/greedy": 0.6, "math/greedy/raw": 0.4}
     assert final_scores(logged(math=0.6, math__math_sampled=0.6), True) == {"math": 0.6}
     assert final_scores(logged(qa=0.5, qa__mmlu_pro=0.5), True)["qa/*"] == 0.5

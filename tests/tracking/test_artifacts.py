@@ -19,11 +19,11 @@ def test_a_table_has_a_row_per_completion_and_every_component_with_its_state() -
     math = scored("math", [Outcome.of(1.0), Outcome.undefined("no answer segment")], [1.0, -1.0])
     code = scored("code", [Outcome.failed("sandbox died")], [None])
     table = rollout_table([math, code], step=7)
+    assert list(table)[:2] == ["completion", "reward"]
     assert table["step"] == [7, 7, 7]
     assert table["prompt"] == ["s\nq"] * 3
     assert table["completion"] == ["answer 0", "answer 1", "answer 0"]
-    assert table["reward/math"] == [1.0, "undefined: no answer segment", None]
-    assert table["reward/code"] == [None, None, "failed: sandbox died"]
+    assert table["reward"] == [1.0, "undefined: no answer segment", "failed: sandbox died"]
     assert table["reward/format"] == [1.0, 1.0, 1.0]
     assert table["total"] == [1.1, 0.1, "failed"]
     assert table["advantage"] == [1.0, -1.0, None]

@@ -12,7 +12,7 @@ from omnithink_pl.curriculum.score_matrix import ScoreMatrix, TaskScore
 from omnithink_pl.data.demonstrations import COUNTED
 from omnithink_pl.data.prepare import Prepared
 from omnithink_pl.evaluation.completions import Record
-from omnithink_pl.evaluation.evaluator import evaluation_metrics
+from omnithink_pl.evaluation.evaluator import evaluation_metrics, summary_metrics
 from omnithink_pl.evaluation.suite_scores import score_domains, score_records, suite_metrics
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
@@ -29,7 +29,7 @@ from tests.scores import score
 ROWS = [
     [cell.strip() for cell in line.strip("|").split("|")]
     for line in (Path(__file__).parents[2] / "docs" / "metrics.md").read_text().splitlines()
-    if re.match(r"\| `(train|validation|eval|forgetting|backward_transfer|final|data|sft_data)/", line)
+    if re.match(r"\| `(train|validation|eval|forgetting|backward_transfer|uncertainty|after|data|sft_data)/", line)
 ]
 NAMES = [name for row in ROWS for name in re.findall(r"`([^`]+)`", row[0])]
 DOCUMENTED = set(NAMES)
@@ -75,6 +75,7 @@ def logged() -> set[str]:
         *rollout_metrics(rollouts),
         *update_metrics([TokenStats("math", 2, 0.1, 1.0, 0, 0.0, 0.0)]),
         *evaluation_metrics(matrix, [["math"], ["code"]]),
+        *summary_metrics(matrix),
         *(f"train/{name}" for name in staleness(rollouts)),
         *FailureMonitor(FailurePolicy(on_outage="pause")).metrics(),
         *(f"train/math/judge/{name}" for name in judge_metrics()),
@@ -124,10 +125,10 @@ def test_every_metric_of_a_run_with_all_options_is_on_the_page(tmp_path: Path, t
     client = MlflowClient(tracking_uri)
     (run,) = client.search_runs([client.get_experiment_by_name("omnithink").experiment_id])
     found = {re.sub(r"/(math|qa)(?=/|$)", "/<task>", name) for name in run.data.metrics}
-    assert {name.removeprefix("final/") for name in found} <= DOCUMENTED
+    assert found <= DOCUMENTED
     # The options are at work.
     assert found >= {"validation/mean", "train/learning_rate", "train/<task>/beta", "train/<task>/acceptance"}
-    assert found >= {"train/stale_groups", "train/replaced_groups", "final/eval/mean"}
+    assert found >= {"train/stale_groups", "train/replaced_groups", "after/eval/mean"}
     assert (Path(run.data.tags["folder"]) / "policy" / "config.json").is_file()
 
 
