@@ -111,7 +111,7 @@ class Demonstrations(L.Callback):
             return
         self.console.print(demonstration_table(counts))
         self.console.print(f"data set    {self.store.dataset}", highlight=False, soft_wrap=True)
-        metrics = {f"sft_data/{task}/{name}": count[name] for task, count in counts.items() for name in COUNTED}
+        metrics = {f"sft_data/{task}/{name}": float(count[name]) for task, count in counts.items() for name in COUNTED}
         for logger, run in run_artifacts(trainer).items():
             run.describe({"kind": "sft_data"}, name="sft_data")
             logger.log_metrics(metrics, step=0)

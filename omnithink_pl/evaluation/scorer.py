@@ -37,7 +37,7 @@ def sample_groups(
     the same completions. ``finished`` is called for each prompt as ``RolloutEngine.generate`` says.
     """
     seeds = keyed_seeds((example.key for example in examples), seed)
-    completions = engine.generate(prompts, sampling, seeds, *([] if finished is None else [finished]))
+    completions = engine.generate(prompts, sampling, seeds, finished)
     return [
         Group(example, tuple(prompt), own) for example, prompt, own in zip(examples, prompts, completions, strict=True)
     ]

@@ -26,7 +26,7 @@ PART = 2**22  # numbers of a product that is added to another: 16 MiB in float32
 def onednn_is_faster() -> bool:
     """Return whether the processor has AVX-512 and MKL does not use it."""
     capabilities = torch.cpu.get_capabilities()
-    avx512 = bool(capabilities.get("avx512_f")) and torch.backends.mkldnn.is_available()
+    avx512 = bool(capabilities.get("avx512_f")) and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return avx512 and "Intel" not in str(capabilities.get("cpu_name"))
 
 
@@ -52,7 +52,7 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     if not _suits_onednn(inputs, weight):
         return nn.functional.linear(inputs, weight, bias)
     if torch.is_grad_enabled() and any(part is not None and part.requires_grad for part in (inputs, weight, bias)):
-        return _Linear.apply(inputs, weight, bias)  # type: ignore[no-any-return, no-untyped-call]
+        return _Linear.apply(inputs, weight, bias)  # type: ignore[no-untyped-call]
     return _onednn(inputs, weight, bias)
 
 
@@ -62,7 +62,7 @@ def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total.addmm_(left, right)
         return
     rows = max(1, PART // right.shape[1])
-    for part, factor in zip(total.split(rows), left.split(rows), strict=True):
+    for part, factor in zip(torch.split(total, rows), torch.split(left, rows), strict=True):
         part += linear(factor, right.T)
 
 
@@ -110,9 +110,10 @@ def _forward(layer: nn.Linear, inputs: Tensor) -> Tensor:
 
 def _prepared(layer: nn.Linear, dtype: torch.dtype | None, packs: bool) -> Any:
     """Return a forward with the weight in ``dtype``, if given, and in oneDNN's layout, if ``packs``."""
-    weight, bias = layer.weight.detach(), None if layer.bias is None else layer.bias.detach()
+    weight, given = layer.weight.detach(), layer._parameters["bias"]
     if dtype is not None:
-        weight, bias = weight.to(dtype), None if bias is None else bias.to(dtype)
+        weight = weight.to(dtype)
+    bias = None if given is None else given.detach().to(weight.dtype)
     if packs:
         weight = torch.ops.mkldnn._reorder_linear_weight(weight)
     multiply = _onednn if packs else nn.functional.linear
