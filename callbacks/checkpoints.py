@@ -107,7 +107,7 @@ class Checkpoints(StageCallback):
         """Note where the stage ends."""
         self._run = run
 
-    def on_stage_end(self, trainer: L.Trainer, pl_module: L.LightningModule, run: StageRun) -> None:
+    def on_stage_over(self, trainer: L.Trainer, pl_module: L.LightningModule, run: StageRun) -> None:
         """Save the evaluation before training goes on."""
         self._save(trainer)
 
@@ -123,6 +123,7 @@ class Checkpoints(StageCallback):
         """Save every few steps and before the evaluation of a stage; stop if Ctrl-C came during the step."""
         self._in_step = False
         module = module_of(trainer)
+        module.end_step()  # the callbacks that track it have been called
         # One process may get the signal a step before the others.
         self._interrupted = module.barrier.any_rank(self._interrupted)
         if self._interrupted or module.steps_done % self.every_n_steps == 0 or module.steps_done == self._run.end_step:
@@ -138,8 +139,9 @@ class Checkpoints(StageCallback):
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Save the last finished step, unless an update was interrupted or writing was what failed.
 
-        Saving is collective: with several processes, all must stand between the same two steps. Otherwise the last
-        checkpoint is left intact, and the end of this process ends the others.
+        A step that could not be tracked is not saved either, or its metrics would be missing for good: the resumed run
+        repeats it. Saving is collective: with several processes, all must stand between the same two steps. Otherwise
+        the last checkpoint is left intact, and the end of this process ends the others.
         """
         module = module_of(trainer)
         if not self._started or isinstance(exception, CheckpointError):
@@ -149,8 +151,8 @@ class Checkpoints(StageCallback):
             log.info("Saved %s; continue with --ckpt_path last", self.path)
         else:
             log.warning(
-                "Nothing more was saved: an update was under way, or the processes had got to different points. The "
-                "checkpoint from before is intact; continue with --ckpt_path last"
+                "Nothing more was saved: a step was under way or not tracked, or the processes were at different ones. "
+                "The checkpoint from before is intact; continue with --ckpt_path last"
             )
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

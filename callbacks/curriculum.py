@@ -97,12 +97,14 @@ class Curriculum(L.Callback):
             self._enter(trainer)
 
     def _end(self, trainer: L.Trainer) -> None:
-        """Evaluate all tasks, then tell that the stage has ended."""
+        """Evaluate all tasks, tell that the stage has ended, and then that nothing of it is left to do."""
         run, module = self._run(), module_of(trainer)
         callback_of(trainer, StageEvaluation).measure(trainer, run)
-        self._number += 1  # only now: an evaluation that is interrupted is made again
         for callback in self._listeners(trainer):
             callback.on_stage_end(trainer, module, run)
+        self._number += 1  # only now: what is interrupted before is done again by a resumed run
+        for callback in self._listeners(trainer):
+            callback.on_stage_over(trainer, module, run)
 
     def _enter(self, trainer: L.Trainer) -> None:
         """Choose the present stage if it has not begun, and tell the data, the module and the callbacks."""

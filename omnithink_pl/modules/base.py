@@ -34,6 +34,8 @@ from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example
 
+_SHOWN = 60  # characters of a prompt that is too long
+
 
 class PolicyModule(L.LightningModule, ABC):
     """A policy, its tasks and its engine: what callbacks, data and verbs need of a module."""
@@ -68,7 +70,7 @@ class PolicyModule(L.LightningModule, ABC):
         self.seed = seed
         self.barrier = FailureBarrier()
         self.steps_done = 0
-        self.updating = False  # True while the weights belong to no finished step
+        self.updating = False  # True while the weights belong to no step that is finished and tracked
         self.last_rollouts: list[ScoredGroup] = []  # of this process; see gather_rollouts
         self.last_metrics: dict[str, float] = {}
 
@@ -83,6 +85,10 @@ class PolicyModule(L.LightningModule, ABC):
         with self.barrier.guard():
             for logger in self.loggers:
                 logger.log_metrics(metrics, step=self.steps_done)
+
+    def end_step(self) -> None:
+        """Note that the step is finished and tracked, so that it can be saved."""
+        self.updating = False
 
     def gather_rollouts(self) -> list[ScoredGroup]:
         """Gather the rollouts of the last step, with their texts, from all processes; all of them must call it."""
@@ -109,19 +115,26 @@ class PolicyModule(L.LightningModule, ABC):
             check_agreement(self.policy, self.engine, prompts, self.sampling, share_prompt)
 
     def check_prompts(self, examples: Iterable[Example]) -> list[list[int]]:
-        """Refuse a prompt that leaves no room for a completion; return the token ids of two short ones."""
-        return short_prompts(self._checked_prompt(example) for example in examples)
-
-    def _checked_prompt(self, example: Example) -> list[int]:
-        prompt = self.policy.encode(example.messages)
-        if len(prompt) + self.sampling.max_tokens > self.policy.context:
+        """Refuse prompts that leave no room for a completion; return the token ids of two short ones."""
+        room = self.policy.context - self.sampling.max_tokens
+        prompts: list[list[int]] = []
+        long: list[tuple[Example, int]] = []
+        for example in examples:
+            prompt = self.policy.encode(example.messages)
+            prompts.append(prompt)
+            self.longest_prompt = max(self.longest_prompt, len(prompt))
+            if len(prompt) > room:
+                long.append((example, len(prompt)))
+        if long:
+            (first, length), others = long[0], len(long) - 1
             raise BadInput(
-                f"data.tasks.{example.task}, row {example.uid}: its prompt of {len(prompt)} tokens and "
-                f"model.sampling.max_tokens={self.sampling.max_tokens} exceed the policy's context of "
-                f"{self.policy.context}; drop the row, lower model.sampling.max_tokens or take another policy"
+                f"data.tasks.{first.task}, row {first.uid}: its prompt of {length} tokens"
+                f"{f' (and {others} more of {len(prompts)} prompts)' if others else ''} and model.sampling.max_tokens="
+                f"{self.sampling.max_tokens} exceed the policy's context of {self.policy.context}; drop long rows by "
+                f"curation.max_prompt_tokens of the source (the template comes on top), lower "
+                f"model.sampling.max_tokens or take another policy. It begins: {first.question[:_SHOWN]!r}"
             )
-        self.longest_prompt = max(self.longest_prompt, len(prompt))
-        return prompt
+        return short_prompts(prompts)
 
 
 class TrainingModule(PolicyModule):
@@ -199,15 +212,14 @@ class TrainingModule(PolicyModule):
                 f"step {self.steps_done}: loss {loss}, gradient norm {norm}; lower the learning rate "
                 f"(model.optimizer.init_args.lr){cure} and continue from the last checkpoint"
             )
-        self.updating = True  # from here on the weights belong to no finished step
+        self.updating = True  # until `end_step`
         self.optimizers().step()  # type: ignore[union-attr]
         self.policy.weights_changed()
         return norm
 
     def finish_step(self) -> None:
-        """Count the step: the weights belong to it now."""
+        """Count the step: the weights belong to it now. Metrics and tables of it are still to be stored."""
         self.steps_done += 1
-        self.updating = False
 
     def save_progress(self, checkpoint: dict[str, Any]) -> None:
         """Add the step to a checkpoint, and leave out frozen weights."""
