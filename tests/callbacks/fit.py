@@ -59,6 +59,7 @@ class CountingModule(MultiTaskGRPO):
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
         if self.steps_done == self.fail_at and self.error is not None:
             raise self.error
+        self.updating = True
         self.steps_done += 1
         self.weight.data += 1.0
         (example,) = batch
