@@ -220,6 +220,6 @@ _TABLE = (
 def _make_table(path: Path) -> None:
     with closing(sqlite3.connect(path)) as database:
         # Kept in the file. Readers do not wait for the writer, and a kill loses at most the last verdicts, never the
-        # file. This statement alone does not wait for other processes: it fails at once where two of them make the file.
+        # file. This statement alone does not wait for others: it fails at once where two processes make the file.
         database.execute("PRAGMA journal_mode=WAL")
         database.execute(_TABLE)
