@@ -26,13 +26,7 @@ class StageCallback(L.Callback):
         """
 
     def on_stage_end(self, trainer: L.Trainer, pl_module: PolicyModule, run: StageRun) -> None:
-        """Called when all tasks have been evaluated after the last step of a stage, or on the base model.
-
-        Called again for the same stage by a run that is resumed after an interruption of these calls.
-        """
-
-    def on_stage_over(self, trainer: L.Trainer, pl_module: PolicyModule, run: StageRun) -> None:
-        """Called when every ``on_stage_end`` of a stage has returned, so that none will be called again for it."""
+        """Called when all tasks have been evaluated after the last step of a stage, or on the base model."""
 
 
 def callback_of(trainer: L.Trainer, kind: type[C]) -> C:

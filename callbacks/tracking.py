@@ -11,7 +11,8 @@ from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from callbacks.checkpoints import Checkpoints
-from callbacks.lookups import StageCallback, data_of, find_callback, module_of
+from callbacks.curriculum import Curriculum
+from callbacks.lookups import StageCallback, callback_of, data_of, find_callback, module_of
 from callbacks.stage_evaluation import StageEvaluation
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix
 from omnithink_pl.curriculum.stages import Stage, StageRun
@@ -90,14 +91,22 @@ class Tracking(StageCallback):
             logger.set_tags({"mlflow.note.content": score_markdown(matrix)})
             self._figures(trainer, logger, matrix, stages)
 
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Wait for a store that is away, while a checkpoint can still be saved; note whether steps are left."""
+        if self._logger is None or not trainer.is_global_zero:
+            return
+        if not callback_of(trainer, Curriculum).ended:
+            self._logger.mark_incomplete()
+        self._logger.drain()
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the id of the tracked run, which a resumed fit continues; ``None`` if none is tracked."""
-        return {"run_id": self._logger.version if self._logger else None}
+        """Return the id of the tracked run, ``None`` if none is tracked, and what its store has not got yet."""
+        return self._logger.state_dict() if self._logger else {"run_id": None}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the checkpoint's run."""
-        if self._logger is not None and state_dict["run_id"]:
-            self._logger.resume(state_dict["run_id"])
+        if self._logger is not None:
+            self._logger.load_state_dict(state_dict)
 
     def _tags(self, trainer: L.Trainer) -> dict[str, str]:
         assert self._logger is not None

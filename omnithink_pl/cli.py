@@ -27,12 +27,13 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from omnithink_pl import modules, overlays
 from omnithink_pl.curriculum.stages import trained_tasks
 from omnithink_pl.data import MultiTaskData
-from omnithink_pl.endings import no_silent_end
+from omnithink_pl.endings import no_silent_end, sigterm_raises
 from omnithink_pl.errors import BadInput
 from omnithink_pl.merge import Merge
 from omnithink_pl.modules import PolicyModule, RejectionSampling
 from omnithink_pl.report.verbs import PlanCurriculum, Report
 from omnithink_pl.study.tool import Study
+from omnithink_pl.tracking import TrackingLogger
 from omnithink_pl.verbs import OmniThinkTrainer
 
 
@@ -195,9 +196,15 @@ class OmniThinkCLI(LightningCLI):
             )
 
     def _run_subcommand(self, subcommand: str) -> None:  # private; the verb itself cannot be wrapped: it is parsed
-        """Run a verb of the trainer."""
-        with no_silent_end(subcommand):
-            super()._run_subcommand(subcommand)
+        """Run a verb of the trainer; a tracked run that it leaves open is closed as failed, or as killed."""
+        try:
+            with no_silent_end(subcommand), sigterm_raises():
+                super()._run_subcommand(subcommand)
+        except BaseException:
+            for logger in self.trainer.loggers:
+                if isinstance(logger, TrackingLogger):
+                    logger.finalize("failed")
+            raise
 
 
 Command = TypeVar("Command", bound=OmniThinkCLI)
@@ -221,7 +228,8 @@ def run(command: type[Command], args: list[str] | None = None) -> Command | None
         run_tool(given[0], given[1:])
         return None
     check_keys(given)
-    return command(list(overlays.as_configs(given)))
+    with no_silent_end("main.py"):  # a class of the user's own, while it is imported or built
+        return command(list(overlays.as_configs(given)))
 
 
 def run_tool(verb: str, args: list[str]) -> None:

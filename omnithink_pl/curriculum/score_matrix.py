@@ -75,10 +75,6 @@ class ScoreMatrix:
             raise ValueError(f"row {label!r} has the tasks {sorted(scores)}, row 0 has {sorted(self.rows[0])}")
         return ScoreMatrix((*self.labels, label), (*self.rows, dict(scores)))
 
-    def before(self, number: int) -> ScoreMatrix:
-        """Return the matrix without the row of a stage and those after it; row 0 is the base model's."""
-        return ScoreMatrix(self.labels[:number], self.rows[:number])
-
     @property
     def tasks(self) -> list[str]:
         """The tasks, in the order of row 0."""

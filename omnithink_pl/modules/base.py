@@ -20,7 +20,7 @@ from omnithink_pl.distributed.collectives import (
     sum_gradients,
 )
 from omnithink_pl.distributed.failure_barrier import FailureBarrier
-from omnithink_pl.errors import BadInput, TrainingDiverged
+from omnithink_pl.errors import BadInput, OmniThinkError, TrainingDiverged
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
@@ -29,12 +29,17 @@ from omnithink_pl.model.export import check_export
 from omnithink_pl.model.memory import HostedState, MemorySettings
 from omnithink_pl.model.policy import Policy, ready_to_train
 from omnithink_pl.model.sharding import shard
+from omnithink_pl.model.soundness import unsound
 from omnithink_pl.rollout.agreement import check_agreement, short_prompts
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example
 
 _SHOWN = 60  # characters of a prompt that is too long
+_DIVERGED = (
+    "; the last checkpoint is from before the update that went wrong: continue with --ckpt_path last and a lower "
+    "learning rate, --model.optimizer.init_args.lr"
+)
 
 
 class PolicyModule(L.LightningModule, ABC):
@@ -109,8 +114,17 @@ class PolicyModule(L.LightningModule, ABC):
         for task in self.tasks.values():
             task.rubric.attach(self.policy, self.engine)
 
+    def check_weights(self, error: type[OmniThinkError] = TrainingDiverged, cure: str = _DIVERGED) -> None:
+        """Refuse a policy that computes NaN; all processes must call this, and all raise."""
+        problem = unsound(self.policy.model)
+        if self.barrier.any_rank(bool(problem)):
+            raise error(
+                f"step {self.steps_done}: the policy computes NaN: {problem or 'as another process says'}{cure}"
+            )
+
     def check_agreement(self, prompts: Sequence[list[int]], share_prompt: bool | None = None) -> None:
         """Refuse a policy that engine and training would not compute alike; ``share_prompt`` if it is trained."""
+        self.check_weights(BadInput, f"; model.policy {self.policy_name} cannot be sampled from: take another one")
         with self.barrier.guard():
             check_agreement(self.policy, self.engine, prompts, self.sampling, share_prompt)
 
@@ -208,10 +222,7 @@ class TrainingModule(PolicyModule):
         sum_gradients(self.model.parameters())
         norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
         if not math.isfinite(norm) or not math.isfinite(loss):
-            raise TrainingDiverged(
-                f"step {self.steps_done}: loss {loss}, gradient norm {norm}; lower the learning rate "
-                f"(model.optimizer.init_args.lr){cure} and continue from the last checkpoint"
-            )
+            raise TrainingDiverged(f"step {self.steps_done}: loss {loss}, gradient norm {norm}{_DIVERGED}{cure}")
         self.updating = True  # until `end_step`
         self.optimizers().step()  # type: ignore[union-attr]
         self.policy.weights_changed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
 from omnithink_pl.tracking.artifacts import Artifacts
+from omnithink_pl.tracking.outbox import Entry, Outbox
 from omnithink_pl.tracking.reader import metric_history
 from omnithink_pl.tracking.runs import close_dead_runs, find_experiment, mark_used, resume_run, start_run
 from omnithink_pl.tracking.store import TrackingError, artifact_location, guard, opening
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 NON_FINITE = "train/non_finite"
+_BATCH = 1000
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_/. -]+")
 
 
@@ -31,8 +34,9 @@ class TrackingLogger(MLFlowLogger):
 
     The store is opened, and written to, before training starts; the run itself is created at the first value, because
     only then is it known whether a checkpoint continues an earlier run. A resumed run keeps its points: a step that was
-    logged before a kill is not logged twice. A value that is NaN or infinite is left out, because MLflow stores
-    infinity as 1.8e308, and is counted in ``train/non_finite``.
+    logged before a kill is not logged twice. While a server is away, what it should have got waits in the outbox, and
+    in every checkpoint. A value that is NaN or infinite is left out, because MLflow stores infinity as 1.8e308, and is
+    counted in ``train/non_finite``.
 
     Args:
         experiment_name: Experiment that the run belongs to.
@@ -69,7 +73,9 @@ class TrackingLogger(MLFlowLogger):
         self._initialized = False  # whether the run is open
         self._log_model = False
         self._history: dict[str, list[tuple[int, float]]] = {}  # every point of the run, as the store has them
-        self._pending: dict[str, str] = {}  # texts to store by path, once there is a run
+        self._kept: dict[str, str] = {}  # texts to store by path, once there is a run
+        self._incomplete = False
+        self.outbox = Outbox(tracking_uri, self._deliver)
 
     @property
     def name(self) -> str:
@@ -116,16 +122,33 @@ class TrackingLogger(MLFlowLogger):
     @property
     def artifacts(self) -> Artifacts:
         """Writer of the run's files."""
-        return Artifacts(self.experiment, self.run_id, self.tracking_uri)
+        return Artifacts(self.experiment, self.run_id, self.tracking_uri, self.outbox)
 
     def keep(self, text: str, path: str) -> None:
         """Store a text file with the run as soon as there is a run; none is opened for it."""
-        self._pending[path] = text
+        self._kept[path] = text
 
     def resume(self, run_id: str) -> None:
         """Continue a run, once there is something to log; an empty id, of an untracked run, changes nothing."""
         if run_id and run_id != self._run_id:
             self._run_id, self._initialized = run_id, False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the run's id, and what the store has not got yet, as plain values."""
+        return {"run_id": self._run_id, "pending": list(self.outbox.entries)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue the run of a checkpoint, which first delivers what the store had not got."""
+        self.resume(state["run_id"] or "")
+        self.outbox.restore(state.get("pending", ()))
+
+    def drain(self) -> None:
+        """Wait until the store has everything; raises :class:`TrackingError` if it stays away."""
+        self.outbox.drain()
+
+    def mark_incomplete(self) -> None:
+        """Have the run closed as ``KILLED``: its trainer was told to end before its last step."""
+        self._incomplete = True
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -136,14 +159,9 @@ class TrackingLogger(MLFlowLogger):
         finite = {name: value for name, value in stored.items() if math.isfinite(value)}
         if len(finite) < len(stored):
             finite[NON_FINITE] = float(len(stored) - len(finite))
-        with guard(self.tracking_uri, "log metrics"):
-            _ = self.run_id  # opens the run, and reads the history of a resumed one
-            last = {name: points[-1][0] for name, points in self._history.items()}
-            new = {name: value for name, value in finite.items() if step > last.get(name, -1)}
-            if new:
-                super().log_metrics(new, step)
-        for name, value in new.items():
-            self._history.setdefault(name, []).append((step, value))
+        _ = self.run_id  # opens the run, and reads the history of a resumed one
+        if new := self._new(finite, step):
+            self.outbox.add({"kind": "metrics", "values": new, "step": step, "time": int(time.time() * 1000)})
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
@@ -156,9 +174,8 @@ class TrackingLogger(MLFlowLogger):
     @rank_zero_only
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""
-        with guard(self.tracking_uri, "set tags"):
-            for key, value in tags.items():
-                self.experiment.set_tag(self.run_id, key, value)
+        _ = self.run_id
+        self.outbox.add({"kind": "tags", "values": dict(tags)})
 
     def latest(self) -> dict[str, float]:
         """Return the last value of each metric of the run."""
@@ -172,7 +189,7 @@ class TrackingLogger(MLFlowLogger):
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
-        """Close the run as ``FINISHED``, as ``KILLED`` after Ctrl-C or SIGTERM, or as ``FAILED``.
+        """Close the run as ``FINISHED``; as ``KILLED`` after Ctrl-C or SIGTERM, or if steps are left; or as ``FAILED``.
 
         Lightning calls this with ``failed`` while the exception that ended the fit is being handled. That exception
         must reach the user even when the store is what failed.
@@ -180,9 +197,11 @@ class TrackingLogger(MLFlowLogger):
         if not self._initialized:
             return
         cause = sys.exc_info()[1]
-        if status == "failed" and isinstance(cause, KeyboardInterrupt | SIGTERMException):
-            status = "KILLED"
+        ended = isinstance(cause, KeyboardInterrupt | SIGTERMException) if status == "failed" else self._incomplete
+        status = "KILLED" if ended else status
         try:
+            if cause is None:
+                self.drain()
             with guard(self.tracking_uri, "close the run"):
                 super().finalize(status)
         except TrackingError as error:
@@ -200,10 +219,43 @@ class TrackingLogger(MLFlowLogger):
             names = client.get_run(self._run_id).data.metrics
             self._history = {name: metric_history(client, self._run_id, name) for name in names}
         self._initialized = True
+        for entry in self.outbox.entries:  # of a checkpoint; the store may have got some of them meanwhile
+            if entry["kind"] == "metrics":
+                entry["values"] = self._new(entry["values"], entry["step"])
         close_dead_runs(client, self._experiment_id or "")
-        while self._pending:
-            path, text = self._pending.popitem()
+        while self._kept:
+            path, text = self._kept.popitem()
             self.artifacts.text(text, path)
+
+    def _new(self, values: Mapping[str, float], step: int) -> dict[str, float]:
+        """Return the values that the run does not have yet, and add them to its history."""
+        last = {name: points[-1][0] for name, points in self._history.items()}
+        new = {name: value for name, value in values.items() if step > last.get(name, -1)}
+        for name, value in new.items():
+            self._history.setdefault(name, []).append((step, value))
+        return new
+
+    def _deliver(self, entry: Entry) -> None:
+        """Bring an entry of the outbox to the store."""
+        client, run_id, kind = self.experiment, self.run_id, entry["kind"]
+        if kind == "metrics":
+            with guard(self.tracking_uri, "log metrics"):
+                log_values(client, run_id, entry["values"], entry["step"], entry["time"])
+        elif kind == "tags":
+            with guard(self.tracking_uri, "set tags"):
+                for key, value in entry["values"].items():
+                    client.set_tag(run_id, key, value)
+        else:
+            Artifacts(client, run_id, self.tracking_uri).deliver(entry)
+
+
+def log_values(client: MlflowClient, run_id: str, values: Mapping[str, float], step: int, milliseconds: int) -> None:
+    """Store the values of one step, in one transaction where MLflow allows it: it takes 1000 at a time."""
+    from mlflow.entities import Metric
+
+    metrics = [Metric(name, value, milliseconds, step) for name, value in values.items()]
+    for start in range(0, len(metrics), _BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + _BATCH], synchronous=True)
 
 
 def metric_name(name: str) -> str:

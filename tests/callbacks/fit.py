@@ -53,6 +53,9 @@ class CountingModule(MultiTaskGRPO):
     def on_stage_start(self, run: StageRun) -> None:
         pass
 
+    def check_weights(self, *args: Any) -> None:
+        pass
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
