@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property
 from math import isnan
 from typing import Any
 
@@ -10,6 +12,7 @@ import lightning as L
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from callbacks.changes import Change
 from callbacks.checkpoints import Checkpoints
 from callbacks.curriculum import Curriculum
 from callbacks.lookups import StageCallback, callback_of, data_of, find_callback, module_of
@@ -22,6 +25,7 @@ from omnithink_pl.tracking.artifacts import rollout_table
 from omnithink_pl.tracking.logger import TrackingLogger
 from omnithink_pl.tracking.runs import FOLDER, environment, git_commit
 
+_TAG = 4000  # characters of a tag that MLflow takes from any store
 _SCORES = ("eval/", "forgetting/", "backward_transfer/")
 
 
@@ -149,11 +153,20 @@ class SaveResolvedConfig(SaveConfigCallback):
 
     def __init__(self, parser: LightningArgumentParser, config: Any, **kwargs: Any) -> None:
         super().__init__(parser, config, **{**kwargs, "save_to_log_dir": False})
-        self.text = ""
+        self._changes: list[dict[str, Any]] = []  # of all resumptions, each with its step
+
+    @cached_property
+    def text(self) -> str:
+        """The configuration, serialised before training can change anything it refers to."""
+        return str(self.parser.dump(self.config, skip_none=False, skip_validation=True))  # it was parsed just now
+
+    def resume(self, changes: Sequence[Change], step: int) -> None:
+        """Note the settings that differ from a checkpoint's from a step on."""
+        self._changes = [{"step": step, **asdict(change)} for change in changes]
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Serialise the configuration before training can change anything it refers to."""
-        self.text = self._dump()
+        """Serialise the configuration."""
+        _ = self.text
         if stage == "predict":
             self.hand_over(trainer)
 
@@ -161,17 +174,27 @@ class SaveResolvedConfig(SaveConfigCallback):
         """Have it stored with the run, if there will be one."""
         logger = tracking_logger(trainer)
         if logger is not None:
-            logger.keep(self.text or self._dump(), "config.yaml")
-
-    def _dump(self) -> str:
-        return str(self.parser.dump(self.config, skip_none=False, skip_validation=True))  # it was parsed just now
+            logger.keep(self.text, "config.yaml")
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Store it, now that the run is known."""
+        """Store it, now that the run is known, and what of it has changed since the run began."""
         logger = tracking_logger(trainer)
-        if logger is not None:
-            logger.artifacts.text(self.text, from_step("config.yaml", module_of(trainer).steps_done))
+        if logger is None:
+            return
+        logger.artifacts.text(self.text, from_step("config.yaml", module_of(trainer).steps_done))
+        if self._changes:
+            logger.artifacts.json(self._changes, "changes.json")
+            told = "; ".join("step {step}: {key} {before}, now {after}".format(**one) for one in self._changes)
+            logger.set_tags({"changes": told[:_TAG]})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the configuration, which a resumed run compares with its own, and the changes so far."""
+        return {"config": self.text, "changes": self._changes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Put the changes of earlier resumptions before those of this one."""
+        self._changes = [*state_dict["changes"], *self._changes]
 
 
 def _order(stages: Sequence[Stage]) -> str:

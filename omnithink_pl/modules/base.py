@@ -155,6 +155,7 @@ class TrainingModule(PolicyModule):
     """A policy that is trained by an optimiser."""
 
     hosted: HostedState | None = None
+    configured: Sequence[dict[str, Any]] = ()  # settings of each of the optimiser's groups, as built
 
     def __init__(
         self,
@@ -191,12 +192,21 @@ class TrainingModule(PolicyModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Build the optimiser of the trainable parameters."""
         made = self.optimizer(parameter for parameter in self.model.parameters() if parameter.requires_grad)
+        self.configured = [
+            {key: value for key, value in group.items() if key != "params"} for group in made.param_groups
+        ]
         if self.memory.offload_optimizer:
             self.hosted = HostedState(made)
         return made
 
     def on_train_start(self) -> None:
-        """Release optimiser state that a checkpoint has loaded, before anything is sampled."""
+        """Release optimiser state that a checkpoint has loaded, before anything is sampled.
+
+        The optimiser's settings are those of the config: a checkpoint brings those that it was written with.
+        """
+        for optimizer in self.trainer.optimizers:
+            for group, own in zip(optimizer.param_groups, self.configured, strict=False):
+                group |= own | ({"initial_lr": own["lr"]} if "initial_lr" in group else {})  # a schedule's
         if self.hosted is not None:
             self.hosted.release()
 
