@@ -98,7 +98,7 @@ def test_a_refusal_names_every_setting_that_cannot_change_and_the_checkpoint() -
     after = changed(seed_everything=1, trainer__devices=2, model__init_args__sampling={"temperature": 0.5})
     wanted = (
         r"run/last\.ckpt .* cannot change midway: "
-        r"seed_everything 0, now 1; model\.sampling\.temperature 1\.0, now 0\.5\. Give them as they were"
+        r"model\.sampling\.temperature 1\.0, now 0\.5; seed_everything 0, now 1\. Give them as they were"
     )
     with pytest.raises(ResumeError, match=wanted):
         check_changes(Path("run/last.ckpt"), resumed, yaml.safe_dump(after))
@@ -124,7 +124,7 @@ def test_a_resumed_run_uses_and_records_a_new_learning_rate_and_refuses_a_new_se
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["main.py"])
     settings = [*SETTINGS, f"--trainer.default_root_dir={tmp_path}", f"--trainer.logger.tracking_uri={tracking_uri}"]
-    main([*settings, f"{LR}=1e-4", "--trainer.limit_train_batches=1"])
+    main([*settings, f"{LR}=1e-4", "--trainer.max_steps=1"])
     with pytest.raises(ResumeError, match="seed_everything 0, now 1"):
         main([*settings, f"{LR}=1e-4", "--seed_everything=1", "--ckpt_path=last"])
     main([*settings, f"{LR}=2e-5", "--model.kl.beta.qa=0.5", "--ckpt_path=last"])
