@@ -62,7 +62,12 @@ class Curriculum(L.Callback):
         data_of(trainer).total_steps = total_steps(self.plan)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Evaluate the base model and enter the first stage, or go on where a checkpoint was written."""
+        """Evaluate the base model and enter the first stage, or go on where a checkpoint was written.
+
+        The end of the last stage is told again: the run may have been ended before all that follows was stored.
+        """
+        if self.ended:
+            self._tell_end(trainer, StageRun(tuple(self.plan), len(self.plan), begins=False))
         self._enter(trainer)
         self._advance(trainer)
 
@@ -81,7 +86,7 @@ class Curriculum(L.Callback):
         """
         done, total = module_of(trainer).steps_done, total_steps(self.plan)
         limited = done >= trainer.num_training_batches < total or trainer.global_step >= trainer.max_steps >= 0
-        if not (self._ended or trainer.should_stop or limited):
+        if not (self.ended or trainer.should_stop or limited):
             raise RunEnded(
                 f"training ended after {done} of {total} steps, before the end of its last stage and without an error: "
                 f"a callback, or an evaluation, raised StopIteration; mend it and continue with --ckpt_path last"
@@ -95,21 +100,24 @@ class Curriculum(L.Callback):
         self._announce(trainer, begins=False)
 
     def _advance(self, trainer: L.Trainer) -> None:
-        if not self._ended and module_of(trainer).steps_done == self._run().end_step:
+        if not self.ended and module_of(trainer).steps_done == self._run().end_step:
             self._end(trainer)
             self._enter(trainer)
 
     def _end(self, trainer: L.Trainer) -> None:
         """Evaluate all tasks, then tell that the stage has ended."""
-        run, module = self._run(), module_of(trainer)
+        run = self._run()
         callback_of(trainer, StageEvaluation).measure(trainer, run)
         self._number += 1  # only now: an evaluation that is interrupted is made again
+        self._tell_end(trainer, run)
+
+    def _tell_end(self, trainer: L.Trainer, run: StageRun) -> None:
         for callback in self._listeners(trainer):
-            callback.on_stage_end(trainer, module, run)
+            callback.on_stage_end(trainer, module_of(trainer), run)
 
     def _enter(self, trainer: L.Trainer) -> None:
         """Choose the present stage if it has not begun, and tell the data, the module and the callbacks."""
-        if self._ended:
+        if self.ended:
             data_of(trainer).leave()
             return
         begins = module_of(trainer).steps_done == self._run().first_step
@@ -147,7 +155,8 @@ class Curriculum(L.Callback):
         return StageRun(tuple(self.plan), self._number, begins)
 
     @property
-    def _ended(self) -> bool:
+    def ended(self) -> bool:
+        """Whether the last stage has ended."""
         return self._number > len(self.plan)
 
     def _listeners(self, trainer: L.Trainer) -> list[StageCallback]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
+import yaml
 
 from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.checkpoint_file import read_whole
 
+from .changes import Change, compare, refused
 from .checkpoints import Checkpoints
 from .curriculum import Curriculum
-from .lookups import callback_of
-from .tracking import Tracking, tracking_logger
+from .lookups import callback_of, find_callback
+from .tracking import SaveResolvedConfig, Tracking, tracking_logger
 
 log = logging.getLogger(__name__)
 LAST = "last"
@@ -33,10 +35,12 @@ class Resumed:
     Args:
         run_id: The tracked run that wrote it; empty if none did.
         steps_done: Finished steps.
+        config: The resolved config that it was written with; empty if it was written without the command line.
     """
 
     run_id: str
     steps_done: int
+    config: str = ""
 
 
 def prepare_resume(trainer: L.Trainer, wanted: str | None, name: str) -> Path | None:
@@ -51,18 +55,42 @@ def prepare_resume(trainer: L.Trainer, wanted: str | None, name: str) -> Path | 
         Path of the checkpoint; ``None`` to start afresh.
 
     Raises:
-        ResumeError: If the checkpoint is missing, damaged, or of another curriculum.
+        ResumeError: If the checkpoint is missing, damaged, of another curriculum, or of settings that cannot change.
     """
     found = find_checkpoint(wanted, Path(trainer.default_root_dir) / name)
     if found is None:
         return None
     resumed = read_checkpoint(found, callback_of(trainer, Curriculum).stages)
     log.info("Continuing %s after step %d", found, resumed.steps_done)
+    saved = find_callback(trainer, SaveResolvedConfig)
+    if saved is not None and resumed.config:
+        saved.resume(check_changes(found, resumed, saved.text), resumed.steps_done)
     callback_of(trainer, Checkpoints).resume(found)
     logger = tracking_logger(trainer)
     if logger is not None and resumed.run_id:
         logger.resume(resumed.run_id)
     return found
+
+
+def check_changes(path: Path, resumed: Resumed, config: str) -> list[Change]:
+    """Tell how a config differs from a checkpoint's.
+
+    Returns:
+        The settings that differ, all of which may.
+
+    Raises:
+        ResumeError: If one cannot change midway; lists all of those.
+    """
+    before: Mapping[str, object] = yaml.safe_load(resumed.config)
+    changes = compare(before, yaml.safe_load(config))
+    if wrong := refused(changes, before):
+        raise ResumeError(
+            f"--ckpt_path: {path} was trained with other settings than now, which cannot change midway: "
+            f"{'; '.join(map(str, wrong))}. Give them as they were, or start a new run from its policy"
+        )
+    for change in changes:
+        log.warning("From step %d on: %s", resumed.steps_done, change)
+    return changes
 
 
 def find_checkpoint(wanted: str | None, runs: Path) -> Path | None:
@@ -105,6 +133,7 @@ def read_checkpoint(path: Path, stages: Sequence[Stage]) -> Resumed:
         curriculum = checkpoint["callbacks"][Curriculum.__qualname__]
         written, plan, begun = curriculum["stages"], curriculum["plan"], curriculum["begun"]
         run_id = checkpoint["callbacks"][Tracking.__qualname__]["run_id"]
+        config = checkpoint["callbacks"].get(SaveResolvedConfig.__qualname__, {}).get("config", "")
     except (KeyError, TypeError, OSError) as error:
         raise ResumeError(
             f"--ckpt_path: {path} is damaged or not a checkpoint of this project ({error}); "
@@ -123,7 +152,7 @@ def read_checkpoint(path: Path, stages: Sequence[Stage]) -> Resumed:
             f"--ckpt_path: the run of {path} is finished; to train its policy further, start a new run with "
             f"--model.policy={path.parent / 'policy'}"
         )
-    return Resumed(run_id or "", steps_done)
+    return Resumed(run_id or "", steps_done, config)
 
 
 def _steps(plain: Sequence[dict[str, int]]) -> int:

@@ -52,7 +52,9 @@ class StageEvaluation(L.Callback):
         unscored = {name: why for name, result in results.items() if (why := result.unscored)}
         module.monitor.tolerate_unscored(unscored, run.number)
         label = f"{run.number} {run.name}" if run.number else "base"
-        self.matrix = self.matrix.add(label, {name: result.score for name, result in results.items()})
+        # Of the rows before: where storing this one failed, a resumed run measures it again.
+        before = ScoreMatrix(self.matrix.labels[: run.number], self.matrix.rows[: run.number])
+        self.matrix = before.add(label, {name: result.score for name, result in results.items()})
         metrics = evaluation_metrics(self.matrix, [list(stage.tasks) for stage in run.plan])
         metrics = {name: value for name, value in metrics.items() if not isnan(value)}
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property
 from typing import Any
 
 import lightning as L
@@ -23,11 +25,14 @@ from omnithink_pl.tracking.logger import TrackingLogger
 from omnithink_pl.tracking.parameters import parameters
 from omnithink_pl.tracking.runs import FOLDER, environment, git_commit
 
+from .changes import Change
 from .checkpoints import Checkpoints
-from .lookups import StageCallback, data_of, find_callback, module_of
+from .curriculum import Curriculum
+from .lookups import StageCallback, callback_of, data_of, find_callback, module_of
 from .stage_evaluation import StageEvaluation
 
 _GIB = 2**30
+_TAG = 4000  # characters of a tag that MLflow takes from any store
 
 
 class Tracking(StageCallback):
@@ -121,16 +126,24 @@ class Tracking(StageCallback):
         for run in run_artifacts(trainer).values():
             run.policy(checkpoints.policy_path, summary_metrics(matrix), module_of(trainer).steps_done, upload)
 
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Wait for a store that is away, while a checkpoint can still be saved; note whether steps are left."""
+        if self._logger is None or not trainer.is_global_zero:
+            return
+        if not callback_of(trainer, Curriculum).ended:
+            self._logger.mark_incomplete()
+        self._logger.drain()
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the id of the tracked run, which a resumed fit continues, and the rewards so far."""
-        rewards = {task: list(points) for task, points in self._rewards.items()}
-        return {"run_id": self._logger.version if self._logger else None, "rewards": rewards}
+        """Return the run (``None`` if none is tracked), what its store has not got yet, and the rewards so far."""
+        own = self._logger.state_dict() if self._logger else {"run_id": None}
+        return own | {"rewards": {task: list(points) for task, points in self._rewards.items()}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue the checkpoint's run."""
         self._rewards = {task: list(points) for task, points in state_dict.get("rewards", {}).items()}
-        if self._logger is not None and state_dict["run_id"]:
-            self._logger.resume(state_dict["run_id"])
+        if self._logger is not None:
+            self._logger.load_state_dict(state_dict)
 
     def _tags(self, trainer: L.Trainer) -> dict[str, str]:
         module = module_of(trainer)
@@ -188,11 +201,20 @@ class SaveResolvedConfig(SaveConfigCallback):
 
     def __init__(self, parser: LightningArgumentParser, config: Any, **kwargs: Any) -> None:
         super().__init__(parser, config, **{**kwargs, "save_to_log_dir": False})
-        self.text = ""
+        self._changes: list[dict[str, Any]] = []  # of all resumptions, each with its step
+
+    @cached_property
+    def text(self) -> str:
+        """The configuration, serialised before training can change anything it refers to."""
+        return str(self.parser.dump(self.config, skip_none=False, skip_validation=True))  # it was parsed just now
+
+    def resume(self, changes: Sequence[Change], step: int) -> None:
+        """Note the settings that differ from a checkpoint's from a step on."""
+        self._changes = [{"step": step, **asdict(change)} for change in changes]
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Serialise the configuration before training can change anything it refers to."""
-        self.text = self._dump()
+        """Serialise the configuration."""
+        _ = self.text
         if stage == "predict":
             self.hand_over(trainer)
 
@@ -200,25 +222,34 @@ class SaveResolvedConfig(SaveConfigCallback):
         """Have it stored with the run, if there will be one."""
         for logger in trainer.loggers:
             if isinstance(logger, TrackingLogger):
-                logger.keep_config(self.text or self._dump())
+                logger.keep_config(self.text)
             elif trainer.is_global_zero:
-                self._store(logger, "config.yaml", self.text or self._dump())
-
-    def _dump(self) -> str:
-        return str(self.parser.dump(self.config, skip_none=False, skip_validation=True))  # it was parsed just now
+                self._store(logger, "config.yaml", self.text)
 
     @rank_zero_only
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Store it, now that the run is known."""
+        """Store it, now that the run is known, and what of it has changed since the run began."""
         steps_done = module_of(trainer).steps_done
-        for logger in run_artifacts(trainer):
+        told = "; ".join("step {step}: {key} {before}, now {after}".format(**one) for one in self._changes)
+        for logger, run in run_artifacts(trainer).items():
             self._store(logger, from_step("config.yaml", steps_done), self.text, first=not steps_done)
+            if told:
+                run.json(self._changes, "changes.json")
+                run.describe({"changes": told[:_TAG]})
 
     def _store(self, logger: Logger, path: str, text: str, first: bool = True) -> None:
         """A run that is resumed keeps the parameters that it was begun with."""
         artifacts_of(logger).text(text, path)
         if first:
             logger.log_hyperparams(parameters(yaml.safe_load(text)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the configuration, which a resumed run compares with its own, and the changes so far."""
+        return {"config": self.text, "changes": self._changes}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Put the changes of earlier resumptions before those of this one."""
+        self._changes = [*state_dict["changes"], *self._changes]
 
 
 def data_inputs(data: MultiTaskData) -> list[DataInput]:

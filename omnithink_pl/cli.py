@@ -20,13 +20,14 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omnithink_pl import overlays
 from omnithink_pl.curriculum.stages import trained_tasks
 from omnithink_pl.data import MultiTaskData
-from omnithink_pl.endings import no_silent_end
+from omnithink_pl.endings import no_silent_end, sigterm_raises
 from omnithink_pl.errors import BadInput
 from omnithink_pl.given import read_settings
 from omnithink_pl.model.policy import find_policy
 from omnithink_pl.modules import PolicyModule, RejectionSampling
 from omnithink_pl.parser import OverlayParser
 from omnithink_pl.refusals import MODULE, check_effect, check_settings
+from omnithink_pl.tracking import TrackingLogger
 from omnithink_pl.verb_table import HELP_ALL
 from omnithink_pl.verbs import OmniThinkTrainer
 
@@ -153,12 +154,17 @@ class OmniThinkCLI(LightningCLI):
             )
 
     def _run_subcommand(self, subcommand: str) -> None:  # private; the verb itself cannot be wrapped: it is parsed
-        """Run a verb of the trainer."""
+        """Run a verb of the trainer; a tracked run that it leaves open is closed as failed, or as killed."""
         try:
-            with no_silent_end(subcommand):
+            with no_silent_end(subcommand), sigterm_raises():
                 super()._run_subcommand(subcommand)
         except MisconfigurationException as error:  # Lightning's, of an option of its trainer
             raise BadInput(f"trainer: {error}") from error
+        except BaseException:
+            for logger in self.trainer.loggers:
+                if isinstance(logger, TrackingLogger):
+                    logger.finalize("failed")
+            raise
 
 
 Command = TypeVar("Command", bound=OmniThinkCLI)
@@ -183,7 +189,8 @@ def run(command: type[Command], args: Sequence[str], defaults: Path) -> Command:
     check_settings(list(read_settings(args)), follows, tasks)
     check_effect(args[0], args, command.callbacks)
     given = ["--help" if arg == HELP_ALL else arg for arg in args]
-    return command(list(overlays.as_configs(given)), defaults)
+    with no_silent_end("main.py"):  # a class of the user's own, while it is imported or built
+        return command(list(overlays.as_configs(given)), defaults)
 
 
 def shorten(config: Namespace) -> set[str]:

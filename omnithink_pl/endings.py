@@ -1,15 +1,18 @@
-"""Exceptions that end a run as if it were finished, and how they become failures.
+"""Exceptions that end a run as if it were finished and how they become failures; SIGTERM, and how it becomes one.
 
 ``StopIteration`` ends Lightning's loop over the batches like the last batch, and ``SystemExit`` ends the process with
-exit code 0. Raised by a reward, an engine or a callback, both would leave a run that counts as finished.
+exit code 0. Raised by a source, a reward, an engine or a callback, both would leave a run that counts as finished.
 """
 
 from __future__ import annotations
 
+import argparse
 import signal
+import threading
 import traceback
-from contextlib import ContextDecorator
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import ContextDecorator, contextmanager
+from types import FrameType, TracebackType
 from typing import final
 
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -23,7 +26,7 @@ _SILENT = (StopIteration, StopAsyncIteration, GeneratorExit, SystemExit)
 class no_silent_end(ContextDecorator):
     """Raise ``RunEnded`` where the code inside would end the run silently.
 
-    SIGTERM, and the exit after Ctrl-C, are meant to end it.
+    SIGTERM, the exit after Ctrl-C, and that of a parser after ``--help``, are meant to end it.
 
     Args:
         what: What is called, for the message.
@@ -37,13 +40,35 @@ class no_silent_end(ContextDecorator):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Convert what was raised."""
-        if not isinstance(error, _SILENT) or isinstance(error, SIGTERMException):
+        if not isinstance(error, _SILENT) or isinstance(error, SIGTERMException) or _by_parser(error):
             return
         if not isinstance(error.__context__, KeyboardInterrupt):
             raise RunEnded(
                 f"{self.what} raised {error!r}{_where(error)}, which would have ended the run as if it were finished; "
                 f"mend what raised it and continue with --ckpt_path last"
             ) from error
+
+
+@contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Raise ``SIGTERMException`` at SIGTERM: Python would die at once, and leave a run that seems to run."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SIGTERMException
+
+
+def _by_parser(error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return isinstance(error, SystemExit) and bool(frames) and frames[-1].filename == argparse.__file__
 
 
 def _where(error: BaseException) -> str:

@@ -85,7 +85,7 @@ ROW = {"problem": "What is 1 + 1?", "answer": "2", "uuid": "first"} | KINDS
         ({"rows.jsonl": [ROW]}, r"data\.tasks\.math\.source: the (train|test) split is empty; check its path"),
         (
             {"train.jsonl": [ROW], "test.jsonl": [ROW, ROW | {"uuid": "2nd", "answer": ""}]},
-            r"row 1 \(uid 2nd\): column 'answer' has no usable reference; ",
+            r"row 1 \(uid 2nd\) in test\.jsonl, line 2: column 'answer' cannot be used: it is empty; ",
         ),
     ],
 )

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.types import Example, State
+from omnithink_pl.sources.cells import UnusableRow, as_text, list_of, text_of
+from omnithink_pl.types import Example, Message, State
 
 if TYPE_CHECKING:
     from omnithink_pl.grpo.advantage import ScoredGroup
@@ -223,15 +224,25 @@ def load_demonstrations(path: Path, tasks: Collection[str]) -> list[Example]:
         ) from error
     if not isinstance(rows, Dataset) or not {"task", "messages", "completion"} <= set(rows.column_names):
         raise BadInput(f"data.demonstrations: {where} needs the columns task, messages and completion")
-    examples = [
-        Example(row["task"], f"{row.get('uid', '')}#{number}", "", row["completion"], tuple(row["messages"]))
-        for number, row in enumerate(rows)
-        if row["task"] in tasks
-    ]
+    examples = [_example(row, number, where) for number, row in enumerate(rows) if row["task"] in tasks]
     missing = sorted(set(tasks) - {example.task for example in examples})
     if missing:
         raise BadInput(f"data.demonstrations: {where} has no row of {', '.join(missing)}; leave them out of the stages")
     return examples
+
+
+def _example(row: Mapping[str, Any], number: int, where: Path) -> Example:
+    try:
+        completion = text_of(row, "completion")
+        messages: list[Message] = [
+            {"role": as_text(message["role"], "messages"), "content": as_text(message["content"], "messages")}
+            for message in list_of(row, "messages")
+        ]
+        if not messages:
+            raise UnusableRow("messages", "it is empty; give it the prompt or drop the row")
+    except (UnusableRow, KeyError, TypeError) as error:
+        raise BadInput(f"data.demonstrations: {where}, row {number}: {error}") from error
+    return Example(row["task"], f"{row.get('uid', '')}#{number}", "", completion, tuple(messages))
 
 
 def _write(path: Path, content: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader
 from omnithink_pl.data.batches import PromptBatch, ResumableLoader, Sealed, StageBatchSampler, prompt_batches
 from omnithink_pl.data.demonstrations import load_demonstrations
 from omnithink_pl.data.samplers import StratifiedTaskSampler, TaskSampler
+from omnithink_pl.distributed.collectives import process_rank
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.suites.base import Suite
 from omnithink_pl.sources.curated import CuratedSource
@@ -23,6 +25,8 @@ from omnithink_pl.types import Example
 
 if TYPE_CHECKING:
     from omnithink_pl.curriculum.stages import Stage
+
+log = logging.getLogger(__name__)
 
 
 class MultiTaskData(L.LightningDataModule):
@@ -95,6 +99,10 @@ class MultiTaskData(L.LightningDataModule):
                 for name in self.trained_tasks
                 for example in self.tasks[name].examples("train", self.seed)[:most]
             ]
+        if process_rank() == 0:
+            for name, report in self.reports().items():
+                if summary := report.summary():
+                    log.info("%s: %s", name, summary)
 
     def train_dataloader(self) -> ResumableLoader:
         """Build the one loader of the whole fit."""

@@ -30,7 +30,7 @@ class Trained(Protocol):
     """What a process could save."""
 
     steps_done: int
-    updating: bool  # the weights belong to no finished step
+    updating: bool  # the weights belong to no step that is finished and tracked
 
 
 @final

@@ -105,6 +105,7 @@ def _validate(
         if checkpoint is not None:
             load_weights(model, checkpoint)
         model.to(trainer.strategy.root_device)
+        model.check_weights(BadInput, f"; {ckpt_path or model.policy_name} cannot be evaluated: take another one")
         model.engine.attach(model.policy)
         completer = PolicyCompleter(model.policy, model.engine, model.policy_name, checkpoint)
         identity = completer.identity

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, final
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from omnithink_pl.errors import BadInput
+from omnithink_pl.exclusive import make_once
 from omnithink_pl.judge.base import JudgeUnavailable
 from omnithink_pl.judge.client import ChatClient, Endpoint
 from omnithink_pl.judge.pairwise import Letter, OrderedPair, PairwiseJudge, Prices, parse_verdict
@@ -199,18 +200,27 @@ class VerdictCache:
     @cached_property
     def _database(self) -> sqlite3.Connection:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            make_once(self.path, _make_table)
             # Autocommit: every statement is a transaction of its own, whatever thread it comes from.
             database = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
-            # Readers do not wait for the writer, and a kill loses at most the last verdicts, never the file.
-            database.execute("PRAGMA journal_mode=WAL")
             database.execute("PRAGMA synchronous=NORMAL")
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS verdicts (key TEXT PRIMARY KEY, verdict TEXT NOT NULL, "
-                "judge TEXT NOT NULL, prompt TEXT NOT NULL, given REAL NOT NULL)"
-            )
+            database.execute(_TABLE)  # raises where the file is no database; a table that is there stays
         except (OSError, sqlite3.DatabaseError) as error:
             raise BadInput(
                 f"judge.cache: cannot open {self.path}: {error}; choose another file, or null for none"
             ) from error
         return database
+
+
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS verdicts (key TEXT PRIMARY KEY, verdict TEXT NOT NULL, "
+    "judge TEXT NOT NULL, prompt TEXT NOT NULL, given REAL NOT NULL)"
+)
+
+
+def _make_table(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        # Kept in the file. Readers do not wait for the writer, and a kill loses at most the last verdicts, never the
+        # file. This statement alone does not wait for others: it fails at once where two processes make the file.
+        database.execute("PRAGMA journal_mode=WAL")
+        database.execute(_TABLE)

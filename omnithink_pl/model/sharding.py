@@ -84,6 +84,11 @@ def full(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def local(tensor: Tensor) -> Tensor:
+    """Return this process's part of a tensor, which is all of it where it is not sharded."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors in full, detached; those that were sharded on the CPU, and in the first process alone."""
     kept = {}

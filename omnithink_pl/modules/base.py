@@ -20,7 +20,7 @@ from omnithink_pl.distributed.collectives import (
     sum_gradients,
 )
 from omnithink_pl.distributed.failure_barrier import FailureBarrier
-from omnithink_pl.errors import BadInput, TrainingDiverged
+from omnithink_pl.errors import BadInput, OmniThinkError, TrainingDiverged
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
@@ -30,10 +30,17 @@ from omnithink_pl.model.export import check_export
 from omnithink_pl.model.memory import HostedState, MemorySettings
 from omnithink_pl.model.policy import Policy, ready_to_train
 from omnithink_pl.model.sharding import shard
+from omnithink_pl.model.soundness import unsound
 from omnithink_pl.rollout.agreement import check_agreement, short_prompts
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example
+
+_SHOWN = 60  # characters of a prompt that is too long
+_DIVERGED = (
+    "; the last checkpoint is from before the update that went wrong: continue with --ckpt_path last and a lower "
+    "learning rate, --model.optimizer.init_args.lr"
+)
 
 
 class PolicyModule(L.LightningModule, ABC):
@@ -71,7 +78,7 @@ class PolicyModule(L.LightningModule, ABC):
         self.seed = seed
         self.barrier = FailureBarrier()
         self.steps_done = 0
-        self.updating = False  # True while the weights belong to no finished step
+        self.updating = False  # True while the weights belong to no step that is finished and tracked
         self.last_rollouts: list[ScoredGroup] = []  # of this process; see gather_rollouts
         self.last_metrics: dict[str, float] = {}
 
@@ -86,6 +93,10 @@ class PolicyModule(L.LightningModule, ABC):
         with self.barrier.guard():
             for logger in self.loggers:
                 logger.log_metrics(metrics, step=self.steps_done)
+
+    def end_step(self) -> None:
+        """Note that the step is finished and tracked, so that it can be saved."""
+        self.updating = False
 
     def gather_rollouts(self) -> list[ScoredGroup]:
         """Gather the rollouts of the last step, with their texts, from all processes; all of them must call it."""
@@ -106,31 +117,48 @@ class PolicyModule(L.LightningModule, ABC):
         for task in self.tasks.values():
             task.rubric.attach(self.policy, self.engine)
 
+    def check_weights(self, error: type[OmniThinkError] = TrainingDiverged, cure: str = _DIVERGED) -> None:
+        """Refuse a policy that computes NaN; all processes must call this, and all raise."""
+        problem = unsound(self.policy.model)
+        if self.barrier.any_rank(bool(problem)):
+            raise error(
+                f"step {self.steps_done}: the policy computes NaN: {problem or 'as another process says'}{cure}"
+            )
+
     def check_agreement(self, prompts: Sequence[list[int]], share_prompt: bool | None = None) -> None:
         """Refuse a policy that engine and training would not compute alike; ``share_prompt`` if it is trained."""
+        self.check_weights(BadInput, f"; model.policy {self.policy_name} cannot be sampled from: take another one")
         with self.barrier.guard():
             check_agreement(self.policy, self.engine, prompts, self.sampling, share_prompt)
 
     def check_prompts(self, examples: Iterable[Example]) -> list[list[int]]:
-        """Refuse a prompt that leaves no room for a completion; return the token ids of two short ones."""
-        return short_prompts(self._checked_prompt(example) for example in examples)
-
-    def _checked_prompt(self, example: Example) -> list[int]:
-        prompt = self.policy.encode(example.messages)
-        if len(prompt) + self.sampling.max_tokens > self.policy.context:
+        """Refuse prompts that leave no room for a completion; return the token ids of two short ones."""
+        room = self.policy.context - self.sampling.max_tokens
+        prompts: list[list[int]] = []
+        long: list[tuple[Example, int]] = []
+        for example in examples:
+            prompt = self.policy.encode(example.messages)
+            prompts.append(prompt)
+            self.longest_prompt = max(self.longest_prompt, len(prompt))
+            if len(prompt) > room:
+                long.append((example, len(prompt)))
+        if long:
+            (first, length), others = long[0], len(long) - 1
             raise BadInput(
-                f"data.tasks.{example.task}, row {example.uid}: its prompt of {len(prompt)} tokens and "
-                f"model.sampling.max_tokens={self.sampling.max_tokens} exceed the policy's context of "
-                f"{self.policy.context}; drop the row, lower model.sampling.max_tokens or take another policy"
+                f"data.tasks.{first.task}, row {first.uid}: its prompt of {length} tokens"
+                f"{f' (and {others} more of {len(prompts)} prompts)' if others else ''} and model.sampling.max_tokens="
+                f"{self.sampling.max_tokens} exceed the policy's context of {self.policy.context}; drop long rows by "
+                f"curation.max_prompt_tokens of the source (the template comes on top), lower "
+                f"model.sampling.max_tokens or take another policy. It begins: {first.question[:_SHOWN]!r}"
             )
-        self.longest_prompt = max(self.longest_prompt, len(prompt))
-        return prompt
+        return short_prompts(prompts)
 
 
 class TrainingModule(PolicyModule):
     """A policy that is trained by an optimiser."""
 
     hosted: HostedState | None = None
+    configured: Sequence[dict[str, Any]] = ()  # settings of each of the optimiser's groups, as built
 
     def __init__(
         self,
@@ -170,12 +198,21 @@ class TrainingModule(PolicyModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Build the optimiser of the trainable parameters."""
         made = self.optimizer(parameter for parameter in self.model.parameters() if parameter.requires_grad)
+        self.configured = [
+            {key: value for key, value in group.items() if key != "params"} for group in made.param_groups
+        ]
         if self.memory.offload_optimizer:
             self.hosted = HostedState(made)
         return made
 
     def on_train_start(self) -> None:
-        """Release optimiser state that a checkpoint has loaded, before anything is sampled."""
+        """Release optimiser state that a checkpoint has loaded, before anything is sampled.
+
+        The optimiser's settings are those of the config: a checkpoint brings those that it was written with.
+        """
+        for optimizer in self.trainer.optimizers:
+            for group, own in zip(optimizer.param_groups, self.configured, strict=False):
+                group |= own | ({"initial_lr": own["lr"]} if "initial_lr" in group else {})  # a schedule's
         if self.hosted is not None:
             self.hosted.release()
 
@@ -201,19 +238,15 @@ class TrainingModule(PolicyModule):
         sum_gradients(self.model.parameters())
         norm = clip_gradients(self.model.parameters(), self.max_grad_norm)
         if not math.isfinite(norm) or not math.isfinite(loss):
-            raise TrainingDiverged(
-                f"step {self.steps_done}: loss {loss}, gradient norm {norm}; lower the learning rate "
-                f"(model.optimizer.init_args.lr){cure} and continue from the last checkpoint"
-            )
-        self.updating = True  # from here on the weights belong to no finished step
+            raise TrainingDiverged(f"step {self.steps_done}: loss {loss}, gradient norm {norm}{_DIVERGED}{cure}")
+        self.updating = True  # until `end_step`
         self.optimizers().step()  # type: ignore[union-attr]
         self.policy.weights_changed()
         return norm
 
     def finish_step(self) -> None:
-        """Count the step: the weights belong to it now."""
+        """Count the step: the weights belong to it now. Metrics and tables of it are still to be stored."""
         self.steps_done += 1
-        self.updating = False
 
     def save_progress(self, checkpoint: dict[str, Any]) -> None:
         """Add the step to a checkpoint, and leave out frozen weights."""

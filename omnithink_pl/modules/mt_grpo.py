@@ -143,7 +143,7 @@ class MultiTaskGRPO(TrainingModule):
             self.optimizers().zero_grad()  # type: ignore[union-attr]
             with self.barrier.guard(), no_gradient_sync(self.trainer.model):
                 loss, stats = plan.accumulate(self.model, self.reference, self.manual_backward)
-            norm = self.apply_gradients(loss, cure=" or raise model.kl.beta,")
+            norm = self.apply_gradients(loss, cure=", or a higher --model.kl.beta")
         self.finish_step()
         return loss, norm, stats
 

@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from omnithink_pl.errors import BadInput
+from omnithink_pl.sources.cells import UnusableRow, as_text
 from omnithink_pl.types import Message
 
 _COLUMNS = ("task", "user", "assistant")
@@ -28,10 +29,10 @@ def load_worked_examples(name: str) -> dict[str, tuple[Message, ...]]:
     if not source.is_file():
         raise BadInput(f"model.worked_examples: no file {name!r}; give the path of a .jsonl file, or worked_v1")
     found: dict[str, list[Message]] = {}
-    for number, line in enumerate(source.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(source.read_bytes().splitlines(), 1):  # bytes: a text may hold other line ends
         try:
-            task, *texts = (json.loads(line)[column] for column in _COLUMNS)
-        except (ValueError, KeyError, TypeError) as error:
+            task, *texts = (as_text(json.loads(line.decode())[column], column) for column in _COLUMNS)
+        except (ValueError, KeyError, TypeError, UnusableRow) as error:
             raise BadInput(
                 f"model.worked_examples: {source}, line {number}: {error!r}; it needs {', '.join(_COLUMNS)}"
             ) from error

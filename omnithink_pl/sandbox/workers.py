@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import Any, final
 
-from omnithink_pl.errors import BadInput
+from omnithink_pl.errors import BadInput, RewardFailure
 
 _STARTUP = 120.0  # seconds until a worker is ready
 _STDERR_BYTES = 2000
@@ -56,10 +56,10 @@ class WorkerPool:
     def map(self, jobs: Sequence[Mapping[str, Any]], limit: float) -> list[Any | Lost]:
         """Return one reply per job, in order.
 
-        A job whose worker dies or exceeds the limit (seconds) is tried once more, on a new worker.
+        A job whose worker dies, starts in vain or exceeds the limit (seconds) is tried once more, on a new worker.
 
         Raises:
-            RuntimeError: If a worker does not start; has the end of its standard error.
+            RewardFailure: If two workers in turn do not start; has the end of the standard error.
         """
         cancelled = threading.Event()
         with ThreadPoolExecutor(self._size) as threads:
@@ -87,9 +87,11 @@ class WorkerPool:
                 reply = worker.ask(line, limit)
             except (EOFError, ConnectionError, TimeoutError) as error:
                 stderr = self._discard(worker)
-                if not worker.ready:
-                    command = " ".join(self._command)
-                    raise RuntimeError(f"a worker did not start: {command}\n{stderr or 'no message'}") from error
+                if not worker.ready and attempt:
+                    raise RewardFailure(
+                        f"a worker did not start: {' '.join(self._command)}\n{stderr or 'it was killed'}\nMend that, "
+                        f"and continue with --ckpt_path last"
+                    ) from error
                 lost = Lost.TIMEOUT if isinstance(error, TimeoutError) else Lost.DIED
                 continue
             self._idle.append(worker)

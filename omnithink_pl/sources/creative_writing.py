@@ -6,16 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar, final
 
 from omnithink_pl.sources.base import Row, text_uid
+from omnithink_pl.sources.cells import UnusableRow, as_text, list_of
 from omnithink_pl.sources.curated import CuratedSource
-from omnithink_pl.sources.curation import Defect, ParsedRow
+from omnithink_pl.sources.curation import ParsedRow
 
 _HUMAN = ("human", "user")
 _ASSISTANT = ("gpt", "assistant")
 
 
-def _turns(row: Row) -> list[tuple[str, str]]:
+def _turns(row: Row) -> list[tuple[str, object]]:
     """Return speaker and text of every turn but a system prompt."""
-    return [(turn["from"], turn["value"] or "") for turn in row["conversations"] or [] if turn["from"] != "system"]
+    try:
+        found = [(turn["from"], turn["value"]) for turn in list_of(row, "conversations")]
+    except (TypeError, KeyError) as error:
+        raise UnusableRow("conversations", f"it is no list of turns with from and value ({error!r})") from error
+    return [(speaker, text) for speaker, text in found if speaker != "system"]
 
 
 def _has_one_turn(row: Row) -> bool:
@@ -36,9 +41,7 @@ class CreativeWritingShareGPT(CuratedSource):
     columns = ("conversations",)
     filters: ClassVar[Mapping[str, Callable[[Row], bool]]] = {"not one turn": _has_one_turn}
 
-    def parse(self, row: Row) -> ParsedRow | Defect:
+    def parse(self, row: Row) -> ParsedRow:
         """Return the prompt with the reply that a completion is compared to."""
-        (_, prompt), (_, reply) = _turns(row)
-        if not prompt.strip() or not reply.strip():
-            return Defect(text_uid(prompt), "conversations", "give both turns a text or drop the row")
+        prompt, reply = (as_text(text, "conversations") for _, text in _turns(row))
         return ParsedRow(text_uid(prompt), prompt, reply)

@@ -18,12 +18,12 @@ from typing import Any, ClassVar
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.sources.base import Row, Source, Split
+from omnithink_pl.sources.cells import UnusableRow
 from omnithink_pl.sources.curation import (
     HELD_OUT_ONE_IN,
     Candidate,
     Check,
     Curation,
-    Defect,
     ParsedRow,
     Report,
     Track,
@@ -34,12 +34,14 @@ from omnithink_pl.sources.curation import (
     words,
 )
 from omnithink_pl.sources.files import DataFiles, Unreachable, find_files, local_version
+from omnithink_pl.sources.reading import Found, Place
 from omnithink_pl.types import Example
 
-VERSION = 1
+VERSION = 2
 """Version of the filters that all sources share; raise it when they keep other rows, so that old caches are ignored."""
 
 _REPORT = "report.json"
+_REMOVE = "rows are curated anew if you remove"
 
 
 class CuratedSource(Source):
@@ -56,6 +58,8 @@ class CuratedSource(Source):
     """
 
     columns: tuple[str, ...]
+    id_column: str | None = None
+    """Column that tells rows apart, where there is one: to name a row that cannot be used."""
     version: ClassVar[int] = 1
     """Version of the subclass's filters; see ``VERSION``."""
     filters: ClassVar[Mapping[str, Callable[[Row], bool]]] = {}
@@ -93,18 +97,14 @@ class CuratedSource(Source):
         return [type(self).__name__, self.version]
 
     @abstractmethod
-    def parse(self, row: Row) -> ParsedRow | Defect:
-        """Read a row that passed the filters, or say what is wrong with it."""
+    def parse(self, row: Row) -> ParsedRow:
+        """Read a row that passed the filters; raises ``UnusableRow``."""
 
     def examples(self, task: str, split: Split) -> list[Example]:
         """Return every example of a split, from the cache if the rows were curated before."""
         self.prepare()
-        found = []
-        for row in CuratedCache(self).rows(split):
-            parsed = self.parse(row)
-            assert isinstance(parsed, ParsedRow)  # no other row is cached
-            found.append(Example(task, parsed.uid, parsed.question, parsed.reference))
-        return found
+        rows = map(self.parse, CuratedCache(self).rows(split))
+        return [Example(task, row.uid, row.question, row.reference) for row in rows]
 
     def prepare(self, track: Track = no_progress, refresh: bool = False) -> Report:
         """Download and curate, unless that was done before.
@@ -155,22 +155,26 @@ class CuratedCache:
         return Report(**json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
 
     def rows(self, split: Split) -> list[Row]:
-        """Read the rows of a split. Not with ``datasets``, whose import alone takes longer than reading them."""
-        from pyarrow.parquet import read_table
-
-        file = self.directory / f"{split}.parquet"
-        return list(read_table(file).to_pylist()) if file.is_file() else []
+        """Read the rows of a split; ``BadInput`` if they are not those that were written."""
+        report, file = self.report(), self.directory / f"{split}.jsonl"
+        wanted = report.rows[split] if report is not None else 0
+        try:
+            rows = [json.loads(line) for line in file.read_bytes().splitlines()]
+        except (OSError, ValueError) as error:
+            raise BadInput(f"{file} cannot be read: {error}; {_REMOVE} {self.directory}") from error
+        if len(rows) != wanted:
+            raise BadInput(f"{file} has {len(rows)} rows, and {wanted} were written; {_REMOVE} {self.directory}")
+        return rows
 
     def write(self, rows: Mapping[Split, list[Row]], report: Report) -> Report:
         """Write rows and report, safely against a kill, or return the report of a process that was first."""
-        from datasets import Dataset
-
         self.directory.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(mkdtemp(prefix="unfinished-", dir=self.directory.parent))
         try:
             for split, found in rows.items():
-                if found:
-                    Dataset.from_list(found).to_parquet(str(scratch / f"{split}.parquet"))
+                # As JSON: the cells of a column may differ in type. What it has no type for, a date, is read as a text.
+                lines = "".join(f"{json.dumps(row, default=str)}\n" for row in found)
+                (scratch / f"{split}.jsonl").write_text(lines, encoding="utf-8")
             (scratch / _REPORT).write_text(json.dumps(asdict(report), ensure_ascii=False), encoding="utf-8")
             present = self.report()
             if present is not None and present.version == report.version:
@@ -193,8 +197,7 @@ class Pipeline:
         self.track = track
         self.report = Report(source.label, files.version)
         self._contaminated = find_contamination(self.settings.decontaminate)
-        self._identities: set[str] = set()
-        self._uids: set[str] = set()
+        self._identities: set[str] = set()  # of both splits: a prompt that is held out is not trained on
 
     def run(self) -> tuple[dict[Split, list[Row]], Report]:
         """Return the curated rows of both splits, in the order of the data, and the report."""
@@ -224,18 +227,15 @@ class Pipeline:
         held_out = {row.parsed.uid for row in test}
         train = [row for row in rows if row.parsed.uid not in held_out]
         if settings.rows is not None:  # fewer may be held out than were asked for
-            train, _ = subsample(train, settings.rows, settings.seed, stratified)
+            found, (train, _) = len(train), subsample(train, settings.rows, settings.seed, stratified)
+            self.report.add("train", "not sampled", found, len(train))
         return train, test
 
     def _filter(self, split: str) -> list[Candidate]:
         """Return the rows of a split that pass every filter."""
-        table = self.files.read(split, self.source.columns)
-        rows: list[tuple[int, Row]] = [(i, dict(row)) for i, row in enumerate(self.track(table, f"{split}: reading"))]
-        for name, wanted in self.source.filters.items():
-            before, rows = len(rows), [(index, row) for index, row in rows if wanted(row)]
-            self.report.add(split, name, before, len(rows))
-        found = self._parse(split, rows)
+        found = self._parse(split, self.files.find(split, self.source.columns))
         found = self._drop(split, "repeated prompt", found, self._repeated)
+        found = self._drop_namesakes(split, found)
         if self.settings.max_prompt_characters is not None:
             found = self._drop(split, "prompt too long", found, self._too_wide(self.settings.max_prompt_characters))
         if self.settings.max_prompt_tokens is not None:
@@ -244,20 +244,44 @@ class Pipeline:
             found = self._drop(split, "contaminated", found, lambda row: self._contaminated(row.question))
         return found
 
-    def _parse(self, split: str, rows: Sequence[tuple[int, Row]]) -> list[Candidate]:
-        """Drop rows without a usable reference, or refuse them."""
+    def _parse(self, split: str, rows: Sequence[Found]) -> list[Candidate]:
+        """Drop rows that are not wanted, and drop or refuse those that cannot be used."""
         found: list[Candidate] = []
+        unwanted: Counter[str] = Counter(dict.fromkeys(self.source.filters, 0))
         dropped: list[tuple[int, str, str]] = []
-        for index, row in rows:
-            parsed = self.source.parse(row)
-            if isinstance(parsed, ParsedRow):
-                found.append(Candidate(index, row, parsed))
-            elif self.settings.bad_rows == "raise":
-                raise self._refusal(index, parsed)
-            else:
-                dropped.append((index, parsed.uid, f"{parsed.column}: {parsed.cure}"))
-        self.report.add(split, "no usable reference", len(rows), len(found), dropped)
+        for index, (place, row) in enumerate(self.track(rows, f"{split}: reading")):
+            try:
+                if name := next((name for name, wanted in self.source.filters.items() if not wanted(row)), None):
+                    unwanted[name] += 1
+                else:
+                    found.append(Candidate(index, place, row, self.source.parse(row)))
+            except UnusableRow as why:
+                uid = self._uid(row)
+                self._refuse(index, place, uid, why)
+                dropped.append((index, uid, f"{place}: {why.column}: {why.cure}"))
+        left = len(rows)
+        for name, count in unwanted.items():
+            self.report.add(split, name, left, left - count)
+            left -= count
+        self.report.add(split, "no usable reference", left, len(found), dropped)
         return found
+
+    def _drop_namesakes(self, split: str, rows: Sequence[Candidate]) -> list[Candidate]:
+        """Keep the first of several rows with one id and different prompts, or refuse them; ids are a split's own."""
+        first: dict[str, Candidate] = {}
+        dropped: list[tuple[int, str, str]] = []
+        for row in rows:
+            if (other := first.setdefault(row.parsed.uid, row)) is not row:
+                cure = f"{row.parsed.uid!r} is also the id of {other.place}; give each row its own"
+                self._refuse(row.index, row.place, row.parsed.uid, UnusableRow(self.source.id_column or "id", cure))
+                dropped.append((row.index, row.parsed.uid, f"{row.place}: {cure}"))
+        self.report.add(split, "id of another row", len(rows), len(first), dropped)
+        return list(first.values())
+
+    def _uid(self, row: Row) -> str:
+        """Return what names a row that cannot be used; empty if it has no id."""
+        value = row[self.source.id_column] if self.source.id_column else None
+        return "" if value is None else str(value).encode(errors="backslashreplace").decode()  # half characters too
 
     def _drop(
         self, split: str, name: str, rows: Sequence[Candidate], reason: Callable[[ParsedRow], str | None]
@@ -272,10 +296,9 @@ class Pipeline:
     def _repeated(self, row: ParsedRow) -> str | None:
         identity = row.identity or row.question
         text = " ".join(words(identity)) or identity  # signs only, such as "?!", have no words
-        if text in self._identities or row.uid in self._uids:
+        if text in self._identities:
             return ""
         self._identities.add(text)
-        self._uids.add(row.uid)
         return None
 
     def _too_long(self, limit: int) -> Callable[[ParsedRow], str | None]:
@@ -301,17 +324,20 @@ class Pipeline:
         count = len(rows) if count is None else count
         with verifier() if verifier else nullcontext(no_check) as check:
             kept, rejected = subsample(rows, count, self.settings.seed, stratified, check, self.track)
-        if rejected and self.settings.bad_rows == "raise":
-            bad, why = rejected[0]
-            raise self._refusal(bad.index, Defect(bad.parsed.uid, "answer", f"{why}; correct or drop the row"))
+        for bad, why in rejected:
+            reason = UnusableRow("answer", f"{why}; correct or drop the row")
+            self._refuse(bad.index, bad.place, bad.parsed.uid, reason)
         if verifier:
             named = [(bad.index, bad.parsed.uid, why) for bad, why in rejected]
             self.report.add(split, "reference not verifiable", len(rows), len(rows) - len(rejected), named)
         self.report.add(split, "not sampled", len(rows) - len(rejected), len(kept))
         return kept
 
-    def _refusal(self, index: int, defect: Defect) -> BadInput:
-        return BadInput(
-            f"{self.source.label}: row {index} (uid {defect.uid}): column {defect.column!r} has no usable reference; "
-            f"{defect.cure}, or set curation.bad_rows to drop"
-        )
+    def _refuse(self, index: int, place: Place, uid: str, why: UnusableRow) -> None:
+        """End the run with the name of a row, unless such rows are dropped."""
+        if self.settings.bad_rows == "raise":
+            row = f"row {index} (uid {uid})" if uid else f"row {index}"
+            raise BadInput(
+                f"{self.source.label}: {row} in {place}: column {why.column!r} cannot be used: {why.cure}, or set "
+                f"curation.bad_rows to drop"
+            ) from why

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Literal
 
 from omnithink_pl.sources.base import Row
 from omnithink_pl.sources.files import find_files
+from omnithink_pl.sources.reading import Place
 from omnithink_pl.types import Reference
 
 Track = Callable[[Sequence[Any], str], Iterable[Any]]
@@ -27,7 +29,7 @@ class Curation:
         held_out: Rows held out of training where the data has no test split, at most a fifth of all; otherwise the
             rows sampled from the test split.
         seed: Seed of the subsampling. It is not the run's: runs with different seeds train on the same rows.
-        bad_rows: What happens to a row without a usable reference: ``raise`` names it and stops, ``drop`` counts it.
+        bad_rows: What happens to a row that cannot be used: ``raise`` names it and stops, ``drop`` counts and lists it.
         max_prompt_characters: Longer questions are dropped, whatever the policy's tokenizer.
         max_prompt_tokens: Longer questions are dropped.
         tokenizer: Tokenizer that counts these tokens, that is the policy's: ``embedded``, a directory or a hub id.
@@ -58,19 +60,11 @@ class ParsedRow:
 
 
 @dataclass(frozen=True)
-class Defect:
-    """Why a row has no usable reference."""
-
-    uid: str
-    column: str  # at fault
-    cure: str  # what is wrong, and what to do about it
-
-
-@dataclass(frozen=True)
 class Candidate:
     """A row in the pipeline."""
 
     index: int  # position in its split
+    place: Place  # in a file
     row: Row  # its columns, as they are cached
     parsed: ParsedRow
 
@@ -90,6 +84,20 @@ class Report:
         """Record a filter, with index, uid and reason of each dropped row worth naming."""
         self.steps.append({"split": split, "filter": name, "before": before, "after": after})
         self.dropped += [{"split": split, "row": i, "uid": uid, "filter": name, "why": why} for i, uid, why in dropped]
+
+    def summary(self, splits: Collection[str] = ("train", "test")) -> str:
+        """Return rows and what was left out, by filter; empty if every row was kept.
+
+        Example:
+            100 rows to train on and 20 held out; left out: 8 repeated prompt, 3 not sampled
+        """
+        lost: Counter[str] = Counter()
+        for step in self.steps:
+            if step["split"] in splits:
+                lost[step["filter"]] += step["before"] - step["after"]
+        named = ", ".join(f"{count} {name}" for name, count in lost.items() if count)
+        kept = f"{self.rows.get('train', 0)} rows to train on and {self.rows.get('test', 0)} held out"
+        return f"{kept}; left out: {named}" if named else ""
 
 
 CHECKED_AT_ONCE = 256
@@ -192,8 +200,9 @@ class DecontaminationSet:
     def prompts(self) -> list[str]:
         """Read every prompt; download the set if need be."""
         files = find_files(f"curation.decontaminate({self.path})", self.path, self.revision, self.config)
-        values = files.of_one_file(self.split).read(self.split, (self.column,))[self.column]
-        return [str(value[0]) if isinstance(value, list) else str(value) for value in values]
+        values = (row[self.column] for row in files.of_one_file(self.split).read(self.split, (self.column,)))
+        first = (value[0] if isinstance(value, list) and value else value for value in values)
+        return [str(value) for value in first if value is not None]
 
 
 def find_contamination(sets: Iterable[DecontaminationSet]) -> Callable[[str], str | None]:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from omnithink_pl.errors import BadInput
-
-if TYPE_CHECKING:
-    from datasets import Features
-
-FORMATS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
-"""File suffix to the loader of ``datasets`` that reads it."""
+from omnithink_pl.sources.base import Row
+from omnithink_pl.sources.reading import READERS, Found, read_file
 
 _CARD = "README.md"
 _REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -33,44 +27,28 @@ class DataFiles:
     version: str  # changes when the files do: the hub's commit, or a hash of local names, sizes and times
     single: bool = False  # the path named one file, so that nothing says which split it is
 
-    def read(self, split: str, columns: Sequence[str]) -> Any:
-        """Read a split as a ``datasets.Dataset`` with just these columns; others may be a hundred times as large.
+    def read(self, split: str, columns: Sequence[str]) -> list[Row]:
+        """Read the rows of a split: see :meth:`find`."""
+        return [row for _, row in self.find(split, columns)]
+
+    def find(self, split: str, columns: Sequence[str]) -> list[Found]:
+        """Read the rows of a split, with just these columns, and where each stands.
 
         Raises:
             BadInput: If there is no such split, a column is missing, or a file is empty or damaged.
         """
         if split not in self.splits:
             raise BadInput(f"{self.source}: no split {split!r}; there is {', '.join(self.splits)}")
-        files = self.splits[split]
-        for file in files:
-            if not file.stat().st_size:
-                raise BadInput(f"{self.source}: {str(file)!r} is empty; write rows to it, or name another file")
-        from datasets import load_dataset
-        from datasets.exceptions import DatasetGenerationError
-        from pyarrow import ArrowInvalid
-        from pyarrow.parquet import read_schema
-
-        kind = FORMATS[files[0].suffix]
-        options: dict[str, Any] = {}
-        if kind == "parquet":
+        rows: list[Found] = []
+        for file in self.splits[split]:
             try:
-                found = read_schema(files[0]).names
-            except ArrowInvalid as error:
-                raise BadInput(
-                    f"{self.source}: {files[0]} cannot be read: {error}; download or copy it again"
-                ) from error
-            self._check_columns(found, columns, files[0])
-            options["columns"] = list(columns)
-        if kind == "csv":
-            options = {"features": _text_columns(files[0]), "keep_default_na": False}  # 007 is no number, NA an answer
-        names = {split: [str(file) for file in files]}
-        try:
-            rows = load_dataset(kind, data_files=names, split=split, **options)
-        except DatasetGenerationError as error:
-            others = f" or one of {len(files) - 1} more files" if len(files) > 1 else ""
-            raise BadInput(f"{self.source}: {files[0]}{others} cannot be read: {error.__cause__ or error}") from error
-        self._check_columns(rows.column_names, columns, files[0])
-        return rows.select_columns(list(columns))
+                found, names = read_file(file, columns)
+            except BadInput as error:
+                raise BadInput(f"{self.source}: {error}") from error
+            if names:  # a file of blank lines has none
+                self._check_columns(names, columns, file)
+            rows += found
+        return rows
 
     def of_one_file(self, split: str) -> DataFiles:
         """Return the same files; a file named by itself counts as the given split."""
@@ -86,14 +64,6 @@ class DataFiles:
             )
 
 
-def _text_columns(file: Path) -> Features:
-    """Return the columns of a CSV file, all of them texts."""
-    from datasets import Features, Value
-
-    with file.open(encoding="utf-8", newline="") as rows:
-        return Features({column: Value("string") for column in next(csv.reader(rows), [])})
-
-
 def find_files(source: str, path: str, revision: str | None = None, config: str | None = None) -> DataFiles:
     """Find the files of a data set, named as for :class:`CuratedSource`; download them if need be.
 
@@ -104,13 +74,13 @@ def find_files(source: str, path: str, revision: str | None = None, config: str 
         BadInput: If there is nothing at ``path``, or nothing in a known format.
     """
     local = Path(path).expanduser()
-    if local.is_file() and local.suffix in FORMATS:
+    if local.is_file() and local.suffix in READERS:
         return DataFiles(source, {"train": (local,)}, str(local_version(path)), single=True)
     if local.exists():
         if config is not None and not (local / _CARD).is_file():
             local, config = local / config if (local / config).is_dir() else local, None
         return DataFiles(source, _splits(source, local, config), str(local_version(path)))
-    if path.startswith((".", "/", "~")) or local.suffix in FORMATS or not _REPOSITORY.fullmatch(path):
+    if path.startswith((".", "/", "~")) or local.suffix in READERS or not _REPOSITORY.fullmatch(path):
         raise BadInput(f"{source}: path {path!r} does not exist; give a file, a directory or a hub id")
     downloaded = _download(source, path, revision, config)
     return DataFiles(source, _splits(source, downloaded, config), downloaded.name)
@@ -134,7 +104,7 @@ def _splits(source: str, directory: Path, config: str | None) -> dict[str, tuple
     except ValueError as error:
         raise BadInput(f"{source}: {directory}: {error}; set `config` to one of its configurations") from error
     splits = {str(name): tuple(Path(file) for file in files) for name, files in found.items()}
-    if not splits or any(file.suffix not in FORMATS for files in splits.values() for file in files):
+    if not splits or any(file.suffix not in READERS for files in splits.values() for file in files):
         raise BadInput(unknown)
     return splits
 
@@ -147,7 +117,7 @@ def local_version(path: str) -> str | None:
     local = Path(path).expanduser()
     if not local.exists():
         return None
-    files = [local] if local.is_file() else sorted(f for f in local.rglob("*") if f.suffix in (*FORMATS, ".md"))
+    files = [local] if local.is_file() else sorted(f for f in local.rglob("*") if f.suffix in (*READERS, ".md"))
     marks = [f"{file.relative_to(local)}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files]
     return hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
 
@@ -162,7 +132,7 @@ def _download(source: str, repository: str, revision: str | None, config: str | 
     All files are downloaded if the card names none. Those in the hub's cache are found without a network too.
     """
     card = _snapshot(source, repository, revision, [_CARD])
-    patterns = data_patterns(card / _CARD, config) or [f"**{suffix}" for suffix in FORMATS]
+    patterns = data_patterns(card / _CARD, config) or [f"**{suffix}" for suffix in READERS]
     return _snapshot(source, repository, card.name, [_CARD, *patterns])
 
 

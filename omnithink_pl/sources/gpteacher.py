@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import final
 
 from omnithink_pl.sources.base import Row, text_uid
+from omnithink_pl.sources.cells import optional_text_of, text_of
 from omnithink_pl.sources.curated import CuratedSource
-from omnithink_pl.sources.curation import Defect, ParsedRow
+from omnithink_pl.sources.curation import ParsedRow
 
 
 @final
@@ -20,13 +21,8 @@ class GPTeacherRoleplay(CuratedSource):
 
     columns: tuple[str, ...] = ("instruction", "input", "response")
 
-    def parse(self, row: Row) -> ParsedRow | Defect:
+    def parse(self, row: Row) -> ParsedRow:
         """Return instruction and input, with the reply that a completion is compared to."""
-        instruction, given, reply = (str(row[column] or "").strip() for column in self.columns)
+        instruction, given = text_of(row, "instruction").strip(), optional_text_of(row, "input").strip()
         prompt = f"{instruction}\n\n{given}" if given else instruction
-        uid = text_uid(prompt)
-        if not instruction:
-            return Defect(uid, "instruction", "it is empty; give it a text or drop the row")
-        if not reply:
-            return Defect(uid, "response", "it is empty; give it a text or drop the row")
-        return ParsedRow(uid, prompt, reply)
+        return ParsedRow(text_uid(prompt), prompt, text_of(row, "response").strip())

@@ -6,8 +6,9 @@ import re
 from typing import final
 
 from omnithink_pl.sources.base import Row, text_uid
+from omnithink_pl.sources.cells import UnusableRow, text_of
 from omnithink_pl.sources.curated import CuratedSource
-from omnithink_pl.sources.curation import Defect, ParsedRow
+from omnithink_pl.sources.curation import ParsedRow
 
 _MARK = "####"
 _NUMBER = re.compile(r"-?(\d+(\.\d*)?|\.\d+)(/\d+)?%?")
@@ -36,13 +37,10 @@ class GSM8K(CuratedSource):
 
     columns: tuple[str, ...] = ("question", "answer")
 
-    def parse(self, row: Row) -> ParsedRow | Defect:
+    def parse(self, row: Row) -> ParsedRow:
         """Return the problem with its gold answer."""
-        question = str(row["question"] or "")
-        uid = text_uid(question)
-        if not question.strip():
-            return Defect(uid, "question", "it is empty; give it a text or drop the row")
-        gold = _gold(str(row["answer"] or ""))
+        question = text_of(row, "question")
+        gold = _gold(text_of(row, "answer"))
         if gold is None:
-            return Defect(uid, "answer", f"it does not end in {_MARK!r} and a number; correct or drop the row")
-        return ParsedRow(uid, question, gold)
+            raise UnusableRow("answer", f"it does not end in {_MARK!r} and a number; correct or drop the row")
+        return ParsedRow(text_uid(question), question, gold)

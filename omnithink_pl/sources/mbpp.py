@@ -6,9 +6,11 @@ import ast
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, ClassVar, final
 
+from omnithink_pl.rewards.markdown import compile_error
 from omnithink_pl.sources.base import Row
+from omnithink_pl.sources.cells import UnusableRow, optional_text_of, text_of, texts_of
 from omnithink_pl.sources.curated import CuratedSource
-from omnithink_pl.sources.curation import Defect, ParsedRow
+from omnithink_pl.sources.curation import ParsedRow
 from omnithink_pl.types import UnitTests
 
 
@@ -53,31 +55,31 @@ class MBPP(CuratedSource):
         "test_setup_code",
         "challenge_test_list",
     )
+    id_column = "task_id"
     official_test: ClassVar[tuple[str, Collection[Any]] | None] = ("task_id", range(11, 511))
 
-    def parse(self, row: Row) -> ParsedRow | Defect:
+    def parse(self, row: Row) -> ParsedRow:
         """Return the problem, the first assert under it, with all asserts as tests."""
-        uid, text = str(row["task_id"]), str(row["text"] or "").strip()
-        if not text:
-            return Defect(uid, "text", "it is empty; give it a text or drop the row")
-        shown = [test for test in row["test_list"] or () if test and test.strip()]
+        uid, text = text_of(row, "task_id"), text_of(row, "text").strip()
+        shown = _tests(row, "test_list")
         if not shown:
-            return Defect(
-                uid, "test_list", "it has no tests, so that any program would pass; give some or drop the row"
-            )
-        tests = [*shown, *(test for test in row["challenge_test_list"] or () if test and test.strip())]
-        setup = (row["test_setup_code"] or "").strip()
-        try:
-            called, built, defined = _called(tests[:1]), _called([setup]), set(_defined(row["code"] or ""))
-            ast.parse("\n".join(tests))
-        except SyntaxError as error:
-            return Defect(uid, "test_list", f"its tests or 'code' are no Python ({error}); correct or drop the row")
+            raise UnusableRow("test_list", "it has no tests, so that any program would pass; give some or drop the row")
+        tests = [*shown, *_tests(row, "challenge_test_list")]
+        setup = optional_text_of(row, "test_setup_code").strip()
+        functional = "\n".join([*filter(None, [setup]), *tests]) + "\n"
+        if why := compile_error(functional) or compile_error(code := optional_text_of(row, "code")):
+            raise UnusableRow("test_list", f"its tests or 'code' are no Python ({why}); correct or drop the row")
+        called, built, defined = _called(tests[:1]), _called([setup]), set(_defined(code))
         if defined.intersection(built):
             cure = "it makes objects of the answer's own classes, which tests cannot reach into; drop the row"
-            return Defect(uid, "test_setup_code", cure)
+            raise UnusableRow("test_setup_code", cure)
         name = next((name for name in called if name in defined), None)
         if name is None:
-            return Defect(uid, "test_list", "its first test calls nothing that 'code' defines; correct or drop the row")
-        functional = "\n".join([*filter(None, [setup]), *tests]) + "\n"
+            cure = "its first test calls nothing that 'code' defines; correct or drop the row"
+            raise UnusableRow("test_list", cure)
         question = f"{text}\nIt must pass this test:\n{shown[0].strip()}"
         return ParsedRow(uid, question, UnitTests(functional=functional, entry_point=name))
+
+
+def _tests(row: Row, column: str) -> list[str]:
+    return [] if row[column] is None else [test for test in texts_of(row, column) if test.strip()]

@@ -8,8 +8,9 @@ from string import ascii_uppercase
 from typing import Any, ClassVar, final
 
 from omnithink_pl.sources.base import Row, text_uid
+from omnithink_pl.sources.cells import UnusableRow, list_of, text_of, texts_of
 from omnithink_pl.sources.curated import CuratedSource
-from omnithink_pl.sources.curation import Defect, ParsedRow
+from omnithink_pl.sources.curation import ParsedRow
 from omnithink_pl.types import Options
 
 # Options that say which others are right: by their letters, "Both A and C", or by their place, "none of the above".
@@ -24,7 +25,7 @@ _BY_PLACE = re.compile(
 
 def _stands_alone(row: Row) -> bool:
     """Return whether each option can be understood without the letters and the order of the others."""
-    texts = [str(text).strip() for text in row["choices"] or ()]
+    texts = [str(text).strip() for text in list_of(row, "choices")]
     return not any(_BY_LETTER.fullmatch(text) or _BY_PLACE.search(text) for text in texts)
 
 
@@ -53,22 +54,18 @@ class MMLU(CuratedSource):
     train_split: ClassVar[str] = "auxiliary_train"
     filters: ClassVar[Mapping[str, Callable[[Row], bool]]] = {"an option names others": _stands_alone}
 
-    def parse(self, row: Row) -> ParsedRow | Defect:
+    def parse(self, row: Row) -> ParsedRow:
         """Return the question with its options, of which the answer is one."""
-        question, choices = str(row["question"] or "").strip(), row["choices"] or []
-        identity = " ".join([question, *sorted(map(str, choices))])  # many questions differ in their options only
+        question, choices = text_of(row, "question").strip(), texts_of(row, "choices")
+        identity = " ".join([question, *sorted(choices)])  # many questions differ in their options only
         uid = text_uid(identity)
-        if not question:
-            return Defect(uid, "question", "it is empty; give it a text or drop the row")
-        texts = ["" if choice is None else str(choice).strip() for choice in choices]
-        if not all(texts):
-            return Defect(uid, "choices", "one of them is empty; give it a text or drop the row")
+        texts = [choice.strip() for choice in choices]
         if len(set(texts)) < 2:
-            return Defect(uid, "choices", "there is no choice; correct or drop the row")
-        place = _place(row["answer"])
+            raise UnusableRow("choices", "there is no choice; correct or drop the row")
+        place = _place(text_of(row, "answer"))
         if place is None or place >= len(texts):
             cure = (
                 f"{row['answer']!r} must be the place of one of {len(texts)} choices, from 0; correct or drop the row"
             )
-            return Defect(uid, "answer", cure)
+            raise UnusableRow("answer", cure)
         return ParsedRow(uid, question, Options(tuple(dict.fromkeys(texts)), (texts[place],)), identity=identity)

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from typing import ClassVar, final
 
 from omnithink_pl.sources.base import Row
+from omnithink_pl.sources.cells import optional_text_of, text_of
 from omnithink_pl.sources.curated import CuratedSource
-from omnithink_pl.sources.curation import Candidate, Check, Defect, ParsedRow
+from omnithink_pl.sources.curation import Candidate, Check, ParsedRow
 from omnithink_pl.types import Completion, Example, Group
 
 VERIFY_SECONDS = 20.0
@@ -66,16 +67,13 @@ class OpenR1Math(CuratedSource):
     columns = ("uuid", "problem", "answer", "question_type", "problem_type")
     filters: ClassVar[Mapping[str, Callable[[Row], bool]]] = {
         "not a word problem": lambda row: row["question_type"] == "math-word-problem",
-        "needs a picture": lambda row: not _VISUAL.search(row["problem"] or ""),
+        "needs a picture": lambda row: not _VISUAL.search(optional_text_of(row, "problem")),
     }
+    id_column = "uuid"
     version = 2
     verifier = staticmethod(verified_golds)
 
-    def parse(self, row: Row) -> ParsedRow | Defect:
+    def parse(self, row: Row) -> ParsedRow:
         """Return the problem with its gold answer; the category is Algebra, Geometry and so on."""
-        uid, problem, answer = str(row["uuid"]), row["problem"] or "", str(row["answer"] or "").strip()
-        if not problem.strip():
-            return Defect(uid, "problem", "it is empty; give it a text or drop the row")
-        if not answer:
-            return Defect(uid, "answer", "it is empty; fill in the gold answer or drop the row")
-        return ParsedRow(uid, str(problem), answer, str(row["problem_type"]))
+        problem, answer = text_of(row, "problem"), text_of(row, "answer").strip()
+        return ParsedRow(text_of(row, "uuid"), problem, answer, str(row["problem_type"]))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.rewards.format import extract_answer
 from omnithink_pl.sources.base import Source, Split, text_uid
+from omnithink_pl.sources.cells import UnusableRow, as_text, optional_text_of, text_defect, text_of
 from omnithink_pl.types import Example
+
+log = logging.getLogger(__name__)
 
 
 @final
@@ -35,17 +40,27 @@ class OwnAnswers(Source):
     def examples(self, task: str, split: Split) -> list[Example]:
         """Return the answered prompts of a task."""
         found: dict[str, Example] = {}
-        for row in self._rows(task):
-            uid, question = str(row["uid"]), row["messages"][-1]["content"]
-            if (answer := extract_answer(row["completion"])) and uid not in found:
+        asked: set[str] = set()
+        for number, row in self._rows(task):
+            try:
+                uid, question, completion = _parse(row)
+            except (UnusableRow, KeyError, IndexError, TypeError) as error:
+                raise BadInput(
+                    f"OwnAnswers: {self.path}, row {number}: {error}; let `predict` write it anew"
+                ) from error
+            asked.add(uid)
+            answer = extract_answer(completion)
+            if answer and not text_defect(answer) and uid not in found:
                 found[uid] = Example(task, uid, question, answer)
         if not found:
             raise BadInput(f"OwnAnswers: {self.path} has no answer to a prompt of {task}; let `predict` sample more")
+        if split == "train" and (unanswered := len(asked) - len(found)):
+            log.warning("OwnAnswers: %d of %d prompts of %s have no answer: left out", unanswered, len(asked), task)
         ranked = sorted(found.values(), key=lambda example: text_uid(example.question or ""))
         held_out = {example.uid for example in ranked[: min(self.held_out, len(found) // 5)]}
         return [example for uid, example in found.items() if (uid in held_out) == (split == "test")]
 
-    def _rows(self, task: str) -> list[dict[str, Any]]:
+    def _rows(self, task: str) -> list[tuple[int, dict[str, Any]]]:
         from datasets import Dataset, load_from_disk
 
         try:
@@ -56,4 +71,10 @@ class OwnAnswers(Source):
                 f"configs/paper/own_answers_data.yaml`, or let that finish"
             ) from error
         assert isinstance(rows, Dataset)
-        return [dict(row) for row in rows if row["task"] == task]
+        return [(number, dict(row)) for number, row in enumerate(rows) if row["task"] == task]
+
+
+def _parse(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return a row's uid, question and completion; the last may be empty."""
+    uid, question = text_of(row, "uid"), as_text(row["messages"][-1]["content"], "messages")
+    return uid, question, optional_text_of(row, "completion")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import final
 
 from omnithink_pl.sources.base import Row
+from omnithink_pl.sources.cells import UnusableRow, text_of, texts_of
 from omnithink_pl.sources.curated import CuratedSource
-from omnithink_pl.sources.curation import Defect, ParsedRow
+from omnithink_pl.sources.curation import ParsedRow
 from omnithink_pl.types import Options
 
 
@@ -21,23 +22,20 @@ class SuperGPQA(CuratedSource):
     """
 
     columns = ("uuid", "question", "options", "answer", "discipline")
+    id_column = "uuid"
     stratified = True
 
-    def parse(self, row: Row) -> ParsedRow | Defect:
+    def parse(self, row: Row) -> ParsedRow:
         """Return the question with its options, of which the answer is one; the category is the discipline."""
-        uid, answer, options = str(row["uuid"]), row["answer"], row["options"] or []
-        if not (row["question"] or "").strip():
-            return Defect(uid, "question", "it is empty; give it a text or drop the row")
+        question, answer, options = text_of(row, "question"), text_of(row, "answer"), texts_of(row, "options")
         if answer not in options:
-            return Defect(uid, "answer", f"{answer!r} must equal one of 'options'; correct or drop the row")
-        if None in options:
-            return Defect(uid, "options", "one of them is missing; give it a text or drop the row")
+            raise UnusableRow("answer", f"{answer!r} must equal one of 'options'; correct or drop the row")
         if len(set(options)) < 2:
-            return Defect(uid, "options", "there is no choice; correct or drop the row")
+            raise UnusableRow("options", "there is no choice; correct or drop the row")
         return ParsedRow(
-            uid,
-            str(row["question"]),
+            text_of(row, "uuid"),
+            question,
             Options(tuple(options), (answer,)),
             category=str(row["discipline"]),
-            identity=" ".join([row["question"], *sorted(options)]),  # many questions differ in their options only
+            identity=" ".join([question, *sorted(options)]),  # many questions differ in their options only
         )

@@ -7,8 +7,9 @@ from string import ascii_uppercase
 from typing import Any, Literal, final
 
 from omnithink_pl.sources.base import Row, text_uid
+from omnithink_pl.sources.cells import UnusableRow, optional_text_of, text_of, texts_of
 from omnithink_pl.sources.curated import CuratedSource
-from omnithink_pl.sources.curation import Curation, Defect, ParsedRow
+from omnithink_pl.sources.curation import Curation, ParsedRow
 from omnithink_pl.types import Options
 
 Part = Literal["question", "reference", "options", "id", "category"]
@@ -43,6 +44,7 @@ class Table(CuratedSource):
         super().__init__(path, revision, config, curation)
         self.parts: dict[Part, str] = {"question": "question", "reference": "reference", **columns}
         self.columns = tuple(dict.fromkeys(self.parts.values()))
+        self.id_column = self.parts.get("id")
         self.stratified = "category" in self.parts
 
     @property
@@ -50,36 +52,28 @@ class Table(CuratedSource):
         """What rows depend on besides data and curation."""
         return [*super().parser_key, self.parts]
 
-    def parse(self, row: Row) -> ParsedRow | Defect:
+    def parse(self, row: Row) -> ParsedRow:
         """Return the question with its reference."""
-        question, reference = _text(row[self.parts["question"]]), _text(row[self.parts["reference"]])
-        uid = _text(row[self.parts["id"]]) if "id" in self.parts else text_uid(f"{question}\n{reference}")
-        if not question or not reference:
-            empty = self.parts["reference" if question else "question"]
-            return Defect(uid, empty, "it is empty; give it a text or drop the row")
-        category = _text(row[self.parts["category"]]) if "category" in self.parts else ""
+        question, reference = (text_of(row, self.parts[part]).strip() for part in ("question", "reference"))
+        uid = text_of(row, self.id_column).strip() if self.id_column else text_uid(f"{question}\n{reference}")
+        category = optional_text_of(row, self.parts["category"]).strip() if "category" in self.parts else ""
         if "options" not in self.parts:
             return ParsedRow(uid, question, reference, category)
-        options = row[self.parts["options"]]
-        if not isinstance(options, list) or len(set(map(_text, options))) < 2 or not all(map(_text, options)):
-            return Defect(uid, self.parts["options"], "it must list at least two texts; correct or drop the row")
-        right = _right_option(row[self.parts["reference"]], [_text(option) for option in options])
+        options = tuple(option.strip() for option in texts_of(row, self.parts["options"]))
+        if len(set(options)) < 2:
+            raise UnusableRow(self.parts["options"], "it must list at least two texts; correct or drop the row")
+        right = _right_option(row[self.parts["reference"]], options)
         if right is None:
             cure = f"{reference!r} is no option's text, position (from 0) or letter; correct or drop the row"
-            return Defect(uid, self.parts["reference"], cure)
-        texts = tuple(_text(option) for option in options)
-        return ParsedRow(uid, question, Options(texts, (right,)), category, " ".join([question, *sorted(texts)]))
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else str(value).strip()
+            raise UnusableRow(self.parts["reference"], cure)
+        return ParsedRow(uid, question, Options(options, (right,)), category, " ".join([question, *sorted(options)]))
 
 
 def _right_option(reference: Any, options: Sequence[str]) -> str | None:
     """Return the text of the option that a reference means; ``None`` if it means none."""
     if isinstance(reference, int) and not isinstance(reference, bool):
         return options[reference] if 0 <= reference < len(options) else None
-    text = _text(reference)
+    text = str(reference).strip()
     if text in options:
         return text
     position = ascii_uppercase.find(text) if len(text) == 1 else -1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import ClassVar
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.prompts import render
@@ -12,6 +14,8 @@ from omnithink_pl.rewards.base import Reward
 from omnithink_pl.rewards.format import FormatReward, TagsReward
 from omnithink_pl.rewards.scoring import Rubric
 from omnithink_pl.sources.base import Source, Split
+from omnithink_pl.sources.cells import text_defect
+from omnithink_pl.sources.curated import CuratedSource
 from omnithink_pl.types import Example, Options
 
 SYSTEM_PROMPT = "system_v1"
@@ -31,6 +35,8 @@ class Task(ABC):
 
     name: str = "custom"  # the key under `data.tasks`, once it stands there
     metric: str
+    reference_type: ClassVar[type] = object
+    """What the reward compares with."""
 
     def __init__(
         self,
@@ -57,19 +63,39 @@ class Task(ABC):
         """Return the examples of a split with their prompts filled in.
 
         Raises:
-            BadInput: If the split is empty.
+            BadInput: If the split is empty, or an example cannot be used; names it.
         """
-        found = [self._with_messages(example, seed) for example in self.source.examples(self.name, split)]
+        checked = self._checked(self.source.examples(self.name, split), split)
+        found = [self._with_messages(example, seed) for example in checked]
         if not found:
+            report = self.source.report() if isinstance(self.source, CuratedSource) else None
             raise BadInput(
                 f"data.tasks.{self.name}.source: the {split} split is empty; "
-                f"check its path, or give it a file of {split} rows"
+                f"check its path, or give it a file of {split} rows{f' ({report.summary()})' if report else ''}"
             )
         return found
 
     def close(self) -> None:
         """Release what the rewards hold."""
         self.rubric.close()
+
+    def _checked(self, examples: Iterable[Example], split: Split) -> Iterator[Example]:
+        """Yield examples; refuse those that no source should give, whoever wrote it."""
+        seen: set[str] = set()
+        for example in examples:
+            where = f"data.tasks.{self.name}.source: example {example.uid!r} of the {split} split"
+            if example.uid in seen:
+                raise BadInput(f"{where} is there twice; give each example a uid of its own")
+            seen.add(example.uid)
+            for what, text in (("uid", example.uid), ("question", example.question)):
+                if defect := text_defect(text):
+                    raise BadInput(f"{where}: its {what} cannot be used: {defect}")
+            if not isinstance(example.reference, self.reference_type):
+                raise BadInput(
+                    f"{where}: its reference is of the type {type(example.reference).__name__}, and "
+                    f"{type(self).__name__} needs {self.reference_type.__name__}; use a source that fits the task"
+                )
+            yield example
 
     def _with_messages(self, example: Example, seed: int) -> Example:
         rng = random.Random(f"{seed}:{example.uid}")

@@ -11,7 +11,7 @@ from omnithink_pl.rewards.code import CodeReward
 from omnithink_pl.sandbox.base import Sandbox
 from omnithink_pl.sources.base import Source
 from omnithink_pl.tasks.base import Task
-from omnithink_pl.types import Example
+from omnithink_pl.types import Example, UnitTests
 
 
 @final
@@ -31,6 +31,7 @@ class Code(Task):
 
     name = "code"
     metric = "pass_at_1"
+    reference_type = UnitTests
 
     def __init__(
         self,

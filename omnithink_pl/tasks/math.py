@@ -26,6 +26,7 @@ class Math(Task):
 
     name = "math"
     metric = "accuracy"
+    reference_type = str
 
     def __init__(
         self, source: Source, workers: int = 1, timeout: float = 5.0, template: str = "math_v1", **common: Any

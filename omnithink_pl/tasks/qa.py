@@ -27,17 +27,15 @@ class QA(Task):
 
     name = "qa"
     metric = "exact_match"
+    reference_type = Options
 
     def __init__(self, source: Source, answer: Literal["text", "letter"] = "text", **common: Any) -> None:
         super().__init__(source, reward=LetterReward() if answer == "letter" else QAReward(), **common)
         self.answer = answer
 
     def ask(self, example: Example, rng: random.Random) -> str:
-        """Return the question with its options; ``BadInput`` if the source gives none."""
-        if not isinstance(example.reference, Options):
-            raise BadInput(
-                f"data.tasks.{self.name}.source: example {example.uid} has no options; use a multiple-choice source"
-            )
+        """Return the question with its options."""
+        assert isinstance(example.reference, Options)  # checked before
         prompt = letter_prompt if self.answer == "letter" else qa_prompt
         return prompt(example.question, example.reference.texts)
 

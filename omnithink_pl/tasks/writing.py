@@ -26,6 +26,7 @@ class Writing(Task):
 
     name = "writing"
     metric = "win_rate"
+    reference_type = str
 
     def __init__(self, source: Source, judge: Judge, template: str = "writing_v1", **common: Any) -> None:
         super().__init__(source, reward=WritingReward(judge), **common)

@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
 from omnithink_pl.redaction import redact
 from omnithink_pl.tracking.mlflow_artifacts import MLflowArtifacts
+from omnithink_pl.tracking.outbox import Entry, Outbox
 from omnithink_pl.tracking.parameters import parameters
 from omnithink_pl.tracking.reader import metric_history
 from omnithink_pl.tracking.runs import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 NON_FINITE = "train/non_finite"
 _DEFAULT = "sqlite:///mlflow.db"
 _SYSTEM = "system/"
+_BATCH = 1000
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_/. -]+")
 
 
@@ -47,8 +49,9 @@ class TrackingLogger(MLFlowLogger):
 
     The store is opened, and written to, before training starts; the run itself is created at the first value, because
     only then is it known whether a checkpoint continues an earlier run. A resumed run keeps its points: a step that was
-    logged before a kill is not logged twice. A value that is NaN or infinite is left out, because MLflow stores
-    infinity as 1.8e308, and is counted in ``train/non_finite``.
+    logged before a kill is not logged twice. While a server is away, what it should have got waits in the outbox, and
+    in every checkpoint. A value that is NaN or infinite is left out, because MLflow stores infinity as 1.8e308, and is
+    counted in ``train/non_finite``.
 
     Args:
         experiment_name: Experiment that the run belongs to.
@@ -90,6 +93,8 @@ class TrackingLogger(MLFlowLogger):
         self._monitor: SystemMetricsMonitor | None = None  # while the run is open
         self._history: dict[str, list[tuple[int, float]]] = {}  # every point of the run, as the store has them
         self._config = ""  # to store once there is a run
+        self._incomplete = False
+        self.outbox = Outbox(tracking_uri, self._deliver)
 
     @property
     def name(self) -> str:
@@ -147,7 +152,7 @@ class TrackingLogger(MLFlowLogger):
     @property
     def artifacts(self) -> MLflowArtifacts:
         """Writer of the run's files."""
-        return MLflowArtifacts(self.experiment, self.run_id, self.tracking_uri)
+        return MLflowArtifacts(self.experiment, self.run_id, self.tracking_uri, self.outbox)
 
     def keep_config(self, text: str) -> None:
         """Store a configuration, in YAML, as soon as there is a run; none is opened for it."""
@@ -158,6 +163,23 @@ class TrackingLogger(MLFlowLogger):
         if run_id and run_id != self._run_id:
             self._run_id, self._initialized = run_id, False
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the run's id, and what the store has not got yet, as plain values."""
+        return {"run_id": self._run_id, "pending": list(self.outbox.entries)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue the run of a checkpoint, which first delivers what the store had not got."""
+        self.resume(state["run_id"] or "")
+        self.outbox.restore(state.get("pending", ()))
+
+    def drain(self) -> None:
+        """Wait until the store has everything; raises :class:`TrackingError` if it stays away."""
+        self.outbox.drain()
+
+    def mark_incomplete(self) -> None:
+        """Have the run closed as ``KILLED``: its trainer was told to end before its last step."""
+        self._incomplete = True
+
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Store the values at one step in one transaction, without those that the run already has."""
@@ -167,14 +189,9 @@ class TrackingLogger(MLFlowLogger):
         finite = {name: value for name, value in stored.items() if math.isfinite(value)}
         if len(finite) < len(stored):
             finite[NON_FINITE] = float(len(stored) - len(finite))
-        with guard(self.tracking_uri, "log metrics"):
-            _ = self.run_id  # opens the run, and reads the history of a resumed one
-            last = {name: points[-1][0] for name, points in self._history.items()}
-            new = {name: value for name, value in finite.items() if step > last.get(name, -1)}
-            if new:
-                super().log_metrics(new, step)
-        for name, value in new.items():
-            self._history.setdefault(name, []).append((step, value))
+        _ = self.run_id  # opens the run, and reads the history of a resumed one
+        if new := self._new(finite, step):
+            self.outbox.add({"kind": "metrics", "values": new, "step": step, "time": int(time.time() * 1000)})
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
@@ -219,7 +236,7 @@ class TrackingLogger(MLFlowLogger):
 
     @rank_zero_only
     def finalize(self, status: str = "success") -> None:
-        """Close the run as ``FINISHED``, as ``KILLED`` after Ctrl-C or SIGTERM, or as ``FAILED``.
+        """Close the run as ``FINISHED``; as ``KILLED`` after Ctrl-C or SIGTERM, or if steps are left; or as ``FAILED``.
 
         Lightning calls this with ``failed`` while the exception that ended the fit is being handled. That exception
         must reach the user even when the store is what failed.
@@ -230,9 +247,11 @@ class TrackingLogger(MLFlowLogger):
             self._monitor.finish()
             self._monitor = None
         cause = sys.exc_info()[1]
-        if status == "failed" and isinstance(cause, KeyboardInterrupt | SIGTERMException):
-            status = "KILLED"
+        ended = isinstance(cause, KeyboardInterrupt | SIGTERMException) if status == "failed" else self._incomplete
+        status = "KILLED" if ended else status
         try:
+            if cause is None:
+                self.drain()
             with guard(self.tracking_uri, "close the run"):
                 super().finalize(status)
         except TrackingError as error:
@@ -253,11 +272,40 @@ class TrackingLogger(MLFlowLogger):
         self._initialized = True
         if self._system_metrics:
             self._monitor = monitor_system(self._run_id, self.tracking_uri)
+        for entry in self.outbox.entries:  # of a checkpoint; the store may have got some of them meanwhile
+            if entry["kind"] == "metrics":
+                entry["values"] = self._new(entry["values"], entry["step"])
         close_dead_runs(client, self._experiment_id or "")
         text, self._config = self._config, ""
         if text:
             self.artifacts.text(text, "config.yaml")
             self.log_hyperparams(parameters(yaml.safe_load(text)))
+
+    def _new(self, values: Mapping[str, float], step: int) -> dict[str, float]:
+        """Return the values that the run does not have yet, and add them to its history."""
+        last = {name: points[-1][0] for name, points in self._history.items()}
+        new = {name: value for name, value in values.items() if step > last.get(name, -1)}
+        for name, value in new.items():
+            self._history.setdefault(name, []).append((step, value))
+        return new
+
+    def _deliver(self, entry: Entry) -> None:
+        """Bring an entry of the outbox to the store."""
+        client, run_id, kind = self.experiment, self.run_id, entry["kind"]
+        if kind == "metrics":
+            with guard(self.tracking_uri, "log metrics"):
+                log_values(client, run_id, entry["values"], entry["step"], entry["time"])
+        else:
+            MLflowArtifacts(client, run_id, self.tracking_uri).deliver(entry)
+
+
+def log_values(client: MlflowClient, run_id: str, values: Mapping[str, float], step: int, milliseconds: int) -> None:
+    """Store the values of one step, in one transaction where MLflow allows it: it takes 1000 at a time."""
+    from mlflow.entities import Metric
+
+    metrics = [Metric(name, value, milliseconds, step) for name, value in values.items()]
+    for start in range(0, len(metrics), _BATCH):
+        client.log_batch(run_id, metrics=metrics[start : start + _BATCH], synchronous=True)
 
 
 def metric_name(name: str) -> str:

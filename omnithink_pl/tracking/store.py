@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
-import socket
 import sqlite3
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omnithink_pl.errors import OmniThinkError
+from omnithink_pl.exclusive import make_once
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -21,6 +23,7 @@ SETTING = "trainer.logger.init_args.tracking_uri"
 _SQLITE = "sqlite:///"
 _CURE = "make it writable, free space on its disk, or choose another store such as sqlite:///mlflow.db"
 _TIMEOUT = 20.0  # seconds
+_GATEWAY = {502, 503, 504}
 
 
 class TrackingError(OmniThinkError):
@@ -44,12 +47,12 @@ def opening(uri: str) -> Iterator[None]:
     """
     if ("://" not in uri and uri != "databricks") or uri.startswith("file:"):
         raise TrackingError(f"{SETTING}: {uri!r} is no tracking store; use sqlite:///mlflow.db or http://host:port")
-    _probe(uri)
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:
         with guard(uri, "open the tracking store"):
             logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+            _probe(uri)
             yield
     finally:  # the migrations of a new database reconfigure the root logger
         root.handlers[:] = handlers
@@ -85,22 +88,49 @@ def guard(uri: str, action: str) -> Iterator[None]:
 
 
 def _probe(uri: str) -> None:
+    """Raise at once where MLflow would retry for minutes; make an SQLite store that does not exist."""
     if path := sqlite_path(uri):
-        with guard(uri, "open the tracking store"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(path, timeout=_TIMEOUT)) as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.execute("CREATE TABLE omnithink_probe (x)")  # a read-only file refuses only a write
-                connection.rollback()
-    if not uri.startswith("http"):
-        return
+        make_once(path, _make_store)
+        with closing(sqlite3.connect(path, timeout=_TIMEOUT)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("CREATE TABLE omnithink_probe (x)")  # a read-only file refuses only a write
+            connection.rollback()
+            _check_finished(connection, path)
+    elif uri.startswith("http") and (problem := outage(uri)):
+        raise TrackingError(
+            f"{SETTING}: no tracking server answers at {uri}: {problem}; start it, correct the address, or use "
+            f"sqlite:///mlflow.db"
+        )
+
+
+def outage(uri: str, timeout: float = _TIMEOUT) -> str:
+    """Return why a tracking server cannot be reached; empty if it answers, whatever it says."""
     try:
-        urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=_TIMEOUT).close()
-    except urllib.error.HTTPError:
-        return  # the server answers; MLflow reports what it lacks or forbids
-    except urllib.error.URLError as error:
-        if isinstance(error.reason, ConnectionError | socket.gaierror | TimeoutError):
-            raise TrackingError(
-                f"{SETTING}: no tracking server answers at {uri}: {error.reason}; start it, correct the "
-                f"address, or use sqlite:///mlflow.db"
-            ) from error
+        urllib.request.urlopen(uri.rstrip("/") + "/health", timeout=timeout).close()
+    except urllib.error.HTTPError as error:
+        # A proxy says 502 to 504 for a server that is away; what the server itself lacks or forbids, MLflow reports.
+        return str(error) if error.code in _GATEWAY else ""
+    except (OSError, http.client.HTTPException) as error:  # URLError among them
+        reason = getattr(error, "reason", error)
+        # Whoever made a certificate that Python refuses may have told MLflow to trust it.
+        return "" if isinstance(reason, ssl.SSLError) else str(reason) or type(reason).__name__
+    return ""
+
+
+def _make_store(path: Path) -> None:
+    """Make an SQLite store: its tables, by all of MLflow's migrations, and its default experiment."""
+    from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    SqlAlchemyStore(f"{_SQLITE}{path}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+
+
+def _check_finished(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a store whose making was interrupted: MLflow would make it again, and fail on the tables that exist."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    versions = connection.execute("SELECT * FROM alembic_version").fetchall() if "alembic_version" in tables else []
+    if "experiments" in tables and not versions:
+        raise TrackingError(
+            f"{SETTING}: the making of {path} was interrupted before a run could be stored; delete the file, and the "
+            f"next run makes it anew"
+        )

@@ -54,12 +54,16 @@ class CountingModule(MultiTaskGRPO):
     def on_stage_start(self, run: StageRun) -> None:
         pass
 
+    def check_weights(self, *args: Any) -> None:
+        pass
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
     def training_step(self, batch: list[Example], batch_idx: int) -> None:
         if self.steps_done == self.fail_at and self.error is not None:
             raise self.error
+        self.updating = True
         self.steps_done += 1
         self.weight.data += 1.0
         (example,) = batch

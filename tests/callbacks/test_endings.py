@@ -8,6 +8,7 @@ from typing import Any
 import lightning as L
 import pytest
 
+from callbacks.tracking import Tracking
 from omnithink_pl.errors import RunEnded
 from omnithink_pl.tracking import TrackingLogger
 from tests.callbacks.fit import (
@@ -100,9 +101,9 @@ class Stops(L.Callback):
 @pytest.mark.parametrize(
     ("callbacks", "limits"), [([], {"limit_train_batches": 1}), ([Stops], {}), ([], {})], ids=["limit", "stop", "whole"]
 )
-def test_a_fit_that_was_asked_to_end_is_finished(
+def test_a_fit_is_finished_only_when_all_its_steps_are_done(
     callbacks: list[type[L.Callback]], limits: dict[str, Any], tmp_path: Path, tracking_uri: str
 ) -> None:
-    steps = fit(tracking_uri, tmp_path, *(callback() for callback in callbacks), **limits)
+    steps = fit(tracking_uri, tmp_path, Tracking(), *(callback() for callback in callbacks), **limits)
     assert steps in (1, TOTAL)
-    assert only_run(tracking_uri).info.status == "FINISHED"
+    assert only_run(tracking_uri).info.status == ("FINISHED" if steps == TOTAL else "KILLED")

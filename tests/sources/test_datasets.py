@@ -137,7 +137,7 @@ SILENT = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "v
         (SuperGPQA, qa_rows, {"answer": "none of these"}, "answer"),
         (SuperGPQA, qa_rows, {"options": ["Lima", None], "answer": "Lima"}, "options"),
         (SuperGPQA, qa_rows, {"options": ["Lima", "Lima"], "answer": "Lima"}, "options"),
-        (SuperGPQA, qa_rows, {"options": None}, "answer"),
+        (SuperGPQA, qa_rows, {"options": None}, "options"),
         (CreativeWritingShareGPT, writing_rows, SILENT, "conversations"),
         (CodeR1, code_rows, {"prompt": None}, "prompt"),
         (CodeR1, code_rows, {"reward_model": None}, "ground_truth"),
@@ -156,6 +156,6 @@ def test_a_row_without_a_usable_reference_is_named_with_its_column_and_a_cure_or
     good, bad = rows("train", 2)
     found: Rows = [good, bad | change]
     file = write(tmp_path / "train.jsonl", found)
-    with pytest.raises(BadInput, match=rf"{source.__name__}\(.*row 1 \(uid .*{column}.*(drop|correct|give)"):
+    with pytest.raises(BadInput, match=rf"{source.__name__}\(.*row 1 .*line 2: .*{column}.*(drop|correct|give)"):
         source(file, curation=curation).examples("t", "train")
     assert len(source(file, curation=replace(curation, bad_rows="drop")).examples("t", "train")) == 1

@@ -206,7 +206,9 @@ def test_a_row_without_a_usable_reference_is_named_with_file_column_and_cure_or_
     source: Any, row: Any, change: dict[str, Any], column: str, tmp_path: Path, curation: Curation
 ) -> None:
     file = write(tmp_path / "train.jsonl", [row(601), row(602) | change])
-    with pytest.raises(BadInput, match=rf"{source.__name__}\({file}\): row 1 \(uid .*{column}.*(drop|correct|give)"):
+    with pytest.raises(
+        BadInput, match=rf"{source.__name__}\({file}\): row 1 .*line 2: .*{column}.*(drop|correct|give)"
+    ):
         source(file, curation=curation).examples("t", "train")
     assert len(source(file, curation=replace(curation, bad_rows="drop")).examples("t", "train")) == 1
 

@@ -47,7 +47,7 @@ def test_rows_are_identified_by_their_content_or_a_column(tmp_path: Path, curati
     by_content = Table(file, curation=curation).examples("t", "train")
     again = Table(write(tmp_path / "other.jsonl", rows[::-1]), curation=curation).examples("t", "train")
     assert {(e.uid, e.reference) for e in by_content} == {(e.uid, e.reference) for e in again}
-    assert {e.reference for e in by_content} == {"1.0", "0.5"}  # one type a column
+    assert {e.reference for e in by_content} == {"1", "0.5"}  # as they are written
     assert {e.uid for e in Table(file, {"id": "key"}, curation=curation).examples("t", "train")} == {"x", "y"}
 
 
@@ -75,11 +75,11 @@ def test_a_text_that_is_an_option_is_no_letter(tmp_path: Path, curation: Curatio
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"question": " ", "reference": "1"}, r"row 1 \(uid \w+\): column 'question' .* it is empty"),
+        ({"question": " ", "reference": "1"}, r"row 1 in rows\.jsonl, line 2: column 'question' .* it is empty"),
         ({"question": "q", "reference": None}, r"column 'reference' .* it is empty"),
         ({"question": "q", "reference": "C", "options": ["a", "b"]}, r"'C' is no option's text, position .* or letter"),
         ({"question": "q", "reference": "a", "options": ["a", "a"]}, r"it must list at least two texts"),
-        ({"question": "q", "reference": "a", "options": None}, r"it must list at least two texts"),
+        ({"question": "q", "reference": "a", "options": None}, r"column 'options' .*give it a list"),
     ],
 )
 def test_a_row_that_cannot_be_used_is_named_or_dropped(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import random
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from omnithink_pl.embedded import EmbeddedCode, EmbeddedMath, EmbeddedQA, EmbeddedWriting
 from omnithink_pl.errors import BadInput
 from omnithink_pl.judge.embedded import EmbeddedJudge
+from omnithink_pl.sources import Source, Split
 from omnithink_pl.tasks import QA, Code, Math, Task, Writing
 from omnithink_pl.types import Example, Options
 from tests.rewards.groups import SayingSandbox
@@ -52,9 +54,34 @@ def test_the_right_option_stands_everywhere_equally_often() -> None:
     assert sum((count - expected) ** 2 / expected for count in positions) < 18.5  # chi-square, 4 df, p = 0.001
 
 
-def test_qa_refuses_an_example_without_options() -> None:
-    with pytest.raises(BadInput, match="has no options"):
-        QA(EmbeddedQA()).ask(Example("qa", "u", "Why?", "because"), random.Random(0))
+class Given(Source):
+    """Whatever examples somebody's own source may give."""
+
+    def __init__(self, *examples: Example) -> None:
+        self.given = list(examples)
+
+    def examples(self, task: str, split: Split) -> list[Example]:
+        return self.given
+
+
+FINE: Any = Example("qa", "u", "Why?", Options(("so", "no"), ("so",)))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((replace(FINE, reference="because"),), "example 'u' .* of the type str, and QA needs Options"),
+        ((FINE, FINE), "example 'u' of the train split is there twice; give each"),
+        ((replace(FINE, question=["Why?"]),), "its question cannot be used: it is a list and not a text"),
+        ((replace(FINE, question="\u200b \ufeff"),), "its question cannot be used: it is empty"),
+        ((replace(FINE, question="half \ud83d"),), r"its question cannot be used: .*lone surrogate, U\+D83D"),
+        ((replace(FINE, uid=None),), "its uid cannot be used: it is empty"),
+        ((), "the train split is empty"),
+    ],
+)
+def test_examples_that_no_source_should_give_are_named(given: tuple[Example, ...], message: str) -> None:
+    with pytest.raises(BadInput, match=rf"data\.tasks\.qa\.source: .*{message}"):
+        QA(Given(*given)).examples("train", seed=0)
 
 
 def test_the_primary_reward_weighs_1_and_format_and_tags_weigh_what_they_are_told() -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.sources.base import Source, Split
+from omnithink_pl.sources.cells import text_defect
 from omnithink_pl.sources.files import find_files
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example, Group
@@ -125,7 +126,7 @@ class SuiteSource(Source):
             return []
         files = find_files(self.named, self.path, self.revision, self.config).of_one_file(self.hub_split)
         self.data_version = files.version
-        rows = [dict(row) for row in files.read(self.hub_split, self.columns)]
+        rows = files.read(self.hub_split, self.columns)
         if len(rows) not in (self.size, *self.other_sizes):
             log.warning("%s has %d rows, the benchmark %d: another set, or a part", self.named, len(rows), self.size)
         found = [e for index, row in enumerate(rows) if (e := self.example(task, index, row)) is not None]
@@ -133,9 +134,10 @@ class SuiteSource(Source):
         if len(set(uids)) < len(uids):
             twice = next(uid for uid in uids if uids.count(uid) > 1)
             raise BadInput(f"{self.named}: several rows are called {twice!r}; drop the copies")
-        blank = [example.uid for example in found if not (example.question or "").strip()]
-        if blank:
-            raise BadInput(f"{self.named}: rows {', '.join(blank[:5])} ask nothing; take another revision")
+        bad = {example.uid: why for example in found if (why := text_defect(example.question))}
+        if bad:
+            why = next(iter(bad.values()))
+            raise BadInput(f"{self.named}: rows {', '.join([*bad][:5])} ask nothing ({why}); take another revision")
         empty = [example.uid for example in found if example.reference == ""]
         if len(empty) > self.without_gold:
             raise BadInput(

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, final
 from omnithink_pl.errors import BadInput
 from omnithink_pl.rewards.writing import transcript
 from omnithink_pl.sources.base import Source, Split
+from omnithink_pl.sources.cells import text_defect
 from omnithink_pl.sources.files import find_files
 from omnithink_pl.types import Example, Group, Message
 
@@ -139,27 +140,27 @@ def _download(space: str, revision: str | None, names: tuple[str, ...]) -> Path:
 
 
 def _rows(file: Path, columns: tuple[str, ...]) -> list[dict[str, Any]]:
-    return [dict(row) for row in find_files(f"MTBench({file})", str(file)).read("train", columns)]
+    return find_files(f"MTBench({file})", str(file)).read("train", columns)
 
 
 def _times(answers: Path) -> Sequence[datetime]:
     """Return when each answer was made, as far as the file says."""
-    rows = (json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines() if line.strip())
+    rows = (json.loads(line) for line in answers.read_bytes().splitlines() if line.strip())
     return [datetime.fromtimestamp(row["tstamp"], UTC) for row in rows if row.get("tstamp")]
 
 
 def _both_turns(row: Mapping[str, Any], answers: Mapping[Any, Any], baseline: Path) -> tuple[list[str], list[str]]:
     """Return the two turns of a question and GPT-4's answers to them."""
     uid, turns = row["question_id"], list(row["turns"])
-    if len(turns) != 2:
-        raise BadInput(f"MTBench: question {uid} has {len(turns)} turns, not 2; take FastChat's question.jsonl")
+    if len(turns) != 2 or any(map(text_defect, turns)):
+        raise BadInput(f"MTBench: question {uid} has not 2 turns of text; take FastChat's question.jsonl")
     if uid not in answers:
         raise BadInput(
             f"MTBench: question {uid} has no answer in {baseline}; take model_answer/gpt-4.jsonl (FastChat's "
             f"reference_answer covers questions 101-130 only)"
         )
     replies = list(answers[uid]["choices"][0]["turns"])
-    if len(replies) != 2 or not all(reply.strip() for reply in replies):
+    if len(replies) != 2 or any(map(text_defect, replies)):
         raise BadInput(
             f"MTBench: question {uid}: its answer in {baseline} has not two turns; take model_answer/gpt-4.jsonl"
         )

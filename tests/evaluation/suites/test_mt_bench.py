@@ -114,5 +114,5 @@ def test_a_missing_file_a_missing_baseline_a_missing_turn_and_no_network_are_nam
     mt_bench(tmp_path, [question(81)], [gpt4(101)])
     refused(r"question 81 has no answer in .*take model_answer/gpt-4\.jsonl", path)
     mt_bench(tmp_path, [question(81) | {"turns": ["Only one."]}], [gpt4(81)])
-    refused("question 81 has 1 turns, not 2", path)
+    refused("question 81 has not 2 turns of text", path)
     refused(r"space 'lmsys/mt-bench' at main cannot be reached.* give a directory")

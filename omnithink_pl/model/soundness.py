@@ -1,0 +1,27 @@
+"""Tell whether a model computes numbers: weights that are NaN, or so large that a forward pass overflows, do not."""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedModel
+
+from omnithink_pl.model.architecture import accepted
+from omnithink_pl.model.sharding import local, whole
+
+TOKENS = 16
+
+
+@torch.no_grad()
+def unsound(model: PreTrainedModel) -> str:
+    """Return what is wrong with a model; empty if its weights, and its logits of a few tokens, are finite.
+
+    A policy of NaN samples the first token of its vocabulary for ever: evaluated, it scores 0 % without any error. All
+    processes of a sharded model call this together, and may get different answers about their parts of the weights.
+    """
+    for name, parameter in model.named_parameters():
+        if not local(parameter).isfinite().all():
+            return f"its weights {name} are not finite"
+    tokens = torch.arange(min(TOKENS, model.config.get_text_config().vocab_size), device=model.device)[None]
+    with whole(model):
+        logits = model(input_ids=tokens, **accepted(model, use_cache=False)).logits
+    return "" if logits.isfinite().all() else "its weights are so large that its logits are not finite"

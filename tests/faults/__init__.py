@@ -1,0 +1,1 @@
+"""Fault injection: seeded disturbances of short runs, each of which must continue to the undisturbed result."""
