@@ -18,6 +18,7 @@ from callbacks.lookups import StageCallback, module_of
 from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.errors import BadInput, OmniThinkError, TrainingDiverged
 from omnithink_pl.exclusive import make_folder
+from omnithink_pl.model.checkpoint_file import StreamedCheckpointIO
 from omnithink_pl.model.policy import save_policy
 from omnithink_pl.modules import PolicyModule
 
@@ -90,6 +91,7 @@ class Checkpoints(StageCallback):
             self.directory = self._make_folder(trainer)
         self._module = module_of(trainer)
         self._several = trainer.world_size > 1
+        trainer.strategy.checkpoint_io = StreamedCheckpointIO()
         if threading.current_thread() is threading.main_thread():
             self._previous_handler = signal.signal(signal.SIGINT, self._on_sigint)
 

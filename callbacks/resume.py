@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
-import torch
 import yaml
 
 from callbacks.changes import Change, compare, refused
@@ -19,6 +17,7 @@ from callbacks.lookups import callback_of, find_callback
 from callbacks.tracking import SaveResolvedConfig, Tracking, tracking_logger
 from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.errors import BadInput
+from omnithink_pl.model.checkpoint_file import read_whole
 
 log = logging.getLogger(__name__)
 LAST = "last"
@@ -128,13 +127,13 @@ def read_checkpoint(path: Path, stages: Sequence[Stage]) -> Resumed:
             and there are further stages.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = read_whole(path)
         steps_done = checkpoint["steps_done"]
         curriculum = checkpoint["callbacks"][Curriculum.__qualname__]
         written, plan, begun = curriculum["stages"], curriculum["plan"], curriculum["begun"]
         run_id = checkpoint["callbacks"][Tracking.__qualname__]["run_id"]
         config = checkpoint["callbacks"].get(SaveResolvedConfig.__qualname__, {}).get("config", "")
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, OSError) as error:
+    except (KeyError, TypeError, OSError) as error:
         raise ResumeError(
             f"--ckpt_path: {path} is damaged or not a checkpoint of this project ({error}); "
             f"take another one, or start anew without --ckpt_path"

@@ -20,6 +20,7 @@ from callbacks.stage_evaluation import StageEvaluation
 from omnithink_pl.curriculum.score_matrix import ScoreMatrix
 from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.evaluation.evaluator import evaluation_metrics
+from omnithink_pl.redaction import redact
 from omnithink_pl.report.console import filter_columns, score_markdown
 from omnithink_pl.tracking.artifacts import rollout_table
 from omnithink_pl.tracking.logger import TrackingLogger
@@ -157,8 +158,8 @@ class SaveResolvedConfig(SaveConfigCallback):
 
     @cached_property
     def text(self) -> str:
-        """The configuration, serialised before training can change anything it refers to."""
-        return str(self.parser.dump(self.config, skip_none=False, skip_validation=True))  # it was parsed just now
+        """The configuration without secrets, serialised before training can change anything it refers to."""
+        return redact(self.parser.dump(self.config, skip_none=False, skip_validation=True))  # it was parsed just now
 
     def resume(self, changes: Sequence[Change], step: int) -> None:
         """Note the settings that differ from a checkpoint's from a step on."""

@@ -31,6 +31,7 @@ from omnithink_pl.endings import no_silent_end, sigterm_raises
 from omnithink_pl.errors import BadInput
 from omnithink_pl.merge import Merge
 from omnithink_pl.modules import PolicyModule, RejectionSampling
+from omnithink_pl.redaction import guard_console
 from omnithink_pl.report.verbs import PlanCurriculum, Report
 from omnithink_pl.study.tool import Study
 from omnithink_pl.tracking import TrackingLogger
@@ -369,7 +370,8 @@ def readable(message: str) -> str:
 
 
 def quiet_libraries() -> None:
-    """Keep the libraries' progress bars, warnings and messages off the console; errors are still shown."""
+    """Keep the libraries' progress bars, warnings and messages off the console, and secrets; errors are still shown."""
+    guard_console()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

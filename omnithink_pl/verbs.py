@@ -14,6 +14,7 @@ from omnithink_pl.data.prepare import prepare
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.score import score
 from omnithink_pl.evaluation.validate import validate
+from omnithink_pl.model.architecture import load_config
 from omnithink_pl.model.budget import Machine, Settings, Sizes, memory, seconds
 from omnithink_pl.model.logprobs import LOGITS
 from omnithink_pl.model.policy import policy_path
@@ -46,11 +47,10 @@ def budget(
     Raises:
         BadInput: If the module is not ``MultiTaskGRPO``.
     """
-    from transformers import AutoConfig
-
     if not isinstance(model, MultiTaskGRPO):
         raise BadInput(f"model.class_path: budget plans MultiTaskGRPO, not {type(model).__name__}")
-    sizes = Sizes.of(AutoConfig.from_pretrained(policy_path(model.policy_name)), model.adapter)
+    config = load_config(policy_path(model.policy_name), trust_remote_code=model.trust_remote_code)
+    sizes = Sizes.of(config, model.adapter, model.trust_remote_code)
     settings = _budget_settings(
         model,
         prompts=datamodule.batch_size,

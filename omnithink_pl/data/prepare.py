@@ -70,7 +70,9 @@ def prepare(trainer: L.Trainer, model: PolicyModule, datamodule: MultiTaskData) 
         datamodule: Has the tasks.
     """
     console = Console()
-    chat = ChatTemplate(load_tokenizer(model.policy_name), model.chat_template_kwargs)
+    chat = ChatTemplate(
+        load_tokenizer(model.policy_name, trust_remote_code=model.trust_remote_code), model.chat_template_kwargs
+    )
     shown = partial(track, console=console, transient=True, disable=not console.is_terminal)
     prepared: list[Prepared] = []
     try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import pickle
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 import lightning as L
-import torch
 from rich.console import Console
 
 from omnithink_pl.data import MultiTaskData
@@ -38,6 +36,7 @@ from omnithink_pl.evaluation.completions import (
 from omnithink_pl.evaluation.suite_scores import SuiteScore, score_domains, score_records, suite_metrics, write_results
 from omnithink_pl.evaluation.suites.base import Suite, TwoTurns, choose_suites, domain_members
 from omnithink_pl.model.adapter import check_adapter
+from omnithink_pl.model.checkpoint_file import read_whole
 from omnithink_pl.modules import PolicyModule
 from omnithink_pl.report.console import benchmark_progress, benchmark_table, problems
 from omnithink_pl.rollout.base import Sampling
@@ -131,11 +130,11 @@ def _validate(
 def load_weights(model: PolicyModule, checkpoint: Path) -> None:
     """Load a checkpoint's weights into a module; refuse one that is damaged, or of another policy."""
     try:
-        found = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        found = read_whole(checkpoint)
         if model.adapter is not None:
             check_adapter(found, model)  # the frozen weights are not in the checkpoint
         model.load_state_dict(found["state_dict"], strict=model.strict_loading)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, OSError) as error:
+    except (RuntimeError, KeyError, OSError) as error:
         first = str(error).partition("\n")[0]
         raise BadInput(
             f"--ckpt_path: {checkpoint} is damaged, or a checkpoint of another policy than model.policy="

@@ -21,6 +21,7 @@ from omnithink_pl.exclusive import make_once
 from omnithink_pl.judge.base import JudgeUnavailable
 from omnithink_pl.judge.client import ChatClient, Endpoint
 from omnithink_pl.judge.pairwise import Letter, OrderedPair, PairwiseJudge, Prices, parse_verdict
+from omnithink_pl.redaction import redact
 from omnithink_pl.types import Message
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class VerdictCache:
 
     def put(self, key: str, verdict: Letter, judge: str, prompt: str) -> None:
         """Store a verdict; a known one is kept, so that a question never changes its answer."""
-        row = (key, verdict, judge, prompt, time.time())
+        row = (key, verdict, redact(judge), prompt, time.time())  # its request's parameters may hold a key
         self._database.execute("INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?, ?)", row)
 
     def close(self) -> None:

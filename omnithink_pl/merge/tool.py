@@ -19,14 +19,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from omnithink_pl.errors import BadInput
+from omnithink_pl.merge.sameness import check_adapters, check_same
 from omnithink_pl.merge.ties import Merged, merge_tensor, task_vector, trim_threshold
 from omnithink_pl.merge.weights import ADAPTER_CONFIG, CONFIG, INDEX, Checkpoint, Weights, find_model
 
 Combination = Literal["ties", "ties_svd"]
 
 _PIECE = 1 << 24  # values that are computed on at the same time: 64 MB in float32
-# What must be equal for weights of the same name and shape to mean the same.
-_SAME = ("model_type", "num_attention_heads", "num_key_value_heads", "tie_word_embeddings", "hidden_act")
 _WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".gguf"}
 
 
@@ -198,27 +197,6 @@ def _threshold(base: Weights, model: Weights, names: Sequence[str], density: flo
         raise BadInput(f"models: {model.directory}: {error}; its training has diverged, leave it out") from error
 
 
-def check_same(base: Weights, model: Weights) -> None:
-    """Refuse a model that was not trained from the base, by the first difference."""
-    configs = [json.loads((weights.directory / CONFIG).read_text()) for weights in (base, model)]
-    for key in _SAME:
-        ours, theirs = (config.get(key) for config in configs)
-        if ours != theirs:
-            raise _different(base, model, f"{key} is {theirs!r} instead of {ours!r}")
-    for name in sorted(base.shapes.keys() ^ model.shapes.keys()):
-        raise _different(base, model, f"it {'lacks' if name in base.shapes else 'also has'} the tensor {name}")
-    for name, shape in base.shapes.items():
-        if model.shapes[name] != shape:
-            raise _different(base, model, f"{name} has the shape {model.shapes[name]} instead of {shape}")
-
-
-def _different(base: Weights, model: Weights, what: str) -> BadInput:
-    return BadInput(
-        f"models: {model.directory} was not trained from {base.directory}: {what}; merge models of one base, and name "
-        f"that base"
-    )
-
-
 def merge_adapters(
     base: Path, adapters: Sequence[Path], output: Path, density: float, scale: float, combination: Combination
 ) -> None:
@@ -227,24 +205,16 @@ def merge_adapters(
     ``ties`` merges the factors A and B separately, which means something only where the adapters began from the same
     A; ``ties_svd`` merges the updates B A and takes their best approximation of the adapters' rank, which does not
     depend on how an update is divided into factors. Unlike full models, every tensor is trimmed by itself. Adapters
-    that are not LoRA, or differ in rank or modules, are refused.
+    that are not plain LoRA, or differ in rank or modules, are refused.
     """
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
-    settings = [json.loads((path / ADAPTER_CONFIG).read_text()) for path in adapters]
-    for path, own in zip(adapters, settings, strict=True):
-        if own.get("peft_type") != "LORA":
-            raise BadInput(f"models: {path} is a {own.get('peft_type')} adapter; only LoRA can be merged")
-        for key in ("r", "target_modules") if combination == "ties" else ("target_modules",):
-            values = [sorted(value) if isinstance(value := one[key], list) else value for one in (own, settings[0])]
-            if values[0] != values[1]:
-                raise BadInput(
-                    f"models: the adapter {path} has {key} {own[key]}, {adapters[0]} has {settings[0][key]}; merge "
-                    f"adapters of one shape"
-                )
+    check_adapters(base, adapters, same_rank=combination == "ties")
     names = [f"adapter_{number}" for number in range(len(adapters))]
-    model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), adapters[0], adapter_name=names[0])
+    model = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(base, trust_remote_code=False), adapters[0], names[0]
+    )
     for name, path in zip(names[1:], adapters[1:], strict=True):
         model.load_adapter(path, adapter_name=name)
     model.add_weighted_adapter(names, [scale] * len(names), "merged", combination_type=combination, density=density)

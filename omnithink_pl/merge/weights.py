@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from omnithink_pl.errors import BadInput
+from omnithink_pl.model.architecture import load_config
 from omnithink_pl.model.policy import policy_path
 from omnithink_pl.tracking.reader import find_directory
 
@@ -86,7 +87,7 @@ class Weights:
     """
 
     def __init__(self, directory: Path) -> None:
-        from transformers import AutoConfig, AutoModelForCausalLM
+        from transformers import AutoModelForCausalLM
 
         self.directory = directory
         self._open = ExitStack()
@@ -98,7 +99,7 @@ class Weights:
                 raise BadInput(f"cannot read {path}: {error}; save the model again") from error
             self._files |= dict.fromkeys(file.keys(), file)
         with torch.device("meta"):  # shapes only: no memory, no time
-            model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(directory))
+            model = AutoModelForCausalLM.from_config(load_config(str(directory), "models"), trust_remote_code=False)
         for name in model.all_tied_weights_keys:  # such as an output layer tied to the embedding
             self._files.pop(name, None)
 

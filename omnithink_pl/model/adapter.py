@@ -59,7 +59,9 @@ class LoRA:
         )
 
 
-def build_policy(name: str, adapter: LoRA | None, seed: int, weights: bool = True) -> Policy:
+def build_policy(
+    name: str, adapter: LoRA | None, seed: int, weights: bool = True, trust_remote_code: bool = False
+) -> Policy:
     """Load a policy by ``load_policy``, with adapters, whose initial values follow the seed, if it is trained by them.
 
     Raises:
@@ -69,7 +71,7 @@ def build_policy(name: str, adapter: LoRA | None, seed: int, weights: bool = Tru
     if stored == torch.float16:
         raise BadInput("trainer.precision: 16-true has no loss scaling, so gradients vanish; use bf16-mixed")
     if adapter is None:
-        return load_policy(name, stored, weights=weights)
+        return load_policy(name, stored, weights=weights, trust_remote_code=trust_remote_code)
     if stored == torch.bfloat16:
         raise BadInput(
             "trainer.precision: bf16-true would store adapters in bfloat16 too; use bf16-mixed or 32-true, and "
@@ -78,10 +80,9 @@ def build_policy(name: str, adapter: LoRA | None, seed: int, weights: bool = Tru
     config = adapter.peft_config()
     from peft import get_peft_model
 
-    if adapter.weights == "nf4":
-        policy = load_policy(name, torch.bfloat16, four_bits=True)
-    else:
-        policy = load_policy(name, getattr(torch, adapter.weights), weights=weights)
+    four_bits = adapter.weights == "nf4"
+    dtype = torch.bfloat16 if four_bits else getattr(torch, adapter.weights)
+    policy = load_policy(name, dtype, four_bits, weights or four_bits, trust_remote_code)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:

@@ -26,21 +26,23 @@ BY_BATCH = ("longrope", "dynamic")
 SELECTION = ("index_topk", "keep_window_size")
 
 
-def load_config(path: str, key: str = "model.policy") -> PretrainedConfig:
+def load_config(path: str, key: str = "model.policy", trust_remote_code: bool = False) -> PretrainedConfig:
     """Read a model's config.
 
     Args:
         path: Directory or hub id.
         key: What the user set to it, for messages.
+        trust_remote_code: Run code that comes with it.
 
     Raises:
         BadInput: If there is none, it needs code of its own, or is of no architecture that generates text from text.
     """
     try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
-        raise BadInput(f"{key}: {_why_unreadable(path, error)}") from error
-    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise BadInput(f"{key}: {why_unreadable(path, error)}") from error
+    brings_code = trust_remote_code and "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not brings_code:
         raise BadInput(
             f"{key}: {path!r} is of the architecture {config.model_type!r}, which AutoModelForCausalLM does not have: "
             f"it does not generate text token by token; use a decoder, such as an instruct model of Qwen or Llama"
@@ -64,12 +66,14 @@ def load_config(path: str, key: str = "model.policy") -> PretrainedConfig:
     return config
 
 
-def _why_unreadable(path: str, error: Exception) -> str:
+def why_unreadable(path: str, error: Exception) -> str:
+    """Return why transformers cannot load a config or a tokenizer, and the cure."""
     first = str(error).strip().partition("\n")[0]
     if "trust_remote_code" in str(error):
         return (
-            f"{path!r} brings code of its own (auto_map in its config.json), which is not executed here; use a model "
-            f"whose architecture transformers has built in, or one that was converted to it"
+            f"{path!r} brings code of its own (auto_map in its JSON files), which is not executed; use a model that "
+            f"transformers has built in, or one that was converted to it. If it is the policy, and you have read that "
+            f"code and trust its author with all that this user may do: model.trust_remote_code: true"
         )
     if isinstance(error, OSError):
         return f"{path!r} has no readable config.json ({first}); give a directory in Hugging Face format or a hub id"

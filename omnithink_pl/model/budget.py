@@ -37,15 +37,16 @@ class Sizes:
     vocabulary: int
 
     @classmethod
-    def of(cls, config: PretrainedConfig, adapter: LoRA | None = None) -> Sizes:
+    def of(cls, config: PretrainedConfig, adapter: LoRA | None = None, trust_remote_code: bool = False) -> Sizes:
         """Count the parameters of an architecture without allocating them.
 
         Args:
             config: Of a decoder with softmax attention and a gated feed-forward part, such as Qwen2 or Llama.
             adapter: How it is adapted; all parameters are trained if not given.
+            trust_remote_code: Run code that comes with it.
         """
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust_remote_code)
         text = config.get_text_config()
         parameters = trained = sum(parameter.numel() for parameter in model.parameters())
         kinds = set(model._no_split_modules or [])

@@ -66,12 +66,13 @@ def _validate(config: GenerationConfig, name: str) -> None:
         ) from error
 
 
-def check_export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def check_export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, trust_remote_code: bool = False) -> None:
     """Save a policy without its weights, and load that again.
 
     Args:
         model: Without adapters.
         tokenizer: Its tokenizer.
+        trust_remote_code: Whether it was loaded by code that came with it, which is saved with it.
 
     Raises:
         BadInput: If a file cannot be written or read, or the tokenizer that is read makes other tokens.
@@ -83,8 +84,8 @@ def check_export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
             if model.generation_config is not None:
                 model.generation_config.save_pretrained(directory)
             tokenizer.save_pretrained(directory)
-            AutoConfig.from_pretrained(directory, trust_remote_code=False)
-            again = AutoTokenizer.from_pretrained(directory)
+            AutoConfig.from_pretrained(directory, trust_remote_code=trust_remote_code)
+            again = AutoTokenizer.from_pretrained(directory, trust_remote_code=trust_remote_code)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             why = " ".join(str(error).split())
             raise BadInput(

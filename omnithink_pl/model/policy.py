@@ -19,13 +19,12 @@ from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,
     GenerationConfig,
-    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.model.architecture import attention_of, context_length, load_config
+from omnithink_pl.model.architecture import attention_of, context_length, load_config, why_unreadable
 from omnithink_pl.model.chat import ChatTemplate
 from omnithink_pl.model.export import mend_generation_config
 from omnithink_pl.model.randomness import disable_randomness
@@ -46,6 +45,7 @@ class Policy:
     tokenizer: PreTrainedTokenizerBase  # with a chat template and an EOS token
     version: int = 0  # of the weights: engines that hold this version need not take them over again
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    trust_remote_code: bool = False  # whether it was loaded by code that came with it
 
     def weights_changed(self) -> None:
         """Count a new version; to be called by whatever writes weights."""
@@ -80,7 +80,13 @@ def policy_path(name: str) -> str:
     return str(files("omnithink_pl.embedded") / "policy") if name == EMBEDDED else name
 
 
-def load_policy(name: str, dtype: torch.dtype = torch.float32, four_bits: bool = False, weights: bool = True) -> Policy:
+def load_policy(
+    name: str,
+    dtype: torch.dtype = torch.float32,
+    four_bits: bool = False,
+    weights: bool = True,
+    trust_remote_code: bool = False,
+) -> Policy:
     """Load a policy from the package, a local directory or the Hugging Face hub.
 
     Args:
@@ -88,39 +94,35 @@ def load_policy(name: str, dtype: torch.dtype = torch.float32, four_bits: bool =
         dtype: Of the parameters.
         four_bits: Store linear layers in NF4 by bitsandbytes and compute in ``dtype``.
         weights: Read them; otherwise parameters and buffers are on the device ``meta``, to be filled by ``shard``.
+        trust_remote_code: Run code that comes with it; otherwise a policy that needs such code is refused.
 
     Raises:
         BadInput: If ``name`` looks like a path and does not exist, the tokenizer lacks a chat template or an EOS token,
             the architecture cannot be trained, weights are missing, what was loaded could not be saved again, or
             bitsandbytes is needed and missing.
     """
-    tokenizer, path = load_tokenizer(name), policy_path(name)
-    config = load_config(path)
+    tokenizer, path = load_tokenizer(name, trust_remote_code=trust_remote_code), policy_path(name)
+    config = load_config(path, trust_remote_code=trust_remote_code)
+    common = {
+        "dtype": dtype,
+        "attn_implementation": attention_of(config),
+        "trust_remote_code": trust_remote_code,
+    }
     if weights:
-        model = _read_model(path, config, dtype, _nf4(dtype) if four_bits else None)
+        model = _read_model(path, config=config, quantization_config=_nf4(dtype) if four_bits else None, **common)
     else:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=attention_of(config))
+            model = AutoModelForCausalLM.from_config(config, **common)
         with suppress(OSError):  # there need not be one
             model.generation_config = GenerationConfig.from_pretrained(path)
     mend_generation_config(model, name)
-    return Policy(model, tokenizer)
+    return Policy(model, tokenizer, trust_remote_code=trust_remote_code)
 
 
-def _read_model(
-    path: str, config: PretrainedConfig, dtype: torch.dtype, quantization: BitsAndBytesConfig | None
-) -> PreTrainedModel:
+def _read_model(path: str, **settings: Any) -> PreTrainedModel:
     """Read a model with all of its weights."""
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            path,
-            config=config,
-            dtype=dtype,
-            quantization_config=quantization,
-            attn_implementation=attention_of(config),
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        model, report = AutoModelForCausalLM.from_pretrained(path, output_loading_info=True, **settings)
     except (OSError, ValueError, ImportError) as error:
         why = str(error).strip().partition("\n")[0]
         raise BadInput(f"model.policy: the weights of {path!r} cannot be read ({why}); see the model's page") from error
@@ -132,7 +134,7 @@ def _read_model(
     return model
 
 
-def load_tokenizer(name: str, key: str = "model.policy") -> PreTrainedTokenizerBase:
+def load_tokenizer(name: str, key: str = "model.policy", trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a policy that the config names under ``key``.
 
     Raises:
@@ -142,7 +144,9 @@ def load_tokenizer(name: str, key: str = "model.policy") -> PreTrainedTokenizerB
     if path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
         raise BadInput(f"{key}: no directory {path!r}; give a directory, a hub id or 'embedded'")
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (ValueError, KeyError) as error:
+        raise BadInput(f"{key}: {why_unreadable(path, error)}") from error
     except OSError as error:
         why = str(error).strip().partition("\n")[0]
         raise BadInput(

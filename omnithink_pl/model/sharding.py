@@ -90,11 +90,15 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors in full, detached; those that were sharded are on the CPU."""
-    return {
-        name: full(tensor.detach()).cpu() if isinstance(tensor, DTensor) else tensor.detach()
-        for name, tensor in tensors.items()
-    }
+    """Return tensors in full, detached; those that were sharded on the CPU, and in the first process alone."""
+    kept = {}
+    for name, tensor in tensors.items():
+        value = full(tensor.detach())
+        if not isinstance(tensor, DTensor):
+            kept[name] = value
+        elif torch.distributed.get_rank() == 0:
+            kept[name] = value.cpu()
+    return kept
 
 
 @torch.no_grad()

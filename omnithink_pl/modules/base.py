@@ -25,6 +25,7 @@ from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
 from omnithink_pl.model.adapter import LoRA, build_policy, check_adapter, load_adapters, save_adapters
+from omnithink_pl.model.checkpoint_file import share_tied
 from omnithink_pl.model.export import check_export
 from omnithink_pl.model.memory import HostedState, MemorySettings
 from omnithink_pl.model.policy import Policy, ready_to_train
@@ -60,6 +61,7 @@ class PolicyModule(L.LightningModule, ABC):
         failures: FailurePolicy,
         seed: int,
         chat_template_kwargs: dict[str, Any] | None,
+        trust_remote_code: bool = False,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -67,6 +69,7 @@ class PolicyModule(L.LightningModule, ABC):
         self.tasks = tasks
         self.policy_name = policy
         self.chat_template_kwargs = chat_template_kwargs or {}
+        self.trust_remote_code = trust_remote_code
         self.adapter = adapter
         self.strict_loading = adapter is None  # a checkpoint of adapters has no frozen weights
         self.sampling = sampling
@@ -102,7 +105,7 @@ class PolicyModule(L.LightningModule, ABC):
     def load(self, gradient_checkpointing: bool = False, sharded: bool = False) -> None:
         """Load the policy, ready to be trained; if sharded, only the first process reads weights for ``shard``."""
         weights = not sharded or process_rank() == 0
-        self.policy = build_policy(self.policy_name, self.adapter, self.seed, weights)
+        self.policy = build_policy(self.policy_name, self.adapter, self.seed, weights, self.trust_remote_code)
         self.policy.chat_template_kwargs = self.chat_template_kwargs
         self.model = ready_to_train(self.policy.model, gradient_checkpointing)
 
@@ -170,8 +173,11 @@ class TrainingModule(PolicyModule):
         failures: FailurePolicy,
         seed: int,
         chat_template_kwargs: dict[str, Any] | None,
+        trust_remote_code: bool = False,
     ) -> None:
-        super().__init__(engine, tasks, policy, adapter, sampling, failures, seed, chat_template_kwargs)
+        super().__init__(
+            engine, tasks, policy, adapter, sampling, failures, seed, chat_template_kwargs, trust_remote_code
+        )
         self.optimizer = optimizer
         self.memory = memory
         self.max_grad_norm = max_grad_norm
@@ -217,7 +223,7 @@ class TrainingModule(PolicyModule):
         base = model.get_base_model() if hasattr(model, "peft_config") else model
         with self.barrier.guard():
             if process_rank() == 0:
-                check_export(base, self.policy.tokenizer)
+                check_export(base, self.policy.tokenizer, self.trust_remote_code)
 
     def apply_gradients(self, loss: float, cure: str = "") -> float:
         """Sum the gradients over all processes, clip them, and take an optimiser step; return the norm before clipping.
@@ -245,6 +251,7 @@ class TrainingModule(PolicyModule):
     def save_progress(self, checkpoint: dict[str, Any]) -> None:
         """Add the step to a checkpoint, and leave out frozen weights."""
         checkpoint["steps_done"] = self.steps_done
+        share_tied(checkpoint["state_dict"], self)
         if self.hosted is not None:
             self.hosted.release()  # the optimiser's state is in the checkpoint by now
         if self.adapter is not None:

@@ -55,6 +55,8 @@ class MultiTaskGRPO(TrainingModule):
         failures: What happens when rewards cannot be computed.
         seed: Of the sampling; comes from ``seed_everything``.
         chat_template_kwargs: Arguments of the policy's chat template, such as ``{enable_thinking: false}`` for Qwen3.
+        trust_remote_code: Run Python code that comes with the policy, with all that this user may do: its author can
+            read keys and change files. Only for code that you have read; false refuses a policy that needs it.
 
     Raises:
         BadInput: If the settings cannot train; names the key and the cure.
@@ -80,10 +82,11 @@ class MultiTaskGRPO(TrainingModule):
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
         chat_template_kwargs: dict[str, Any] | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
         super().__init__(
             engine, tasks, optimizer, policy, adapter, sampling, memory, max_grad_norm, failures, seed,
-            chat_template_kwargs,
+            chat_template_kwargs, trust_remote_code,
         )  # fmt: skip
         _check_sampling(sampling)
         overlong.check(sampling.max_tokens)

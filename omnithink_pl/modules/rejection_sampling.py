@@ -41,6 +41,8 @@ class RejectionSampling(PolicyModule):
         failures: What happens when rewards cannot be computed; a task cannot be paused here.
         seed: Of the sampling; comes from ``seed_everything``.
         chat_template_kwargs: Arguments of the policy's chat template, such as ``{enable_thinking: false}`` for Qwen3.
+        trust_remote_code: Run Python code that comes with the policy, with all that this user may do: its author can
+            read keys and change files. Only for code that you have read; false refuses a policy that needs it.
     """
 
     def __init__(
@@ -53,8 +55,9 @@ class RejectionSampling(PolicyModule):
         failures: FailurePolicy = FailurePolicy(),  # noqa: B008  (frozen)
         seed: int = 0,
         chat_template_kwargs: dict[str, Any] | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
-        super().__init__(engine, tasks, policy, None, sampling, failures, seed, chat_template_kwargs)
+        super().__init__(engine, tasks, policy, None, sampling, failures, seed, chat_template_kwargs, trust_remote_code)
         if failures.on_outage == "pause":
             raise BadInput("model.failures.on_outage is pause, but sampling has no stage to go on with; use stop")
         self.worked_examples = {} if worked_examples is None else load_worked_examples(worked_examples)

@@ -211,7 +211,7 @@ class HardenedSandbox:
         except (BoxLost, OSError) as error:
             return f"it does not start ({error})"
         try:
-            return ", ".join(f"a program {leak}" for leak in find_leaks(box))
+            return ", ".join(f"a program {leak}" for leak in find_leaks(plan, box))
         except BoxLost as error:
             return f"its self-test failed ({error})"
         finally:

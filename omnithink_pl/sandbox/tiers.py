@@ -20,7 +20,7 @@ import omnithink_pl.sandbox.inside as inside
 from omnithink_pl.sandbox.box import Box, Streams
 from omnithink_pl.sandbox.inside.confine import SCRATCH_MB, THREADS, Limits, Seal, landlock_version
 from omnithink_pl.sandbox.packages import package_files
-from omnithink_pl.sandbox.seccomp import system_call_filter
+from omnithink_pl.sandbox.seccomp import forbidden_metadata_calls, system_call_filter
 
 _FIRST_UID = 1_900_000_000  # far above any real user
 _MORE_THREADS = 512  # where the kernel counts a program's threads together with its user's others
@@ -81,14 +81,18 @@ class Plan:
     def _seal(self, cpu: int, number: int, packages: Sequence[str]) -> Seal:
         as_root = os.geteuid() == 0 and not self.namespace
         uid = _FIRST_UID + os.getpid() % 10_000_000 * 8 + number % 8 if as_root else 0
-        scratch = "/tmp" if self.tier is Tier.BUBBLEWRAP else ""
         paths = (*_SYSTEM, *_DEVICES, *map(str, _library()), *packages)
         readable = paths if self.tier is Tier.LANDLOCK else ()
-        return Seal(scratch, uid, readable, cpu)
+        return Seal("/tmp", uid, (), cpu, _DEVICES) if self.own_files else Seal("", uid, readable, cpu)
+
+    @property
+    def own_files(self) -> bool:
+        """Whether programs have a file system of their own, and see all others read-only."""
+        return self.tier is Tier.BUBBLEWRAP
 
     def _filter(self) -> bytes:
         try:
-            return system_call_filter()
+            return system_call_filter(self.own_files)
         except OSError as error:
             if self.tier is Tier.UNSAFE:
                 return b""
@@ -172,8 +176,8 @@ def _threads_of(uid: int) -> int:
 
 # Prints what it could do and should not, and what it could not and should.
 _PROBE = """
-import ctypes, json, os, resource, signal, socket, threading
-canary, secret, port = json.loads(input())
+import ctypes, errno, json, os, resource, signal, socket, threading
+canary, secret, port, calls = json.loads(input())
 found = []
 
 def attempt(name, action):
@@ -200,7 +204,29 @@ def fork():
     os.waitpid(pid, 0)
     return True
 
-libc = ctypes.CDLL(None)
+def change_by_descriptor():
+    with open(os.__file__) as file:
+        os.fchmod(file.fileno(), os.fstat(file.fileno()).st_mode)
+    return True
+
+def permitted(number):  # a call that is permitted finds fault with these arguments
+    libc.syscall(number, *[ctypes.c_long(-1)] * 6)
+    return ctypes.get_errno() not in (errno.EPERM, errno.ENOSYS)
+
+libc = ctypes.CDLL(None, use_errno=True)
+for name, number in calls.items():
+    attempt(f"may call {name}", lambda: permitted(number))
+for change in (
+    lambda: os.chmod(canary, 0o777),
+    lambda: os.utime(canary, (1, 1)),
+    lambda: os.chown(canary, -1, os.getgid()),
+    lambda: os.setxattr(canary, "user.probe", b"1"),
+    lambda: os.truncate(canary, 0),
+    lambda: os.open(canary, os.O_RDONLY | os.O_TRUNC),
+):
+    attempt("", change)
+attempt("changes a file by its descriptor", change_by_descriptor)
+attempt("changes the dates of a device", lambda: os.utime("/dev/null") is None)
 attempt("reads files of the host", lambda: read(canary))
 attempt("reads /etc/passwd", lambda: read("/etc/passwd"))
 attempt("reads another process", lambda: open(f"/proc/{os.getppid()}/environ", "rb").read() is not None)
@@ -235,19 +261,22 @@ print(json.dumps(found))
 """
 
 
-def find_leaks(box: Box) -> list[str]:
-    """Return what a program in this box can do and should not; raises ``BoxLost`` if the box ends."""
+def find_leaks(plan: Plan, box: Box) -> list[str]:
+    """Return what a program in a box of this plan can do and should not; raises ``BoxLost`` if the box ends."""
     secret = secrets.token_hex(16)
     with tempfile.NamedTemporaryFile("w") as canary, socket.create_server(("127.0.0.1", 0)) as server:
         canary.write(secret)
         canary.flush()
-        stdin = json.dumps([canary.name, secret, server.getsockname()[1]])
+        before = _metadata(canary.name)
+        calls = forbidden_metadata_calls(plan.own_files)
+        stdin = json.dumps([canary.name, secret, server.getsockname()[1], calls])
         job = {"kind": "script", "cpu_seconds": 5, "wall_seconds": 30.0, "output_bytes": 1 << 16}
         with Streams(_PROBE, stdin) as streams:
             box.submit(job, streams.files)
             report, stdout, stderr = box.reply(60.0), streams.stdout, streams.stderr
+        on_host = ["changes files on the host"] if _metadata(canary.name) != before else []
     written = Path(f"{canary.name}.new")
-    on_host = ["writes files on the host"] if written.exists() else []
+    on_host += ["writes files on the host"] if written.exists() else []
     written.unlink(missing_ok=True)
     if not report["locked"] or report["status"] != "exit 0":
         return [*on_host, f"the self-test did not run: {report['status']}; {stderr.strip()[-300:]}"]
@@ -255,3 +284,9 @@ def find_leaks(box: Box) -> list[str]:
         return [*on_host, *json.loads(stdout)]
     except json.JSONDecodeError:
         return [*on_host, f"the self-test printed {stdout[:100]!r}"]
+
+
+def _metadata(path: str) -> tuple[object, ...]:
+    """Return what a program must not change of a file; not when it was last read, or an attribute was asked for."""
+    status = Path(path).stat()
+    return status.st_mode, status.st_uid, status.st_gid, status.st_size, status.st_mtime_ns, status.st_ctime_ns

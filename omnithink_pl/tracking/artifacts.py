@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any
 
 from omnithink_pl.grpo.advantage import ScoredGroup
+from omnithink_pl.redaction import redact
 from omnithink_pl.tracking.outbox import Entry, Outbox
 from omnithink_pl.tracking.store import TrackingError, guard
 from omnithink_pl.types import State
@@ -42,8 +43,8 @@ class Artifacts:
         self._outbox = outbox
 
     def text(self, text: str, path: str) -> None:
-        """Store a text file."""
-        self._send({"kind": "text", "path": path, "text": text})
+        """Store a text file, without the secrets that it may hold."""
+        self._send({"kind": "text", "path": path, "text": redact(text)})
 
     def json(self, value: Any, path: str) -> None:
         """Store a JSON file."""

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
 
+from omnithink_pl.redaction import redact
 from omnithink_pl.tracking.artifacts import Artifacts
 from omnithink_pl.tracking.outbox import Entry, Outbox
 from omnithink_pl.tracking.reader import metric_history
@@ -141,6 +142,8 @@ class TrackingLogger(MLFlowLogger):
         """Continue the run of a checkpoint, which first delivers what the store had not got."""
         self.resume(state["run_id"] or "")
         self.outbox.restore(state.get("pending", ()))
+        if self._initialized:
+            self._drop_known()
 
     def drain(self) -> None:
         """Wait until the store has everything; raises :class:`TrackingError` if it stays away."""
@@ -169,13 +172,13 @@ class TrackingLogger(MLFlowLogger):
         flat = vars(params) if isinstance(params, Namespace) else params
         with guard(self.tracking_uri, "log parameters"):
             known = self.experiment.get_run(self.run_id).data.params
-            super().log_hyperparams({key: str(value) for key, value in flat.items() if key not in known})
+            super().log_hyperparams({key: redact(str(value)) for key, value in flat.items() if key not in known})
 
     @rank_zero_only
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set tags of the run."""
         _ = self.run_id
-        self.outbox.add({"kind": "tags", "values": dict(tags)})
+        self.outbox.add({"kind": "tags", "values": {key: redact(value) for key, value in tags.items()}})
 
     def latest(self) -> dict[str, float]:
         """Return the last value of each metric of the run."""
@@ -219,13 +222,17 @@ class TrackingLogger(MLFlowLogger):
             names = client.get_run(self._run_id).data.metrics
             self._history = {name: metric_history(client, self._run_id, name) for name in names}
         self._initialized = True
-        for entry in self.outbox.entries:  # of a checkpoint; the store may have got some of them meanwhile
-            if entry["kind"] == "metrics":
-                entry["values"] = self._new(entry["values"], entry["step"])
+        self._drop_known()
         close_dead_runs(client, self._experiment_id or "")
         while self._kept:
             path, text = self._kept.popitem()
             self.artifacts.text(text, path)
+
+    def _drop_known(self) -> None:
+        """Take from the entries of a checkpoint the values that the store has got meanwhile."""
+        for entry in self.outbox.entries:
+            if entry["kind"] == "metrics":
+                entry["values"] = self._new(entry["values"], entry["step"])
 
     def _new(self, values: Mapping[str, float], step: int) -> dict[str, float]:
         """Return the values that the run does not have yet, and add them to its history."""

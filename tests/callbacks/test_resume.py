@@ -157,7 +157,10 @@ def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_named_with_the_cure(uninterrupted: Path, tmp_path: Path) -> None:
     (whole,) = uninterrupted.glob("short/*/last.ckpt")
     damaged = tmp_path / "last.ckpt"
-    for content in (whole.read_bytes()[:-5000], b"not a checkpoint", b""):
+    good = whole.read_bytes()
+    middle = len(good) // 2
+    zeros = good[:middle] + bytes(4096) + good[middle + 4096 :]  # as after a loss of power
+    for content in (good[:-5000], zeros, b"not a checkpoint", b""):
         damaged.write_bytes(content)
         with pytest.raises(ResumeError, match=r"last\.ckpt is damaged or not a checkpoint.*start anew without"):
             read_checkpoint(damaged, [Stage({"code": 1.0}, 3)])

@@ -50,6 +50,11 @@ def test_two_processes_equal_one_with_the_whole_batch(name: str, runs: dict[str,
     assert largest_difference(runs[name], runs["1"]) < EQUAL
 
 
+def test_a_sharded_checkpoint_holds_tied_weights_once_too(runs: dict[str, Path]) -> None:
+    sizes = {name: next(path.glob("short/*/last.ckpt")).stat().st_size for name, path in runs.items()}
+    assert sizes["2 sharded"] == pytest.approx(sizes["1"], rel=0.01)
+
+
 def test_two_processes_equal_one_with_adamw_too_where_rounding_is_far_below_its_epsilon(tmp_path: Path) -> None:
     for name, (ranks, strategy) in HOW.items():
         assert run(tmp_path / name, *strategy, *EXACT, ranks=ranks) == [0] * ranks, name

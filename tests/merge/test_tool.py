@@ -16,6 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.merge import Merge
+from omnithink_pl.merge.sameness import check_same, differences
+from omnithink_pl.merge.weights import Weights
 from omnithink_pl.model.policy import load_policy, policy_path
 from tests.merge.test_ties import plain_threshold
 
@@ -119,6 +121,79 @@ def test_models_that_do_not_belong_together_are_named(
     assert not (tmp_path / "out").exists()
 
 
+CONFIGS = {  # what decides what weights mean, and how it is named
+    "rms_norm_eps is 0.001 instead of 1e-06": {"rms_norm_eps": 1e-3},
+    "rope_parameters.rope_theta is 5000.0 instead of 10000.0": {"rope_theta": 5e3, "rope_parameters": None},
+    "rope_parameters.rope_type is 'linear' instead": {
+        "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}
+    },
+    "hidden_act is 'gelu' instead": {"hidden_act": "gelu"},
+    "sliding_window is 16 instead of": {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 0},
+    "layer_scale is 2 instead of 'nothing'": {"layer_scale": 2},
+    "tie_word_embeddings is False": {"tie_word_embeddings": False},
+}
+HARMLESS = {"use_cache": False, "attention_dropout": 0.1, "dtype": "bfloat16", "eos_token_id": 5, "_commit_hash": "abc"}
+
+
+def other(directory: Path, **config: object) -> Path:
+    """The embedded policy under another config."""
+    made = shutil.copytree(EMBEDDED, directory)
+    (made / "config.json").write_text(json.dumps(json.loads((made / "config.json").read_text()) | config))
+    return made
+
+
+@pytest.mark.parametrize("what", CONFIGS)
+def test_a_config_that_computes_otherwise_is_refused_by_its_key(what: str, tmp_path: Path) -> None:
+    with Weights(EMBEDDED) as ours, Weights(other(tmp_path / "other", **CONFIGS[what])) as theirs:
+        assert any(what in found for found in differences(ours, theirs))
+        with pytest.raises(BadInput, match=r"models: .*/other was not trained from"):
+            check_same(ours, theirs)
+
+
+def test_what_only_training_or_sampling_reads_may_differ(tmp_path: Path) -> None:
+    with Weights(EMBEDDED) as ours, Weights(other(tmp_path / "other", **HARMLESS)) as theirs:
+        assert [*differences(ours, theirs)] == []
+
+
+def swap(tokenizer: dict[str, Any]) -> None:
+    names = list(tokenizer["model"]["vocab"])[600:602]
+    vocabulary = tokenizer["model"]["vocab"]
+    vocabulary[names[0]], vocabulary[names[1]] = vocabulary[names[1]], vocabulary[names[0]]
+
+
+def rename(tokenizer: dict[str, Any]) -> None:
+    tokenizer["added_tokens"][-1]["content"] += "!"
+
+
+TOKENS = {
+    r"\d tokens differ: .* is token \d+ instead of \d+": swap,
+    r"\d+ tokens differ": rename,
+    "divides text in another way .*'model'": lambda tokenizer: tokenizer["model"]["merges"].pop(),
+}
+
+
+@pytest.mark.parametrize("what", TOKENS)
+def test_tokens_that_stand_for_something_else_are_refused(what: str, tmp_path: Path) -> None:
+    path = other(tmp_path / "other") / "tokenizer.json"
+    content = json.loads(path.read_text())
+    TOKENS[what](content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(BadInput, match=rf"models: .*/other was not trained from .*: .*{what}"):
+        merge([EMBEDDED, path.parent], tmp_path / "out")
+
+
+def test_another_end_or_chat_template_is_refused(tmp_path: Path) -> None:
+    for number, (change, what) in enumerate(
+        [({"eos_token": "<answer>"}, "eos_token '<answer>' instead of"), ({}, "chat template is another one")]
+    ):
+        model = other(tmp_path / str(number))
+        tokenizer = AutoTokenizer.from_pretrained(model, **change)
+        tokenizer.chat_template += "" if change else "Think."
+        tokenizer.save_pretrained(model)
+        with pytest.raises(BadInput, match=what):
+            merge([EMBEDDED, model], tmp_path / "out")
+
+
 def test_a_run_of_the_store_names_the_policy_in_its_folder_or_among_its_artifacts(
     models: list[Path], tmp_path: Path, tracking_uri: str
 ) -> None:
@@ -162,9 +237,11 @@ def test_settings_that_cannot_be_used_are_named(models: list[Path], tmp_path: Pa
             merge(found, tmp_path / output, **settings)
 
 
-def adapter(directory: Path, seed: int, rank: int = 4) -> Path:
+def adapter(directory: Path, seed: int, rank: int = 4, **settings_: Any) -> Path:
     torch.manual_seed(seed)
-    settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    settings = LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "v_proj"], init_lora_weights=False, **settings_
+    )
     get_peft_model(base(), settings).save_pretrained(directory)
     return directory
 
@@ -191,11 +268,19 @@ def test_factors_are_merged_as_tensors_of_the_base_zero(tmp_path: Path) -> None:
 
 def test_updates_of_the_same_adapter_merge_to_it_and_adapters_that_do_not_fit_are_named(tmp_path: Path) -> None:
     one, wide, out = adapter(tmp_path / "one", 1), adapter(tmp_path / "wide", 2, rank=8), tmp_path / "out"
+    elsewhere = shutil.copytree(one, tmp_path / "elsewhere")
+    described = json.loads((one / "adapter_config.json").read_text())
+    described["base_model_name_or_path"] = str(other(tmp_path / "base", rms_norm_eps=1e-3))
+    (elsewhere / "adapter_config.json").write_text(json.dumps(described))
     merge([one, one], out, density=0.9999999, lora="ties_svd")
     torch.testing.assert_close(logits(out), logits(one), atol=0.05, rtol=0.01)
     for models, message in [
         ([one, wide], r"the adapter .*wide has r 8, .*one has 4; merge adapters of one shape"),
         ([one, "embedded"], "models holds full models and adapters"),
+        ([one, adapter(tmp_path / "dora", 3, use_dora=True)], r"dora has use_dora True, which a merge would leave out"),
+        ([one, adapter(tmp_path / "head", 3, modules_to_save=["norm"])], r"head has modules_to_save \['norm'\]"),
+        ([one, adapter(tmp_path / "few", 3, layers_to_transform=[0])], r"few has layers_to_transform \[0\], .*None"),
+        ([one, elsewhere], r"elsewhere was not trained on .*: rms_norm_eps is 0.001 .*; name its base"),
     ]:
         with pytest.raises(BadInput, match=message):
             merge(models, tmp_path / "no")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from typing import Any
 
@@ -27,5 +26,5 @@ if __name__ == "__main__":
     tier: Any = sys.argv[1]
     # More workers than processors: many hostile programs only wait for their time to pass.
     hurried, patient = HardenedSandbox(4, tier=tier, timeout=1.0, output_kb=512), HardenedSandbox(tier=tier)
-    found = {"uid": os.getuid(), "tier": hurried.tier.value}
+    found = {"tier": hurried.tier.value}
     print(json.dumps(found | {"hostile": unwanted(hurried, HOSTILE), "honest": unwanted(patient, HONEST)}))

@@ -112,7 +112,7 @@ class ColocatedVLLM:
         with self._vllm_call("start"):
             if self.context > policy.context:  # vLLM would compute LongRoPE otherwise than the trainer
                 raise ValueError(f"max_model_len {self.context} is more than {policy.context}")
-            self._llm = self._build(policy.model)
+            self._llm = self._build(policy)
         atexit.register(id, self._llm)  # keeps it: its destructor would end the process group that training uses
         self.sync()
 
@@ -188,7 +188,7 @@ class ColocatedVLLM:
         except (RuntimeError, ValueError, OSError, AssertionError) as error:
             raise EngineFailure(f"vLLM could not {action}: {advice(str(error))} ({error})") from error
 
-    def _build(self, model: PreTrainedModel) -> LLM:
+    def _build(self, policy: Policy) -> LLM:
         """Return an engine with the model's architecture and arbitrary weights, which the first sync replaces.
 
         Nothing is read from where the policy was loaded: it may have been trained, resumed or made up.
@@ -197,10 +197,11 @@ class ColocatedVLLM:
         from vllm.platforms import current_platform
 
         with tempfile.TemporaryDirectory(prefix="omnithink-engine-") as directory, unpacked_weights():
-            write_architecture(model, Path(directory))
+            write_architecture(policy.model, Path(directory))
             return LLM(
                 model=directory,
                 load_format="dummy",
+                trust_remote_code=policy.trust_remote_code,
                 skip_tokenizer_init=True,
                 generation_config="vllm",
                 dtype=self.dtype,

@@ -24,6 +24,8 @@ _SECCOMP_FILTER = 2
 _CAPABILITY_VERSION_3, _CAP_DAC_READ_SEARCH, _LAST_CAPABILITY = 0x20080522, 2, 63
 # unshare and mount
 _NEW_MOUNTS, _NO_SUID_NO_DEV = 0x20000, 6
+_READ_ONLY, _REMOUNT, _BIND = 1, 0x20, 0x1000
+_LOCKED = 0xE  # what a user namespace may not take from a mount: nosuid, nodev, noexec
 # <linux/landlock.h>; the numbers of its system calls are the same on every architecture
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
 _GET_VERSION, _PATH_BENEATH = 1, 1
@@ -54,6 +56,7 @@ class Seal:
     uid: int = 0  # user to become, as root; 0: no change
     readable: Sequence[str] = ()  # paths that stay readable, by Landlock; empty: no Landlock
     cpu: int = -1  # processor to run on; -1: any
+    devices: Sequence[str] = ()  # mounts of the host's devices, whose dates anyone could change who may write to them
 
 
 def seal(wanted: Seal) -> None:
@@ -62,6 +65,8 @@ def seal(wanted: Seal) -> None:
         os.sched_setaffinity(0, {wanted.cpu})
     if wanted.scratch:
         _mount_scratch(wanted)
+    for device in wanted.devices:
+        _close_device(device)
     if wanted.uid:
         _become(wanted.uid)
     # Python in root's home, and root mapped to no other user: reading past permissions has to stay.
@@ -110,6 +115,12 @@ def _mount_scratch(wanted: Seal) -> None:
     _check(_LIBC.unshare(_NEW_MOUNTS))
     target = wanted.scratch.encode()
     _check(_LIBC.mount(b"tmpfs", target, b"tmpfs", ctypes.c_ulong(_NO_SUID_NO_DEV), options.encode()))
+
+
+def _close_device(path: str) -> None:
+    """Remount a device read-only: it can be written to as before, its dates cannot be changed."""
+    flags = _REMOUNT | _BIND | _READ_ONLY | os.statvfs(path).f_flag & _LOCKED
+    _check(_LIBC.mount(None, path.encode(), None, ctypes.c_ulong(flags), None))
 
 
 def _become(uid: int) -> None:
