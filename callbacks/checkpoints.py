@@ -205,11 +205,14 @@ class Checkpoints(StageCallback):
             BadInput: If it was named and has a checkpoint already.
         """
         parent = Path(trainer.default_root_dir) / self.name
-        made: Path | OSError = parent / (self.folder or "")
+        made: Path | OSError = parent
         if trainer.is_global_zero:
             try:
-                made = made if self.folder else make_folder(parent, time.strftime("%Y%m%d-%H%M%S"))
-                made.mkdir(parents=True, exist_ok=True)
+                if self.folder:
+                    made = parent / self.folder
+                    made.mkdir(parents=True, exist_ok=True)
+                else:
+                    made = make_folder(parent, time.strftime("%Y%m%d-%H%M%S"))
             except OSError as error:
                 made = error
         made = trainer.strategy.broadcast(made)

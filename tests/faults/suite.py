@@ -149,8 +149,8 @@ def assert_equal(expected: Outcome, got: Outcome) -> None:
     """Compare bit for bit what the laws promise."""
     for part in PARTS:
         assert_same(expected.checkpoint[part], got.checkpoint[part], part)
-    matrices = (one.checkpoint["callbacks"]["StageEvaluation"] for one in (expected, got))
-    assert_same(*matrices, "score matrix")
+    ours, theirs = (one.checkpoint["callbacks"]["StageEvaluation"] for one in (expected, got))
+    assert_same(ours, theirs, "score matrix")
     assert_same(expected.metrics, got.metrics, "metrics")
     assert_same(expected.tables, got.tables, "tables")
     assert expected.files == got.files, f"files: {expected.files ^ got.files}"
