@@ -28,7 +28,8 @@ BUG = 70  # exit code of a run that an error of no known kind ended
 LIMIT = 1200.0  # seconds until a run is taken to hang; machines are shared
 ATTEMPTS = 3  # to continue it
 # What is spent on a verdict: nothing where a step is repeated, whose verdicts are cached.
-SPENT = re.compile(r"/sandbox/|/judge/(cached|retries|cost|seconds_per_reply|\w+_tokens)$")
+SPENT = re.compile(r"/sandbox/|/judge/(cached|retries|unparseable|cost|seconds_per_reply|\w+_tokens)$")
+RESUMED = re.compile(r"_from_step_|^changes\.json$")  # files that only a continued run has
 PARTS = ("state_dict", "optimizer_states", "steps_done", "reference", "kl", "failures")
 _JUDGE = "--data.tasks.writing.init_args.judge.init_args"
 
@@ -140,7 +141,7 @@ def outcome(world: World) -> Outcome:
             for path, file in written.items()
             if path.startswith("rollouts/") or path == "score_matrix.json"
         },
-        {path for path in written if "_from_step_" not in path}
+        {path for path in written if not RESUMED.search(path)}
         | {f"folder/{file.relative_to(folder)}" for file in folder.rglob("*") if file.is_file()},
     )
 
