@@ -18,6 +18,7 @@ from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.data import MultiTaskData
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.evaluator import summary_metrics
+from omnithink_pl.redaction import redact
 from omnithink_pl.report.console import filter_columns, score_columns, score_markdown
 from omnithink_pl.tracking.adapters import artifacts_of, run_artifacts
 from omnithink_pl.tracking.artifacts import DataInput, rollout_table, source_settings
@@ -205,8 +206,8 @@ class SaveResolvedConfig(SaveConfigCallback):
 
     @cached_property
     def text(self) -> str:
-        """The configuration, serialised before training can change anything it refers to."""
-        return str(self.parser.dump(self.config, skip_none=False, skip_validation=True))  # it was parsed just now
+        """The configuration without secrets, serialised before training can change anything it refers to."""
+        return redact(self.parser.dump(self.config, skip_none=False, skip_validation=True))  # it was parsed just now
 
     def resume(self, changes: Sequence[Change], step: int) -> None:
         """Note the settings that differ from a checkpoint's from a step on."""

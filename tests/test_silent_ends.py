@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from main import main
 from omnithink_pl.endings import no_silent_end
 from omnithink_pl.errors import OmniThinkError, RunEnded
 from omnithink_pl.sources.base import Source
+from omnithink_pl.tracking.artifacts import Artifacts
 from omnithink_pl.tracking.store import connect
 from omnithink_pl.types import Example
 
@@ -135,3 +137,15 @@ def test_the_exit_after_ctrl_c_stays_one() -> None:
 
     with pytest.raises(SystemExit):
         interrupted()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_verb_that_is_told_to_end_leaves_no_run_that_seems_to_run(
+    number: signal.Signals, tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    completions = tmp_path / "completions.jsonl"
+    completions.write_text('{"task": "qa", "question": "What?", "reference": "2", "completion": "2"}\n')
+    monkeypatch.setattr(Artifacts, "table", lambda *rest: os.kill(os.getpid(), number))
+    with pytest.raises((SIGTERMException, KeyboardInterrupt)):
+        main(["score", f"--completions={completions}", f"--trainer.logger.init_args.tracking_uri={tracking_uri}"])
+    assert status(Path(tracking_uri.removeprefix("sqlite:///")).parent) == ["KILLED"]

@@ -171,6 +171,8 @@ class TrackingLogger(MLFlowLogger):
         """Continue the run of a checkpoint, which first delivers what the store had not got."""
         self.resume(state["run_id"] or "")
         self.outbox.restore(state.get("pending", ()))
+        if self._initialized:
+            self._drop_known()
 
     def drain(self) -> None:
         """Wait until the store has everything; raises :class:`TrackingError` if it stays away."""
@@ -272,14 +274,18 @@ class TrackingLogger(MLFlowLogger):
         self._initialized = True
         if self._system_metrics:
             self._monitor = monitor_system(self._run_id, self.tracking_uri)
-        for entry in self.outbox.entries:  # of a checkpoint; the store may have got some of them meanwhile
-            if entry["kind"] == "metrics":
-                entry["values"] = self._new(entry["values"], entry["step"])
+        self._drop_known()
         close_dead_runs(client, self._experiment_id or "")
         text, self._config = self._config, ""
         if text:
             self.artifacts.text(text, "config.yaml")
             self.log_hyperparams(parameters(yaml.safe_load(text)))
+
+    def _drop_known(self) -> None:
+        """Take from the entries of a checkpoint the values that the store has got meanwhile."""
+        for entry in self.outbox.entries:
+            if entry["kind"] == "metrics":
+                entry["values"] = self._new(entry["values"], entry["step"])
 
     def _new(self, values: Mapping[str, float], step: int) -> dict[str, float]:
         """Return the values that the run does not have yet, and add them to its history."""

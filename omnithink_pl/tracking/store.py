@@ -24,6 +24,7 @@ _SQLITE = "sqlite:///"
 _CURE = "make it writable, free space on its disk, or choose another store such as sqlite:///mlflow.db"
 _TIMEOUT = 20.0  # seconds
 _GATEWAY = {502, 503, 504}
+_DETAIL = "(raised as a result of "  # SQLAlchemy's line before that of the database
 
 
 class TrackingError(OmniThinkError):
@@ -83,7 +84,8 @@ def guard(uri: str, action: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, OSError, sqlite3.Error) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        lines = [line for line in str(error).strip().splitlines() if not line.startswith(_DETAIL)]
+        reason = lines[0] if lines else type(error).__name__
         raise TrackingError(f"{SETTING}: cannot {action} at {uri}: {reason}; {_CURE}") from error
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 import yaml
@@ -13,6 +14,7 @@ from mlflow.artifacts import load_text
 from mlflow.tracking import MlflowClient
 
 from callbacks.changes import compare, refused
+from callbacks.progress import CurriculumProgress
 from callbacks.resume import Resumed, ResumeError, check_changes
 from main import main
 
@@ -119,12 +121,18 @@ LR = "--model.optimizer.init_args.lr"
 
 
 @pytest.mark.slow
+def stop(self: CurriculumProgress, trainer: L.Trainer, *rest: Any) -> None:
+    trainer.should_stop = True
+
+
 def test_a_resumed_run_uses_and_records_a_new_learning_rate_and_refuses_a_new_seed(
     tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["main.py"])
     settings = [*SETTINGS, f"--trainer.default_root_dir={tmp_path}", f"--trainer.logger.tracking_uri={tracking_uri}"]
-    main([*settings, f"{LR}=1e-4", "--trainer.max_steps=1"])
+    with monkeypatch.context() as patch:
+        patch.setattr(CurriculumProgress, "on_train_batch_end", stop)
+        main([*settings, f"{LR}=1e-4"])
     with pytest.raises(ResumeError, match="seed_everything 0, now 1"):
         main([*settings, f"{LR}=1e-4", "--seed_everything=1", "--ckpt_path=last"])
     main([*settings, f"{LR}=2e-5", "--model.kl.beta.qa=0.5", "--ckpt_path=last"])

@@ -41,6 +41,8 @@ def fit(directory: Path, logger: CutShort, ckpt_path: Path | None = None) -> Che
     checkpoints = Checkpoints(every_n_steps=1, save_policy=False, folder="run")
     callbacks = [evaluation(), Tracking("curriculum"), config(), checkpoints, curriculum()]
     run = trainer(directory, callbacks, logger, enable_progress_bar=False)
+    if ckpt_path is not None:
+        checkpoints.resume(ckpt_path)
     run.fit(CountingModule(), CountedData(), ckpt_path=ckpt_path)
     return checkpoints
 

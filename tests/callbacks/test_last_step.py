@@ -97,7 +97,7 @@ def test_a_run_told_to_end_at_its_very_end_is_killed_and_finished_by_its_resumpt
     fit(tracking_uri, tmp_path, resumed=path)
     run = only_run(tracking_uri)
     assert run.info.status == "FINISHED"
-    assert run.data.metrics["final/eval/mean"] == pytest.approx(0.4)
+    assert run.data.metrics["after/eval/mean"] == pytest.approx(0.4)
     assert run.data.metrics["train/math/reward"] == TOTAL / 10
     assert torch.load(path, weights_only=True)["callbacks"]["StageEvaluation"]["matrix"]["labels"][-1] == "2 math"
 

@@ -28,7 +28,8 @@ BUG = 70  # exit code of a run that an error of no known kind ended
 LIMIT = 1200.0  # seconds until a run is taken to hang; machines are shared
 ATTEMPTS = 3  # to continue it
 # What is spent on a verdict: nothing where a step is repeated, whose verdicts are cached.
-SPENT = re.compile(r"/sandbox/|/judge/(cached|retries|cost|seconds_per_reply|\w+_tokens)$")
+SPENT = re.compile(r"/sandbox/|/judge/(cached|retries|unparseable|cost|seconds_per_reply|\w+_tokens)$")
+RESUMED = re.compile(r"_from_step_|^changes\.json$")  # files that only a continued run has
 PARTS = ("state_dict", "optimizer_states", "steps_done", "reference", "kl", "failures")
 _JUDGE = "--data.tasks.writing.init_args.judge.init_args"
 
@@ -140,7 +141,7 @@ def outcome(world: World) -> Outcome:
             for path, file in written.items()
             if path.startswith("rollouts/") or path == "score_matrix.json"
         },
-        {path for path in written if "_from_step_" not in path}
+        {path for path in written if not RESUMED.search(path)}
         | {f"folder/{file.relative_to(folder)}" for file in folder.rglob("*") if file.is_file()},
     )
 
@@ -149,8 +150,8 @@ def assert_equal(expected: Outcome, got: Outcome) -> None:
     """Compare bit for bit what the laws promise."""
     for part in PARTS:
         assert_same(expected.checkpoint[part], got.checkpoint[part], part)
-    before, after = (one.checkpoint["callbacks"]["StageEvaluation"] for one in (expected, got))
-    assert_same(before, after, "score matrix")
+    ours, theirs = (one.checkpoint["callbacks"]["StageEvaluation"] for one in (expected, got))
+    assert_same(ours, theirs, "score matrix")
     assert_same(expected.metrics, got.metrics, "metrics")
     assert_same(expected.tables, got.tables, "tables")
     assert expected.files == got.files, f"files: {expected.files ^ got.files}"

@@ -40,7 +40,6 @@ class Health(BaseHTTPRequestHandler):
     status = 200
 
     def do_GET(self) -> None:
-        self.server.probes += 1
         self.send_response(self.status)
         self.end_headers()
 
@@ -62,7 +61,6 @@ class Server:
 
     def start(self) -> None:
         self._running = ThreadingHTTPServer(("127.0.0.1", self.port), Health)
-        self._running.probes = 0
         self.port = self._running.server_address[1]
         threading.Thread(target=self._running.serve_forever, args=(0.01,), daemon=True).start()
 

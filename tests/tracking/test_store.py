@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from omnithink_pl.tracking.store import TrackingError, connect
+from omnithink_pl.tracking.store import TrackingError, connect, guard
 
 
 @pytest.mark.parametrize(
@@ -71,3 +72,15 @@ def test_a_new_store_prints_nothing_and_leaves_logging_alone(tmp_path: Path, cap
     assert client.search_experiments()
     assert capfd.readouterr() == ("", "")
     assert (logging.getLogger().handlers, logging.getLogger().level) == (handlers, level)
+
+
+def test_the_reason_is_what_the_database_says_and_not_where_sqlalchemy_noticed_it(empty_store: Path) -> None:
+    """A locked database, which is waited for, is told by this reason from one that refuses."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import OperationalError
+
+    refused = OperationalError("INSERT", {}, sqlite3.OperationalError("database is locked"))
+    refused.add_detail("raised as a result of Query-invoked autoflush")
+    told = pytest.raises(TrackingError, match=r"cannot log metrics at .*: \(sqlite3\.\w+\) database is locked; make it")
+    with told, guard(f"sqlite:///{empty_store}", "log metrics"):
+        raise MlflowException(str(refused))
