@@ -120,11 +120,11 @@ SETTINGS = [
 LR = "--model.optimizer.init_args.lr"
 
 
-@pytest.mark.slow
 def stop(self: CurriculumProgress, trainer: L.Trainer, *rest: Any) -> None:
     trainer.should_stop = True
 
 
+@pytest.mark.slow
 def test_a_resumed_run_uses_and_records_a_new_learning_rate_and_refuses_a_new_seed(
     tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
