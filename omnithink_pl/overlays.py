@@ -101,6 +101,21 @@ def _merge_list(value: dict[int, Any], before: list[Any], path: str) -> list[Any
     return [new for new in merged if new is not None]
 
 
+def with_removed(config: Any, default: Any) -> Any:
+    """Return a config, or a part of it, with null for every entry of the defaults' dictionaries that it has not."""
+    if isinstance(config, Namespace) and isinstance(default, Namespace):
+        if config.get("class_path") != default.get("class_path"):
+            return config
+        completed = config.clone()
+        for key in vars(default).keys() & vars(config).keys():
+            completed[key] = with_removed(config[key], default[key])
+        return completed
+    if not isinstance(config, dict) or not isinstance(default, dict):
+        return config
+    kept = {key: with_removed(value, default.get(key)) for key, value in config.items()}
+    return kept | {key: None for key in default if key not in config}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Namespace):
         return value.as_dict()

@@ -29,6 +29,12 @@ class OverlayParser(ArgumentParser):
             cfg = overlays.merge(cfg, prev_cfg)
         return super()._apply_actions(cfg, parent_key, prev_cfg, *args, **kwargs)
 
+    def dump(self, cfg: Any, *args: Any, **kwargs: Any) -> str:
+        """Return a config as text; what it has removed of the defaults is null, so that the text is the same run."""
+        if self.default_config_files and isinstance(cfg, Namespace):
+            cfg = overlays.with_removed(cfg, self.get_defaults(skip_validation=True))
+        return str(super().dump(cfg, *args, **kwargs))
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exit with the causes of an error and what was probably meant, without the usage."""
         if not self.exit_on_error:  # a nested parser, whose message becomes part of the outer one's

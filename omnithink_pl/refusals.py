@@ -147,7 +147,10 @@ def check_effect(verb: str, args: Sequence[str], callbacks: Collection[str]) -> 
     Raises:
         BadInput: Names the argument.
     """
-    called = {"fit": set(callbacks) - {"demonstrations"}, "predict": {"demonstrations", "tracking", "progress"}}
+    called = {
+        "fit": set(callbacks) - {"demonstrations"},
+        "predict": {"curriculum", "demonstrations", "tracking", "progress"},
+    }
     for option in (arg.partition("=")[0] for arg in args if arg.startswith("--")):
         key = option[2:].partition(".")[0]
         if key in callbacks and key not in called.get(verb, ()):

@@ -56,8 +56,8 @@ def test_every_component_of_every_row_is_shown_and_tracked(
     rows = [dict(zip(table["columns"], cells, strict=True)) for cells in table["data"]]
     assert [row["task"] for row in rows] == [row["task"] for row in given]
     assert [row["total"] for row in rows] == [1.2, 0.0, 1.2, "failed"]
-    assert rows[1]["reward/math"] == "undefined: no answer segment"
-    assert str(rows[3]["reward/writing"]).startswith("failed: judge unavailable")
+    assert rows[1]["reward"] == "undefined: no answer segment"
+    assert str(rows[3]["reward"]).startswith("failed: judge unavailable")
     shown = capsys.readouterr().out
     for text in ("sum", "two [bold]and[/bold] [[A]]", "undefined: no answer segment", "1.2", "line 3"):
         assert text in shown
