@@ -20,10 +20,12 @@ import lightning as L
 from omnithink_pl.sandbox.box import Box
 from omnithink_pl.sandbox.workers import _Worker
 from omnithink_pl.tracking import TrackingLogger
+from omnithink_pl.tracking.outbox import Outbox
 from tests.faults.plans import Fault, Site
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 BALLAST = "ballast"
+PATIENCE = 20.0  # seconds
 
 
 class Disturber(L.Callback):
@@ -48,6 +50,8 @@ class Disturber(L.Callback):
         self._watch(Box, "submit", Site.BOX)
         self._watch(_Worker, "ask", Site.WORKER)
         sys.addaudithook(self._on_event)
+        # A store that is away until the run ends would be waited for at its end, ten minutes by default.
+        Outbox.drain.__defaults__ = (PATIENCE,)  # type: ignore[attr-defined]
 
     def teardown(self, trainer: L.Trainer, pl_module: Any, stage: str) -> None:
         """Write the counts."""

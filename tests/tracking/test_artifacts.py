@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+from pathlib import Path
+from shutil import disk_usage
+
+import pytest
+
 from omnithink_pl.grpo.advantage import ScoredGroup
+from omnithink_pl.tracking import TrackingError, TrackingLogger
 from omnithink_pl.tracking.artifacts import rollout_table
 from omnithink_pl.types import Completion, Component, Example, Group, Outcome, Score
+from tests.faults.world import small_disk
 
 
 def scored(task: str, outcomes: list[Outcome], advantages: list[float | None]) -> ScoredGroup:
@@ -28,3 +35,20 @@ def test_a_table_has_a_row_per_completion_and_every_component_with_its_state() -
     assert table["total"] == [1.1, 0.1, "failed"]
     assert table["advantage"] == [1.0, -1.0, None]
     assert rollout_table([], step=0) == {}
+
+
+def test_a_full_disk_of_the_artifacts_is_named_and_what_it_refused_waits(tmp_path: Path, tracking_uri: str) -> None:
+    place = tmp_path / "artifacts"
+    place.mkdir()
+    with small_disk(place) as mounted:
+        if not mounted:
+            pytest.skip("mounting a small disk takes root")
+        logger = TrackingLogger(tracking_uri=tracking_uri, artifact_location=place.as_uri())
+        ballast = place / "ballast"
+        ballast.write_bytes(bytes(disk_usage(place).free))
+        with pytest.raises(TrackingError, match=r"artifact_location: cannot store .*eval/a\.txt at .*free space there"):
+            logger.artifacts.text("a text", "eval/a.txt")
+        ballast.unlink()
+        logger.outbox.flush()
+        (stored,) = place.rglob("a.txt")
+        assert stored.read_text() == "a text"
