@@ -62,6 +62,29 @@ def merge(config: Mapping[Any, Any], previous: Any, where: str = "") -> dict[Any
     return merged
 
 
+def keep_removed(config: Mapping[Any, Any], previous: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Have a complete config replace the dictionaries that lack entries of a previous one: merging brings them back.
+
+    Args:
+        config: What all configs come to.
+        previous: What the first of them, the defaults, came to.
+
+    Returns:
+        The config with ``tasks!`` for ``tasks``, if tasks of the defaults were removed.
+    """
+    written: dict[Any, Any] = {}
+    for key, value in config.items():
+        before = previous.get(key)
+        name = key
+        if isinstance(value, dict) and isinstance(before, dict) and value.get("class_path") == before.get("class_path"):
+            removed = before.keys() - value.keys()
+            value = keep_removed(value, before)
+            if removed and key != "init_args" and "class_path" not in value:
+                name = f"{key}{REPLACE}"
+        written[name] = value
+    return written
+
+
 def _merge_value(value: dict[Any, Any], before: Any, path: str) -> Any:
     if isinstance(before, list) and value and all(isinstance(key, int) for key in value):
         return _merge_list(value, before, path)

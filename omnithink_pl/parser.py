@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse._link_arguments import ActionLink  # private, but jsonargparse is pinned
 
 from omnithink_pl import overlays
 from omnithink_pl.messages import class_path, name_entry, readable, unknown_key
@@ -28,6 +29,19 @@ class OverlayParser(ArgumentParser):
             prev_cfg = None if prev_cfg is None else prev_cfg.clone()  # a copy: entries that are replaced leave it
             cfg = overlays.merge(cfg, prev_cfg)
         return super()._apply_actions(cfg, parent_key, prev_cfg, *args, **kwargs)
+
+    def _dump_cleanup_actions(
+        self, cfg: Namespace, actions: Any, dump_kwargs: dict[str, Any], prefix: str = ""
+    ) -> None:  # private, too: what is printed and stored with a run is read again over the same defaults
+        super()._dump_cleanup_actions(cfg, actions, dump_kwargs, prefix)
+        if prefix or dump_kwargs["skip_none"] or not self.default_config_files:
+            return
+        defaults = self.get_defaults(skip_validation=True)
+        ActionLink.strip_link_target_keys(self, defaults)
+        super()._dump_cleanup_actions(defaults, actions, dump_kwargs)
+        written = overlays.keep_removed(cfg.as_dict(), defaults.as_dict())
+        vars(cfg).clear()
+        vars(cfg).update(written)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exit with the causes of an error and what was probably meant, without the usage."""

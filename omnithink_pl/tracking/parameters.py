@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from omnithink_pl.curriculum.stages import Stage, with_lengths
+from omnithink_pl.overlays import REPLACE
 
 # What experiments usually differ in: name of the parameter, key of the configuration.
 CHOSEN = {
@@ -87,7 +88,8 @@ def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, value
         return
     for name, inner in value.items():
-        yield from _flatten(inner, f"{key}.{name}" if key else str(name))
+        name = str(name).removesuffix(REPLACE)
+        yield from _flatten(inner, f"{key}.{name}" if key else name)
 
 
 def _join(key: str, own: Mapping[str, Any]) -> str:
