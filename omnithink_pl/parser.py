@@ -33,12 +33,12 @@ class OverlayParser(ArgumentParser):
     def _dump_cleanup_actions(
         self, cfg: Namespace, actions: Any, dump_kwargs: dict[str, Any], prefix: str = ""
     ) -> None:  # private, too: what is printed and stored with a run is read again over the same defaults
-        super()._dump_cleanup_actions(cfg, actions, dump_kwargs, prefix)
+        super()._dump_cleanup_actions(cfg, actions, dump_kwargs, prefix)  # type: ignore[no-untyped-call]
         if prefix or dump_kwargs["skip_none"] or not self.default_config_files:
             return
         defaults = self.get_defaults(skip_validation=True)
-        ActionLink.strip_link_target_keys(self, defaults)
-        super()._dump_cleanup_actions(defaults, actions, dump_kwargs)
+        ActionLink.strip_link_target_keys(self, defaults)  # type: ignore[no-untyped-call]
+        super()._dump_cleanup_actions(defaults, actions, dump_kwargs)  # type: ignore[no-untyped-call]
         written = overlays.keep_removed(cfg.as_dict(), defaults.as_dict())
         vars(cfg).clear()
         vars(cfg).update(written)
