@@ -50,7 +50,8 @@ def fit(directory: Path, *arguments: str) -> None:
         ("--model.policy=./no/such/policy", r"model\.policy: no directory './no/such/policy'; give a directory"),
         (
             "--model.sampling.max_tokens=180",
-            r"data\.tasks\.qa, row \S+: its prompt of \d+ tokens and model\.sampling\.max_tokens=180 .* context of 192",
+            r"data\.tasks\.qa, row \S+: its prompt of \d+ tokens \(and \d+ more of \d+ prompts\) and "
+            r"model\.sampling\.max_tokens=180 .* context of 192",
         ),
         ("--data.batch_size=0", r"data\.batch_size is 0; a step needs at least one prompt"),
     ],

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -139,13 +140,21 @@ def test_the_exit_after_ctrl_c_stays_one() -> None:
         interrupted()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def told_to_end(*rest: object) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def interrupted(*rest: object) -> None:
+    raise KeyboardInterrupt  # a shell has its background jobs ignore the signal itself
+
+
+@pytest.mark.parametrize("end", [told_to_end, interrupted])
 def test_a_verb_that_is_told_to_end_leaves_no_run_that_seems_to_run(
-    number: signal.Signals, tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
+    end: Callable[..., None], tmp_path: Path, tracking_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     completions = tmp_path / "completions.jsonl"
     completions.write_text('{"task": "qa", "question": "What?", "reference": "2", "completion": "2"}\n')
-    monkeypatch.setattr(Artifacts, "table", lambda *rest: os.kill(os.getpid(), number))
+    monkeypatch.setattr(Artifacts, "table", end)
     with pytest.raises((SIGTERMException, KeyboardInterrupt)):
         main(["score", f"--completions={completions}", f"--trainer.logger.init_args.tracking_uri={tracking_uri}"])
     assert status(Path(tracking_uri.removeprefix("sqlite:///")).parent) == ["KILLED"]

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 ROW = 2
 FIRST, SECOND = ROW, ROW + 3 + ROW  # calls before the first step of each stage
 # Steps finished when the n-th call comes; the step in flight is finished first when there is time.
-ENDED = {ROW // 2: 0, FIRST + 2: 2, FIRST + 4: 3, SECOND: 3, SECOND + 2: 6, SECOND + 3 + 1: 6, FIRST + 3 + 1: 3}
+ENDED = {ROW // 2: 0, FIRST + 2: 2, FIRST + 4: 3, SECOND: 3, SECOND + 3: 6, SECOND + 3 + 1: 6, FIRST + 3 + 1: 3}
 SETTINGS = [
     "fit",
     "--name=short",
@@ -114,7 +114,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -
         pytest.param(SECOND, "SIGKILL", id="killed in the evaluation between stages"),
         pytest.param(SECOND + 4, "SIGKILL", id="killed in the last evaluation"),
         pytest.param(FIRST + 2, "SIGTERM", id="told to end inside a stage"),
-        pytest.param(SECOND + 2, "SIGTERM", id="told to end in the last step"),
+        pytest.param(SECOND + 3, "SIGTERM", id="told to end in the last step"),
         pytest.param(SECOND + 4, "SIGTERM", id="told to end in the last evaluation"),
         pytest.param(FIRST + 2, "SIGINT", id="Ctrl-C inside a stage"),
         pytest.param(FIRST + 4, "SIGINT", id="Ctrl-C in an evaluation"),
