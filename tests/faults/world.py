@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import shutil
 import subprocess
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -121,6 +122,7 @@ def _serve(database: Path, port: int, ready: object) -> None:
     os.environ["_MLFLOW_SERVER_ARTIFACT_ROOT"] = str(database.parent / "unused")
     import logging
 
+    warnings.resetwarnings()  # which pytest makes errors
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     from mlflow.server import app
     from werkzeug.serving import make_server
