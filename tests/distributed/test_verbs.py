@@ -60,10 +60,9 @@ def test_what_one_benchmark_lacks_keeps_no_process_from_the_next(suite: Path, tm
 def test_a_strategy_that_divides_the_model_is_refused(
     verb: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    config = [f"--config={CONFIGS / 'sft_data.yaml'}"] if verb == "predict" else []
+    own = [f"--config={CONFIGS / 'sft_data.yaml'}", f"--demonstrations.output={tmp_path}"] if verb == "predict" else []
     sharded = [argument.replace("size=2", "size=1") for argument in SHARDED]
-    place = f"--demonstrations.output={tmp_path}"
-    assert run(tmp_path, *sharded, settings=[verb, *config, f"--data.tasks!={QA}", STAGES, place, ALONE, CPU]) != [0]
+    assert run(tmp_path, *sharded, settings=[verb, *own, f"--data.tasks!={QA}", STAGES, ALONE, CPU]) != [0]
     shown = " ".join(capfd.readouterr().err.split())
     assert re.search(rf"trainer\.strategy: {verb} shards prompts .* use --trainer\.strategy=ddp", shown)
 
