@@ -18,7 +18,7 @@ from main import main
 from omnithink_pl.endings import no_silent_end
 from omnithink_pl.errors import OmniThinkError, RunEnded
 from omnithink_pl.sources.base import Source
-from omnithink_pl.tracking.artifacts import Artifacts
+from omnithink_pl.tracking.mlflow_artifacts import MLflowArtifacts
 from omnithink_pl.tracking.store import connect
 from omnithink_pl.types import Example
 
@@ -154,7 +154,7 @@ def test_a_verb_that_is_told_to_end_leaves_no_run_that_seems_to_run(
 ) -> None:
     completions = tmp_path / "completions.jsonl"
     completions.write_text('{"task": "qa", "question": "What?", "reference": "2", "completion": "2"}\n')
-    monkeypatch.setattr(Artifacts, "table", end)
+    monkeypatch.setattr(MLflowArtifacts, "table", end)
     with pytest.raises((SIGTERMException, KeyboardInterrupt)):
         main(["score", f"--completions={completions}", f"--trainer.logger.init_args.tracking_uri={tracking_uri}"])
     assert status(Path(tracking_uri.removeprefix("sqlite:///")).parent) == ["KILLED"]

@@ -33,7 +33,7 @@ class Scripted:
         self.synced += 1
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int]
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, seeds: Sequence[int], finished: object = None
     ) -> list[tuple[Completion, ...]]:
         self.calls.append((len(prompts), sampling, tuple(seeds)))
         said = cycle(self.greedy if sampling.temperature == 0 else self.sampled)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from omnithink_pl.errors import RewardFailure
 from omnithink_pl.sandbox.workers import Lost, WorkerPool
 from tests.sandbox.helpers import all_end, interrupted
 
@@ -77,7 +78,7 @@ def test_a_worker_that_does_not_start_says_why_and_none_at_all_is_refused() -> N
     with pytest.raises(ValueError, match="workers"):
         worker_pool(size=0)
     pool = worker_pool(code="raise SystemExit('no such library')")
-    with pytest.raises(RuntimeError, match="no such library"):
+    with pytest.raises(RewardFailure, match="no such library"):
         pool.map([{"do": "echo"}], limit=20)
     assert pool._workers == []
 
