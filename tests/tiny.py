@@ -21,6 +21,7 @@ class TinyPolicy:
     eos_id: int = EOS
     context: int = 128
     version: int = 0
+    trust_remote_code: bool = False
 
     def weights_changed(self) -> None:
         self.version += 1
