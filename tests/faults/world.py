@@ -72,6 +72,7 @@ class World:
         for folder in self.folders.values():
             (folder / BALLAST).unlink(missing_ok=True)
         if self.judge.process.poll() is not None:
+            self.judge.kill()  # which closes its pipes
             self.judge = ScriptedServer(self.judge.port)
         if self.server is not None and not self.server.process.is_alive():
             self.server.start()
