@@ -74,7 +74,7 @@ announce = @echo "Installing $(1) into $(VENV), from pyproject.toml; the first t
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
 	  || { echo "$(PYTHON) is not Python 3.11 to 3.13; name one, such as: make setup PYTHON=python3.11" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV) || { rm -f $@; echo "Its module venv may be missing: apt install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -f $@; echo "Its module venv may be missing: apt install python3-venv" >&2; exit 1; }
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	$(call announce,what training needs)

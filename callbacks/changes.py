@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
+
+from omnithink_pl.config_files import leaves
 
 NOT_SET = "not set"
 _ASKED = {"config", "ckpt_path", "weights_only"}  # of the resumption itself
@@ -46,7 +48,7 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]
         >>> [str(one) for one in compare({"model": {"init_args": {"beta": 1}}}, {"model": {"init_args": {"beta": 2}}})]
         ['model.beta 1, now 2']
     """
-    old, new = dict(_flatten("", before)), dict(_flatten("", after))
+    old, new = dict(leaves(before)), dict(leaves(after))
     keys = [key for key in dict.fromkeys([*old, *new]) if key.partition(".")[0] not in _ASKED]
     pairs = ((key, old.get(key, NOT_SET), new.get(key, NOT_SET)) for key in keys)
     return [Change(*pair) for pair in pairs if pair[1] != pair[2]]
@@ -62,17 +64,8 @@ def _has_no_effect(change: Change, before: Mapping[str, Any]) -> bool:
     found = _BETA.fullmatch(change.key)
     if found is None:
         return False
-    kl = dict(_flatten("", before["model"]))
+    kl = dict(leaves(before["model"]))
     betas = [value for key, value in kl.items() if key == "kl.beta" or key.startswith("kl.beta.")]
     followed = [key.removeprefix("kl.targets.") for key in kl if key.startswith("kl.targets.")]
     unanchored = kl.get("kl.reference") == "stage" and not any(betas)  # the stage began without a copy of its policy
     return unanchored or (bool(followed) if found["task"] is None else found["task"] in followed)
-
-
-def _flatten(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    parts = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    if not parts or not value:  # empty ones are values
-        yield key, value
-        return
-    for name, part in parts:
-        yield from _flatten(key if name == "init_args" else f"{key}.{name}".strip("."), part)

@@ -95,7 +95,7 @@ def copy(config: Path, target: Path) -> None:
 
 def differences(one: Path, other: Path) -> list[str]:
     """Return the keys that two files set differently: ``- key: value`` of the first, ``+ key: value`` of the other."""
-    before, after = (dict(_leaves(_read(path))) for path in (one, other))
+    before, after = (dict(leaves(_read(path))) for path in (one, other))
     lines = []
     for key in dict.fromkeys([*before, *after]):
         old, new = before.get(key, _ABSENT), after.get(key, _ABSENT)
@@ -110,11 +110,11 @@ def _read(path: Path) -> Any:
         raise BadInput(f"{path} is no YAML: {error}; mend it") from error
 
 
-def _leaves(config: Mapping[str, Any], key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys without ``init_args``, and their values."""
-    for name, value in config.items():
-        inner = key if name == "init_args" else f"{key}.{name}".strip(".")
-        if isinstance(value, dict) and value:
-            yield from _leaves(value, inner)
-        else:
-            yield inner, value
+def leaves(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted keys without ``init_args``, and their values; what is empty is a value."""
+    parts = config.items() if isinstance(config, Mapping) else enumerate(config) if isinstance(config, list) else ()
+    if not parts or not config:
+        yield key, config
+        return
+    for name, part in parts:
+        yield from leaves(part, key if name == "init_args" else f"{key}.{name}".strip("."))

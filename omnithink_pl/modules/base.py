@@ -211,6 +211,7 @@ class TrainingModule(PolicyModule):
         The optimiser's settings are those of the config: a checkpoint brings those that it was written with.
         """
         for optimizer in self.trainer.optimizers:
+            # A subclass that builds its optimiser itself has none.
             for group, own in zip(optimizer.param_groups, self.configured, strict=False):
                 group |= own | ({"initial_lr": own["lr"]} if "initial_lr" in group else {})  # a schedule's
         if self.hosted is not None:
