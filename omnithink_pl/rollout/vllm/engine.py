@@ -61,7 +61,8 @@ class ColocatedVLLM:
         tensor_parallel_size: Consecutive ranks that share one engine, each with a part of its weights, for a policy
             that one GPU does not hold; a divisor of the number of processes. Above 1 it is untested.
         cuda_graphs: Record CUDA graphs at start-up: slower to start, faster to decode. Not read on a CPU.
-        sleep: Release the engine's GPU memory between rollouts. On a CPU there is nothing to release.
+        sleep: Release the engine's GPU memory, weights included, between rollouts; the policy's are loaded again before
+            the next. On a CPU there is nothing to release.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class ColocatedVLLM:
         kv_cache_gib: float | None = None,
         gpu_memory_utilization: float = 0.3,
         tensor_parallel_size: int = 1,
-        cuda_graphs: bool = False,
+        cuda_graphs: bool = True,
         sleep: bool = True,
     ) -> None:
         for key, value in (("max_rows", max_rows), ("tensor_parallel_size", tensor_parallel_size)):
@@ -123,11 +124,11 @@ class ColocatedVLLM:
             EngineFailure: If some weight of the engine did not get a value.
         """
         policy, llm = self._attached()
-        if self._version == policy.version:
+        if self._version == policy.version and not self._sleep.without_weights:
             return
         self._version = None  # until every weight is loaded
         with self._vllm_call("load the weights"), torch.no_grad():
-            self._sleep.wake(llm)
+            self._sleep.wake_weights(llm)
             llm.apply_model(lambda model: load_every_weight(model, named_weights(policy.model)))
             # Keys and values of the old weights would be used without any error.
             llm.reset_prefix_cache()
@@ -143,6 +144,8 @@ class ColocatedVLLM:
     ) -> list[tuple[Completion, ...]]:
         """Sample completions; see ``RolloutEngine.generate``."""
         policy, llm = self._attached()
+        if self._sleep.without_weights:  # since the last call; all processes call, which a sharded policy needs
+            self.sync()
         own = zip(map(tuple, prompts), seeds, map(tuple, partial or [()] * len(prompts)), strict=True)
         everyone, mine = self._tensor_parallel.gather(list(own))
         check_prompts([prompt for prompt, _, _ in everyone], sampling, self.context)
@@ -160,10 +163,10 @@ class ColocatedVLLM:
         all_prompts, all_seeds, all_partial = zip(*everyone, strict=True)
         batch = RequestBatch(policy, all_prompts, sampling, all_partial, own_finished)
         with self._vllm_call("generate"):
-            self._sleep.wake(llm)
+            self._sleep.wake_cache(llm, self._version)
             for request, completions in _run(llm, policy, batch.requests, sampling, all_seeds):
                 batch.add(request, completions)
-            self._sleep.sleep(llm)
+            self._sleep.sleep(llm, self._version)
         groups = batch.groups()
         return [groups[index] for index in mine]
 
@@ -176,7 +179,7 @@ class ColocatedVLLM:
     def _vllm_call(self, action: str) -> Iterator[None]:
         """Restore the state of the process after a call of vLLM's, and name the setting behind its errors."""
         # vLLM compiles small functions on first use, which on a CPU takes longer than a short run.
-        stance = "default" if self.cuda_graphs else "force_eager"
+        stance = "default" if self.cuda_graphs and torch.cuda.is_available() else "force_eager"
         try:
             with self._process.preserved(VARIABLES), torch.compiler.set_stance(stance):
                 yield
