@@ -37,11 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=30.0, help="stop after this time")
     parser.add_argument("--size", choices=["7b", "mini"], default="7b", help="shapes: Qwen2.5-7B's, or tiny ones")
     parser.add_argument("--device", default="", help="cuda or cpu; cuda where there is a GPU")
+    parser.add_argument("--policy", default="", help="sample from this directory, not from random weights of 0.5B")
     parser.add_argument("--only", nargs="+", default=[], help="run those whose names begin so")
     parser.add_argument("--output", type=Path, help="append the lines to this file too")
     options = parser.parse_args(arguments)
     end = time.monotonic() + 60.0 * options.minutes
-    case = {"size": options.size, "device": options.device}
+    case = {"size": options.size, "device": options.device, "policy": options.policy}
     with open(options.output or "/dev/null", "a") as copy:  # noqa: PTH123  (a device)
         for measurement in plan(options.only):
             left = end - time.monotonic()

@@ -42,6 +42,8 @@ TINY = {
     "num_key_value_heads": 2,
     "vocab_size": 128,
 }
+# Heads of 32 and the vocabulary of the packaged tokenizer.
+TINY_ENGINE = TINY | {"num_attention_heads": 2, "num_key_value_heads": 1, "num_hidden_layers": 2, "vocab_size": 1024}
 # Dense bfloat16 products by data sheet, TFLOP/s.
 SHEETS = {"H100 PCIe": 756.0, "H100": 989.0, "H200": 989.0, "A100": 312.0, "B200": 2250.0, "L40S": 362.0}
 
@@ -61,14 +63,15 @@ class Case:
     median: float  # of the log-normal lengths of completions
     longest: int  # tokens of a completion
     repeats: int
+    policy: str = ""  # what is sampled from instead of random weights: a directory or hub id
 
     @classmethod
-    def of(cls, size: str, device: str) -> Case:
+    def of(cls, size: str, device: str, policy: str = "") -> Case:
         """Return the shapes of a size, ``7b`` or ``mini``, on a device."""
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if size == "mini":
-            return cls(device, TINY, TINY | {"num_hidden_layers": 2}, (1, 2), 256, 4, 4, 12, 20.0, 60, 1)
-        return cls(device, SEVEN_B, HALF_B, (2, 4), 16384, 16, 16, 300, 600.0, 4096, 5)
+            return cls(device, TINY, TINY_ENGINE, (1, 2), 256, 4, 4, 12, 20.0, 60, 1, policy)
+        return cls(device, SEVEN_B, HALF_B, (2, 4), 16384, 16, 16, 300, 600.0, 4096, 5, policy)
 
     def with_lengths(self, tokens: int | None = None, median: float | None = None) -> Case:
         """Return the same with a micro-batch or completions of another length."""

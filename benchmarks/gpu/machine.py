@@ -26,15 +26,11 @@ def machine(case: Case) -> Iterator[dict[str, Any]]:
         row |= {"flash": torch.backends.cuda.is_flash_attention_available()}
     yield row
     side = 8192 if case.device == "cuda" else 256
-    for name, dtype, tf32 in (("bfloat16", torch.bfloat16, False), ("float32", torch.float32, False),
-                              ("tf32", torch.float32, True)):  # fmt: skip
-        torch.backends.cuda.matmul.allow_tf32 = tf32
+    for name, dtype in (("bfloat16", torch.bfloat16), ("tf32", torch.float32), ("float32", torch.float32)):
+        torch.backends.cuda.matmul.allow_tf32 = name == "tf32"  # in the end off, as PyTorch has it
         left, right = (torch.randn(side, side, device=case.device, dtype=dtype) for _ in range(2))
-        yield {
-            "product": name,
-            "side": side,
-            **rate(2 * side**3, case.seconds(lambda a=left, b=right: a @ b), case.device),
-        }
+        taken = case.seconds(lambda a=left, b=right: a @ b)  # type: ignore[misc]
+        yield {"product": name, "side": side, **rate(2 * side**3, taken, case.device)}
     source = torch.empty(2**30 if case.device == "cuda" else 2**20, device=case.device, dtype=torch.int8)
     target = torch.empty_like(source)
     copied = case.seconds(lambda: target.copy_(source))
