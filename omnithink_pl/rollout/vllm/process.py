@@ -19,6 +19,7 @@ from omnithink_pl.errors import BadInput
 
 if TYPE_CHECKING:
     from vllm import LLM
+    from vllm.lora.request import LoRARequest
 
 log = logging.getLogger(__name__)
 
@@ -121,13 +122,13 @@ class Sleep:
         self._without_cache = self._announced = False
         self._before: tuple[int | None, list[float]] = (None, [])  # version of the weights, and its probe
 
-    def sleep(self, llm: LLM, version: int | None) -> None:
+    def sleep(self, llm: LLM, version: int | None, adapter: LoRARequest | None = None) -> None:
         """Release the memory of an engine that holds a version of the policy's weights, if enabled and possible."""
         if not self.enabled:
             return
         message = "model.engine.init_args.sleep does nothing on a CPU: there is no GPU memory to release"
         if self.possible():
-            self._before, full = (version, probe(llm)), _used_gib()
+            self._before, full = (version, probe(llm, adapter)), _used_gib()
             llm.sleep(level=2)
             self.without_weights = self._without_cache = True
             message = (
@@ -148,7 +149,7 @@ class Sleep:
             llm.wake_up(tags=["weights"])
             self.without_weights = False
 
-    def wake_cache(self, llm: LLM, version: int | None) -> None:
+    def wake_cache(self, llm: LLM, version: int | None, adapter: LoRARequest | None = None) -> None:
         """Take back the rest; raise ``RuntimeError`` if weights of the same version do not compute the same."""
         if self.without_weights:
             raise RuntimeError("the engine's weights were dropped, and not loaded again")
@@ -159,15 +160,15 @@ class Sleep:
         log.debug("vLLM awake: %.1f GiB of GPU memory in use", _used_gib())
         before, expected = self._before
         if before == version:
-            check_probe(expected, probe(llm))
+            check_probe(expected, probe(llm, adapter))
 
 
-def probe(llm: LLM) -> list[float]:
-    """Return log-probabilities of a fixed prompt's tokens under the engine's weights."""
+def probe(llm: LLM, adapter: LoRARequest | None = None) -> list[float]:
+    """Return log-probabilities of a fixed prompt's tokens under the engine's weights, with an adapter if it has one."""
     from vllm import SamplingParams
 
     params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
-    (output,) = llm.generate([{"prompt_token_ids": PROBE}], params, use_tqdm=False)
+    (output,) = llm.generate([{"prompt_token_ids": PROBE}], params, use_tqdm=False, lora_request=adapter)
     rows = (output.prompt_logprobs or [])[1:]  # the first token has none
     return [row[token].logprob for token, row in zip(PROBE[1:], rows, strict=True) if row is not None]
 
