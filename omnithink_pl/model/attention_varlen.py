@@ -41,7 +41,7 @@ class VarlenAttention:
             and query.shape[-1] <= LARGEST_HEAD
             and query.shape[-1] % 8 == 0
             and torch.cuda.is_available()  # fake tensors are on a GPU where there is none
-            and torch.backends.cuda.is_flash_attention_available()  # type: ignore[no-untyped-call]
+            and torch.backends.cuda.is_flash_attention_available()
             and torch.cuda.get_device_capability(query.device) >= (8, 0)
         )
 

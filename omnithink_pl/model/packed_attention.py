@@ -96,7 +96,7 @@ class PackedAttention:
         self.calls = 0  # attention layers that have used it: 0 if the model has attention of its own
         self._kernel: TiledAttention | VarlenAttention | None = None
 
-    @torch.compiler.disable  # where layers are compiled, this lies between two compiled parts
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # where layers are compiled, this lies between two compiled parts
     def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         """Compute softmax attention from and to ``[tokens, heads, size]``; keys and values may have fewer heads."""
         self.calls += 1

@@ -110,7 +110,8 @@ def test_the_kernel_takes_what_it_is_given() -> None:
         torch.empty(7, heads, 8, device="meta", dtype=torch.bfloat16, requires_grad=True) for heads in (HEADS, 2, 2)
     ]
     ends = torch.empty(3, device="meta", dtype=torch.int32)
-    found = varlen_kernel(*parts, ends, ends, 4, 4, 0.5)
+    query, key, value = parts
+    found = varlen_kernel(query, key, value, ends, ends, 4, 4, 0.5)
     assert found.shape == (7, HEADS, 8)
     gradients = torch.autograd.grad(found.sum(), parts)
     assert [gradient.shape for gradient in gradients] == [part.shape for part in parts]
