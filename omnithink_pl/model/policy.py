@@ -253,17 +253,17 @@ def _plain(model: PreTrainedModel) -> PreTrainedModel:
         return type(model)(config).to(model.dtype)
 
 
-def named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+def named_weights(model: PreTrainedModel, merged: bool = True) -> Iterator[tuple[str, Tensor]]:
     """Yield each weight's name in the checkpoint, and its value: at most one tensor that the model does not hold.
 
-    Adapters (LoRA) are merged into copies of the weights that they adapt, or left out within
+    Adapters (LoRA) are merged into copies of the weights that they adapt, or left out, without ``merged`` or within
     ``model.disable_adapter()``. 4-bit weights are dequantised. Sharded parameters (DTensor, FSDP2) are gathered, so
     every process must iterate. Tied weights come once.
 
     Raises:
         BadInput: If it has an adapter of a kind that cannot be merged here.
     """
-    adapted = _lora_layers(model)
+    adapted = lora_layers(model) if merged else {}
     seen: set[int] = set()
     for name, value in model.state_dict(keep_vars=True).items():
         if id(value) in seen or "lora_" in name or _SCALES in name:
@@ -278,7 +278,7 @@ def named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
         yield name.removeprefix(_PEFT_PREFIX).replace(_PEFT_BASE, ""), _merged(value.detach(), layer)
 
 
-def _lora_layers(model: PreTrainedModel) -> dict[tuple[str, str], Any]:
+def lora_layers(model: PreTrainedModel) -> dict[tuple[str, str], Any]:
     """Return the LoRA layers of a model by module and parameter; PEFT is imported only if the model uses it.
 
     The experts of a mixture are parameters of one module, wrapped one around the other: ``experts.gate_up_proj``.
