@@ -114,7 +114,7 @@ def _row(group: ScoredGroup, index: int, step: int, components: list[str]) -> di
         "completion": completion.text,
         "reward": score.primary.shown,
         "total": str(score.state) if score.total is None else round(score.total, 6),
-        "advantage": group.advantages[index],
+        "advantage": round(group.advantages[index], 4),
         "task": example.task,
         "prompt": "\n".join(message["content"] for message in example.messages),
         **{f"reward/{name}": outcomes.get(name) for name in components},
