@@ -49,7 +49,7 @@ format: setup-dev ## Format and mend what can be mended
 	$(BIN)/ruff check --fix .
 
 ui: setup ## Serve MLflow's UI on the runs of this folder, and print where they are; ARGS="--port=5001"
-	$(BIN)/python -m omnithink_pl.tracking.ui $(ARGS)
+	$(BIN)/python main.py ui $(ARGS)
 
 embedded: setup ## Make the embedded policy again, from nothing
 	$(BIN)/python -m omnithink_pl.embedded.make $(ARGS)
