@@ -131,10 +131,10 @@ def outcome(world: World) -> Outcome:
     return Outcome(
         torch.load(folder / "last.ckpt", weights_only=True),
         {
-            name: [
+            name: sorted(  # MLflow orders by time, and clocks go back
                 (point.step, 0.0 if TIMED.search(name) else point.value)
                 for point in client.get_metric_history(run.info.run_id, name)
-            ]
+            )
             for name in run.data.metrics
             if not SPENT.search(name)
         },
