@@ -95,7 +95,7 @@ def demonstrations(directory: Path) -> Any:
     except BadInput:
         return None
     counts = directory / "data" / "counts.json"
-    return load_from_disk(directory / "data" / "dataset").to_list(), json.loads(counts.read_text() or "{}")
+    return load_from_disk(directory / "data" / "dataset").to_list(), json.loads(counts.read_text())
 
 
 def prepare(directory: Path, inputs: Path) -> list[str]:

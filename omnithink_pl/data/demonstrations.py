@@ -194,10 +194,10 @@ class DemonstrationStore:
                 f"demonstrations: not one completion of {sum(count['completions'] for count in counts.values())} was "
                 f"kept; sample more (model.sampling.group_size), or look at them with `main.py score`"
             )
-        with whole_folder(self.dataset) as folder:
-            Dataset.from_list(rows).save_to_disk(folder)
         plain = {task: {name: count[name] for name in COUNTED} for task, count in counts.items()}
         _write(self.directory / COUNTS, plain)
+        with whole_folder(self.dataset) as folder:  # last: where it is, everything is
+            Dataset.from_list(rows).save_to_disk(folder)
         return counts
 
 

@@ -128,7 +128,7 @@ class StreamedCheckpointIO(TorchCheckpointIO):
         Raises:
             BadInput: If one of these is damaged or missing; names it.
         """
-        found: dict[str, Any] = super().load_checkpoint(path, map_location or "cpu", weights_only)
+        found: dict[str, Any] = super().load_checkpoint(path, weights_only=weights_only)
         shards = shards_of(found, Path(path))
         if shards is None:
             return found
