@@ -76,10 +76,11 @@ def shards_name(path: Path) -> str:
 
 def remove_unnamed(path: Path) -> None:
     """Remove folders of parts that a checkpoint does not name: of the one before, or where writing was cut off."""
-    named = read_mapped(path).get(_NAMED, {}).get("folder") if path.exists() else None
-    for folder in path.parent.glob(f"{shards_name(path)}*"):
-        if folder.name != named:
-            shutil.rmtree(folder)
+    if folders := list(path.parent.glob(f"{shards_name(path)}*")):
+        named = read_mapped(path).get(_NAMED, {}).get("folder") if path.exists() else None
+        for folder in folders:
+            if folder.name != named:
+                shutil.rmtree(folder)
 
 
 def shards_of(checkpoint: dict[str, Any], path: Path) -> Shards | None:
@@ -119,8 +120,9 @@ class StreamedCheckpointIO(TorchCheckpointIO):
     """Lightning's writing without the copy in memory, and its reading for processes that each hold the whole model."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint to one file."""
+        """Write a checkpoint to one file; parts of one before it, of several processes, are removed."""
         write_whole(checkpoint, Path(path))
+        remove_unnamed(Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
         """Read a checkpoint, in full; its file is known to be whole, those of its parts are not.

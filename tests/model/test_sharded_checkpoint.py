@@ -214,3 +214,10 @@ def test_a_copy_is_a_checkpoint(tmp_path: Path) -> None:
     copy_checkpoint(path, tmp_path / "copy")
     shutil.rmtree(path.parent)
     assert_same(read_full(tmp_path / "copy" / "last.ckpt"), full_state())
+
+
+def test_one_process_that_goes_on_leaves_no_parts_behind(tmp_path: Path) -> None:
+    path = saved(tmp_path / "last.ckpt")
+    StreamedCheckpointIO().save_checkpoint(full_state(1), path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert_same(read_full(path), full_state(1))
