@@ -80,7 +80,7 @@ def no_gradient_sync(model: object) -> AbstractContextManager[None]:
     if not isinstance(model, LightningModule):
         raise BadInput(
             f"trainer.strategy reduces gradients on its own, in {type(model).__name__}: they would be added up twice; "
-            f"use auto, ddp, or ModelParallelStrategy as in configs/scale/fsdp.yaml"
+            f"use auto, ddp, or FSDP2Strategy as in configs/scale/fsdp.yaml"
         )
     return nullcontext()
 

@@ -36,6 +36,7 @@ from omnithink_pl.model.products import use_faster_products
 from omnithink_pl.model.randomness import disable_randomness
 from omnithink_pl.model.sharding import full, gathered
 from omnithink_pl.types import Message
+from omnithink_pl.whole import whole_folder
 
 log = logging.getLogger(__name__)
 EMBEDDED = "embedded"
@@ -228,7 +229,7 @@ def save_policy(policy: Policy, directory: Path, here: bool = True) -> None:
 
     Adapters are merged into the weights, and also saved by themselves in the folder ``adapter``, for
     ``PeftModel.from_pretrained``. A sharded policy is gathered tensor by tensor: all processes must call this, and one
-    of them, with ``here``, writes.
+    of them, with ``here``, writes; the folder is there whole or not at all.
     """
     model, adapted = policy.model, hasattr(policy.model, "peft_config")
     base = model.get_base_model() if adapted else model
@@ -237,10 +238,11 @@ def save_policy(policy: Policy, directory: Path, here: bool = True) -> None:
     adapter = gathered({n: p for n, p in model.named_parameters() if p.requires_grad}) if adapted else {}
     if not here:
         return
-    _plain(base).save_pretrained(directory, state_dict=weights)
-    policy.tokenizer.save_pretrained(directory)
-    if adapted:
-        model.save_pretrained(directory / ADAPTER, state_dict=adapter)
+    with whole_folder(directory) as folder:
+        _plain(base).save_pretrained(folder, state_dict=weights)
+        policy.tokenizer.save_pretrained(folder)
+        if adapted:
+            model.save_pretrained(folder / ADAPTER, state_dict=adapter)
 
 
 def _plain(model: PreTrainedModel) -> PreTrainedModel:
