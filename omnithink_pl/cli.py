@@ -96,6 +96,13 @@ class OmniThinkCLI(LightningCLI):
         parser.given = self.given
         return parser
 
+    def _set_seed(self) -> None:  # private
+        """Set the seed; a number that is none is the user's to mend."""
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise BadInput(f"seed_everything: {error}") from error
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks, each under its own key, and the links between keys."""
         parser.add_argument("--name", type=str, default="run", help="Kind of run; names its runs and its outputs.")

@@ -55,7 +55,7 @@ def merge(config: Mapping[Any, Any], previous: Any, where: str = "") -> dict[Any
                     f"{path}{REPLACE}: only a dictionary whose keys are data, such as data.tasks, is replaced"
                 )
             if before is not None:
-                previous[name] = None  # jsonargparse completes entries by those of the same name
+                previous.pop(name)  # jsonargparse completes entries by those of the same name
         elif isinstance(value, dict):
             value = _merge_value(value, before, path)
         merged[name] = value

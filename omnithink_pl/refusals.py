@@ -76,6 +76,8 @@ def check_settings(given: Sequence[Setting], follows: Mapping[str, str], tasks: 
             complaints.append(f"{key} follows from {follows[key]}; set {follows[key]} instead")
         if key in renamed:
             complaints.append(f"{key} is now {renamed[key]}")
+        if key == "seed_everything" and isinstance(value, bool):
+            complaints.append(f"{key} is a number, such as {key}=1; a run without one could not be repeated")
         complaints += _moved(value)
         complaints += _useless(key, value)
         complaints += _unknown_task(where, key, names)
