@@ -51,6 +51,7 @@ _NOT_ACCEPTED = re.compile(r"(?P<key>[\w.]+): Option '\w+' is not accepted; its 
 # A class to name where that of the defaults has no settings, by the last part of the key.
 _OTHER_CLASS = {"source": "omnithink_pl.sources.Table"}
 _MISFIT = "Expected a "
+_SWITCHES = {"true", "false", "yes", "no", "on", "off"}
 _NO_CLASS = re.compile(
     r"Expected a dot import path string: ([A-Za-z_]\w*)$|module '[\w.]+' has no attribute '(\w+)'", re.MULTILINE
 )
@@ -161,6 +162,8 @@ def class_path(message: str) -> str:
     if not found:
         return ""
     wanted = found[1] or found[2]
+    if wanted in _SWITCHES:
+        return "; it is no switch: give one of its settings, as KEY.NAME=VALUE, or null for none"
     paths: dict[str, str] = {}
     for file in sorted(PACKAGE.rglob("*.py")):
         module = ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
