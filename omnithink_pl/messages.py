@@ -146,8 +146,10 @@ def nearest_key(key: str, keys: Sequence[str]) -> str:
     near = get_close_matches(key, keys, n=1, cutoff=0.75) or [f"{one}.{rest}" for one in above]
     if near:
         return near[0]
-    alike = get_close_matches(parts[-1], {one.rpartition(".")[2] for one in keys}, n=1, cutoff=0.75)
-    return min((one for one in keys if alike and one.rpartition(".")[2] == alike[0]), key=len, default="")
+    last = {one: one.rpartition(".")[2] for one in keys}
+    alike = get_close_matches(parts[-1], {*last.values()}, n=1, cutoff=0.75)
+    begun = [name for name in last.values() if len(parts[-1]) > 2 and name.startswith(parts[-1])]  # `batch`, `temp`
+    return min((one for one in keys if last[one] in (alike or begun)), key=len, default="")
 
 
 def _holds(whole: Sequence[str], parts: Sequence[str]) -> bool:

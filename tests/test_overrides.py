@@ -138,6 +138,7 @@ def test_an_override_without_effect_is_refused_with_the_cure(arguments: str, cur
         ("--lr=1e-4", r"did you mean model\.optimizer\.lr\?"),
         ("--learning_rate=1e-4", r"did you mean model\.optimizer\.lr\?"),
         ("--batch_size=4", r"did you mean data\.batch_size\?"),
+        ("--batch=4", r"did you mean data\.batch_size\?"),
         ("--evaluation.prompts=16", r"did you mean evaluation\.evaluator\.prompts\?"),
         ("--adapter.rank=8", r"did you mean model\.adapter\.rank\?"),
         ("--model.sampling.group_size=four", r"model\.sampling\.group_size: Expected a int\. Got value: four"),
