@@ -96,8 +96,8 @@ def check_dtypes(policy: Policy, engine: RolloutEngine, corrected: bool) -> None
 
     Most of a small update is below bfloat16's spacing. Qwen2.5-0.5B in float32 and its engine in bfloat16 differ by
     0.017 nats a token before any update and by 0.138 (2.6 at most) after three AdamW steps of 5e-6, while the engine
-    still equals the weights cast to bfloat16 to 0.022: completions come from another policy than the one that is trained.
-    Under bf16-mixed both compute with the cast weights.
+    still equals the weights cast to bfloat16 to 0.022: completions come from another policy than the trained one. Under
+    bf16-mixed both compute with the cast weights.
 
     Args:
         policy: As it will be trained.
