@@ -56,12 +56,13 @@ def products(shape: Shape, completions: Sequence[int], lap: Lap) -> None:
         weight = layer.weight.detach()
         outputs, inputs = weight.shape
         hidden, gradient = weight.new_ones(rows, inputs), weight.new_ones(rows, outputs)
-        # Both factors and the product of: output, gradient of the input, gradient of the weight.
-        factors += [(hidden, weight.T, gradient.clone()), (gradient, weight, hidden.clone())]
-        factors += [(gradient.T, hidden, weight.clone())]
+        # Both factors of: output, gradient of the input, gradient of the weight.
+        factors += [(hidden, weight.T), (gradient, weight), (gradient.T, hidden)]
+    sizes = {(len(left), right.shape[1]) for left, right in factors}
+    products = {size: torch.empty(size, device=policy.model.device) for size in sizes}  # one for all of a size
     for _ in range(shape.steps):
-        for left, right, product in factors:
-            torch.mm(left, right, out=product)
+        for left, right in factors:
+            torch.mm(left, right, out=products[len(left), right.shape[1]])
         lap()
 
 

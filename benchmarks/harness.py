@@ -7,13 +7,16 @@ import logging
 import multiprocessing
 import os
 import random
+import signal
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
 import torch
@@ -80,21 +83,21 @@ def take_turns(sides: Mapping[str, Program], begin: Callable[[], None]) -> dict[
     costs: dict[str, list[Cost]] = {name: [] for name in sides}
     results: dict[str, Any] = {}
     pipes: dict[str, Connection] = {}
-    processes = []
+    processes: dict[str, BaseProcess] = {}
     order = random.Random(0)
     try:
         for name, program in sides.items():
             pipes[name], theirs = context.Pipe()
-            processes.append(context.Process(target=_run, args=(theirs, begin, program)))
-            processes[-1].start()
+            processes[name] = context.Process(target=_run, args=(theirs, begin, program))
+            processes[name].start()
             theirs.close()
         while pipes:
             for name in order.sample(list(pipes), len(pipes)):
                 try:
                     pipes[name].send("continue")
-                    kind, value = pipes[name].recv()
+                    kind, value = _answer(pipes[name], processes[name].pid)
                 except (EOFError, OSError) as error:
-                    raise RuntimeError(f"{name}: its process is gone") from error
+                    raise RuntimeError(f"{name}: its process is gone; was there enough memory?") from error
                 if kind == "failure":
                     raise RuntimeError(f"{name} failed\n{value}")
                 if kind == "lap":
@@ -103,14 +106,30 @@ def take_turns(sides: Mapping[str, Program], begin: Callable[[], None]) -> dict[
                     results[name] = value
                     del pipes[name]
     finally:
-        for process in processes:
-            process.terminate()
+        for process in processes.values():
+            assert process.pid is not None
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its own children too: they hold what join waits for
             process.join()
     return {name: Run(costs[name], results[name]) for name in sides}
 
 
+def _answer(pipe: Connection, process: int | None) -> tuple[str, Any]:
+    """Return what a process sends.
+
+    Raises:
+        OSError: If it is gone. If it was killed, its own children may hold the pipe open, so that no end is read.
+    """
+    assert process is not None
+    while not pipe.poll(1.0):
+        os.kill(process, 0)
+    answer: tuple[str, Any] = pipe.recv()
+    return answer
+
+
 def _run(pipe: Connection, begin: Callable[[], None], program: Program) -> None:
     """Run a program, and answer every call with the cost of a lap, the last with the result."""
+    os.setsid()
     began = Cost(0.0, 0.0)
 
     def wait() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import signal
 import time
 from functools import partial
 from itertools import islice
@@ -127,6 +128,13 @@ def continues(lap: Lap) -> None:
         lap()
 
 
+def is_killed(lap: Lap) -> None:
+    """End as the kernel ends a process that takes too much memory, while a child of it holds its files open."""
+    if os.fork() == 0:
+        signal.pause()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def nothing() -> None:
     pass
 
@@ -156,6 +164,11 @@ def test_every_round_has_one_lap_of_each_side(tmp_path: Path) -> None:
 def test_a_side_that_fails_ends_the_others() -> None:
     with pytest.raises(RuntimeError, match=r"(?s)b failed.*ValueError: no more"):
         take_turns({"a": continues, "b": fails}, nothing)
+
+
+def test_a_side_that_is_killed_ends_the_others() -> None:
+    with pytest.raises(RuntimeError, match="b: its process is gone; was there enough memory"):
+        take_turns({"a": continues, "b": is_killed}, nothing)
 
 
 def test_operations_are_those_that_torch_counts() -> None:
