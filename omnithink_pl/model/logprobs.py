@@ -87,8 +87,7 @@ def token_logprobs(
     """
     packing = pack_rows(prompts, completions) if share_prompt else pad_rows(prompts, completions, padding)
     if share_prompt:
-        pairs = zip(prompts, completions, strict=True)
-        check_shareable(model, longest=max(len(x) + max(map(len, own), default=0) for x, own in pairs))
+        check_shareable(model, packing.longest)
         enable_packed_attention(model)
     sampled = SampledTokens(packing.targets.to(model.device), temperature, top_p)
     config = model.config.get_text_config(decoder=True)
