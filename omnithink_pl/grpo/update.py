@@ -92,7 +92,7 @@ class _Rows(NamedTuple):
     def of(cls, scored: ScoredGroup, weights: Sequence[float]) -> _Rows:
         completions, advantages, earlier = scored.group.completions, scored.advantages, scored.earlier
         rows = [
-            _Row(completions[i].token_ids, completions[i].logprobs, advantages[i], weight, earlier[i])
+            _Row(completions[i].token_ids, completions[i].logprobs, advantages[i] or 0.0, weight, earlier[i])
             for i, weight in zip(scored.kept, weights, strict=True)
         ]
         return cls(scored.task, scored.group.prompt_ids, rows)
