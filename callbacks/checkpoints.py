@@ -11,14 +11,15 @@ from types import FrameType
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from safetensors import SafetensorError
 
 from omnithink_pl.curriculum.stages import StageRun
 from omnithink_pl.errors import BadInput, OmniThinkError, TrainingDiverged
 from omnithink_pl.exclusive import make_folder
-from omnithink_pl.model.checkpoint_file import StreamedCheckpointIO
 from omnithink_pl.model.policy import save_policy
+from omnithink_pl.model.sharded_checkpoint import StreamedCheckpointIO
 from omnithink_pl.modules import PolicyModule
 
 from .lookups import StageCallback, module_of
@@ -88,6 +89,11 @@ class Checkpoints(StageCallback):
         """Make the run's folder, unless it is resumed in its own, and listen for Ctrl-C."""
         if stage != "fit":
             return
+        if type(trainer.strategy) is ModelParallelStrategy:
+            raise BadInput(
+                "trainer.strategy: Lightning's ModelParallelStrategy writes no checkpoint that is whole or not there; "
+                "use omnithink_pl.distributed.fsdp.FSDP2Strategy, as in configs/scale/fsdp.yaml"
+            )
         if self.directory is None:
             self.directory = self._make_folder(trainer)
         self._module = module_of(trainer)
@@ -226,10 +232,7 @@ class Checkpoints(StageCallback):
         return made
 
     def _save(self, trainer: L.Trainer) -> None:
-        module = module_of(trainer)
-        if module.device_mesh is not None and module.steps_done == 0:
-            return  # Lightning cannot load an optimiser without state into a sharded model
-        module.check_weights()
+        module_of(trainer).check_weights()
         try:
             trainer.save_checkpoint(self.path)
         except OSError as error:

@@ -13,6 +13,7 @@ import yaml
 from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.checkpoint_file import read_whole
+from omnithink_pl.model.sharded_checkpoint import shards_of
 
 from .changes import Change, compare, refused
 from .checkpoints import Checkpoints
@@ -129,6 +130,7 @@ def read_checkpoint(path: Path, stages: Sequence[Stage]) -> Resumed:
     """
     try:
         checkpoint = read_whole(path)
+        shards_of(checkpoint, path)  # whether they are there; their checksums are compared when they are read
         steps_done = checkpoint["steps_done"]
         curriculum = checkpoint["callbacks"][Curriculum.__qualname__]
         written, plan, begun = curriculum["stages"], curriculum["plan"], curriculum["begun"]

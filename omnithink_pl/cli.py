@@ -225,6 +225,6 @@ def plan_on_cpu(config: Namespace) -> None:
         each = len(devices) if isinstance(devices, list) else int(devices) if str(devices).isdigit() else 1
         config.gpus = max(1, each) * trainer.num_nodes
     if config.sharded is None:
-        config.sharded = "ModelParallel" in str(trainer.strategy)
+        config.sharded = "FSDP2" in str(trainer.strategy)
     for key, value in {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "logger": False}.items():
         trainer[key] = value

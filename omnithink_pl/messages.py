@@ -44,6 +44,9 @@ _NOISE = re.compile(
     r"Type \S+\[\[.*?\], [\w.]+\] expects a function or a callable class: |\.? Got value: Namespace\(.*\)$"
 )
 _MISFIT = "Expected a "
+_NO_CLASS = re.compile(
+    r"Expected a dot import path string: ([A-Za-z_]\w*)$|module '[\w.]+' has no attribute '(\w+)'", re.MULTILINE
+)
 
 
 def readable(message: str) -> str:
@@ -132,16 +135,18 @@ def _holds(whole: Sequence[str], parts: Sequence[str]) -> bool:
 
 
 def class_path(message: str) -> str:
-    """Return what to add to a message about a class name without its module: where this package has such a class."""
-    found = re.search(r"Expected a dot import path string: ([A-Za-z_]\w*)$", message, re.MULTILINE)
+    """Return what to add to a message about a class that is not where it was looked for: where this package has one."""
+    found = _NO_CLASS.search(message)
     if not found:
         return ""
+    wanted = found[1] or found[2]
     paths: dict[str, str] = {}
     for file in sorted(PACKAGE.rglob("*.py")):
         module = ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
         for name in re.findall(r"^class ([A-Za-z]\w*)", file.read_text(encoding="utf-8"), re.MULTILINE):
             paths.setdefault(name, f"{module}.{name}")
-    near = get_close_matches(found[1], paths, n=1)
+    near = get_close_matches(wanted, paths, n=1, cutoff=0.7)
+    near = near or [name for name in paths if len(wanted) > 2 and wanted.lower() in name.lower()]
     return f"; write {paths[near[0]]}" if near else "; write its whole path, such as my_package.MyClass"
 
 

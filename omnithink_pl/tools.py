@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from omnithink_pl.endings import sigterm_raises
 from omnithink_pl.parser import OverlayParser
 from omnithink_pl.verb_table import HELP_ALL, VERBS
 
@@ -42,4 +43,5 @@ def run_tool(verb: str, args: Sequence[str], defaults: Path) -> None:
     args = ["--help" if arg == HELP_ALL else f"{arg}=true" if arg in switches else arg for arg in args]
     given = parser.parse_args(args)
     given.pop("config")
-    tool(**parser.instantiate_classes(given).as_dict(), **filled).run()
+    with sigterm_raises():  # or what is written would stay half there
+        tool(**parser.instantiate_classes(given).as_dict(), **filled).run()

@@ -29,6 +29,7 @@ VERBS = {
     "study": Verb("Run many configs with several seeds, and resume.", "omnithink_pl.study.tool.Study", tool=True),
     "report": Verb("Make a study's tables and figures.", "omnithink_pl.report.verbs.Report", tool=True),
     "plan": Verb("Plan a curriculum's order from single runs.", "omnithink_pl.report.verbs.PlanCurriculum", tool=True),
+    "ui": Verb("Serve MLflow's UI, and print where the table of runs is.", "omnithink_pl.tracking.ui.Ui", tool=True),
     "configs": Verb("List the packaged configs, copy one, or compare two: ls, cp, diff."),
 }
 

@@ -17,7 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import memory, order, rewards, rollout, sandbox, scaling, step, tail
-from benchmarks.floor import attention_flops, linear_flops, pairs
+from benchmarks.flops import attention_flops, linear_flops, pairs
 from benchmarks.harness import Cost, Lap, run_ranks, take_turns
 from benchmarks.lengths import PlannedLengths, log_normal
 from benchmarks.ours import Shape

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 VOCABULARY = 128
 EOS = 2
@@ -63,6 +71,12 @@ def tiny_llama(**changes: object) -> LlamaForCausalLM:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         return LlamaForCausalLM(LlamaConfig(**shape(**changes)))
+
+
+def tiny_qwen3(**changes: object) -> Qwen3ForCausalLM:
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        return Qwen3ForCausalLM(Qwen3Config(**shape(head_dim=32, **changes)))
 
 
 def random_tokens(*lengths: int, seed: int = 0) -> list[list[int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omnithink_pl.errors import BadInput
 from omnithink_pl.sources.cells import UnusableRow, as_text, list_of, text_of
 from omnithink_pl.types import Example, Message, State
+from omnithink_pl.whole import whole_file, whole_folder
 
 if TYPE_CHECKING:
     from omnithink_pl.grpo.advantage import ScoredGroup
@@ -194,10 +194,10 @@ class DemonstrationStore:
                 f"demonstrations: not one completion of {sum(count['completions'] for count in counts.values())} was "
                 f"kept; sample more (model.sampling.group_size), or look at them with `main.py score`"
             )
-        shutil.rmtree(self.dataset, ignore_errors=True)
-        Dataset.from_list(rows).save_to_disk(self.dataset)
         plain = {task: {name: count[name] for name in COUNTED} for task, count in counts.items()}
         _write(self.directory / COUNTS, plain)
+        with whole_folder(self.dataset) as folder:  # last: where it is, everything is
+            Dataset.from_list(rows).save_to_disk(folder)
         return counts
 
 
@@ -246,6 +246,5 @@ def _example(row: Mapping[str, Any], number: int, where: Path) -> Example:
 
 
 def _write(path: Path, content: object) -> None:
-    scratch = path.with_suffix(".writing")
-    scratch.write_text(json.dumps(content, ensure_ascii=False))
-    scratch.replace(path)
+    with whole_file(path) as file:
+        file.write(json.dumps(content, ensure_ascii=False).encode())

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from lightning import LightningModule
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -74,12 +73,14 @@ def no_gradient_sync(model: object) -> AbstractContextManager[None]:
     Processes differ in their number of micro-batches; hooks that communicate in each would deadlock. Afterwards
     :func:`sum_gradients` does it once. A strategy that wraps the model in something else is refused.
     """
+    from lightning import LightningModule  # a forward pass alone, as a benchmark runs it, needs no Lightning
+
     if isinstance(model, DistributedDataParallel):
         return model.no_sync()
     if not isinstance(model, LightningModule):
         raise BadInput(
             f"trainer.strategy reduces gradients on its own, in {type(model).__name__}: they would be added up twice; "
-            f"use auto, ddp, or ModelParallelStrategy as in configs/scale/fsdp.yaml"
+            f"use auto, ddp, or FSDP2Strategy as in configs/scale/fsdp.yaml"
         )
     return nullcontext()
 

@@ -23,6 +23,7 @@ from omnithink_pl.evaluation.completions import Record
 from omnithink_pl.evaluation.scorer import UNCERTAINTY, Interval, PromptOutcomes, first_failure, mean_interval, share
 from omnithink_pl.evaluation.suites.base import Suite
 from omnithink_pl.types import UNIT_RANGE, Outcome, Range, State
+from omnithink_pl.whole import whole_file
 
 Verdicts = Sequence[Sequence[float]]  # per prompt, the scores of its completions
 
@@ -210,6 +211,6 @@ def write_results(directory: Path, scores: Sequence[SuiteScore], domains: Sequen
         "benchmarks": {**before, **{score.name: asdict(score) for score in scores}},
         "domains": {domain.name: asdict(domain) for domain in domains},
     }
-    directory.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=2, ensure_ascii=False))
+    with whole_file(path) as file:
+        file.write(json.dumps(results, indent=2, ensure_ascii=False).encode())
     return path

@@ -36,7 +36,7 @@ from omnithink_pl.evaluation.completions import (
 from omnithink_pl.evaluation.suite_scores import SuiteScore, score_domains, score_records, suite_metrics, write_results
 from omnithink_pl.evaluation.suites.base import Suite, TwoTurns, choose_suites, domain_members
 from omnithink_pl.model.adapter import check_adapter
-from omnithink_pl.model.checkpoint_file import read_whole
+from omnithink_pl.model.sharded_checkpoint import read_full
 from omnithink_pl.modules import PolicyModule
 from omnithink_pl.report.console import benchmark_progress, benchmark_table, problems
 from omnithink_pl.rollout.base import Sampling
@@ -130,7 +130,7 @@ def _validate(
 def load_weights(model: PolicyModule, checkpoint: Path) -> None:
     """Load a checkpoint's weights into a module; refuse one that is damaged, or of another policy."""
     try:
-        found = read_whole(checkpoint)
+        found = read_full(checkpoint)
         if model.adapter is not None:
             check_adapter(found, model)  # the frozen weights are not in the checkpoint
         model.load_state_dict(found["state_dict"], strict=model.strict_loading)

@@ -77,7 +77,7 @@ class FailureMonitor:
             RewardFailure: If a task fails too often and the policy is to stop. The batch is then not counted: it is
                 not trained on, and a resumed run meets it again.
         """
-        recent, paused = dict(self._recent), dict(self._paused)
+        recent, paused, cause = dict(self._recent), dict(self._paused), self._cause
         for task in dict.fromkeys(group.task for group in groups):
             own = [score for group in groups if group.task == task for score in group.scores]
             count = (sum(score.state is State.FAILED for score in own), len(own))
@@ -86,17 +86,17 @@ class FailureMonitor:
             if failed <= self.policy.max_rate * total:
                 continue
             reasons = Counter(reason for score in own for reason in _reasons(score))
-            self._cause = max(reasons, key=reasons.__getitem__, default=self._cause)
+            cause = max(reasons, key=reasons.__getitem__, default=cause)
             if self.policy.on_outage == "stop":
                 raise RewardFailure(
                     f"{task}: {failed} of {total} rewards of the last {len(recent[task])} batches could not be "
-                    f"computed, most often: {self._cause}. Mend the cause and continue with --ckpt_path last; or raise "
+                    f"computed, most often: {cause}. Mend the cause and continue with --ckpt_path last; or raise "
                     f"model.failures.max_rate (now {self.policy.max_rate}), or train without the task meanwhile with "
                     f"model.failures.on_outage: pause"
                 )
             del recent[task]
             paused[task] = step + 1 + self.policy.retry_after
-        self._recent, self._paused = recent, paused
+        self._recent, self._paused, self._cause = recent, paused, cause
 
     def tolerate_unscored(self, unscored: Mapping[str, str], row: int) -> None:
         """Accept a row of the score matrix without some tasks, given why they could not be scored.

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from omnithink_pl.grpo.kl_control import KLSettings, Reference
 from omnithink_pl.model.precision import gathered_in
-from omnithink_pl.model.sharding import assign, gathered, shard
+from omnithink_pl.model.sharding import assign, shard
 
 
 class ReferencePolicy(ABC):
@@ -91,7 +91,9 @@ class FrozenCopy(ReferencePolicy):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all weights where the anchor is a stage's start."""
-        return gathered(dict(self.model.named_parameters())) if self.anchor == "stage" else {}
+        if self.anchor != "stage":
+            return {}
+        return {name: parameter.detach() for name, parameter in self.model.named_parameters()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore the weights."""
@@ -141,7 +143,7 @@ class AdaptedReference(ReferencePolicy):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the adapters of the stage's start."""
-        return gathered(self._start)
+        return dict(self._start)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore the adapters of the stage's start."""

@@ -22,6 +22,7 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.merge.sameness import check_adapters, check_same
 from omnithink_pl.merge.ties import Merged, merge_tensor, task_vector, trim_threshold
 from omnithink_pl.merge.weights import ADAPTER_CONFIG, CONFIG, INDEX, Checkpoint, Weights, find_model
+from omnithink_pl.whole import whole_folder
 
 Combination = Literal["ties", "ties_svd"]
 
@@ -79,32 +80,31 @@ class Merge:
         adapters = [(path / ADAPTER_CONFIG).is_file() for path in models]
         if any(adapters) and not all(adapters):
             raise BadInput("models holds full models and adapters; merge the adapters into their base first")
-        scratch = output.with_name(output.name + ".part")  # so that a merge is either whole or not there
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
+        with whole_folder(output) as folder:
+            self._write(base, models, any(adapters), folder)
+        Console(highlight=False, soft_wrap=True).print(f"policy      {output}")
+
+    def _write(self, base: Path, models: Sequence[Path], adapters: bool, folder: Path) -> None:
         console = Console(highlight=False, soft_wrap=True)
         described: dict[str, object] = {
-            "method": self.lora if any(adapters) else "TIES",
+            "method": self.lora if adapters else "TIES",
             "base": str(base),
             "models": [str(path) for path in models],
             "density": self.density,
             "scale": self.scale,
         }
-        if any(adapters):
+        if adapters:
             with console.status("merging adapters"):
-                merge_adapters(base, models, scratch, self.density, self.scale, self.lora)
+                merge_adapters(base, models, folder, self.density, self.scale, self.lora)
         else:
             with Progress(console=console, transient=True) as display:
-                report = merge_models(base, models, scratch, self, display)
+                report = merge_models(base, models, folder, self, display)
             for path, kept in zip(models, report.kept, strict=True):
                 console.print(f"merged      {path}: {kept:.1%} of its values")
             console.print(f"contested   {report.contested:.1%} of the changed values had both signs")
             described |= asdict(report)
-        _copy_settings(base, scratch, adapter=any(adapters))
-        (scratch / "merge.json").write_text(json.dumps(described, indent=2))
-        shutil.rmtree(output, ignore_errors=True)
-        scratch.rename(output)
-        console.print(f"policy      {output}")
+        _copy_settings(base, folder, adapter=adapters)
+        (folder / "merge.json").write_text(json.dumps(described, indent=2))
 
 
 def _copy_settings(base: Path, output: Path, adapter: bool) -> None:

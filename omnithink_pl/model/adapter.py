@@ -104,31 +104,25 @@ def check_adapter(checkpoint: Mapping[str, Any], module: torch.nn.Module) -> Non
         )
 
 
-def save_adapters(checkpoint: MutableMapping[str, Any], module: torch.nn.Module, sharded: bool) -> None:
-    """Leave out frozen weights, and key the optimiser's state by parameter names instead of numbers.
-
-    An optimiser numbers the parameters that it was given. Lightning numbers all parameters of a sharded model, frozen
-    ones too, and looks up names when it loads them: names alone mean the same to both.
-    """
+def save_adapters(checkpoint: MutableMapping[str, Any], module: torch.nn.Module) -> None:
+    """Leave out frozen weights, and key the optimiser's state by names: its numbers are those of trained ones alone."""
     state = checkpoint["state_dict"]
-    checkpoint["state_dict"] = {name: state[name] for name in _names(module, frozen_too=False) if name in state}
-    names = dict(enumerate(_names(module, frozen_too=sharded)))
+    checkpoint["state_dict"] = {name: state[name] for name in _names(module)}
+    names = dict(enumerate(_names(module)))
     checkpoint["optimizer_states"] = [_renamed(state, names) for state in checkpoint.get("optimizer_states", [])]
 
 
 def load_adapters(checkpoint: MutableMapping[str, Any], module: torch.nn.Module) -> None:
-    """Key the optimiser's state by numbers again, as the optimiser of a model that is not sharded does."""
-    numbers = {name: number for number, name in enumerate(_names(module, frozen_too=False))}
+    """Key the optimiser's state by numbers again, as an optimiser does."""
+    numbers = {name: number for number, name in enumerate(_names(module))}
     checkpoint["optimizer_states"] = [_renamed(state, numbers) for state in checkpoint.get("optimizer_states", [])]
 
 
-def _names(module: torch.nn.Module, frozen_too: bool) -> list[str]:
-    return [name for name, parameter in module.named_parameters() if parameter.requires_grad or frozen_too]
+def _names(module: torch.nn.Module) -> list[str]:
+    return [name for name, parameter in module.named_parameters() if parameter.requires_grad]
 
 
 def _renamed(state: Mapping[str, Any], names: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return an optimiser's state under other keys; of a sharded model, only the first process has it."""
-    if not state:
-        return {}
+    """Return an optimiser's state under other keys."""
     groups = [{**group, "params": [names.get(one, one) for one in group["params"]]} for group in state["param_groups"]]
     return {"state": {names.get(one, one): values for one, values in state["state"].items()}, "param_groups": groups}

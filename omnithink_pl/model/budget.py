@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.model.adapter import LoRA
+
+if TYPE_CHECKING:
+    from omnithink_pl.model.adapter import LoRA
 
 FLOAT32 = 4
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "nf4": 4.5 / 8}  # nf4: a scale of 8 bits for 16 weights

@@ -9,16 +9,16 @@ Not covered: remote file systems, and damage done on purpose.
 
 from __future__ import annotations
 
-import os
 import pickle
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO, final
+from typing import Any, BinaryIO
 
 import torch
-from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from torch import Tensor
+
+from omnithink_pl.whole import whole_file
 
 _BLOCK = 1 << 24  # bytes read at once
 # What opening or unpickling raises of bytes that nobody has chosen.
@@ -30,33 +30,14 @@ class DamagedCheckpoint(OSError):
     """A file is not whole, or no checkpoint at all."""
 
 
-@final
-class StreamedCheckpointIO(TorchCheckpointIO):
-    """Lightning's reading and writing of checkpoints, without the copy in memory."""
+def write_whole(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint to a file.
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint beside its place, to the disk itself, and rename it into its place.
-
-        Raises:
-            OSError: If it cannot be written; what was there before is unchanged.
-        """
-        target = Path(path)
-        part = target.with_name(target.name + ".part")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as file:
-                _write(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(target)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # a name may be lost with the power, too
-        finally:
-            os.close(folder)
+    Raises:
+        OSError: If it cannot be written; what was there before is unchanged.
+    """
+    with whole_file(path) as file:
+        _write(checkpoint, file)
 
 
 class _Remembering:
@@ -88,7 +69,7 @@ def _write(checkpoint: dict[str, Any], file: BinaryIO) -> None:
 
 
 def read_whole(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint holds, with tensors that are mapped from the file, after comparing all checksums.
+    """Return what a checkpoint's file holds, with tensors that are mapped from it, after comparing all checksums.
 
     Raises:
         DamagedCheckpoint: If the file is not whole, or holds no dictionary of plain values.
@@ -102,6 +83,16 @@ def read_whole(path: Path) -> dict[str, Any]:
                         pass
     except _NO_ARCHIVE as error:
         raise DamagedCheckpoint(str(error) or type(error).__name__) from error
+    return read_mapped(path)
+
+
+def read_mapped(path: Path) -> dict[str, Any]:
+    """Return what a file holds, with tensors that are mapped from it; nothing is compared.
+
+    Raises:
+        DamagedCheckpoint: If it holds no dictionary of plain values.
+        OSError: If it cannot be read.
+    """
     try:
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except _NO_PICKLE as error:

@@ -12,15 +12,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from omnithink_pl.model.architecture import accepted
-from omnithink_pl.model.packing import (
-    PackedAttention,
-    Packing,
-    Padding,
-    cannot_share,
-    enable_packed_attention,
-    pack_rows,
-    pad_rows,
-)
+from omnithink_pl.model.packed_attention import PackedAttention, cannot_share, enable_packed_attention
+from omnithink_pl.model.packing import Packing, Padding, pack_rows, pad_rows
 from omnithink_pl.model.products import add_product, linear, replaced_forward
 from omnithink_pl.model.sharding import full
 
@@ -153,7 +146,7 @@ def _chunked(model: PreTrainedModel, packing: Packing, sampled: SampledTokens) -
 
 
 def _run(model: PreTrainedModel, packing: Packing) -> Tensor:
-    attention = PackedAttention.of(packing.spans, model.device) if packing.spans else None
+    attention = PackedAttention(packing.spans) if packing.spans else None
     # Four dimensions: transformers passes such a mask on as it is. Packed attention does not read it.
     mask = packing.mask if attention is None else packing.mask.bool().view(1, 1, 1, -1)
     arguments = accepted(

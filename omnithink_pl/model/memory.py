@@ -52,8 +52,8 @@ class HostedState:
     memory after each step and back before the next, bit for bit; gradients are freed too. Tensors that are on the host
     anyway, such as AdamW's number of steps, stay there, so on a CPU nothing moves.
 
-    Hooks of the optimiser call it. When its state is read for a checkpoint, sharded state comes back, because gathering
-    works on the accelerator only. After saving or loading a checkpoint, call :meth:`release`.
+    Hooks of the optimiser call it; a checkpoint is written from where the state is. After loading one, call
+    :meth:`release`.
 
     Args:
         optimizer: Any whose state consists of tensors, sharded ones (``DTensor``) or not.
@@ -66,17 +66,15 @@ class HostedState:
         self._homes: dict[tuple[Tensor, str], torch.device] = {}  # devices of tensors that are on the host now
         optimizer.register_step_pre_hook(lambda *_: self.fetch())
         optimizer.register_step_post_hook(lambda *_: self._after_step())
-        optimizer.register_state_dict_pre_hook(lambda *_: self.fetch(sharded_only=True))
         optimizer.register_load_state_dict_post_hook(lambda *_: self._homes.clear())  # the state was replaced
 
     @torch.no_grad()
-    def fetch(self, sharded_only: bool = False) -> None:
-        """Move the state back to its device; with ``sharded_only``, sharded tensors alone."""
-        for (parameter, key), home in list(self._homes.items()):
+    def fetch(self) -> None:
+        """Move the state back to its device."""
+        for (parameter, key), home in self._homes.items():
             state = self._optimizer.state[parameter]
-            if isinstance(state[key], DTensor) or not sharded_only:
-                state[key] = state[key].to(home)
-                del self._homes[parameter, key]
+            state[key] = state[key].to(home)
+        self._homes.clear()
 
     @torch.no_grad()
     def release(self) -> None:

@@ -36,6 +36,7 @@ from omnithink_pl.model.products import use_faster_products
 from omnithink_pl.model.randomness import disable_randomness
 from omnithink_pl.model.sharding import full, gathered
 from omnithink_pl.types import Message
+from omnithink_pl.whole import whole_folder
 
 log = logging.getLogger(__name__)
 EMBEDDED = "embedded"
@@ -229,7 +230,7 @@ def save_policy(policy: Policy, directory: Path, here: bool = True) -> None:
 
     Adapters are merged into the weights, and also saved by themselves in the folder ``adapter``, for
     ``PeftModel.from_pretrained``. A sharded policy is gathered tensor by tensor: all processes must call this, and one
-    of them, with ``here``, writes.
+    of them, with ``here``, writes; the folder is there whole or not at all.
     """
     model, adapted = policy.model, hasattr(policy.model, "peft_config")
     base = model.get_base_model() if adapted else model
@@ -238,10 +239,11 @@ def save_policy(policy: Policy, directory: Path, here: bool = True) -> None:
     adapter = gathered({n: p for n, p in model.named_parameters() if p.requires_grad}) if adapted else {}
     if not here:
         return
-    _plain(base).save_pretrained(directory, state_dict=weights)
-    policy.tokenizer.save_pretrained(directory)
-    if adapted:
-        model.save_pretrained(directory / ADAPTER, state_dict=adapter)
+    with whole_folder(directory) as folder:
+        _plain(base).save_pretrained(folder, state_dict=weights)
+        policy.tokenizer.save_pretrained(folder)
+        if adapted:
+            model.save_pretrained(folder / ADAPTER, state_dict=adapter)
 
 
 def _plain(model: PreTrainedModel) -> PreTrainedModel:
@@ -254,17 +256,17 @@ def _plain(model: PreTrainedModel) -> PreTrainedModel:
         return type(model)(config).to(model.dtype)
 
 
-def named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
+def named_weights(model: PreTrainedModel, merged: bool = True) -> Iterator[tuple[str, Tensor]]:
     """Yield each weight's name in the checkpoint, and its value: at most one tensor that the model does not hold.
 
-    Adapters (LoRA) are merged into copies of the weights that they adapt, or left out within
+    Adapters (LoRA) are merged into copies of the weights that they adapt, or left out, without ``merged`` or within
     ``model.disable_adapter()``. 4-bit weights are dequantised. Sharded parameters (DTensor, FSDP2) are gathered, so
     every process must iterate. Tied weights come once.
 
     Raises:
         BadInput: If it has an adapter of a kind that cannot be merged here.
     """
-    adapted = _lora_layers(model)
+    adapted = lora_layers(model) if merged else {}
     seen: set[int] = set()
     for name, value in model.state_dict(keep_vars=True).items():
         if id(value) in seen or "lora_" in name or _SCALES in name:
@@ -279,7 +281,7 @@ def named_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
         yield name.removeprefix(_PEFT_PREFIX).replace(_PEFT_BASE, ""), _merged(value.detach(), layer)
 
 
-def _lora_layers(model: PreTrainedModel) -> dict[tuple[str, str], Any]:
+def lora_layers(model: PreTrainedModel) -> dict[tuple[str, str], Any]:
     """Return the LoRA layers of a model by module and parameter; PEFT is imported only if the model uses it.
 
     The experts of a mixture are parameters of one module, wrapped one around the other: ``experts.gate_up_proj``.

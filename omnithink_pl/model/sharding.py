@@ -113,9 +113,13 @@ def gathered(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def assign(tensors: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
-    """Copy full values, the same in every process, into tensors that may be sharded."""
+    """Copy values, sharded alike or full and the same in every process, into tensors that may be sharded."""
     for name, tensor in tensors.items():
-        value = values[name].to(tensor.device)
-        if isinstance(tensor, DTensor):
-            value = distribute_tensor(value, tensor.device_mesh, tensor.placements)
-        tensor.copy_(value)
+        tensor.copy_(sharded_like(values[name], tensor))
+
+
+def sharded_like(value: Tensor, tensor: Tensor) -> Tensor:
+    """Return this process's part of a value, which each has in full, where a tensor of its shape is sharded."""
+    if isinstance(value, DTensor) or not isinstance(tensor, DTensor) or value.shape != tensor.shape:
+        return value
+    return distribute_tensor(value.to(tensor.device), tensor.device_mesh, tensor.placements, src_data_rank=None)

@@ -259,10 +259,8 @@ class TrainingModule(PolicyModule):
         """Add the step to a checkpoint, and leave out frozen weights."""
         checkpoint["steps_done"] = self.steps_done
         share_tied(checkpoint["state_dict"], self)
-        if self.hosted is not None:
-            self.hosted.release()  # the optimiser's state is in the checkpoint by now
         if self.adapter is not None:
-            save_adapters(checkpoint, self, sharded=self.device_mesh is not None)
+            save_adapters(checkpoint, self)
 
     def load_progress(self, checkpoint: MutableMapping[str, Any]) -> None:
         """Restore the step, and refuse the checkpoint of another adapter."""
@@ -270,5 +268,4 @@ class TrainingModule(PolicyModule):
         self.policy.weights_changed()
         if self.adapter is not None:
             check_adapter(checkpoint, self)
-            if self.device_mesh is None:  # otherwise Lightning has loaded it already, by its names
-                load_adapters(checkpoint, self)
+            load_adapters(checkpoint, self)

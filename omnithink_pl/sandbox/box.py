@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Self, final
 
 from omnithink_pl.sandbox.inside import frames
+from omnithink_pl.sandbox.thread_limit import ThreadLimit
 from omnithink_pl.sandbox.workers import ChildProcess
 
 _STARTUP = 60.0  # seconds
@@ -40,9 +41,11 @@ class Box:
     def __init__(self, command: Sequence[str], settings: dict[str, Any]) -> None:
         self._process = ChildProcess(command, {"PYTHONHASHSEED": "0"})
         self._control = self._process.socket
+        self._threads: ThreadLimit | None = None
         try:
             self.submit(settings)
             self.reply(_STARTUP)
+            self._threads = ThreadLimit.where_needed(self._process.pid, settings["limits"]["threads"])
         except BoxLost as error:
             raise BoxLost(self.stop() or str(error)) from error
         except BaseException:  # interrupted
@@ -51,6 +54,8 @@ class Box:
 
     def submit(self, job: dict[str, Any], files: Sequence[int] = ()) -> None:
         """Begin a run (:class:`omnithink_pl.sandbox.inside.fork_server.Run`), or cancel it."""
+        if self._threads is not None:
+            self._threads.on()
         with _loss():
             self._control.settimeout(_STARTUP)
             frames.send(self._control, job, files)
@@ -59,7 +64,10 @@ class Box:
         """Wait for a run's report; late is lost."""
         with _loss():
             self._control.settimeout(max(0.001, seconds))
-            return frames.receive(self._control)[0]
+            report = frames.receive(self._control)[0]
+        if self._threads is not None:
+            self._threads.off()
+        return report
 
     def has_reply(self, seconds: float) -> bool:
         """Return whether a report arrives within this time."""
@@ -74,6 +82,8 @@ class Box:
 
     def stop(self) -> str:
         """End the box and everything in it; return the end of its standard error. Safe to call twice."""
+        if self._threads is not None:
+            self._threads.end()
         return self._process.stop(_GRACE)
 
 

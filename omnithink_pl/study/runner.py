@@ -41,6 +41,7 @@ class Runner:
             self._slots.put_nowait(slot)
         self._processes: set[asyncio.subprocess.Process] = set()
         self._signals = 0
+        self.told_to_end = False  # by SIGTERM
 
     def run(self, jobs: Sequence[Job], known: Mapping[str, Job]) -> list[Result]:
         """Run jobs, each listed after those that it needs; return how each ended, in the same order.
@@ -52,7 +53,7 @@ class Runner:
     async def _run_all(self, jobs: Sequence[Job], known: Mapping[str, Job]) -> list[Result]:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop)
+            loop.add_signal_handler(number, self._stop, number)
         tasks: dict[str, asyncio.Task[Result]] = {}
         for job in jobs:
             tasks[job.key] = asyncio.create_task(self._run_one(job, tasks, known))
@@ -132,8 +133,9 @@ class Runner:
         line = last_line(job.folder / LOG)
         return Result(job, Status.FAILED, f"{cause}: {line}" if line else cause, seconds)
 
-    def _stop(self) -> None:
+    def _stop(self, number: signal.Signals) -> None:
         self._signals += 1
+        self.told_to_end = self.told_to_end or number is signal.SIGTERM
         for process in list(self._processes):
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM if self._signals == 1 else signal.SIGKILL)

@@ -6,6 +6,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 
 from omnithink_pl.errors import OmniThinkError
@@ -77,12 +78,15 @@ class Study:
         tracker = self._tracker()
         tracker.begin()
         with StudyDisplay(self.definition.name, len(jobs), self.console) as display:
-            results = Runner(self.program, tracker, self.slots, display).run(jobs, {job.key: job for job in every})
+            runner = Runner(self.program, tracker, self.slots, display)
+            results = runner.run(jobs, {job.key: job for job in every})
         statuses = {result.status for result in results}
         stopped, failed = Status.STOPPED in statuses, bool(statuses & {Status.FAILED, Status.BLOCKED})
         if stopped or failed or len(jobs) == len(every):
             tracker.end("KILLED" if stopped else "FAILED" if failed else "FINISHED")
         self.console.print(summary(results, self._command), soft_wrap=True, highlight=False)
+        if stopped and runner.told_to_end:
+            raise SIGTERMException
         if stopped:
             raise StudyIncomplete("stopped; the same command resumes it")
         if failed:

@@ -110,11 +110,12 @@ def rollout_table(groups: Sequence[ScoredGroup], step: int) -> dict[str, list[An
 def _row(group: ScoredGroup, index: int, step: int, components: list[str]) -> dict[str, Any]:
     example, completion, score = group.group.example, group.group.completions[index], group.scores[index]
     outcomes = {component.name: component.outcome.shown for component in score.components[1:]}
+    advantage = group.advantages[index]  # none where the completion could not be scored
     return {
         "completion": completion.text,
         "reward": score.primary.shown,
         "total": str(score.state) if score.total is None else round(score.total, 6),
-        "advantage": group.advantages[index],
+        "advantage": None if advantage is None else round(advantage, 4),
         "task": example.task,
         "prompt": "\n".join(message["content"] for message in example.messages),
         **{f"reward/{name}": outcomes.get(name) for name in components},

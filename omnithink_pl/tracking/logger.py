@@ -8,6 +8,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -147,7 +148,9 @@ class TrackingLogger(MLFlowLogger):
         """How to serve the UI of a database, and a comma; empty for a tracking server, which does."""
         if self.tracking_uri.startswith("http"):
             return ""
-        return "make ui," if self.tracking_uri == _DEFAULT else f"make ui ARGS=--backend-store-uri={self.tracking_uri},"
+        if self.tracking_uri != _DEFAULT:
+            return f"omnithink ui --tracking_uri={self.tracking_uri},"
+        return "make ui," if Path("main.py").exists() else "omnithink ui,"  # outside the checkout there is no Makefile
 
     @property
     def artifacts(self) -> MLflowArtifacts:

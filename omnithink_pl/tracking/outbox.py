@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, final
 
 from lightning.pytorch.utilities.rank_zero import rank_zero_info, rank_zero_warn
 
-from omnithink_pl.tracking.store import SETTING, TrackingError, outage
+from omnithink_pl.tracking.store import SETTING, TrackingError, Unanswered, outage
 
 Entry: TypeAlias = dict[str, Any]
 """Plain values, for a checkpoint: the kind, and what belongs to it."""
@@ -85,26 +85,29 @@ class Outbox:
 
     def _try(self) -> str:
         """Deliver as much as the store takes; return why it is away, if it is."""
+        began = self._clock()
         reason = self._away() if self.entries else ""
         while self.entries and not reason:
             try:
                 self._deliver(self.entries[0])
+            except Unanswered:
+                reason = self._away() or "it answers probes, but no requests"
             except TrackingError as error:
                 reason = self._away() or ("it is locked" if "is locked" in str(error) else "")
                 if not reason:
                     raise
             else:
                 self.entries.popleft()
-        self._note(reason)
+        self._note(reason, self._clock() - began)
         return reason
 
     def _away(self) -> str:
         return outage(self.uri, PROBE) if self.uri.startswith("http") else ""
 
-    def _note(self, reason: str) -> None:
+    def _note(self, reason: str, spent: float) -> None:
         now = self._clock()
         if reason:
-            self._next_try = now + RETRY_AFTER
+            self._next_try = now + max(RETRY_AFTER, 4 * spent)  # a server that hangs takes a fifth of the time at most
             if self._away_since is None:
                 self._away_since = now
                 rank_zero_warn(

@@ -12,8 +12,6 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from omnithink_pl.tracking.store import SETTING, TrackingError
 
 if TYPE_CHECKING:
@@ -181,6 +179,8 @@ def close_dead_runs(client: MlflowClient, experiment_id: str) -> None:
 
 def environment() -> dict[str, Any]:
     """Return Python, platform, processors, the versions of all installed packages, and the commit."""
+    import torch
+
     commit, dirty = git_commit()
     metadata = [distribution.metadata for distribution in distributions()]
     packages = {str(one["Name"]): one["Version"] for one in metadata if one["Name"]}

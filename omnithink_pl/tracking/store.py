@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import logging
+import os
 import sqlite3
 import ssl
 import urllib.error
@@ -27,8 +28,21 @@ _GATEWAY = {502, 503, 504}
 _DETAIL = "(raised as a result of "  # SQLAlchemy's line before that of the database
 
 
+# MLflow's own would let a server that hangs, or asks for patience, block a step for a quarter of an hour.
+_REQUESTS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER": "false",
+}
+
+
 class TrackingError(OmniThinkError):
     """The tracking store cannot be used; the message names the setting and the cure."""
+
+
+class Unanswered(TrackingError):
+    """A tracking server has not answered a request: it may be there again later, and may have done what was asked."""
 
 
 def connect(uri: str) -> MlflowClient:
@@ -78,15 +92,37 @@ def artifact_location(uri: str, chosen: str | None = None) -> str | None:
 
 @contextmanager
 def guard(uri: str, action: str) -> Iterator[None]:
-    """Raise errors of MLflow and of the disk as ``TrackingError``, which names the action, such as ``log metrics``."""
+    """Raise errors of MLflow and of the disk as ``TrackingError``, which names the action, such as ``log metrics``.
+
+    A server that does not answer, or dies meanwhile, is given up after two requests of 20 seconds.
+    """
+    import requests
     from mlflow.exceptions import MlflowException
 
     try:
-        yield
+        with _brief_requests():
+            yield
     except (MlflowException, OSError, sqlite3.Error) as error:
         lines = [line for line in str(error).strip().splitlines() if not line.startswith(_DETAIL)]
         reason = lines[0] if lines else type(error).__name__
+        if isinstance(error.__context__, requests.ConnectionError | requests.Timeout):  # what MLflow has caught
+            raise Unanswered(
+                f"{SETTING}: cannot {action}: {uri} does not answer; start it, then do the same again, with "
+                f"--ckpt_path last if it was fit ({reason})"
+            ) from error
         raise TrackingError(f"{SETTING}: cannot {action} at {uri}: {reason}; {_CURE}") from error
+
+
+@contextmanager
+def _brief_requests() -> Iterator[None]:
+    """Bound MLflow's requests and retries, but for what the user's environment says about them."""
+    missing = _REQUESTS.keys() - os.environ.keys()
+    os.environ.update({name: _REQUESTS[name] for name in missing})
+    try:
+        yield
+    finally:
+        for name in missing:
+            os.environ.pop(name, None)
 
 
 def _probe(uri: str) -> None:

@@ -1,16 +1,16 @@
-"""Serve MLflow's UI, and print where each experiment's table of runs is: ``python -m omnithink_pl.tracking.ui``."""
+"""The verb ``ui``: MLflow's UI on the runs of a store, with the address of each experiment's table of runs."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from typing import final
 
 from omnithink_pl.errors import BadInput, OmniThinkError
 from omnithink_pl.tracking.runs import LAST_USED
@@ -18,6 +18,10 @@ from omnithink_pl.tracking.store import connect, guard, sqlite_path
 from omnithink_pl.tracking.views import runs_address
 
 _WAIT = 0.2  # seconds between two looks at whether the server answers
+# MLflow's own four processes that answer, and eight that wait for jobs of its other half, take 2 GB and ten seconds;
+# its line for every request would scroll the addresses away.
+_FOR_ONE = ["--workers", "1", "--uvicorn-opts", "--log-level=warning"]
+_ENVIRONMENT = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
 
 
 def run_tables(uri: str, server: str) -> dict[str, str]:
@@ -29,40 +33,49 @@ def run_tables(uri: str, server: str) -> dict[str, str]:
     return {str(one.name): runs_address(server, str(one.experiment_id)) for one in ours}
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Serve until interrupted.
+@final
+class Ui:
+    """Serves MLflow's UI until it is interrupted, and prints where each experiment's table of runs is.
 
-    Returns:
-        The exit code of the server.
-
-    Raises:
-        OmniThinkError: If there is no store yet, or the server does not start.
+    Args:
+        tracking_uri: The store: an SQLAlchemy database.
+        host: Address to listen at.
+        port: Port to listen at.
     """
-    parser = argparse.ArgumentParser(prog="make ui", description="Others go to `mlflow ui`.")
-    parser.add_argument("--backend-store-uri", default="sqlite:///mlflow.db", help="the store")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at")
-    parser.add_argument("--port", default="5000", help="port to listen at")
-    own, others = parser.parse_known_args(args)
-    uri, server = own.backend_store_uri, f"http://{own.host}:{own.port}"
-    database = sqlite_path(uri)
-    if database is not None and not database.exists():
-        raise BadInput(f"there are no runs yet: no file {database}; `make fit` makes one")
-    if answers(server):
-        raise BadInput(f"something answers at {server} already; choose another port: make ui ARGS=--port=5001")
-    tables = run_tables(uri, server)
-    command = ["--backend-store-uri", uri, "--host", own.host, "--port", own.port, *others]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "ui", *command],
-        env={"MLFLOW_DISABLE_TELEMETRY": "true", **os.environ},
-    )
-    with contextlib.suppress(KeyboardInterrupt):  # the server gets it too
-        while process.poll() is None and not answers(server):
-            time.sleep(_WAIT)
-        if process.poll() is None:
-            for name, address in tables.items():
-                print(f"\n{name}: {address}", flush=True)
-        process.wait()
-    return process.wait()
+
+    def __init__(self, tracking_uri: str = "sqlite:///mlflow.db", host: str = "127.0.0.1", port: int = 5000) -> None:
+        self.uri = tracking_uri
+        self.host = host
+        self.port = str(port)
+
+    def run(self) -> None:
+        """Serve.
+
+        Raises:
+            OmniThinkError: If there is no store yet, or the server does not start.
+        """
+        server = f"http://{self.host}:{self.port}"
+        database = sqlite_path(self.uri)
+        if database is not None and not database.exists():
+            raise BadInput(
+                f"there are no runs yet: no file {database}; `fit` makes one, or name another: --tracking_uri"
+            )
+        if answers(server):
+            raise BadInput(f"something answers at {server} already; choose another port, such as --port=5001")
+        tables = run_tables(self.uri, server)
+        options = ["--backend-store-uri", self.uri, "--host", self.host, "--port", self.port, *_FOR_ONE]
+        process = subprocess.Popen([sys.executable, "-m", "mlflow", "ui", *options], env={**os.environ, **_ENVIRONMENT})
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        with contextlib.suppress(KeyboardInterrupt):  # the server gets it too
+            while process.poll() is None and not answers(server):
+                time.sleep(_WAIT)
+            if process.poll() is None:
+                for name, address in tables.items():
+                    print(f"\n{name}: {address}", flush=True)
+            process.wait()
+        code = process.wait()
+        if code not in (0, -signal.SIGINT, -signal.SIGTERM):
+            raise OmniThinkError(f"MLflow's server ended with code {code}; what it printed says why")
 
 
 def answers(server: str) -> bool:
@@ -74,10 +87,3 @@ def answers(server: str) -> bool:
     except OSError:
         return False
     return True
-
-
-if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except OmniThinkError as error:
-        sys.exit(f"error: {error}")

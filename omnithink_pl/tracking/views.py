@@ -2,13 +2,14 @@
 
 The UI has two halves, for agents and for models, and shows no metrics in its table until columns are chosen. Both
 choices are a browser's own, but an address can make them: ``workflowType`` names the half, and ``viewStateShareKey`` a
-saved view of the experiment: its columns, in a tag whose form MLflow 3.17 knows. The page's menu *Views* has it too.
+saved view of the experiment: its columns and charts, in a tag whose form MLflow 3.17 knows. The page's menu *Views* has
+it too.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from omnithink_pl.evaluation.scorer import AFTER
@@ -18,6 +19,12 @@ LOCAL = "http://127.0.0.1:5000"
 VIEW = "summary"
 VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
 _HALF = "workflowType=machine_learning"
+_SUMMARY = ("eval", "forgetting")  # below AFTER
+# Of the charts, below which MLflow adds those of all other metrics; it drops metrics whose section is missing.
+_SECTIONS = [
+    {"uuid": name, "name": name, "display": True, "isReordered": False, "deleted": False, "isGenerated": True}
+    for name in (*(f"{AFTER}/{kind}" for kind in _SUMMARY), "Model metrics", "System metrics")
+]
 _WIDTHS = {"eval": 145, "forgetting": 180, "stages": 190, "steps": 110, "seed": 70, "policy": 110}  # pixels
 
 
@@ -37,9 +44,9 @@ def server_of(uri: str) -> str:
 
 
 def summary_view(tasks: Sequence[str], before: str | None, now: float) -> str | None:
-    """Return the saved view for an experiment with runs of these tasks; ``None`` if the one before has their columns.
+    """Return the saved view for an experiment with runs of these tasks; ``None`` if the one before has all.
 
-    A view that somebody has changed keeps what it has, and gets the columns of new tasks.
+    A view that somebody has changed keeps what it has, and gets the columns and charts of new tasks.
 
     Args:
         tasks: Names of the tasks.
@@ -50,11 +57,15 @@ def summary_view(tasks: Sequence[str], before: str | None, now: float) -> str | 
     state = json.loads(saved["state"]) if saved else {}
     columns = _columns(tasks)
     shown = state.get("selectedColumns", [])
-    if set(columns) <= set(shown):
+    if set(columns) <= set(shown) and "compareRunCharts" in state:
         return None
     # These first; behind them those of other tasks, and what somebody has added.
     state["selectedColumns"] = state["columnOrder"] = list(dict.fromkeys([*columns, *shown]))
     state["columnWidths"] = {**columns, **state.get("columnWidths", {})}
+    state["compareRunSections"] = sections = state.get("compareRunSections") or _SECTIONS
+    charts = state.get("compareRunCharts") or []
+    known = {chart.get("metricKey") for chart in charts}
+    state["compareRunCharts"] = [*charts, *(one for one in _bars(tasks, sections) if one["metricKey"] not in known)]
     stamp = round(now * 1000)
     view = {"name": "Summary", "createdAt": saved.get("createdAt", stamp), "updatedAt": stamp}
     return json.dumps({**view, "state": json.dumps(state)})
@@ -62,6 +73,16 @@ def summary_view(tasks: Sequence[str], before: str | None, now: float) -> str | 
 
 def _columns(tasks: Sequence[str]) -> dict[str, int]:
     """The columns of tasks with their widths: means first, since a screen has room for some five."""
-    scores = [(kind, name) for name in ("mean", *tasks) for kind in ("eval", "forgetting")]
+    scores = [(kind, name) for name in ("mean", *tasks) for kind in _SUMMARY]
     found = {f"metrics.`{AFTER}/{kind}/{name}`": _WIDTHS[kind] for kind, name in scores}
     return found | {f"params.`{name}`": _WIDTHS[name] for name in ("stages", "steps", "seed", "policy")}
+
+
+def _bars(tasks: Sequence[str], sections: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield a bar chart of each score after the last stage: of one point MLflow would make a line that is none."""
+    places = {section["name"]: section["uuid"] for section in sections}
+    for kind in _SUMMARY:
+        for name in ("mean", *tasks):
+            metric, place = f"{AFTER}/{kind}/{name}", places.get(f"{AFTER}/{kind}")
+            shown = {"metricSectionId": place, "displayName": name, "runsCountToCompare": 10}
+            yield {"type": "BAR", "uuid": metric, "metricKey": metric, "deleted": False, "isGenerated": False, **shown}

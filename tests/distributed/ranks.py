@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ import torch
 
 from callbacks.checkpoints import Checkpoints
 from main import main
+from omnithink_pl.distributed import fsdp
+from omnithink_pl.model.sharded_checkpoint import read_full
 
 # One task, and nothing that needs workers, a store or figures: what is tested here has no part in them.
 QA = """{qa: {class_path: omnithink_pl.tasks.QA, init_args: {source:
@@ -56,8 +59,25 @@ EQUAL = 1e-6
 FAR = 1e-3  # what training moves the weights by, at least
 
 
+class DieSaving(L.Callback):
+    """Kills the second process in a step's saving, when it has written its parts."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if pl_module.steps_done == self.step and trainer.global_rank == 1:
+            write = fsdp.write_parts
+
+            def die(*args: Any) -> None:
+                write(*args)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+            fsdp.write_parts = die
+
+
 class KeepCheckpoint(L.Callback):
-    """Copies ``last.ckpt`` to ``kept.ckpt`` when a step begins: what the run would have been resumed from."""
+    """Copies ``last.ckpt`` to ``kept`` when a step begins: what the run would have been resumed from."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -65,19 +85,24 @@ class KeepCheckpoint(L.Callback):
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if pl_module.steps_done == self.step and trainer.is_global_zero:
             (checkpoints,) = (one for one in trainer.callbacks if isinstance(one, Checkpoints))
-            shutil.copy(checkpoints.path, checkpoints.path.with_name("kept.ckpt"))
+            copy_checkpoint(checkpoints.path, checkpoints.path.parent / "kept")
 
 
 def keeping(step: int) -> str:
     return f"--trainer.callbacks=[{{class_path: tests.distributed.ranks.KeepCheckpoint, init_args: {{step: {step}}}}}]"
 
 
+def copy_checkpoint(path: Path, folder: Path) -> None:
+    """Copy a checkpoint with its parts, if it has any."""
+    folder.mkdir(parents=True)
+    for found in path.parent.glob(f"{path.name}*"):
+        (shutil.copytree if found.is_dir() else shutil.copy)(found, folder / found.name)
+
+
 def put_kept(before: Path, directory: Path, step: int = 2) -> None:
     """Put the checkpoint that another run has kept where a run looks for its own."""
-    (kept,) = before.glob("short/*/kept.ckpt")
-    folder = directory / "short" / "1"
-    folder.mkdir(parents=True)
-    shutil.copy(kept, folder / "last.ckpt")
+    (kept,) = before.glob("short/*/kept/last.ckpt")
+    copy_checkpoint(kept, directory / "short" / "1")
     assert checkpoint(directory)["steps_done"] == step
 
 
@@ -112,7 +137,7 @@ def in_processes(ranks: int, work: Callable[[int], object]) -> list[int | None]:
 
 def checkpoint(directory: Path) -> dict[str, Any]:
     (path,) = directory.glob("short/*/last.ckpt")
-    return torch.load(path, weights_only=True)
+    return read_full(path)
 
 
 def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import pytest
 import torch
 
 from omnithink_pl.model.policy import load_policy
+from omnithink_pl.model.sharded_checkpoint import read_full
 from tests.distributed.ranks import DDP, EQUAL, EXACT, FAR, LORA, SHARDED, checkpoint, distance, keeping, put_kept, run
 
 pytestmark = pytest.mark.slow
 KEPT = keeping(2)
 EXACTLY = 1e-12
+FOUR = [SHARDED[0], "--trainer.strategy.init_args.data_parallel_size=4"]
 HOW = {"1": (1, []), "2": (2, DDP), "2 sharded": (2, SHARDED)}
 
 
@@ -51,7 +54,11 @@ def test_two_processes_equal_one_with_the_whole_batch(name: str, runs: dict[str,
 
 
 def test_a_sharded_checkpoint_holds_tied_weights_once_too(runs: dict[str, Path]) -> None:
-    sizes = {name: next(path.glob("short/*/last.ckpt")).stat().st_size for name, path in runs.items()}
+    folders = {name: next(path.glob("short/*/last.ckpt")).parent for name, path in runs.items()}
+    files = {
+        name: [f for f in path.rglob("*.ckpt") if path / "kept" not in f.parents] for name, path in folders.items()
+    }
+    sizes = {name: sum(file.stat().st_size for file in found) for name, found in files.items()}
     assert sizes["2 sharded"] == pytest.approx(sizes["1"], rel=0.01)
 
 
@@ -74,22 +81,37 @@ def test_a_signal_ends_all_processes_together_between_two_steps(
     at = f"{{call: {2 + step}, signal_name: {signal_name}, ranks: {hit}}}"
     ending = f"--trainer.callbacks=[{{class_path: tests.callbacks.killer.EndAt, init_args: {at}}}]"
     assert run(tmp_path, *DDP, ending, ranks=2) == [1, 1]
-    (kept,) = runs["2"].glob("short/*/kept.ckpt")
-    assert difference(checkpoint(tmp_path), torch.load(kept, weights_only=True)) == 0
+    (kept,) = runs["2"].glob("short/*/kept/last.ckpt")
+    assert difference(checkpoint(tmp_path), read_full(kept)) == 0
     assert checkpoint(tmp_path)["steps_done"] == step
     if signal_name == "SIGTERM":  # the checkpoints are the same: once is enough
         assert run(tmp_path, *DDP, "--ckpt_path=last", ranks=2) == [0, 0]
         assert largest_difference(tmp_path, runs["2"]) == 0
 
 
-@pytest.mark.parametrize(("before", "after"), [("2 sharded", "1"), ("1", "2"), ("1", "2 sharded")])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("2 sharded", "1"), ("2 sharded", "2"), ("2 sharded", "4 sharded"), ("1", "2"), ("1", "2 sharded")],
+)
 def test_any_number_of_processes_goes_on_from_any_other(
     before: str, after: str, runs: dict[str, Path], tmp_path: Path
 ) -> None:
     put_kept(runs[before], tmp_path)
-    ranks, strategy = HOW[after]
+    ranks, strategy = HOW.get(after, (4, FOUR))
     assert run(tmp_path, *strategy, "--ckpt_path=last", ranks=ranks) == [0] * ranks
     assert largest_difference(tmp_path, runs[before]) < EQUAL
+
+
+@pytest.mark.parametrize("step", [0, 2])
+def test_sharded_processes_of_which_one_is_killed_while_they_save_go_on_from_the_checkpoint_before(
+    step: int, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    dying = f"--trainer.callbacks=[{{class_path: tests.distributed.ranks.DieSaving, init_args: {{step: {step}}}}}]"
+    assert run(tmp_path, *SHARDED, dying, ranks=2) == [1, -signal.SIGKILL]
+    assert checkpoint(tmp_path)["steps_done"] == step
+    assert run(tmp_path, *SHARDED, "--ckpt_path=last", ranks=2) == [0, 0]
+    assert largest_difference(tmp_path, runs["2 sharded"]) == 0
+    assert len(list(tmp_path.rglob("last.ckpt.shards*"))) == 1
 
 
 def test_law_7_holds_for_adapters_which_are_all_that_a_checkpoint_has(tmp_path: Path) -> None:

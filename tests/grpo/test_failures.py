@@ -53,7 +53,7 @@ def test_the_batch_that_ends_a_run_is_met_again_and_not_counted_twice() -> None:
     before = monitor.state_dict()
     with pytest.raises(RewardFailure):
         batch(monitor, 1, writing=4)
-    assert monitor.state_dict()["recent"] == before["recent"]
+    assert monitor.state_dict() == before
 
 
 def test_a_task_is_paused_then_tried_again_while_the_others_go_on() -> None:

@@ -97,7 +97,7 @@ def test_a_checkpoint_holds_adapters_only_and_other_adapters_refuse_it() -> None
     module = torch.nn.Module()
     module.model = adapted().model
     checkpoint = {"state_dict": module.state_dict()}
-    save_adapters(checkpoint, module, sharded=False)
+    save_adapters(checkpoint, module)
     assert checkpoint["state_dict"].keys() == {name for name, p in module.named_parameters() if p.requires_grad}
     check_adapter(checkpoint, module)
     module.model = adapted(adapter=LoRA(rank=4)).model

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from omnithink_pl.model.checkpoint_file import DamagedCheckpoint, StreamedCheckpointIO, read_whole, share_tied
+from omnithink_pl.model.checkpoint_file import DamagedCheckpoint, read_whole, share_tied
 from omnithink_pl.model.policy import load_policy
+from omnithink_pl.model.sharded_checkpoint import StreamedCheckpointIO
 
 
 def state(megabytes: int = 1, seed: int = 0) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch.nn.functional import dropout
 from transformers import PreTrainedModel
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.model.packing import PackedAttention
+from omnithink_pl.model.packed_attention import PackedAttention
 from omnithink_pl.model.policy import ready_to_train
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from omnithink_pl.rollout.agreement import LENGTHS, check_agreement, plain_logprobs, short_prompts

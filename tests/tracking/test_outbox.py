@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from omnithink_pl.tracking import TrackingError, TrackingLogger
+from omnithink_pl.tracking import store as store_module
 from omnithink_pl.tracking.outbox import RETRY_AFTER, Entry, Outbox
+from omnithink_pl.tracking.store import guard, outage
 
 MINUTES_5 = 300.0
 STEP = 4.0  # seconds
@@ -212,7 +215,81 @@ def answering(status: int) -> Iterator[Server]:
 
 @pytest.mark.parametrize(("status", "away"), [(200, False), (401, False), (404, False), (502, True), (503, True)])
 def test_a_gateway_without_its_server_is_an_outage_and_a_refusal_is_none(status: int, away: bool) -> None:
-    from omnithink_pl.tracking.store import outage
-
     with answering(status) as server:
         assert bool(outage(server.uri)) == away
+
+
+class Mute(Health):
+    """Answers probes; other requests are taken, and never answered."""
+
+    def do_POST(self) -> None:
+        self.server.hung.wait()
+
+
+def logging_to(server: Server, clock: Clock) -> Outbox:
+    client = MlflowClient(server.uri)
+
+    def deliver(entry: Entry) -> None:
+        with guard(server.uri, "log metrics"):
+            client.log_metric("0" * 32, "reward", 1.0, step=entry["step"])
+
+    return Outbox(server.uri, deliver, clock, clock.sleep)
+
+
+@pytest.mark.filterwarnings("ignore:.*is away")
+def test_a_server_that_dies_between_probe_and_request_is_away(
+    server: Server, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = logging_to(server, clock)
+
+    def stop_behind(uri: str, timeout: float) -> str:
+        reason = outage(uri, timeout)
+        server.stop()
+        return reason
+
+    monkeypatch.setattr("omnithink_pl.tracking.outbox.outage", stop_behind)
+    began = time.monotonic()
+    outbox.add({"step": 1})
+    assert [entry["step"] for entry in outbox.entries] == [1]
+    assert time.monotonic() - began < 30, "MLflow's own retries take four minutes"
+
+
+@pytest.mark.filterwarnings("ignore:.*is away")
+def test_a_server_that_answers_probes_alone_is_away_and_takes_a_fifth_of_the_time_at_most(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(store_module._REQUESTS, "MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setattr("tests.tracking.test_outbox.Health", Mute)
+    server = Server()
+    server._running.hung = threading.Event()
+    outbox = logging_to(server, clock)
+    tries, deliver = [], outbox._deliver
+
+    def slow(entry: Entry) -> None:
+        tries.append(clock.now)
+        clock.sleep(40.0)  # two requests of 20 seconds
+        deliver(entry)
+
+    outbox._deliver = slow
+    try:
+        outbox.add({"step": 1})
+        clock.sleep(159.0)
+        outbox.add({"step": 2})
+        assert len(tries) == 1
+        assert [entry["step"] for entry in outbox.entries] == [1, 2]
+    finally:
+        server._running.hung.set()
+        server.stop()
+
+
+def test_mlflows_requests_are_bounded_and_the_users_own_bounds_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    import mlflow.environment_variables as known
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    with guard("http://somewhere", "log metrics"):
+        assert known.MLFLOW_HTTP_REQUEST_TIMEOUT.get() == 77
+        assert known.MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 1
+        assert known.MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER.get() is False
+        assert {name for name in store_module._REQUESTS if not hasattr(known, name)} == set()
+    assert known.MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 7

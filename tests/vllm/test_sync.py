@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from omnithink_pl.errors import EngineFailure
 from omnithink_pl.rollout.vllm import ColocatedVLLM
 from tests.rollout.agreement import PROMPTS, distance
-from tests.tiny import tiny_llama, tiny_qwen
+from tests.tiny import tiny_llama, tiny_qwen, tiny_qwen3
 from tests.vllm.engines import attached, follow, train, with_lora
 
 pytestmark = pytest.mark.slow
@@ -25,7 +25,9 @@ untied = partial(tiny_qwen, tie_word_embeddings=False)
 Build = Callable[[], PreTrainedModel]
 
 
-@pytest.fixture(scope="module", params=[tiny_qwen, untied, tiny_llama], ids=["tied", "untied", "Llama"])
+@pytest.fixture(
+    scope="module", params=[tiny_qwen, untied, tiny_llama, tiny_qwen3], ids=["tied", "untied", "Llama", "Qwen3"]
+)
 def build(request: pytest.FixtureRequest) -> Build:
     return request.param
 

@@ -27,12 +27,14 @@ from omnithink_pl.rollout.base import (
     make_completion,
     stop_ids,
 )
+from omnithink_pl.rollout.vllm.adapters import ServedAdapters
 from omnithink_pl.rollout.vllm.process import ProcessState, Sleep, TensorParallelGroup, require_vllm, unpacked_weights
 from omnithink_pl.seeds import derive_seed
 from omnithink_pl.types import Completion
 
 if TYPE_CHECKING:
     from vllm import LLM
+    from vllm.lora.request import LoRARequest
 
 # vLLM reads them whenever it is called; they are set during its calls only.
 VARIABLES = {
@@ -62,7 +64,10 @@ class ColocatedVLLM:
         tensor_parallel_size: Consecutive ranks that share one engine, each with a part of its weights, for a policy
             that one GPU does not hold; a divisor of the number of processes. Above 1 it is untested.
         cuda_graphs: Record CUDA graphs at start-up: slower to start, faster to decode. Not read on a CPU.
-        sleep: Release the engine's GPU memory between rollouts. On a CPU there is nothing to release.
+        sleep: Release the engine's GPU memory, weights included, between rollouts; the policy's are loaded again before
+            the next. On a CPU there is nothing to release.
+        serve_adapters: Keep LoRA beside the base model's weights instead of merging it into the engine's: in bfloat16,
+            merging loses what is smaller than the spacing of the weight's numbers. Decoding has more to compute.
     """
 
     def __init__(
@@ -73,8 +78,9 @@ class ColocatedVLLM:
         kv_cache_gib: float | None = None,
         gpu_memory_utilization: float = 0.3,
         tensor_parallel_size: int = 1,
-        cuda_graphs: bool = False,
+        cuda_graphs: bool = True,
         sleep: bool = True,
+        serve_adapters: bool = False,
     ) -> None:
         for key, value in (("max_rows", max_rows), ("tensor_parallel_size", tensor_parallel_size)):
             if value < 1:
@@ -92,10 +98,13 @@ class ColocatedVLLM:
         self.tensor_parallel_size = tensor_parallel_size
         self.cuda_graphs = cuda_graphs
         self.sleep = sleep
+        self.serve_adapters = serve_adapters
         self.context = 0
         self._process = ProcessState()
         self._tensor_parallel = TensorParallelGroup(tensor_parallel_size)
         self._sleep = Sleep(enabled=sleep)
+        self._adapters = ServedAdapters()
+        self._base_loaded = False
         self._policy: Policy | None = None
         self._llm: LLM | None = None
         self._version: int | None = None  # of the policy's weights that the engine holds
@@ -108,16 +117,18 @@ class ColocatedVLLM:
         """Build the engine in the shape of a policy and load its weights.
 
         Raises:
-            BadInput: If the processes cannot be divided into groups of ``tensor_parallel_size``.
+            BadInput: If the processes cannot be divided into groups of ``tensor_parallel_size``, or the policy has no
+                adapters that could be served.
             EngineFailure: If it cannot start.
         """
         require_vllm()
         self._policy, self.context, self._version = policy, self.max_context or policy.context, None
         self._tensor_parallel.setup()
+        adapters = ServedAdapters.arguments(policy.model) if self.serve_adapters else {}
         with self._vllm_call("start"):
             if self.context > policy.context:  # vLLM would compute LongRoPE otherwise than the trainer
                 raise ValueError(f"max_model_len {self.context} is more than {policy.context}")
-            self._llm = self._build(policy)
+            self._llm = self._build(policy, adapters)
         atexit.register(id, self._llm)  # keeps it: its destructor would end the process group that training uses
         self.sync()
 
@@ -128,15 +139,25 @@ class ColocatedVLLM:
             EngineFailure: If some weight of the engine did not get a value.
         """
         policy, llm = self._attached()
-        if self._version == policy.version:
+        if self._version == policy.version and not self._sleep.without_weights:
             return
         self._version = None  # until every weight is loaded
         with self._vllm_call("load the weights"), torch.no_grad():
-            self._sleep.wake(llm)
-            llm.apply_model(lambda model: load_every_weight(model, named_weights(policy.model)))
+            self._load(policy, llm)
             # Keys and values of the old weights would be used without any error.
             llm.reset_prefix_cache()
         self._version = policy.version
+
+    def _load(self, policy: Policy, llm: LLM) -> None:
+        """Load all weights, or only the adapters where the engine still has the base model's."""
+        dropped = self._sleep.without_weights
+        self._sleep.wake_weights(llm)
+        if not self.serve_adapters or dropped or not self._base_loaded:
+            merged = not self.serve_adapters
+            llm.apply_model(lambda model: load_every_weight(model, named_weights(policy.model, merged)))
+            self._base_loaded = True
+        if self.serve_adapters:
+            self._adapters.load(llm, policy.model)
 
     def generate(
         self,
@@ -148,6 +169,8 @@ class ColocatedVLLM:
     ) -> list[tuple[Completion, ...]]:
         """Sample completions; see ``RolloutEngine.generate``."""
         policy, llm = self._attached()
+        if self._sleep.without_weights:  # since the last call; all processes call, which a sharded policy needs
+            self.sync()
         own = zip(map(tuple, prompts), seeds, map(tuple, partial or [()] * len(prompts)), strict=True)
         everyone, mine = self._tensor_parallel.gather(list(own))
         check_prompts([prompt for prompt, _, _ in everyone], sampling, self.context)
@@ -165,10 +188,10 @@ class ColocatedVLLM:
         all_prompts, all_seeds, all_partial = zip(*everyone, strict=True)
         batch = RequestBatch(policy, all_prompts, sampling, all_partial, own_finished)
         with self._vllm_call("generate"):
-            self._sleep.wake(llm)
-            for request, completions in _run(llm, policy, batch.requests, sampling, all_seeds):
+            self._sleep.wake_cache(llm, self._version, self._adapters.request)
+            for request, completions in _run(llm, policy, batch.requests, sampling, all_seeds, self._adapters.request):
                 batch.add(request, completions)
-            self._sleep.sleep(llm)
+            self._sleep.sleep(llm, self._version, self._adapters.request)
         groups = batch.groups()
         return [groups[index] for index in mine]
 
@@ -181,7 +204,7 @@ class ColocatedVLLM:
     def _vllm_call(self, action: str) -> Iterator[None]:
         """Restore the state of the process after a call of vLLM's, and name the setting behind its errors."""
         # vLLM compiles small functions on first use, which on a CPU takes longer than a short run.
-        stance = "default" if self.cuda_graphs else "force_eager"
+        stance = "default" if self.cuda_graphs and torch.cuda.is_available() else "force_eager"
         policy = self._policy
         assert policy is not None
         try:
@@ -200,7 +223,7 @@ class ColocatedVLLM:
         except (RuntimeError, ValueError, OSError, AssertionError) as error:
             raise EngineFailure(f"vLLM could not {action}: {advice(str(error))} ({error})") from error
 
-    def _build(self, policy: Policy) -> LLM:
+    def _build(self, policy: Policy, adapters: dict[str, Any]) -> LLM:
         """Return an engine with the model's architecture and arbitrary weights, which the first sync replaces.
 
         Nothing is read from where the policy was loaded: it may have been trained, resumed or made up.
@@ -222,6 +245,7 @@ class ColocatedVLLM:
                 logprobs_mode="processed_logprobs",  # of the distribution sampled from, after temperature and top-p
                 seed=0,
                 disable_log_stats=True,
+                **adapters,
                 **self._device_arguments(current_platform.is_cpu()),
             )
 
@@ -268,7 +292,8 @@ def write_architecture(model: PreTrainedModel, directory: Path) -> None:
 def load_every_weight(model: torch.nn.Module, weights: Iterator[tuple[str, torch.Tensor]]) -> None:
     """Load weights into vLLM's model; raise ``RuntimeError`` if one keeps its old value."""
     loaded = model.load_weights(weights)  # type: ignore[operator]
-    left_out = sorted(dict(model.named_parameters()).keys() - loaded)
+    # Around a layer that adapters can be served beside, vLLM puts another, which loading looks through.
+    left_out = sorted({name.replace(".base_layer.", ".") for name, _ in model.named_parameters()} - loaded)
     if left_out:
         raise RuntimeError(f"the policy has no value for the engine's {', '.join(left_out[:5])}")
 
@@ -290,7 +315,12 @@ def sampling_arguments(policy: Policy, sampling: Sampling, request: DecodingRequ
 
 
 def _run(
-    llm: LLM, policy: Policy, requests: Sequence[DecodingRequest], sampling: Sampling, seeds: Sequence[int]
+    llm: LLM,
+    policy: Policy,
+    requests: Sequence[DecodingRequest],
+    sampling: Sampling,
+    seeds: Sequence[int],
+    adapter: LoRARequest | None,
 ) -> Iterator[tuple[DecodingRequest, list[Completion]]]:
     """Yield each request with its completions as soon as all of them have ended."""
     from vllm import SamplingParams
@@ -300,7 +330,7 @@ def _run(
     for index, request in enumerate(requests):
         arguments = sampling_arguments(policy, sampling, request, seeds[request.prompt])
         params = SamplingParams(**arguments, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
-        engine.add_request(str(index), {"prompt_token_ids": list(request.tokens)}, params)
+        engine.add_request(str(index), {"prompt_token_ids": list(request.tokens)}, params, lora_request=adapter)
     while engine.has_unfinished_requests():
         for output in engine.step():
             if output.finished:

@@ -20,6 +20,7 @@ from omnithink_pl.errors import BadInput
 
 if TYPE_CHECKING:
     from vllm import LLM
+    from vllm.lora.request import LoRARequest
 
 log = logging.getLogger(__name__)
 
@@ -122,50 +123,69 @@ def unpacked_weights() -> Iterator[None]:
 
 
 class Sleep:
-    """Level-1 sleep: weights go to host memory, the key-value cache is dropped.
+    """Level-2 sleep: the engine's weights and its key-value cache are dropped, and come back one after the other.
 
-    Level 2, which drops the weights too, has corrupted weights in several versions of vLLM and is not offered. After
-    waking, the log-probabilities of a fixed prompt must be those from before. On a CPU it does nothing and says so
-    once. On GPUs it is untested.
+    Weights first, which the policy's are then loaded into, and the cache only when something is sampled: so the old
+    weights, a copy of the new ones and the cache are never in memory together. Level 1 would keep the old weights in
+    host memory, once for each process, only to overwrite them.
+
+    Where the same weights come back, because the policy was not trained meanwhile, the log-probabilities of a fixed
+    prompt must be those from before. On a CPU it does nothing and says so once. On GPUs it is untested.
     """
 
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
-        self._asleep = self._announced = False
-        self._before: list[float] = []
+        self.without_weights = False  # they are to be loaded before anything is sampled
+        self._without_cache = self._announced = False
+        self._before: tuple[int | None, list[float]] = (None, [])  # version of the weights, and its probe
 
-    def sleep(self, llm: LLM) -> None:
-        """Release the memory, if enabled and possible."""
+    def sleep(self, llm: LLM, version: int | None, adapter: LoRARequest | None = None) -> None:
+        """Release the memory of an engine that holds a version of the policy's weights, if enabled and possible."""
         if not self.enabled:
             return
         message = "model.engine.init_args.sleep does nothing on a CPU: there is no GPU memory to release"
-        if torch.cuda.is_available():
-            self._before, full = probe(llm), _used_gib()
-            llm.sleep(level=1)
-            self._asleep, empty = True, _used_gib()
-            message = f"vLLM sleeps between rollouts: {full:.1f} GiB of GPU memory in use before, {empty:.1f} during"
+        if self.possible():
+            self._before, full = (version, probe(llm, adapter)), _used_gib()
+            llm.sleep(level=2)
+            self.without_weights = self._without_cache = True
+            message = (
+                f"vLLM sleeps between rollouts: {full:.1f} GiB of GPU memory in use before, {_used_gib():.1f} during"
+            )
         if not self._announced:
             log.info(message)
             self._announced = True
 
-    def wake(self, llm: LLM) -> None:
-        """Take the memory back; raise ``RuntimeError`` if the weights have changed."""
-        if not self._asleep:
+    @staticmethod
+    def possible() -> bool:
+        """Return whether there is GPU memory to release."""
+        return torch.cuda.is_available()
+
+    def wake_weights(self, llm: LLM) -> None:
+        """Take back the memory of the weights, whose values are arbitrary until they are loaded."""
+        if self.without_weights:
+            llm.wake_up(tags=["weights"])
+            self.without_weights = False
+
+    def wake_cache(self, llm: LLM, version: int | None, adapter: LoRARequest | None = None) -> None:
+        """Take back the rest; raise ``RuntimeError`` if weights of the same version do not compute the same."""
+        if self.without_weights:
+            raise RuntimeError("the engine's weights were dropped, and not loaded again")
+        if not self._without_cache:
             return
-        asleep = _used_gib()
-        llm.wake_up()
-        llm.reset_prefix_cache()
-        self._asleep = False
-        log.debug("vLLM awake: %.1f GiB of GPU memory in use during its sleep, %.1f after", asleep, _used_gib())
-        check_probe(self._before, probe(llm))
+        llm.wake_up(tags=["kv_cache"])
+        self._without_cache = False
+        log.debug("vLLM awake: %.1f GiB of GPU memory in use", _used_gib())
+        before, expected = self._before
+        if before == version:
+            check_probe(expected, probe(llm, adapter))
 
 
-def probe(llm: LLM) -> list[float]:
-    """Return log-probabilities of a fixed prompt's tokens under the engine's weights."""
+def probe(llm: LLM, adapter: LoRARequest | None = None) -> list[float]:
+    """Return log-probabilities of a fixed prompt's tokens under the engine's weights, with an adapter if it has one."""
     from vllm import SamplingParams
 
     params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
-    (output,) = llm.generate([{"prompt_token_ids": PROBE}], params, use_tqdm=False)
+    (output,) = llm.generate([{"prompt_token_ids": PROBE}], params, use_tqdm=False, lora_request=adapter)
     rows = (output.prompt_logprobs or [])[1:]  # the first token has none
     return [row[token].logprob for token, row in zip(PROBE[1:], rows, strict=True) if row is not None]
 
@@ -182,6 +202,8 @@ def check_probe(before: list[float], after: list[float]) -> None:
 
 
 def _used_gib() -> float:
+    if not torch.cuda.is_available():
+        return 0.0
     free, total = torch.cuda.mem_get_info()
     return (total - free) / 2**30
 

@@ -1,0 +1,1 @@
+"""What a GPU must tell, in half an hour: ``python -m benchmarks.gpu``."""
