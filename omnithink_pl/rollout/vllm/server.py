@@ -59,7 +59,6 @@ class VLLMServer:
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise BadInput(f"model.engine.init_args.url is {url!r}; it begins with http:// or https://")
-        require_vllm()
         self.url = url.rstrip("/")
         self.host = host
         self.workers = workers
@@ -71,8 +70,13 @@ class VLLMServer:
         self._model = ""  # the server's name for it, another one after each start
         self._version: int | None = None  # of the policy's weights that the server holds
 
+    def check_installed(self) -> None:
+        """Raise ``BadInput`` if vLLM is missing; a plan of the run (`budget`) does without."""
+        require_vllm()
+
     def attach(self, policy: Policy) -> None:
         """Join the server's workers in a group and push the first weights."""
+        require_vllm()
         if dist.is_initialized() and dist.get_world_size() > 1:
             raise BadInput("VLLMServer works with one training process; use ColocatedVLLM with several")
         with ProcessState().preserved({}):  # importing vLLM edits the environment

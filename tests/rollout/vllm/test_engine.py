@@ -18,7 +18,7 @@ from tests.tiny import tiny_qwen
 def test_without_vllm_asking_for_it_names_the_command(engine: type, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match="make setup-vllm"):
-        engine()
+        engine().check_installed()
 
 
 @pytest.mark.parametrize(
