@@ -148,6 +148,8 @@ class OmniThinkCLI(LightningCLI):
             check = getattr(self.model.engine, "check_installed", None)
             if check is not None and self.subcommand in {"fit", "predict", "validate"}:
                 check()
+        except BadInput:  # a ValueError, too: of the trainer's accelerator, for one
+            raise
         except (ModuleNotFoundError, ValueError) as error:  # jsonargparse makes the first the second
             found = _MISSING.search(str(error))
             if found is None:

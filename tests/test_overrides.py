@@ -122,6 +122,7 @@ LENGTH = r"a run is as long as its stages; set curriculum\.steps"
             r"stages\.0: a stage is \{tasks: \{math: 1\}\}, and ",
         ),
         ("fit --ckpt_path=nothing.ckpt", r"--ckpt_path: no file 'nothing\.ckpt'; give a checkpoint's path, or 'last'"),
+        ("fit --trainer.accelerator=tpu", r"^trainer: .*torch_xla"),
         ("fit --trainer.strategy=ddpp --trainer.logger=false", r"trainer: You selected an invalid strategy"),
     ],
 )

@@ -80,7 +80,7 @@ def parameters(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def with_numbers(params: Mapping[str, str]) -> dict[str, str | float]:
-    """Return parameters with numbers where they are: by those W&B and TensorBoard sort and filter, MLflow takes text."""
+    """Return parameters with numbers where they are: W&B and TensorBoard sort and filter by them, MLflow takes text."""
     found: dict[str, str | float] = dict(params)
     for name, value in params.items():
         try:
