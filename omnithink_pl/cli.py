@@ -120,6 +120,10 @@ class OmniThinkCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Adapt the trainer to the verb; set the number of threads before anything starts its own."""
         config = self.settings
+        if not config.name:
+            raise BadInput("name is empty; it names runs and their folder, such as --name=mine")
+        if config.torch_threads is not None and config.torch_threads < 1:
+            raise BadInput(f"torch_threads is {config.torch_threads}; use 1 or more, or null for torch's choice")
         if self.subcommand == "fit" and config.trainer.fast_dev_run:
             self.left_out = shorten(config)
         if config.trainer.enable_progress_bar is False:  # with which Lightning refuses ours

@@ -104,8 +104,9 @@ def _joined(causes: Sequence[tuple[str, str]], given: Sequence[str]) -> str:
     by_key: dict[str, list[str]] = {}
     for key, cause in causes:
         own = by_key.setdefault(key, [])
-        if cause not in own:
-            own.append(cause.removeprefix(_MISFIT) if own and own[0].startswith(_MISFIT) else cause)
+        further = cause.removeprefix(_MISFIT) if own and own[0].startswith(_MISFIT) else cause
+        if not {cause, further} & {*own}:
+            own.append(further)
     lines = [f"{key}: {' or '.join(own)}" if key else "\n  ".join(own) for key, own in by_key.items()]
     return "\n  ".join(lines) + (f"; the value is {given[0]}" if given and len(causes) > 1 else "")
 

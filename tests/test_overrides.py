@@ -122,6 +122,8 @@ LENGTH = r"a run is as long as its stages; set curriculum\.steps"
             r"stages\.0: a stage is \{tasks: \{math: 1\}\}, and ",
         ),
         ("fit --ckpt_path=nothing.ckpt", r"--ckpt_path: no file 'nothing\.ckpt'; give a checkpoint's path, or 'last'"),
+        ("fit --name=", r"name is empty; it names runs and their folder, such as --name=mine"),
+        ("fit --torch_threads=0", r"torch_threads is 0; use 1 or more, or null"),
         ("fit --trainer.accelerator=tpu", r"^trainer: .*torch_xla"),
         ("fit --trainer.strategy=ddpp --trainer.logger=false", r"trainer: You selected an invalid strategy"),
     ],
