@@ -109,7 +109,6 @@ LENGTH = r"a run is as long as its stages; set curriculum\.steps"
         ("ft --data.batch_size=4", r"'ft' is no verb; did you mean fit"),
         ("fit --model.policy=./no/such/policy", r"model\.policy: no directory './no/such/policy'; give a directory"),
         ("budget --model.policy=./no/such/policy", r"model\.policy: no directory './no/such/policy'; give a directory"),
-        ("fit --model.policy=", r"model\.policy: no directory ''; give a directory, a hub id or 'embedded'"),
         ("fit --model.policy=nobody/nothing", r"cannot be had from the hub .*--model\.policy=DIR"),
         ("fit --curriculum.steps=0", r"curriculum\.steps is 0; use 1 or more"),
         ("fit --curriculum.steps.math=-1", r"curriculum\.steps\.math is -1; use 1 or more"),
