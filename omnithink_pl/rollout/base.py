@@ -71,7 +71,8 @@ class RolloutEngine(Protocol):
     renormalised over the nucleus where ``top_p`` is below 1; those of temperature 1 for a greedy completion.
 
     An engine whose weights can be coarser than the policy's has an attribute ``low_precision`` that is true: the check
-    at a run's start (``omnithink_pl/rollout/agreement.py``) then allows for more rounding.
+    at a run's start (``omnithink_pl/rollout/agreement.py``) then allows for more rounding. One that has an attribute
+    ``shared`` that is true has weights that all processes share; all of them call ``sync``.
     """
 
     def attach(self, policy: Policy) -> None:
