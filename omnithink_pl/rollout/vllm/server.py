@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -96,8 +96,14 @@ class VLLMServer:
     def _push(self, weights: Iterator[tuple[str, torch.Tensor]], label: str) -> None:
         try:
             self._start_update(label)
-            for part in weight_parts(weights):
-                self._post("/update_weights", {"update_info": asdict(part)})
+            with ThreadPoolExecutor(1) as sender:  # a part is made while the server loads the one before
+                loading: Future[object] | None = None
+                for part in weight_parts(weights):
+                    if loading is not None:
+                        loading.result()
+                    loading = sender.submit(self._post, "/update_weights", {"update_info": asdict(part)})
+                assert loading is not None
+                loading.result()
             self._post("/finish_weight_update")
             self._post("/reset_prefix_cache")
             self._post("/update_weight_version", {"new_version": label})
