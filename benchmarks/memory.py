@@ -37,6 +37,13 @@ class LiveBytes(TorchDispatchMode):
         self.now = self.peak = 0
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
+    def count(self, *tensors: Tensor) -> None:
+        """Count tensors that existed before."""
+        for tensor in tensors:
+            if (storage := tensor.untyped_storage()) not in self._known:
+                self._known.add(storage)
+                self._add(storage.nbytes())
+
     def ignore(self, *tensors: Tensor) -> None:
         """Leave out tensors that existed before."""
         self._known.update(tensor.untyped_storage() for tensor in tensors)

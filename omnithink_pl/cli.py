@@ -138,6 +138,9 @@ class OmniThinkCLI(LightningCLI):
         """Instantiate, and say in one line which package a logger lacks."""
         try:
             super().instantiate_classes()
+            check = getattr(self.model.engine, "check_installed", None)
+            if check is not None and self.subcommand in {"fit", "predict", "validate"}:
+                check()
         except (ModuleNotFoundError, ValueError) as error:  # jsonargparse makes the first the second
             found = _MISSING.search(str(error))
             if found is None:

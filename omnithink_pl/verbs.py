@@ -51,28 +51,32 @@ def budget(
         raise BadInput(f"model.class_path: budget plans MultiTaskGRPO, not {type(model).__name__}")
     config = load_config(find_policy(model.policy_name), trust_remote_code=model.trust_remote_code)
     sizes = Sizes.of(config, model.adapter, model.trust_remote_code)
-    settings = _budget_settings(
+    settings = budget_settings(
         model,
         prompts=datamodule.batch_size,
         prompt_tokens=prompt_tokens,
         completion_tokens=completion_tokens or model.sampling.max_tokens // 2,
         gpus=gpus or 1,
         sharded=bool(sharded),
-        compute="bfloat16" if str(trainer.precision).startswith("bf16") else "float32",
+        precision=str(trainer.precision),
     )
     console = Console()
     console.print(f"{sizes.parameters:,} parameters, {sizes.trained:,} trained, {settings.gpus} GPUs")
-    console.print(memory_table(memory(sizes, settings), machine))
+    console.print(memory_table(memory(sizes, settings, machine), machine))
     console.print(speed_table(seconds(sizes, settings, machine), settings))
 
 
-def _budget_settings(
-    model: MultiTaskGRPO, prompts: int, prompt_tokens: int, completion_tokens: int, **run: Any
+def budget_settings(
+    model: MultiTaskGRPO, prompts: int, prompt_tokens: int, completion_tokens: int, precision: str, **run: Any
 ) -> Settings:
+    """Return what memory and speed depend on, of a module and the run that it is for."""
+    engine = model.engine
     return Settings(
         **run,
         prompts=prompts,
+        prompt_tokens=prompt_tokens,
         tokens=prompt_tokens + completion_tokens,
+        compute="bfloat16" if precision.startswith("bf16") else "float32",
         longest=prompt_tokens + model.sampling.max_tokens,
         weights=model.adapter.weights if model.adapter else "float32",
         adapted=model.adapter is not None,
@@ -84,9 +88,14 @@ def _budget_settings(
         updates=model.rollouts.updates_per_batch,
         checkpointing=model.memory.gradient_checkpointing,
         logits=LOGITS,
-        engine_weights=getattr(model.engine, "dtype", None),
-        rows=int(getattr(model.engine, "max_rows", getattr(model.engine, "batch_rows", 256))),
-        cache_gib=getattr(model.engine, "kv_cache_gib", None),
+        reference_offloaded=model.memory.offload_reference,
+        reduce_once=model.memory.reduce_once,
+        engine_weights=getattr(engine, "dtype", None),
+        engine_share=getattr(engine, "gpu_memory_utilization", None),
+        engine_sleeps=getattr(engine, "sleep", False),
+        cuda_graphs=getattr(engine, "cuda_graphs", False),
+        rows=int(getattr(engine, "max_rows", getattr(engine, "batch_rows", 256))),
+        cache_gib=getattr(engine, "kv_cache_gib", None),
     )
 
 

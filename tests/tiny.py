@@ -30,6 +30,7 @@ class TinyPolicy:
     context: int = 128
     version: int = 0
     trust_remote_code: bool = False
+    compute: torch.dtype | None = None
 
     def weights_changed(self) -> None:
         self.version += 1

@@ -14,6 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from transformers import PreTrainedModel
 
 from omnithink_pl.grpo.kl_control import KLSettings, Reference
+from omnithink_pl.model.precision import gathered_in
 from omnithink_pl.model.sharding import assign, shard
 
 
@@ -160,7 +161,11 @@ class AdaptedReference(ReferencePolicy):
 
 
 def reference_policy(
-    model: PreTrainedModel, settings: KLSettings, offload: bool = False, mesh: DeviceMesh | None = None
+    model: PreTrainedModel,
+    settings: KLSettings,
+    offload: bool = False,
+    mesh: DeviceMesh | None = None,
+    compute: torch.dtype | None = None,
 ) -> ReferencePolicy | None:
     """Build the cheapest reference that suffices; none where every coefficient is 0.
 
@@ -169,6 +174,7 @@ def reference_policy(
         settings: What the penalty pulls towards, and how much.
         offload: Keep a second model, where one is needed, in host memory between uses.
         mesh: Processes that a second model is sharded among.
+        compute: The policy's dtype of forward passes.
     """
     if not settings.penalises:
         return None
@@ -176,5 +182,5 @@ def reference_policy(
         return AdaptedReference(model, settings.reference)
     frozen = FrozenCopy(model, settings.reference, offload)
     if mesh is not None:
-        shard(frozen.model, mesh)
+        shard(frozen.model, mesh, gathered_in(compute))
     return frozen

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from omnithink_pl.distributed.collectives import sum_over_processes
+from omnithink_pl.distributed.collectives import gather_rows, process_count, process_rank, sum_over_processes
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.grpo.objective import ImportanceCorrection, Objective, Terms, Totals, kl_estimate
 from omnithink_pl.grpo.reference import ReferencePolicy
 from omnithink_pl.model.logprobs import TokenLogprobs, token_logprobs
 from omnithink_pl.model.memory import MemorySettings
-from omnithink_pl.model.micro_batches import padding_passes, split_micro_batches
+from omnithink_pl.model.micro_batches import balanced_micro_batches, padding_passes
 from omnithink_pl.rollout.base import Sampling
 
 
@@ -71,20 +71,46 @@ def sum_by_task(stats: Iterable[TokenStats]) -> list[TokenStats]:
     return list(tasks.values())
 
 
-class _WeightedGroup(NamedTuple):
-    """A group with the length of each kept completion, and its weight in the batch's loss."""
+class _Row(NamedTuple):
+    """What the loss needs of one completion."""
 
-    group: ScoredGroup
-    lengths: list[int]
-    weights: list[float]
+    token_ids: tuple[int, ...]
+    sampled: tuple[float, ...]  # log-probabilities of the sampler
+    advantage: float
+    weight: float  # of its tokens in the batch's loss
+    earlier: int  # number of first tokens that an earlier policy sampled
+
+
+class _Rows(NamedTuple):
+    """A prompt and its kept completions: what processes exchange."""
+
+    task: str
+    prompt_ids: tuple[int, ...]
+    rows: list[_Row]
+
+    @classmethod
+    def of(cls, scored: ScoredGroup, weights: Sequence[float]) -> _Rows:
+        completions, advantages, earlier = scored.group.completions, scored.advantages, scored.earlier
+        rows = [
+            _Row(completions[i].token_ids, completions[i].logprobs, advantages[i] or 0.0, weight, earlier[i])
+            for i, weight in zip(scored.kept, weights, strict=True)
+        ]
+        return cls(scored.task, scored.group.prompt_ids, rows)
+
+    @property
+    def tokens(self) -> int:
+        return len(self.prompt_ids) + sum(len(row.token_ids) for row in self.rows)
 
 
 class UpdatePlan:
     """The gradient passes over a batch of rollouts.
 
+    Completions are sampled by one process and trained by any: all processes make the same plan of the whole batch, and
+    each takes its equal share of the micro-batches.
+
     A group whose advantages are all 0, of a task without a KL penalty, has no gradient: no pass is spent on it, while
     the weights of the others count it. Tasks with no other group are still observed: a share of them, at most one
-    micro-batch, has a forward pass without gradient for the statistics.
+    micro-batch of each process, has a forward pass without gradient for the statistics.
     """
 
     def __init__(
@@ -108,43 +134,42 @@ class UpdatePlan:
         # Over all groups, also those that are left out of the passes.
         self.totals = Totals(*sum_over_processes(Totals.of(lengths), device))
         weights = objective.weights(lengths, sampling.max_tokens, self.totals) if usable else []
-        weighted = [_WeightedGroup(*parts) for parts in zip(usable, lengths, weights, strict=True)]
-        trained = [one for one in weighted if self._has_gradient(one.group)]
-        tasks = {one.group.task for one in trained}
+        own = [_Rows.of(*parts) for parts in zip(usable, weights, strict=True)]
+        batch = gather_rows(own)
+        trained = [group for group in batch if self._has_gradient(group)]
+        tasks = {group.task for group in trained}
         self.trained = self._micro_batches(trained)
-        others = [one for one in weighted if one.group.task not in tasks]
-        tokens = accumulate(len(one.group.group.prompt_ids) + sum(one.lengths) for one in others)
-        fitting = sum(count <= memory.micro_batch_tokens for count in tokens)
+        others = [group for group in batch if group.task not in tasks]
+        room = memory.micro_batch_tokens * process_count()
+        fitting = sum(count <= room for count in accumulate(group.tokens for group in others))
         self.observed = self._micro_batches(others[: max(1, fitting)])[:1]
         self._reference_known = False
 
-    def _has_gradient(self, group: ScoredGroup) -> bool:
-        return self.beta[group.task] != 0.0 or any(group.advantages[i] != 0.0 for i in group.kept)
+    def _has_gradient(self, group: _Rows) -> bool:
+        return self.beta[group.task] != 0.0 or any(row.advantage != 0.0 for row in group.rows)
 
-    def _micro_batches(self, groups: Sequence[_WeightedGroup]) -> list[MicroBatch]:
-        sizes = [(len(one.group.group.prompt_ids), one.lengths) for one in groups]
-        return [
-            self._micro_batch([(groups[part.group], part.completions) for part in parts])
-            for parts in split_micro_batches(sizes, self.memory.micro_batch_tokens, self.memory.share_prompt)
-        ]
+    def _micro_batches(self, groups: Sequence[_Rows]) -> list[MicroBatch]:
+        """Return this process's micro-batches of groups that all processes have."""
+        sizes = [(len(group.prompt_ids), [len(row.token_ids) for row in group.rows]) for group in groups]
+        budget, share_prompt = self.memory.micro_batch_tokens, self.memory.share_prompt
+        own = balanced_micro_batches(sizes, budget, share_prompt, process_count())[process_rank()]
+        return [self._micro_batch([(groups[part.group], part.completions) for part in parts]) for parts in own]
 
-    def _micro_batch(self, parts: Sequence[tuple[_WeightedGroup, tuple[int, ...]]]) -> MicroBatch:
+    def _micro_batch(self, parts: Sequence[tuple[_Rows, tuple[int, ...]]]) -> MicroBatch:
         """Build a micro-batch of groups and the places of their completions among those that are kept."""
-        rows = [(one.group, one.group.kept[place], one.weights[place]) for one, places in parts for place in places]
+        rows = [group.rows[place] for group, places in parts for place in places]
+        tasks = [group.task for group, places in parts for _ in places]
         as_tensor = partial(torch.tensor, dtype=torch.float32, device=self.device)
-        sampled = [as_tensor(group.group.completions[i].logprobs) for group, i, _ in rows]
+        sampled = [as_tensor(row.sampled) for row in rows]
         return MicroBatch(
-            prompts=[one.group.group.prompt_ids for one, _ in parts],
-            completions=[
-                [one.group.group.completions[one.group.kept[place]].token_ids for place in places]
-                for one, places in parts
-            ],
-            tasks=[group.task for group, _, _ in rows],
-            advantages=as_tensor([group.advantages[i] for group, i, _ in rows]),
-            beta=as_tensor([self.beta[group.task] for group, _, _ in rows]),
-            weights=as_tensor([weight for _, _, weight in rows]),
+            prompts=[group.prompt_ids for group, _ in parts],
+            completions=[[group.rows[place].token_ids for place in places] for group, places in parts],
+            tasks=tasks,
+            advantages=as_tensor([row.advantage for row in rows]),
+            beta=as_tensor([self.beta[task] for task in tasks]),
+            weights=as_tensor([row.weight for row in rows]),
             sampled=torch.nn.utils.rnn.pad_sequence(sampled, batch_first=True),
-            earlier=torch.tensor([group.earlier[i] for group, i, _ in rows], device=self.device),
+            earlier=torch.tensor([row.earlier for row in rows], device=self.device),
         )
 
     def accumulate(
@@ -157,16 +182,16 @@ class UpdatePlan:
         """
         self._compute_reference(reference)
         loss, stats = 0.0, []
-        with padding_passes(model, len(self.trained), backward) as passes:
+        with padding_passes(model, len(self.trained), backward, self.memory.reduce_once) as passes:
             for batch in self.trained:
                 terms, row = self._forward(model, batch)
-                backward(terms.loss)
+                passes.backward(terms.loss)
                 loss += float(terms.loss.detach())
                 stats += row
         with torch.no_grad(), padding_passes(model, len(self.observed)):
             for batch in self.observed:
                 stats += self._forward(model, batch)[1]
-        if passes == 0 and self.totals.completions:
+        if passes.total == 0 and self.totals.completions:
             for parameter in model.parameters():  # so that the optimiser's moments see the step
                 if parameter.requires_grad and parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)

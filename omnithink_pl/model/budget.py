@@ -7,6 +7,7 @@ seconds on a laptop. GiB are 2**30 bytes, a FLOP is one multiplication or additi
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
 
 FLOAT32 = 4
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "nf4": 4.5 / 8}  # nf4: a scale of 8 bits for 16 weights
-# Tensors of each width that a layer keeps per token for its backward pass: see `activations`.
-KEPT_HIDDEN, KEPT_HEADS, KEPT_KEYS, KEPT_INNER = 6, 3, 3, 4
+# Tensors of each width that a layer keeps per token for its backward pass: see `kept`.
+KEPT_HIDDEN, KEPT_HEADS, KEPT_KEYS, KEPT_INNER = 4, 3, 3, 4
+NORMS = 2 * FLOAT32  # bytes per token and hidden width: the inputs of both norms, which compute in float32
+GRAPHS = 2.0**30  # bytes of recorded CUDA graphs, which stay while the engine sleeps
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Settings:
     gpus: int = 1  # processes, one a GPU
     sharded: bool = False  # parameters, gradients and optimiser state are sharded among them (FSDP2)
     weights: str = "float32"  # as the policy is stored: float32, bfloat16 or nf4
-    compute: str = "float32"  # of the forward pass: float32 or, with autocast, bfloat16
+    compute: str = "float32"  # of the forward pass: float32 or bfloat16; by autocast, or if sharded by FSDP2
     adapted: bool = False  # adapters are trained, in float32, instead of the weights
     reference: bool = True  # a second model is kept on the GPU
     optimizer_bytes: float = 8.0  # of the optimiser's state per trained parameter; AdamW's
@@ -89,6 +92,7 @@ class Settings:
     prompts: int = 8  # of a step, over all GPUs
     group_size: int = 8
     tokens: int = 1024  # of a prompt with its completion, on average
+    prompt_tokens: int = 256  # of the prompt alone
     longest: int = 2048  # of a prompt with its completion, at most
     micro_batch_tokens: int = 8192
     updates: int = 1  # gradient passes over a batch of rollouts
@@ -96,7 +100,17 @@ class Settings:
     logits: int | None = None  # numbers in the largest chunk of logits; None: those of a whole micro-batch
     engine_weights: str | None = None  # type of a second copy for the rollouts; None: the policy itself samples
     rows: int = 256  # completions decoded at the same time, at most
-    cache_gib: float | None = None  # of keys and values; None: what `rows` of the greatest length need
+    cache_gib: float | None = None  # of keys and values; None: what the share leaves, or what `rows` need
+    engine_share: float | None = None  # of the GPU, for the engine's weights and cache together
+    engine_sleeps: bool = False  # it holds nothing during updates
+    cuda_graphs: bool = False  # it decodes by recorded graphs
+    reference_offloaded: bool = False  # it is on the GPU only before the gradient passes
+    reduce_once: bool = False  # of a sharded model: whole gradients are kept until the last micro-batch
+
+    @property
+    def second_model(self) -> bool:
+        """Whether the reference is a model of its own; with adapters it is the policy without them."""
+        return self.reference and not self.adapted
 
     @property
     def completions(self) -> int:
@@ -108,60 +122,6 @@ class Settings:
             raise BadInput(f"data.batch_size {self.prompts} must be a multiple of the {self.gpus} GPUs")
 
 
-def memory(sizes: Sizes, settings: Settings) -> dict[str, float]:
-    """Return the bytes on each GPU, by purpose.
-
-    Tensors that live at different times are all listed: a run fits for certain if the sum does. Except that offloaded
-    optimiser state takes the place of what only forward and backward passes need: of it, only the excess counts.
-    """
-    shards = settings.gpus if settings.sharded else 1
-    stored = sizes.parameters * BYTES[settings.weights]
-    gathered = 0.0
-    if settings.sharded:  # two layers and all that lies outside of them; the whole policy if it samples
-        gathered = (2 * sizes.layer + sizes.outside) * BYTES[settings.weights]
-        gathered = gathered if settings.engine_weights else max(gathered, stored)
-    logits = settings.micro_batch_tokens * sizes.vocabulary
-    if settings.logits is not None:
-        logits = min(logits, settings.logits)
-    passing = {
-        "gathered": gathered,
-        "activations": activations(sizes, settings),
-        "logits": 3.0 * FLOAT32 * logits,  # themselves, their softmax, their gradient
-    }
-    state = sizes.trained * settings.optimizer_bytes / shards
-    adapters = sizes.trained * FLOAT32 if settings.adapted else 0
-    return {
-        "weights": (stored + adapters) / shards,
-        "gradients": sizes.trained * FLOAT32 / shards,
-        "optimiser": max(0.0, state - sum(passing.values())) if settings.optimizer_offloaded else state,
-        "reference": stored / shards if settings.reference and not settings.adapted else 0.0,
-        **passing,
-        "engine": sizes.parameters * BYTES[settings.engine_weights] if settings.engine_weights else 0.0,
-        "cache": _cache(sizes, settings),
-    }
-
-
-def activations(sizes: Sizes, settings: Settings) -> float:
-    """Return the bytes that the backward pass of a micro-batch needs.
-
-    A layer keeps for each token: the residual stream twice, for the norms as they compute and twice normalised (6
-    widths of the hidden state); queries before and after their rotation and the attended values; keys, twice, and
-    values; and four widths of the feed-forward part. Attention keeps no scores (flash, SDPA). With checkpointing only
-    the residual stream of each layer is kept, and one layer at a time is recomputed.
-    """
-    kept = KEPT_HIDDEN * sizes.hidden + KEPT_HEADS * sizes.heads + KEPT_KEYS * sizes.keys + KEPT_INNER * sizes.inner
-    widths = sizes.layers * sizes.hidden + kept if settings.checkpointing else sizes.layers * kept
-    return float(settings.micro_batch_tokens * widths * BYTES[settings.compute])
-
-
-def _cache(sizes: Sizes, settings: Settings) -> float:
-    if settings.cache_gib is not None:
-        return settings.cache_gib * 2**30
-    rows = min(settings.rows, settings.completions)
-    kind = settings.engine_weights or settings.compute
-    return rows * settings.longest * 2 * sizes.layers * sizes.keys * BYTES[kind]
-
-
 @dataclass(frozen=True)
 class Machine:
     """One GPU, as its data sheet has it; the defaults are an NVIDIA H100 SXM's.
@@ -170,31 +130,155 @@ class Machine:
         memory_gib: Memory.
         tflops: Dense bfloat16 matrix products, 10**12 FLOP a second.
         bandwidth: Of the memory, 10**12 bytes a second.
+        tflops_float32: The same in float32, without TF32.
         used: Share of ``tflops`` that training is expected to reach.
         read: Share of ``bandwidth`` that decoding is expected to reach.
+        launch_ms: Milliseconds that a layer takes to be launched in decoding without CUDA graphs.
     """
 
     memory_gib: float = 80.0
     tflops: float = 989.0
+    tflops_float32: float = 67.0
     bandwidth: float = 3.35
     used: float = 0.4
     read: float = 0.5
+    launch_ms: float = 0.4
+
+
+def memory(sizes: Sizes, settings: Settings, machine: Machine = Machine()) -> dict[str, dict[str, float]]:
+    """Return the bytes on each GPU, by phase of a step and by purpose; the largest phase decides.
+
+    Tensors of a phase are listed as they are alive together. A test holds the largest of the trainer's phases within
+    15 % of what PyTorch's memory tracker finds (benchmarks/tracked.py).
+    """
+    shards = settings.gpus if settings.sharded else 1
+    adapters = sizes.trained * FLOAT32 if settings.adapted else 0
+    weights = sizes.parameters * BYTES[settings.weights]
+    reference = weights / shards if settings.second_model else 0.0
+    state = sizes.trained * settings.optimizer_bytes / shards
+    held = {
+        "weights": (weights + adapters) / shards,
+        "optimiser": 0.0 if settings.optimizer_offloaded else state,
+        "reference": 0.0 if settings.reference_offloaded else reference,
+    }
+    gradients = sizes.trained * FLOAT32 / shards
+    whole = sizes.trained * FLOAT32 if settings.sharded and settings.reduce_once else 0.0
+    asleep = {name: 0.0 if settings.engine_sleeps else size for name, size in _engine(sizes, settings, machine).items()}
+    graphs = {"graphs": GRAPHS if settings.cuda_graphs else 0.0}
+    own = held | {"gathered": _gathered_to_sample(sizes, settings)}
+    return {
+        "rollout": own | _engine(sizes, settings, machine) | graphs,
+        "update": held | {"gradients": gradients + whole} | _passes(sizes, settings) | asleep | graphs,
+        # PyTorch's optimisers make a copy of what they step.
+        "optimiser": held | {"optimiser": state, "gradients": gradients, "working": gradients} | asleep | graphs,
+    }
+
+
+def peak(phases: Mapping[str, Mapping[str, float]]) -> float:
+    """Return the bytes of the largest phase."""
+    return max(sum(parts.values()) for parts in phases.values())
+
+
+def _passes(sizes: Sizes, settings: Settings) -> dict[str, float]:
+    """Return the bytes of a micro-batch's forward and backward pass.
+
+    Beside what all layers keep, the largest of three counts: the head with a chunk of its logits and its gradient; one
+    layer that is computed backward; and, of a sharded model, the reduction of the embeddings' gradients at the end.
+    """
+    width = BYTES[settings.compute]
+    gathered = width if settings.sharded else 0.0  # bytes of each gathered number
+    tokens, full = settings.micro_batch_tokens, 0.0 if settings.adapted else 1.0  # whether all weights are trained
+    head = sizes.vocabulary * sizes.hidden
+    logits = min(tokens * sizes.vocabulary, settings.logits or math.inf)
+    layer = kept(sizes, settings)  # of one layer, while it is computed backward
+    all_kept = activations(sizes, settings)
+    by_head = 3 * FLOAT32 * logits + full * head * (FLOAT32 + width) + 2 * tokens * sizes.hidden * width
+    by_layer = 2 * tokens * sizes.inner * width + (layer if settings.checkpointing else 0.0)
+    by_layer += gathered * (2 * sizes.layer + full * (head + sizes.layer))
+    by_layer += full * FLOAT32 * sizes.layer if settings.sharded and not settings.reduce_once else 0.0
+    reduced = (gathered + FLOAT32 + FLOAT32 / settings.gpus) * full * sizes.outside if settings.sharded else 0.0
+    return {
+        "gathered": gathered * sizes.outside,
+        "activations": all_kept,
+        "working": max(by_head, by_layer, reduced - all_kept),
+    }
+
+
+def activations(sizes: Sizes, settings: Settings) -> float:
+    """Return the bytes that all layers keep of a micro-batch for the backward pass.
+
+    With checkpointing only the residual stream before each layer is kept, which under autocast is float32.
+    """
+    if not settings.checkpointing:
+        return sizes.layers * kept(sizes, settings)
+    stream = FLOAT32 if _casts(settings) else BYTES[settings.compute]
+    return float(settings.micro_batch_tokens * sizes.layers * sizes.hidden * stream)
+
+
+def kept(sizes: Sizes, settings: Settings) -> float:
+    """Return the bytes that one layer keeps of a micro-batch for its backward pass.
+
+    For each token: the inputs of both norms in float32, and normalised, once before and once after the scale; queries
+    before and after their rotation and the attended values; keys, twice, and values; and four widths of the
+    feed-forward part. Attention keeps no scores (flash, SDPA). Autocast keeps more: a residual stream of float32, a
+    cast of it for each of the five matrices that read it, and of each float32 weight; and of every adapter's input.
+    """
+    width = BYTES[settings.compute]
+    hidden, heads, inner, weights = NORMS + KEPT_HIDDEN * width, KEPT_HEADS * width, KEPT_INNER * width, 0.0
+    if _casts(settings):
+        hidden, weights = 2 * NORMS + 5 * width, sizes.layer * width
+    if settings.adapted and settings.compute == "bfloat16" and not settings.sharded:
+        hidden, heads, inner = hidden + 5 * width, heads + width, inner + width
+    tokens = hidden * sizes.hidden + heads * sizes.heads + KEPT_KEYS * width * sizes.keys + inner * sizes.inner
+    return float(settings.micro_batch_tokens * tokens + weights)
+
+
+def _casts(settings: Settings) -> bool:
+    """Return whether autocast casts float32 weights: FSDP2 gathers them in the dtype of the forward pass."""
+    return settings.compute == "bfloat16" and settings.weights == "float32" and not settings.sharded
+
+
+def _gathered_to_sample(sizes: Sizes, settings: Settings) -> float:
+    """Return the bytes of the weights that are gathered, or cast, to sample or to load them into an engine."""
+    if settings.engine_weights:
+        return float(sizes.vocabulary * sizes.hidden * FLOAT32) if settings.sharded else 0.0  # one tensor at a time
+    if settings.sharded or _casts(settings):
+        return sizes.parameters * BYTES[settings.compute]
+    return 0.0
+
+
+def _engine(sizes: Sizes, settings: Settings, machine: Machine) -> dict[str, float]:
+    """Return the bytes of the engine's own weights, and of the keys and values of the rollouts."""
+    weights = sizes.parameters * BYTES[settings.engine_weights] if settings.engine_weights else 0.0
+    if settings.cache_gib is not None:
+        cache = settings.cache_gib * 2**30
+    elif settings.engine_weights and settings.engine_share:
+        cache = max(0.0, settings.engine_share * machine.memory_gib * 2**30 - weights)
+    else:
+        rows = min(settings.rows, settings.completions)
+        kind = BYTES[settings.engine_weights or settings.compute]
+        cache = rows * settings.longest * 2 * sizes.layers * sizes.keys * kind
+    return {"engine": weights, "cache": cache}
 
 
 def seconds(sizes: Sizes, settings: Settings, machine: Machine) -> dict[str, float]:
-    """Return the seconds of a step's phases where nothing waits for rewards, the network or the longest completions.
+    """Return the seconds of a step's phases where nothing waits for rewards or the network.
 
     Training: 2 FLOP a parameter and token forward, 4 backward (2 with adapters: the frozen weights have no gradient),
-    2 for the reference and 2 more where activations are recomputed. Decoding reads all weights and the cache of all
-    rows for each token of each row.
+    2 for the reference and 2 more where activations are recomputed, at the rate of the dtype that computes. Decoding
+    takes as many passes as the longest completion has tokens, for as many rows as fit at a time; each reads all
+    weights and, without CUDA graphs, waits for each layer to be launched. Reads of the cache follow the average.
     """
     rows = settings.completions
     kind = BYTES[settings.engine_weights or settings.weights]
-    cached = rows * settings.tokens / 2 * 2 * sizes.layers * sizes.keys * kind
-    read = math.ceil(rows / settings.rows) * sizes.parameters * kind + cached
-    passes = settings.updates * ((4 if settings.adapted else 6) + (2 if settings.checkpointing else 0))
-    passes += 2 if settings.reference else 0
+    passes = math.ceil(rows / settings.rows) * (settings.longest - settings.prompt_tokens)
+    cached = rows * (settings.tokens - settings.prompt_tokens) * (settings.tokens + settings.prompt_tokens) / 2
+    read = passes * sizes.parameters * kind + cached * 2 * sizes.layers * sizes.keys * kind
+    launched = 0.0 if settings.cuda_graphs else passes * sizes.layers * machine.launch_ms / 1e3
+    work = settings.updates * ((4 if settings.adapted else 6) + (2 if settings.checkpointing else 0))
+    work += 2 if settings.reference else 0
+    rate = machine.tflops if settings.compute == "bfloat16" else machine.tflops_float32
     return {
-        "rollout": settings.tokens * read / (machine.bandwidth * machine.read * 1e12),
-        "update": passes * sizes.parameters * rows * settings.tokens / (machine.tflops * machine.used * 1e12),
+        "rollout": read / (machine.bandwidth * machine.read * 1e12) + launched,
+        "update": work * sizes.parameters * rows * settings.tokens / (rate * machine.used * 1e12),
     }

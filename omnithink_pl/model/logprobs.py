@@ -80,7 +80,7 @@ def token_logprobs(
     """
     packing = pack_rows(prompts, completions) if share_prompt else pad_rows(prompts, completions, padding)
     if share_prompt:
-        check_shareable(model, longest=int(packing.positions.max()) + 1)
+        check_shareable(model, packing.longest)
         enable_packed_attention(model)
     sampled = SampledTokens(packing.targets.to(model.device), temperature, top_p)
     config = model.config.get_text_config(decoder=True)
@@ -281,8 +281,11 @@ class _FusedHead(torch.autograd.Function):
         hidden, weight, bias = ctx.saved_tensors
         sampled, gradient = ctx.sampled, gradients[0]
         by_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        by_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        by_bias = torch.zeros_like(bias) if ctx.needs_input_grad[2] else None
+        # Sums over chunks are float32 also where the head itself is bfloat16, as it is where FSDP2 gathers it so.
+        sums = torch.promote_types(weight.dtype, torch.float32)
+        by_weight = torch.zeros_like(weight, dtype=sums) if ctx.needs_input_grad[1] else None
+        by_bias = torch.zeros_like(bias, dtype=sums) if ctx.needs_input_grad[2] else None
+        dtype = weight.dtype
         hidden, weight, bias = _cast(ctx.dtype, hidden, weight, bias)
         for rows in sampled.chunks(len(weight)):
             here = (gradient[rows] / sampled.temperature).unsqueeze(-1)
@@ -295,7 +298,7 @@ class _FusedHead(torch.autograd.Function):
                 add_product(by_weight, by_logits.T, hidden[rows])
             if by_bias is not None:
                 by_bias += by_logits.sum(0)
-        return by_hidden, by_weight, by_bias, None
+        return by_hidden, *(None if one is None else one.to(dtype) for one in (by_weight, by_bias)), None
 
 
 def _cast(

@@ -35,6 +35,11 @@ class Packing:
     # which tokens of a packed row attend to which, ascending; empty where every row is one sequence
     spans: tuple[Span, ...] = ()
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt with a completion, of a packed row."""
+        return max(span.prefix_length + span.length for span in self.spans)
+
 
 def pack_rows(prompts: Sequence[Tokens], completions: Sequence[Sequence[Tokens]]) -> Packing:
     """Pack all into one row without padding: each prompt once, followed by its completions.

@@ -54,6 +54,7 @@ class Policy:
     version: int = 0  # of the weights: engines that hold this version need not take them over again
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False  # whether it was loaded by code that came with it
+    compute: torch.dtype | None = None  # of forward passes, see model/precision.py; ``None``: that of the weights
 
     def weights_changed(self) -> None:
         """Count a new version; to be called by whatever writes weights."""
@@ -314,5 +315,6 @@ def _merged(weight: Tensor, layer: Any) -> Tensor:
         return merged
     for adapter in layer.active_adapters:
         if adapter in layer.lora_A or adapter in layer.lora_embedding_A:
-            merged = merged + full(layer.get_delta_weight(adapter)).to(merged.dtype)
+            with torch.autocast(merged.device.type, enabled=False):  # which a step may have on
+                merged = merged + full(layer.get_delta_weight(adapter)).to(merged.dtype)
     return merged

@@ -9,14 +9,18 @@ import torch
 from torch import Tensor
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
 from omnithink_pl.errors import BadInput
 
 
-def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
+def shard(
+    model: PreTrainedModel,
+    mesh: DeviceMesh,
+    precision: MixedPrecisionPolicy = MixedPrecisionPolicy(),  # noqa: B008
+) -> None:
     """Shard a model's parameters, gradients and optimiser state among all processes, in place.
 
     Each of the model's layers (``_no_split_modules``) is gathered when it is computed and resharded after it; the rest
@@ -27,6 +31,7 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
         model: On any device. All processes get the values of the first; those of the others may be on the device
             ``meta``.
         mesh: Lightning's, with the dimensions ``data_parallel`` and ``tensor_parallel``.
+        precision: The dtype in which weights are gathered, and so that of the forward pass.
 
     Raises:
         BadInput: With tensor parallelism, or weights of four bits.
@@ -39,20 +44,25 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh) -> None:
     if any(parameter.dtype == torch.uint8 for parameter in model.parameters()):
         raise BadInput("model.adapter.weights: nf4 cannot be sharded; use bfloat16, or strategy ddp")
     values = model.state_dict() if torch.distributed.get_rank() == 0 else {}
-    layers = set(model._no_split_modules or [])
-    for module in list(model.modules()):
-        if type(module).__name__ in layers:
-            fully_shard(module, mesh=mesh["data_parallel"], reshard_after_forward=True)
-    fully_shard(model, mesh=mesh["data_parallel"], reshard_after_forward=False)
-    for module in sharded_modules(model):
-        module.set_gradient_divide_factor(1.0)
-        module.set_force_sum_reduction_for_comms(True)  # gloo has no other
+    divide(model, mesh["data_parallel"], precision)
     # Send each process its part of the first one's parameters, and all of its buffers.
     if any(parameter.is_meta for parameter in model.parameters()):
         model.to_empty(device=mesh.device_type)
     set_model_state_dict(model, values, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
     for buffer in model.buffers():  # those that no checkpoint has too, such as the frequencies of rotary positions
         torch.distributed.broadcast(buffer, 0)
+
+
+def divide(model: PreTrainedModel, mesh: DeviceMesh, precision: MixedPrecisionPolicy) -> None:
+    """Leave each process its part of a model's parameters, whatever their values are."""
+    layers = set(model._no_split_modules or [])
+    for module in list(model.modules()):
+        if type(module).__name__ in layers:
+            fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=precision)
+    fully_shard(model, mesh=mesh, reshard_after_forward=False, mp_policy=precision)
+    for module in sharded_modules(model):
+        module.set_gradient_divide_factor(1.0)
+        module.set_force_sum_reduction_for_comms(True)  # gloo has no other
 
 
 def sharded_modules(model: torch.nn.Module) -> list[FSDPModule]:

@@ -29,6 +29,7 @@ from omnithink_pl.model.checkpoint_file import share_tied
 from omnithink_pl.model.export import check_export
 from omnithink_pl.model.memory import HostedState, MemorySettings
 from omnithink_pl.model.policy import Policy, ready_to_train
+from omnithink_pl.model.precision import compute_dtype, computing, gathered_in
 from omnithink_pl.model.sharding import shard
 from omnithink_pl.model.soundness import unsound
 from omnithink_pl.rollout.agreement import check_agreement, short_prompts
@@ -107,6 +108,8 @@ class PolicyModule(L.LightningModule, ABC):
         weights = not sharded or process_rank() == 0
         self.policy = build_policy(self.policy_name, self.adapter, self.seed, weights, self.trust_remote_code)
         self.policy.chat_template_kwargs = self.chat_template_kwargs
+        if self._trainer is not None:  # a policy that is looked at without one computes as it is stored
+            self.policy.compute = compute_dtype(self.trainer.precision)
         self.model = ready_to_train(self.policy.model, gradient_checkpointing)
 
     def attach(self) -> None:
@@ -119,7 +122,8 @@ class PolicyModule(L.LightningModule, ABC):
 
     def check_weights(self, error: type[OmniThinkError] = TrainingDiverged, cure: str = _DIVERGED) -> None:
         """Refuse a policy that computes NaN; all processes must call this, and all raise."""
-        problem = unsound(self.policy.model)
+        with computing(self.policy.model, self.policy.compute):
+            problem = unsound(self.policy.model)
         if self.barrier.any_rank(bool(problem)):
             raise error(
                 f"step {self.steps_done}: the policy computes NaN: {problem or 'as another process says'}{cure}"
@@ -190,7 +194,7 @@ class TrainingModule(PolicyModule):
         self.load(self.memory.gradient_checkpointing, sharded=mesh is not None)
         self.load_reference()
         if mesh is not None:
-            shard(self.model, mesh)
+            shard(self.model, mesh, gathered_in(self.policy.compute))
 
     def load_reference(self) -> None:
         """Load what else is made of the policy's initial weights. Called before the policy is sharded."""
@@ -241,7 +245,9 @@ class TrainingModule(PolicyModule):
         if not math.isfinite(norm) or not math.isfinite(loss):
             raise TrainingDiverged(f"step {self.steps_done}: loss {loss}, gradient norm {norm}{_DIVERGED}{cure}")
         self.updating = True  # until `end_step`
-        self.optimizers().step()  # type: ignore[union-attr]
+        optimizer = self.optimizers()
+        optimizer.step()  # type: ignore[union-attr]
+        optimizer.zero_grad()  # type: ignore[union-attr]  # rollouts take the memory
         self.policy.weights_changed()
         return norm
 

@@ -26,7 +26,9 @@ from omnithink_pl.grpo.update import TokenStats, UpdatePlan, sum_by_task
 from omnithink_pl.model.adapter import LoRA
 from omnithink_pl.model.logprobs import check_shareable
 from omnithink_pl.model.memory import MemorySettings
+from omnithink_pl.model.precision import computing
 from omnithink_pl.modules.base import TrainingModule
+from omnithink_pl.rollout.agreement import check_dtypes
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.tasks.base import Task
 from omnithink_pl.types import Example
@@ -101,7 +103,8 @@ class MultiTaskGRPO(TrainingModule):
 
     def load_reference(self) -> None:
         """Load the reference from the policy's initial weights."""
-        self.reference = reference_policy(self.model, self.kl.settings, self.memory.offload_reference, self.device_mesh)
+        settings, offload = self.kl.settings, self.memory.offload_reference
+        self.reference = reference_policy(self.model, settings, offload, self.device_mesh, self.policy.compute)
 
     def on_fit_start(self) -> None:
         """Check every prompt against the context, hand the policy to the engine, and check that they agree."""
@@ -112,6 +115,7 @@ class MultiTaskGRPO(TrainingModule):
         self.check_prompts(chain.from_iterable(data.held_out.values()))
         if self.reference is not None:
             self.reference.to(self.device)
+        check_dtypes(self.policy, self.engine, corrected=self.rollouts.correction.level != "none")
         self.attach()
         self.collector.attach(self.policy, data)
         self.check_policy(prompts, self.memory.share_prompt)
@@ -140,8 +144,11 @@ class MultiTaskGRPO(TrainingModule):
             rollouts, self.objective, self.rollouts.correction, self.kl.beta, self.sampling, self.memory, self.device
         )
         for _ in range(self.rollouts.updates_per_batch):
-            self.optimizers().zero_grad()  # type: ignore[union-attr]
-            with self.barrier.guard(), no_gradient_sync(self.trainer.model):
+            with (
+                self.barrier.guard(),
+                no_gradient_sync(self.trainer.model),
+                computing(self.model, self.policy.compute),
+            ):
                 loss, stats = plan.accumulate(self.model, self.reference, self.manual_backward)
             norm = self.apply_gradients(loss, cure=", or a higher --model.kl.beta")
         self.finish_step()

@@ -9,14 +9,21 @@ from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from omnithink_pl.distributed.collectives import no_gradient_sync, sum_over_processes
+from omnithink_pl.distributed.collectives import (
+    gather_rows,
+    no_gradient_sync,
+    process_count,
+    process_rank,
+    sum_over_processes,
+)
 from omnithink_pl.endings import no_silent_end
 from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.failures import FailurePolicy
 from omnithink_pl.model.adapter import LoRA
 from omnithink_pl.model.logprobs import token_logprobs
 from omnithink_pl.model.memory import MemorySettings
-from omnithink_pl.model.micro_batches import padding_passes, split_micro_batches
+from omnithink_pl.model.micro_batches import balanced_micro_batches, padding_passes
+from omnithink_pl.model.precision import computing
 from omnithink_pl.modules.base import TrainingModule
 from omnithink_pl.rollout.agreement import short_prompts
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
@@ -121,21 +128,22 @@ class SupervisedFineTuning(TrainingModule):
 
     def update(self, pairs: Sequence[Pair]) -> tuple[float, int, float]:
         """Take one optimiser step; return the loss, the completion tokens of all processes, and the gradient norm."""
-        self.optimizers().zero_grad()  # type: ignore[union-attr]
-        (total,) = sum_over_processes([sum(len(completion) for _, completion in pairs)], self.device)
-        batches = split_micro_batches(
-            [(len(x), [len(y)]) for x, y in pairs], self.memory.micro_batch_tokens, share_prompt=False
-        )
+        pairs = gather_rows(list(pairs))  # of the whole batch: each process takes its equal share of the work
+        total = sum(len(completion) for _, completion in pairs)
+        sizes = [(len(x), [len(y)]) for x, y in pairs]
+        budget, ranks = self.memory.micro_batch_tokens, process_count()
+        batches = balanced_micro_batches(sizes, budget, share_prompt=False, processes=ranks)[process_rank()]
         loss = 0.0
         with (
             self.barrier.guard(),
             no_gradient_sync(self.trainer.model),
-            padding_passes(self.model, len(batches), self.manual_backward),
+            computing(self.model, self.policy.compute),
+            padding_passes(self.model, len(batches), self.manual_backward, self.memory.reduce_once) as passes,
         ):
             for parts in batches:
                 own = [pairs[part.group] for part in parts]
                 share = completion_loss(self.model, own) * (sum(len(y) for _, y in own) / total)
-                self.manual_backward(share)
+                passes.backward(share)
                 loss += float(share.detach())
         norm = self.apply_gradients(loss)
         self.finish_step()

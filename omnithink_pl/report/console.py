@@ -41,11 +41,12 @@ _MEMORY_NOTES = {
     "gradients": "of what is trained, float32",
     "optimiser": "its state",
     "reference": "a second model; none where every beta is 0, nor with adapters",
-    "gathered": "of a sharded model: two layers and the embeddings; all of it while it samples itself",
+    "gathered": "embeddings of a sharded model; all of it, or a cast of it, while it samples itself",
     "activations": "of one micro-batch, kept for the backward pass",
-    "logits": "of a micro-batch, or of the chunk of it that is alive",
+    "working": "one layer computed backward, or the head with its logits; the optimiser's copy",
     "engine": "its own copy of the weights",
     "cache": "keys and values of the rollouts",
+    "graphs": "recorded CUDA graphs",
 }
 _points = partial(points, minus="-")  # logs are searched: a plain hyphen
 
@@ -238,16 +239,18 @@ def benchmark_progress(console: Console) -> Iterator[Callable[[str, int, int, Se
         yield update
 
 
-def memory_table(parts: Mapping[str, float], machine: Machine) -> Table:
-    """Return GiB on each GPU, by part, with their sum."""
-    columns = "part", Column("GiB", justify="right"), "what it is"
-    table = Table(*columns, title="Memory of each GPU", title_justify="left", box=None)
-    for name, size in parts.items():
-        table.add_row(name, f"{size / _GIB:.2f}", _MEMORY_NOTES[name])
-    total = sum(parts.values()) / _GIB
-    verdict = "fits" if total <= 0.9 * machine.memory_gib else "does not fit with a tenth to spare"
+def memory_table(phases: Mapping[str, Mapping[str, float]], machine: Machine) -> Table:
+    """Return GiB on each GPU, by part and phase of a step, with their sums."""
+    columns = (Column(name, justify="right") for name in phases)
+    table = Table("part", *columns, "what it is", title="GiB on each GPU", title_justify="left", box=None)
+    for name, meaning in _MEMORY_NOTES.items():
+        sizes = [parts.get(name, 0.0) for parts in phases.values()]
+        if any(sizes):
+            table.add_row(name, *(f"{size / _GIB:.2f}" if size else "" for size in sizes), meaning)
+    totals = [sum(parts.values()) / _GIB for parts in phases.values()]
+    verdict = "fits" if max(totals) <= 0.9 * machine.memory_gib else "does not fit with a tenth to spare"
     table.add_section()
-    table.add_row("all", f"{total:.2f}", f"{verdict}, of {machine.memory_gib:g}")
+    table.add_row("all", *(f"{total:.2f}" for total in totals), f"{verdict}, of {machine.memory_gib:g}")
     return table
 
 

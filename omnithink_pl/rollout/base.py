@@ -70,6 +70,7 @@ class RolloutEngine(Protocol):
     Log-probabilities are those of the distribution sampled from: the softmax at the sampling temperature,
     renormalised over the nucleus where ``top_p`` is below 1; those of temperature 1 for a greedy completion.
 
+    An engine that needs a package of its own has a method ``check_installed``, which verbs call before rows are read.
     An engine whose weights can be coarser than the policy's has an attribute ``low_precision`` that is true: the check
     at a run's start (``omnithink_pl/rollout/agreement.py``) then allows for more rounding. One that has an attribute
     ``shared`` that is true has weights that all processes share; all of them call ``sync``.

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.policy import Policy
+from omnithink_pl.model.precision import computing
 from omnithink_pl.model.products import prepared_weights
 from omnithink_pl.model.sharding import whole
 from omnithink_pl.rollout.base import DecodingRequest, Finished, RequestBatch, Sampling, check_prompts
@@ -53,7 +54,13 @@ class TransformersEngine:
         check_prompts(prompts, sampling, self._policy.context)
         batch = RequestBatch(self._policy, prompts, sampling, partial, finished, max_copies=self.batch_rows)
         model = self._policy.model
-        with torch.no_grad(), eval_mode(model), whole(model), prepared_weights(model):
+        with (
+            torch.no_grad(),
+            computing(model, self._policy.compute),
+            eval_mode(model),
+            whole(model),
+            prepared_weights(model),
+        ):
             for chunk in self._chunks(batch.requests):
                 noise = [_request_noise(request, seeds[request.prompt], sampling) for request in chunk]
                 for index, completions in decode(self._policy, [one.tokens for one in chunk], noise, sampling):

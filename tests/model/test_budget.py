@@ -11,7 +11,7 @@ from transformers import LlamaConfig, Qwen2Config
 from main import CONFIGS, main
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.adapter import LoRA
-from omnithink_pl.model.budget import Machine, Settings, Sizes, activations, memory, seconds
+from omnithink_pl.model.budget import Machine, Settings, Sizes, activations, memory, peak, seconds
 from omnithink_pl.verbs import optimizer_bytes
 from tests.tiny import tiny_qwen
 
@@ -44,35 +44,45 @@ def test_parameters_are_counted_as_by_hand(sizes: Sizes) -> None:
 
 
 def test_memory_of_seven_billion_parameters_on_eight_gpus_is_that_of_a_pocket_calculator(sizes: Sizes) -> None:
-    whole = memory(sizes, Settings(gpus=8, prompts=64, engine_weights="bfloat16", cache_gib=10))
+    plain = Settings(gpus=8, prompts=64, engine_weights="bfloat16", cache_gib=10, engine_sleeps=True)
+    whole = memory(sizes, plain)
     for part, expected in {"weights": 28.37, "gradients": 28.37, "optimiser": 56.74, "reference": 28.37}.items():
-        assert whole[part] / GIB == pytest.approx(expected, abs=0.01)
-    assert (whole["gathered"], whole["engine"] / GIB, whole["cache"] / GIB) == (0.0, pytest.approx(14.19, abs=0.01), 10)
-    divided = memory(sizes, Settings(gpus=8, prompts=64, sharded=True, engine_weights="bfloat16", cache_gib=10))
+        assert whole["update"][part] / GIB == pytest.approx(expected, abs=0.01)
+    assert whole["update"]["gathered"] == whole["update"]["engine"] == whole["update"]["cache"] == 0.0, "it sleeps"
+    assert (whole["rollout"]["engine"] / GIB, whole["rollout"]["cache"] / GIB) == (pytest.approx(14.19, abs=0.01), 10)
+    divided = memory(sizes, replace(plain, sharded=True))
     for part in ("weights", "gradients", "optimiser", "reference"):
-        assert divided[part] == whole[part] / 8
+        assert divided["update"][part] == whole["update"][part] / 8
     small = Sizes.of(SEVEN, LoRA(rank=16))
     adapted = memory(small, Settings(gpus=8, prompts=64, adapted=True, weights="bfloat16"))
-    assert adapted["reference"] == 0
-    assert adapted["weights"] == 2 * sizes.parameters + 4 * small.trained
-    assert adapted["optimiser"] == 8 * small.trained
+    assert adapted["update"]["reference"] == 0
+    assert adapted["update"]["weights"] == 2 * sizes.parameters + 4 * small.trained
+    assert adapted["update"]["optimiser"] == 8 * small.trained
     # 8 prompts x 8 completions x 2048 tokens x (key and value) x 28 layers x 512 wide x 4 bytes
-    assert adapted["cache"] == 8 * 8 * 2048 * 2 * 28 * 512 * 4
+    assert adapted["rollout"]["cache"] == 8 * 8 * 2048 * 2 * 28 * 512 * 4
 
 
-@pytest.mark.parametrize("tokens", [64, 65536])
-def test_state_that_is_offloaded_counts_where_it_exceeds_what_only_passes_need(sizes: Sizes, tokens: int) -> None:
-    settings = Settings(gpus=8, prompts=64, sharded=True, micro_batch_tokens=tokens, engine_weights="bfloat16")
-    stays = memory(sizes, settings)
-    goes = memory(sizes, replace(settings, optimizer_offloaded=True))
-    passes = sum(stays[part] for part in ("gathered", "activations", "logits"))
-    assert goes.pop("optimiser") == max(0.0, stays.pop("optimiser") - passes)
-    assert goes == stays
+def test_an_engine_takes_its_share_of_the_gpu_while_it_is_awake(sizes: Sizes) -> None:
+    settings = Settings(engine_weights="bfloat16", engine_share=0.5, engine_sleeps=True, cuda_graphs=True)
+    found = memory(sizes, settings, Machine(memory_gib=80))
+    assert found["rollout"]["engine"] + found["rollout"]["cache"] == 40 * GIB
+    assert found["update"]["engine"] + found["update"]["cache"] == 0
+    assert found["update"]["graphs"] == found["rollout"]["graphs"] == GIB
 
 
-def test_logits_are_bounded_by_their_chunk(sizes: Sizes) -> None:
-    assert memory(sizes, Settings(micro_batch_tokens=8192))["logits"] == 3 * 4 * 8192 * 152064
-    assert memory(sizes, Settings(micro_batch_tokens=8192, logits=2**26))["logits"] == 3 * 4 * 2**26
+def test_what_is_offloaded_counts_only_in_its_own_phase(sizes: Sizes) -> None:
+    stays = memory(sizes, Settings(gpus=8, prompts=64, sharded=True, engine_weights="bfloat16"))
+    offloaded = Settings(gpus=8, prompts=64, sharded=True, engine_weights="bfloat16", optimizer_offloaded=True)
+    goes = memory(sizes, offloaded)
+    assert goes["update"]["optimiser"] == goes["rollout"]["optimiser"] == 0.0
+    assert goes["optimiser"] == stays["optimiser"]
+    assert peak(goes) < peak(stays)
+
+
+def test_gradients_that_are_reduced_once_are_whole_on_every_gpu(sizes: Sizes) -> None:
+    settings = Settings(gpus=8, prompts=64, sharded=True)
+    more = memory(sizes, replace(settings, reduce_once=True))["update"]["gradients"]
+    assert more - memory(sizes, settings)["update"]["gradients"] == 4 * sizes.trained
 
 
 def kept_for_backward(model: torch.nn.Module, tokens: int) -> int:
@@ -102,7 +112,7 @@ def test_a_small_model_takes_what_its_plan_says(shape: dict[str, int]) -> None:
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.zeros(1, 4, dtype=torch.long)).logits.sum().backward()
     optimizer.step()
-    parts = memory(sizes, settings)
+    parts = memory(sizes, settings)["update"]
     assert parts["weights"] == sum(p.nbytes for p in model.parameters())
     assert parts["gradients"] == sum(p.grad.nbytes for p in model.parameters())
     state = sum(v.nbytes for s in optimizer.state.values() for v in s.values() if v.numel() > 1)
@@ -116,12 +126,20 @@ def test_an_optimiser_is_asked_for_its_state() -> None:
 
 def test_time_is_work_by_rate() -> None:
     sizes = Sizes.of(LlamaConfig(**{**tiny_qwen().config.to_dict(), "model_type": "llama"}))
-    machine = Machine(tflops=1e-6, used=0.5, bandwidth=1e-6, read=1.0)
-    settings = Settings(gpus=2, prompts=4, group_size=2, tokens=10, reference=False, engine_weights="bfloat16")
+    machine = Machine(tflops=2e-6, tflops_float32=1e-6, used=0.5, bandwidth=1e-6, read=1.0)
+    settings = Settings(
+        gpus=2, prompts=4, group_size=2, tokens=10, prompt_tokens=4, longest=24, reference=False,
+        engine_weights="bfloat16", cuda_graphs=True,
+    )  # fmt: skip
     found = seconds(sizes, settings, machine)
     assert found["update"] == pytest.approx(6 * sizes.parameters * 2 * 2 * 10 / 0.5e6)
-    read = 2 * sizes.parameters + 2 * 2 * 5 * 2 * sizes.layers * sizes.keys * 2  # rows of five tokens, on average
-    assert found["rollout"] == pytest.approx(10 * read / 1e6)
+    fast = seconds(sizes, replace(settings, compute="bfloat16"), machine)
+    assert fast["update"] == pytest.approx(found["update"] / 2), "float32 is not charged at bfloat16's rate"
+    # As many passes as the longest completion has tokens; of four rows, six tokens each behind seven on average.
+    read = 20 * 2 * sizes.parameters + 4 * 6 * 7 * 2 * sizes.layers * sizes.keys * 2
+    assert found["rollout"] == pytest.approx(read / 1e6)
+    eager = seconds(sizes, replace(settings, cuda_graphs=False), machine)
+    assert eager["rollout"] - found["rollout"] == pytest.approx(20 * sizes.layers * machine.launch_ms / 1e3)
 
 
 def test_gpus_that_do_not_divide_a_batch_are_refused() -> None:
@@ -134,5 +152,5 @@ def test_a_run_for_sixty_four_gpus_is_planned_without_one(capsys: pytest.Capture
     main(["budget", overlay, "--trainer.accelerator=gpu", "--trainer.num_nodes=8", "--data.batch_size=64"])
     shown = capsys.readouterr().out
     assert "722,560 parameters, 722,560 trained, 64 GPUs" in shown
-    for part in ("weights", "optimiser", "gathered", "tokens per second"):
+    for part in ("weights", "rollout", "update", "optimiser", "gathered", "tokens per second"):
         assert part in shown

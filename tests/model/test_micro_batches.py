@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 import pytest
 
-from omnithink_pl.model.micro_batches import Part, split_micro_batches
+from omnithink_pl.model.micro_batches import Part, balanced_micro_batches, split_micro_batches
 
 Groups = list[tuple[int, list[int]]]
 SHARING = pytest.mark.parametrize("share_prompt", [True, False])
@@ -59,3 +60,30 @@ def test_a_packed_row_counts_a_prompt_once_and_is_filled_wherever_there_is_a_gap
     assert [len(split_micro_batches([(10, [5, 5])], 20, share_prompt)) for share_prompt in (True, False)] == [1, 2]
     groups = [(10, [50]), (10, [30]), (5, [10]), (5, [10])]
     assert split_micro_batches(groups, token_budget=75) == [((0, (0,)), (2, (0,))), ((1, (0,)), (3, (0,)))]
+
+
+@SHARING
+@pytest.mark.parametrize("processes", [1, 2, 5])
+def test_processes_get_equally_many_micro_batches_which_hold_the_whole_batch(share_prompt: bool, processes) -> None:
+    for groups, budget in batches()[:100]:
+        dealt = balanced_micro_batches(groups, budget, share_prompt, processes)
+        found = [(g, i) for own in dealt for micro_batch in own for g, part in micro_batch for i in part]
+        assert sorted(found) == [(g, i) for g, (_, lengths) in enumerate(groups) for i in range(len(lengths))]
+        plain = split_micro_batches(groups, budget, share_prompt)
+        passes = max(map(len, dealt))
+        assert passes == math.ceil(len(plain) / processes), "no pass more than the budget needs"
+        if len(found) >= passes * processes:
+            assert {len(own) for own in dealt} == {passes}, "no padding pass"
+        for own in dealt:
+            for micro_batch in own:
+                size = tokens(micro_batch, groups, share_prompt)
+                assert size <= budget or [len(part.completions) for part in micro_batch] == [1]
+
+
+def test_micro_batches_of_one_pass_are_of_similar_size() -> None:
+    rng = random.Random(0)
+    groups = [(256, [min(4096, int(rng.lognormvariate(6.4, 0.8)) + 1) for _ in range(16)]) for _ in range(32)]
+    dealt = balanced_micro_batches(groups, 16384, True, 8)
+    sizes = [[tokens(micro_batch, groups, True) for micro_batch in own] for own in dealt]
+    waited = sum(max(row) * len(row) - sum(row) for row in zip(*sizes, strict=True))
+    assert waited / sum(map(sum, sizes)) < 0.1

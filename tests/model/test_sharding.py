@@ -18,6 +18,7 @@ from omnithink_pl.model.adapter import LoRA, build_policy
 from omnithink_pl.model.logprobs import token_logprobs
 from omnithink_pl.model.micro_batches import padding_passes
 from omnithink_pl.model.policy import named_weights
+from omnithink_pl.model.precision import gathered_in
 from omnithink_pl.model.sharding import full, shard, sharded_modules, whole
 from tests.distributed.ranks import in_processes
 from tests.tiny import random_tokens, tiny_qwen
@@ -54,17 +55,18 @@ def mesh(tensor_parallel: int = 1) -> torch.distributed.device_mesh.DeviceMesh:
     return init_device_mesh("cpu", shape, mesh_dim_names=("data_parallel", "tensor_parallel"))
 
 
+@pytest.mark.parametrize("reduce_once", [False, True], ids=["each pass", "once"])
 @pytest.mark.parametrize(("make", "tolerance"), [(tiny_qwen, 1e-6), (with_lora, 1e-2)], ids=["full", "LoRA"])
 def test_gradients_norm_and_weights_are_those_of_the_whole_batch(
-    make: Callable[[], PreTrainedModel], tolerance: float
+    make: Callable[[], PreTrainedModel], tolerance: float, reduce_once: bool
 ) -> None:
     def check(rank: int) -> None:
         alone, model = make(), make()
         sum(logprobs(alone, group).sum() for group in range(3)).backward()
         shard(model, mesh())
-        with padding_passes(model, len(MINE[rank]), lambda loss: loss.backward()):
+        with padding_passes(model, len(MINE[rank]), lambda loss: loss.backward(), reduce_once) as passes:
             for group in MINE[rank]:
-                logprobs(model, group).sum().backward()
+                passes.backward(logprobs(model, group).sum())
         for ours, right in zip(model.parameters(), alone.parameters(), strict=True):
             assert (ours.grad is None) == (right.grad is None) == (not right.requires_grad)
             if right.grad is not None:
@@ -75,6 +77,27 @@ def test_gradients_norm_and_weights_are_those_of_the_whole_batch(
         weights = dict(named_weights(model))
         for name, right in named_weights(alone):
             torch.testing.assert_close(weights[name], right)
+
+    in_two_processes(check)
+
+
+@pytest.mark.parametrize("reduce_once", [False, True], ids=["each pass", "once"])
+def test_gradients_that_are_computed_in_bfloat16_are_as_near_to_those_of_float32_as_in_one_process(
+    reduce_once: bool,
+) -> None:
+    def check(rank: int) -> None:
+        alone, half, model = tiny_qwen(), tiny_qwen().to(torch.bfloat16), tiny_qwen()
+        for one in (alone, half):
+            sum(logprobs(one, group).sum() for group in range(3)).backward()
+        shard(model, mesh(), gathered_in(torch.bfloat16))
+        with padding_passes(model, len(MINE[rank]), lambda loss: loss.backward(), reduce_once) as passes:
+            for group in MINE[rank]:
+                passes.backward(logprobs(model, group).sum())
+        assert {p.grad.dtype for p in model.parameters()} == {torch.float32}  # summed in it
+        right, ours, theirs = (
+            torch.cat([full(p.grad).flatten() for p in one.parameters()]) for one in (alone, model, half)
+        )
+        assert 0 < torch.dist(ours, right) < 1.2 * torch.dist(theirs.float(), right)
 
     in_two_processes(check)
 

@@ -30,6 +30,9 @@ class Watched(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, *arguments: Any) -> None:
         self.metrics.append(module.last_metrics)
+        assert all(p.grad is None for p in module.model.parameters()), "rollouts take the memory"
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, module: Any, optimizer: Any) -> None:
         self.gradients.append(torch.cat([p.grad.flatten().float() for p in module.model.parameters()]))
 
 

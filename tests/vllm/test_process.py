@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 
 from omnithink_pl.rollout.base import Sampling
+from omnithink_pl.rollout.vllm.process import SWITCHES, ProcessState
 from tests.rollout.agreement import PROMPTS
 from tests.tiny import tiny_qwen
 from tests.vllm.engines import attached, perturb
@@ -37,7 +38,9 @@ STATES: dict[str, Callable[[], object]] = {
         torch.are_deterministic_algorithms_enabled(),
         torch.is_grad_enabled(),
         torch.is_inference_mode_enabled(),
+        torch.is_autocast_enabled("cpu"),
     ),
+    "switches": lambda: [read() for read, _ in SWITCHES],
 }
 
 
@@ -57,6 +60,18 @@ def test_an_engine_changes_no_state_and_a_model_can_still_be_trained() -> None:
     model = tiny_qwen()
     model(torch.tensor(PROMPTS[:1]), labels=torch.tensor(PROMPTS[:1])).loss.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_what_vllm_sets_on_a_gpu_is_put_back_too() -> None:
+    """Its settings there, by hand: on a CPU it makes none of them."""
+    before = [read() for read, _ in SWITCHES]
+    with ProcessState().preserved({}):
+        torch.set_float32_matmul_precision("medium")
+        torch.backends.cudnn.allow_tf32 = not torch.backends.cudnn.allow_tf32
+        torch.backends.cuda.enable_cudnn_sdp(not torch.backends.cuda.cudnn_sdp_enabled())
+        torch.set_default_dtype(torch.bfloat16)
+        assert [read() for read, _ in SWITCHES] != before
+    assert [read() for read, _ in SWITCHES] == before
 
 
 def run(*arguments: str) -> str:

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from omnithink_pl.errors import BadInput, EngineFailure
 from omnithink_pl.model.policy import Policy, named_weights
+from omnithink_pl.model.precision import computing
 from omnithink_pl.rollout.base import (
     DecodingRequest,
     Finished,
@@ -88,7 +89,6 @@ class ColocatedVLLM:
             raise BadInput(
                 f"model.engine.init_args.gpu_memory_utilization is {gpu_memory_utilization}; it lies between 0 and 1"
             )
-        require_vllm()
         self.dtype = dtype
         self.low_precision = dtype != "float32"
         self.max_rows = max_rows
@@ -109,6 +109,10 @@ class ColocatedVLLM:
         self._llm: LLM | None = None
         self._version: int | None = None  # of the policy's weights that the engine holds
 
+    def check_installed(self) -> None:
+        """Raise ``BadInput`` if vLLM is missing; a plan of the run (`budget`) does without."""
+        require_vllm()
+
     def attach(self, policy: Policy) -> None:
         """Build the engine in the shape of a policy and load its weights.
 
@@ -117,6 +121,7 @@ class ColocatedVLLM:
                 adapters that could be served.
             EngineFailure: If it cannot start.
         """
+        require_vllm()
         self._policy, self.context, self._version = policy, self.max_context or policy.context, None
         self._tensor_parallel.setup()
         adapters = ServedAdapters.arguments(policy.model) if self.serve_adapters else {}
@@ -200,8 +205,15 @@ class ColocatedVLLM:
         """Restore the state of the process after a call of vLLM's, and name the setting behind its errors."""
         # vLLM compiles small functions on first use, which on a CPU takes longer than a short run.
         stance = "default" if self.cuda_graphs and torch.cuda.is_available() else "force_eager"
+        policy = self._policy
+        assert policy is not None
         try:
-            with self._process.preserved(VARIABLES), torch.compiler.set_stance(stance):
+            # Under the autocast of a training step an engine of float32 computes NaN on a CPU.
+            with (
+                self._process.preserved(VARIABLES),
+                torch.compiler.set_stance(stance),
+                computing(policy.model, None),
+            ):
                 yield
         except torch.OutOfMemoryError as error:
             raise EngineFailure(

@@ -6,10 +6,11 @@ import logging
 import os
 import random
 import warnings
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, TypeVar, final
+from typing import TYPE_CHECKING, Any, TypeVar, final
 
 import numpy as np
 import torch
@@ -26,6 +27,19 @@ log = logging.getLogger(__name__)
 PROBE = [5, 7, 11, 13]  # any tokens that every vocabulary has
 PROBE_TOLERANCE = 1e-2  # nats; waking copies bytes back, so only non-deterministic kernels may move a log-probability
 
+# Switches of PyTorch's for the whole process, each as it is read and written. On a GPU vLLM 0.32 sets the precision of
+# products and forbids cuDNN's attention; the trainer's own must hold again when it computes.
+SWITCHES: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [
+    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    (lambda: torch.backends.cudnn.allow_tf32, partial(setattr, torch.backends.cudnn, "allow_tf32")),
+    (lambda: torch.backends.cudnn.benchmark, partial(setattr, torch.backends.cudnn, "benchmark")),
+    (torch.backends.cuda.cudnn_sdp_enabled, torch.backends.cuda.enable_cudnn_sdp),
+    (torch.backends.cuda.flash_sdp_enabled, torch.backends.cuda.enable_flash_sdp),
+    (torch.backends.cuda.mem_efficient_sdp_enabled, torch.backends.cuda.enable_mem_efficient_sdp),
+    (torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp),
+    (torch.get_default_dtype, torch.set_default_dtype),
+]
+
 Request = TypeVar("Request", bound=Hashable)
 
 
@@ -39,7 +53,7 @@ def require_vllm() -> None:
 
 
 class ProcessState:
-    """State of this process that vLLM changes: generators, threads, environment, process group, warning filters."""
+    """State of this process that vLLM changes: generators, threads, environment, group, warning filters, switches."""
 
     def __init__(self) -> None:
         self._group: dist.ProcessGroup | None = None
@@ -49,6 +63,7 @@ class ProcessState:
         """Restore all of it after a call of vLLM's, inside which the environment ``variables`` are set."""
         environment, python, legacy = dict(os.environ), random.getstate(), np.random.get_state()  # noqa: NPY002
         set_threads, threads, cores = torch.set_num_threads, torch.get_num_threads(), os.sched_getaffinity(0)
+        before = [(read(), write) for read, write in SWITCHES]
         os.environ.update(variables)
         try:
             with (
@@ -59,6 +74,8 @@ class ProcessState:
                 warnings.simplefilter("ignore")  # vLLM's own, about vLLM's own code
                 yield
         finally:
+            for value, write in before:
+                write(value)
             for name in os.environ.keys() - environment.keys():
                 del os.environ[name]
             os.environ.update(environment)

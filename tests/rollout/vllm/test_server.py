@@ -45,13 +45,14 @@ def prompts(policy: Policy) -> list[list[int]]:
     return [policy.encode([{"role": "user", "content": f"What is {n} + 4?"}]) for n in range(3)]
 
 
-def test_law_6_server_and_trainer_agree_after_every_sync(url: str) -> None:
+def test_law_6_the_trainer_and_a_server_that_answers_as_ours_agree_after_every_sync(url: str) -> None:
     engine, policy = attached(url)
-    for _ in range(2):
-        assert logprob_distance(engine, policy.model, prompts=prompts(policy)) < 1e-4
-        perturb(policy, 0.05)
-        assert logprob_distance(engine, policy.model, prompts=prompts(policy)) > 1e-2
-        engine.sync()
+    few = Sampling(2, max_tokens=6), prompts(policy)[:2]
+    assert logprob_distance(engine, policy.model, *few) < 1e-4
+    perturb(policy, 0.05)
+    assert logprob_distance(engine, policy.model, *few) > 1e-2
+    engine.sync()
+    assert logprob_distance(engine, policy.model, *few) < 1e-4
 
 
 def test_completions_of_weights_that_another_run_has_pushed_are_refused(url: str) -> None:
@@ -79,7 +80,7 @@ def test_half_a_push_is_sampled_from_by_nobody_and_the_next_run_begins_anew(url:
     with pytest.raises(EngineFailure, match=r"samples from other weights \(version 'killed, incomplete'\)"):
         engine.generate(prompts(policy), Sampling(1, max_tokens=4), range(3))
     engine, policy = attached(url)
-    assert logprob_distance(engine, policy.model, prompts=prompts(policy)) < 1e-4
+    assert logprob_distance(engine, policy.model, Sampling(2, max_tokens=6), prompts(policy)[:1]) < 1e-4
 
 
 def test_the_base_model_does_not_judge_on_a_server_that_processes_share(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,117 @@
+"""Every file of configs/scale/ fits the GPUs that it names, and the plan agrees with PyTorch's memory tracker."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer, PretrainedConfig, Qwen2Config
+
+from benchmarks.tracked import tracked
+from main import CONFIGS, main
+from omnithink_pl.model.adapter import LoRA
+from omnithink_pl.model.budget import Machine, Settings, Sizes, memory, peak
+from omnithink_pl.model.policy import policy_path
+from omnithink_pl.modules import MultiTaskGRPO
+from omnithink_pl.verbs import budget_settings
+
+GIB = 2**30
+SEVEN = Qwen2Config(
+    vocab_size=152064,
+    hidden_size=3584,
+    intermediate_size=18944,
+    num_hidden_layers=28,
+    num_attention_heads=28,
+    num_key_value_heads=4,
+    max_position_embeddings=32768,
+    tie_word_embeddings=False,
+)
+HALF = Qwen2Config(
+    vocab_size=151936,
+    hidden_size=896,
+    intermediate_size=4864,
+    num_hidden_layers=24,
+    num_attention_heads=14,
+    num_key_value_heads=2,
+    max_position_embeddings=32768,
+    tie_word_embeddings=True,
+)
+SMALL = ["qwen2.5-7b", "qwen2.5-0.5b"]
+# Files, GPUs, GiB of each, and the policy that they name.
+FITS: dict[str, tuple[list[str], int, float, Qwen2Config]] = {
+    "7b, fsdp": (["qwen2.5-7b", "fsdp"], 8, 80, SEVEN),
+    "7b, fsdp, lora": (["qwen2.5-7b", "fsdp", "lora"], 8, 48, SEVEN),
+    "7b, lora": (["qwen2.5-7b", "lora"], 1, 80, SEVEN),
+    "0.5b": (SMALL, 1, 24, HALF),
+    "0.5b, lora": ([*SMALL, "lora"], 1, 24, HALF),
+}
+EACH = pytest.mark.parametrize("name", FITS)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer beside a config: all that a plan reads of a policy."""
+    path = tmp_path_factory.mktemp("policies")
+    for config in (SEVEN, HALF):
+        AutoTokenizer.from_pretrained(policy_path("embedded")).save_pretrained(path / str(config.hidden_size))
+        config.save_pretrained(path / str(config.hidden_size))
+    return path
+
+
+@cache
+def planned(name: str, directory: Path) -> tuple[PretrainedConfig, Settings, LoRA | None]:
+    """What `budget` makes of the files."""
+    files, gpus, _, config = FITS[name]
+    arguments = [f"--config={CONFIGS}/scale/{file}.yaml" for file in files]
+    cli = main(["budget", *arguments, f"--model.policy={directory / str(config.hidden_size)}"])
+    assert cli is not None
+    assert isinstance(cli.model, MultiTaskGRPO)
+    settings = budget_settings(
+        cli.model,
+        prompts=cli.datamodule.batch_size,
+        prompt_tokens=256,
+        completion_tokens=600,
+        precision=str(cli.trainer.precision),
+        gpus=gpus,
+        sharded="fsdp" in files,
+    )
+    assert settings.prompts // gpus >= 4, "fewer prompts leave GPUs waiting for the longest completion"
+    assert settings.compute == settings.engine_weights == "bfloat16", "engine and trainer compute alike"
+    return config, settings, cli.model.adapter
+
+
+@EACH
+def test_the_plan_of_a_scale_config_fits_what_the_file_names_without_vllm(
+    name: str, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omnithink_pl.rollout.vllm.process.find_spec", lambda name: None)
+    config, settings, adapter = planned(name, directory)
+    files, gpus, gib, _ = FITS[name]
+    phases = memory(Sizes.of(config, adapter), settings, Machine(memory_gib=gib))
+    assert peak(phases) / GIB < 0.9 * gib, phases
+    heads = "".join((CONFIGS / "scale" / f"{file}.yaml").read_text().partition("\nname:")[0] for file in files)
+    assert f"{gpus} GPU{'s' if gpus > 1 else ''} of {gib:.0f} GB" in heads or f"of {gib:.0f} GB" in heads
+
+
+def trainer_peak(config: PretrainedConfig, settings: Settings, adapter: LoRA | None) -> float:
+    phases = memory(Sizes.of(config, adapter), replace(settings, engine_sleeps=True, cuda_graphs=False))
+    return peak({phase: phases[phase] for phase in ("update", "optimiser")})
+
+
+@pytest.mark.parametrize("name", ["7b, fsdp", "0.5b"])
+def test_the_plan_of_a_shallow_model_agrees_with_the_tracker(name: str, directory: Path) -> None:
+    config, settings, adapter = planned(name, directory)
+    config = type(config)(**config.to_dict() | {"num_hidden_layers": 2, "layer_types": None})
+    assert trainer_peak(config, settings, adapter) == pytest.approx(tracked(config, settings, adapter), rel=0.15)
+
+
+@pytest.mark.slow
+@EACH
+def test_a_scale_config_fits_by_the_tracker_and_its_plan_agrees(name: str, directory: Path) -> None:
+    config, settings, adapter = planned(name, directory)
+    found = tracked(config, settings, adapter)
+    print(f"{name}: tracked {found / GIB:.2f} GiB, planned {trainer_peak(config, settings, adapter) / GIB:.2f}")
+    assert found / GIB < 0.9 * FITS[name][2]
+    assert trainer_peak(config, settings, adapter) == pytest.approx(found, rel=0.15)
