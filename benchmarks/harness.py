@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import time
 import traceback
 import warnings
@@ -20,8 +21,6 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
 import torch
-
-from omnithink_pl.rollout.vllm.server import free_port
 
 Lap = Callable[[], None]
 Program = Callable[[Lap], Any]
@@ -153,6 +152,13 @@ def _now() -> Cost:
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return Cost(time.perf_counter(), time.process_time())
+
+
+def free_port() -> int:
+    """Return a TCP port that is free on this machine."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
 
 
 def run_ranks(program: Callable[[int, Lap], Any], ranks: int, begin: Callable[[], None]) -> list[float]:

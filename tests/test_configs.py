@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from callbacks.command_line import CommandLine
 from main import CONFIGS, main
 from omnithink_pl.curriculum.stages import Stage, with_lengths
-from omnithink_pl.errors import BadInput
+from omnithink_pl.errors import BadInput, EngineFailure
 from omnithink_pl.overlays import as_configs
 
 FILES = {path.relative_to(CONFIGS).with_suffix("").as_posix(): path for path in sorted(CONFIGS.rglob("*.yaml"))}
@@ -304,11 +304,24 @@ def resolved_output(parsers: dict[str, LightningArgumentParser]) -> str:
     return str(resolved(parsers, "real/cold_start_data", verb="predict")["demonstrations"]["output"])
 
 
-@pytest.mark.parametrize("name", [name for name in RUNS if name.startswith("rollout/")])
-def test_a_config_of_vllm_says_when_used_how_it_is_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("rollout/vllm", "vLLM is not installed; run `make setup-vllm`"),
+        (
+            "rollout/vllm_server",
+            r"no answer from the vLLM server .*start it with `python -m omnithink_pl",
+        ),
+    ],
+)
+def test_a_config_of_vllm_says_when_used_what_is_missing(
+    name: str, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("omnithink_pl.rollout.vllm.process.find_spec", lambda name: None)
-    with pytest.raises(BadInput, match="vLLM is not installed; run `make setup-vllm`"):
-        main(["fit", f"--config={FILES[name]}", "--trainer.logger=false"])
+    own = ["--trainer.logger=false", f"--trainer.default_root_dir={tmp_path}", "--trainer.accelerator=cpu"]
+    address = ["--model.engine.init_args.url=http://127.0.0.1:1"] if name.endswith("server") else []
+    with pytest.raises((BadInput, EngineFailure), match=message):
+        main(["fit", f"--config={FILES[name]}", *own, *address])
 
 
 # One config for each module that `fit` trains; tests/callbacks/test_demonstrations.py runs `predict`.

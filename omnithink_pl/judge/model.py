@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
+from omnithink_pl.distributed.collectives import process_count
 from omnithink_pl.errors import BadInput
 from omnithink_pl.judge.base import JudgeUnavailable
 from omnithink_pl.judge.pairwise import Letter, OrderedPair, PairwiseJudge, parse_verdict
@@ -80,6 +81,11 @@ class ModelJudge(PairwiseJudge):
             raise BadInput(
                 "judge.model is null, so the policy judges; its weights are divided among processes, which judge at "
                 "different times. Name a second model"
+            )
+        if self.base and getattr(engine, "shared", False) and process_count() > 1:
+            raise BadInput(
+                "judge.base: all processes share the engine, and judge at different times; while one of them judged "
+                "with the base model's weights, so would the others sample. Name a judge.model, or train in one process"
             )
         self._attached = (policy, engine)
 

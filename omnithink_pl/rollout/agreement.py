@@ -263,7 +263,8 @@ def _disagreement(what: str, own: Tensor, plain: Tensor, cure: str) -> str:
 def _other(engine: RolloutEngine) -> str:
     if isinstance(engine, TransformersEngine):
         return "sample with vLLM (configs/rollout/vllm.yaml), or " + OTHER_MODEL
-    return "set model.engine.init_args.dtype to float32, or use configs/base.yaml's engine"
+    finer = "set model.engine.init_args.dtype (of a server, --dtype) to float32, or "
+    return (finer if getattr(engine, "low_precision", False) else "") + "use configs/base.yaml's engine"
 
 
 def _devices(model: PreTrainedModel) -> list[torch.device]:

@@ -72,7 +72,8 @@ class RolloutEngine(Protocol):
 
     An engine that needs a package of its own has a method ``check_installed``, which verbs call before rows are read.
     An engine whose weights can be coarser than the policy's has an attribute ``low_precision`` that is true: the check
-    at a run's start (``omnithink_pl/rollout/agreement.py``) then allows for more rounding.
+    at a run's start (``omnithink_pl/rollout/agreement.py``) then allows for more rounding. One that has an attribute
+    ``shared`` that is true has weights that all processes share; all of them call ``sync``.
     """
 
     def attach(self, policy: Policy) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from omnithink_pl.rollout.vllm.server import free_port
+from benchmarks.harness import free_port
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 READY = "Application startup complete"

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from omnithink_pl.errors import EngineFailure
-from omnithink_pl.model.policy import EMBEDDED, Policy, load_policy
+from omnithink_pl.model.policy import EMBEDDED, Policy, load_policy, named_weights
 from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.rollout.vllm import VLLMServer
 from tests.callbacks.test_resume import histories
 from tests.distributed.ranks import checkpoint
 from tests.rollout.agreement import distance, tokens
 from tests.vllm.engines import perturb
-from tests.vllm.processes import SETTINGS, run, vllm_server
+from tests.vllm.processes import SETTINGS, TORCHRUN, run, vllm_server
 
 pytestmark = pytest.mark.slow
 
@@ -58,14 +58,19 @@ def test_law_6_server_and_trainer_agree_after_every_sync(served: tuple[VLLMServe
     assert distance(engine, policy.model, prompts=prompts(policy)) < 1e-4
 
 
-def test_a_server_that_was_restarted_is_not_sampled_from(
-    served: tuple[VLLMServer, Policy], monkeypatch: pytest.MonkeyPatch
+def test_completions_of_weights_that_another_run_pushes_or_has_half_pushed_are_refused(
+    url: str, served: tuple[VLLMServer, Policy]
 ) -> None:
     engine, policy = served
-    monkeypatch.setattr(engine, "_model", "policy-of-another-start")
-    engine.sync()
-    with pytest.raises(EngineFailure, match=r"answered 404 .*not restarted since"):
+    killed = VLLMServer(url)
+    killed._start_update("killed")
+    with pytest.raises(EngineFailure, match=r"samples from other weights \(version 'killed, incomplete'\)"):
         engine.generate(prompts(policy), Sampling(1, max_tokens=4), range(6))
+    weights = list(named_weights(policy.model))
+    with pytest.raises(EngineFailure, match=r"answered 500 to /update_weights.*has no value for the engine"):
+        killed._push(iter(weights[:-1]), "without the last")
+    engine.attach(policy)
+    assert distance(engine, policy.model, prompts=prompts(policy)) < 1e-4
 
 
 def test_a_seed_repeats_the_completions(served: tuple[VLLMServer, Policy]) -> None:
@@ -79,12 +84,16 @@ def test_a_seed_repeats_the_completions(served: tuple[VLLMServer, Policy]) -> No
     assert all(len(set(group)) > 1 for group in first)
 
 
-def test_a_run_on_the_server_trains_with_the_same_model_throughout(url: str, tmp_path: Path, tracking_uri: str) -> None:
+def test_processes_that_share_the_server_train_with_the_same_model_throughout(
+    url: str, tmp_path: Path, tracking_uri: str
+) -> None:
     overlay = SETTINGS.index("--config=configs/rollout/vllm.yaml")
     own = [argument for argument in SETTINGS[overlay + 1 :] if "kv_cache_gib" not in argument]
+    own += ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
     done = run(
         tmp_path,
         settings=["fit", "--config=configs/rollout/vllm_server.yaml", *own, f"--model.engine.init_args.url={url}"],
+        launcher=TORCHRUN,
     )
     assert done.returncode == 0, done.stderr
     assert checkpoint(tmp_path)["steps_done"] == 4

