@@ -157,7 +157,7 @@ def test_an_override_without_effect_is_refused_with_the_cure(arguments: str, cur
             "--data.tasks.math.source.path=rows.jsonl",
             r"such as --data\.tasks\.math\.source=omnithink_pl\.sources\.Table",
         ),
-        ("--data.tasks.math.format=3", r"data\.tasks\.math: .*; its class has source, .*format_weight"),
+        ("--data.tasks.math.judge=3", r"data\.tasks\.math: .*; its class has source, .*format_weight"),
         ("--model.adapter=true", r"model\.adapter: .*; it is no switch: give one of its settings, as KEY\.NAME=VALUE"),
         ("--data.tasks=null", r"Option 'data\.tasks' is required; give it, not null: --data\.tasks=VALUE"),
         ("--model.engine=null", r"model: Option 'engine' is required; give it, not null: --model\.engine=VALUE"),
