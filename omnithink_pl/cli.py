@@ -131,7 +131,7 @@ class OmniThinkCLI(LightningCLI):
         if self.subcommand == "budget":
             plan_on_cpu(config)
         policy = config.model.init_args.get("policy")  # a module of the user's own may have none
-        if policy is not None and self.subcommand != "score" and not config.get("completions"):
+        if policy and self.subcommand != "score" and not config.get("completions"):
             find_policy(policy)  # before rows are read and processes started
         if config.torch_threads is not None:
             torch.set_num_threads(config.torch_threads)

@@ -116,7 +116,7 @@ def unknown_key(message: str, keys: Iterable[str]) -> str:
     if found := _GROUP.search(message):
         return f"; did you mean {FOREIGN[found[1]]}?" if found[1] in FOREIGN else ""
     found = _UNKNOWN.search(message)
-    if not found or "did you mean" in message:
+    if not found or "did you mean" in message or "; its class has" in message:
         return ""
     near = nearest_key(".".join(filter(None, found.groups())).replace(".init_args", ""), list(keys))
     return f"; did you mean {near}?" if near else ""
