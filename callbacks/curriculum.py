@@ -44,6 +44,10 @@ class Curriculum(L.Callback):
     ) -> None:
         if not 0.0 <= replay < 1.0:
             raise BadInput(f"curriculum.replay is {replay}; it is a share of the batch, from 0 to below 1")
+        for task, number in steps.items() if isinstance(steps, dict) else [("", steps)]:
+            if number is not None and number < 1:
+                key = f"curriculum.steps.{task}".strip(".")
+                raise BadInput(f"{key} is {number}; use 1 or more, or take a task out of curriculum.stages")
         if isinstance(steps, int):
             steps = {task: steps for stage in stages for task in stage.tasks}
         self.stages = with_lengths(stages, steps or {})

@@ -96,6 +96,13 @@ class OmniThinkCLI(LightningCLI):
         parser.given = self.given
         return parser
 
+    def _set_seed(self) -> None:  # private
+        """Set the seed; a number that is none is the user's to mend."""
+        try:
+            super()._set_seed()
+        except ValueError as error:
+            raise BadInput(f"seed_everything: {error}") from error
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the callbacks, each under its own key, and the links between keys."""
         parser.add_argument("--name", type=str, default="run", help="Kind of run; names its runs and its outputs.")
@@ -113,6 +120,10 @@ class OmniThinkCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Adapt the trainer to the verb; set the number of threads before anything starts its own."""
         config = self.settings
+        if not config.name:
+            raise BadInput("name is empty; it names runs and their folder, such as --name=mine")
+        if config.torch_threads is not None and config.torch_threads < 1:
+            raise BadInput(f"torch_threads is {config.torch_threads}; use 1 or more, or null for torch's choice")
         if self.subcommand == "fit" and config.trainer.fast_dev_run:
             self.left_out = shorten(config)
         if config.trainer.enable_progress_bar is False:  # with which Lightning refuses ours
@@ -120,7 +131,7 @@ class OmniThinkCLI(LightningCLI):
         if self.subcommand == "budget":
             plan_on_cpu(config)
         policy = config.model.init_args.get("policy")  # a module of the user's own may have none
-        if policy and self.subcommand != "score" and not config.get("completions"):
+        if policy is not None and self.subcommand != "score" and not config.get("completions"):
             find_policy(policy)  # before rows are read and processes started
         if config.torch_threads is not None:
             torch.set_num_threads(config.torch_threads)
@@ -141,6 +152,8 @@ class OmniThinkCLI(LightningCLI):
             check = getattr(self.model.engine, "check_installed", None)
             if check is not None and self.subcommand in {"fit", "predict", "validate"}:
                 check()
+        except BadInput:  # a ValueError, too: of the trainer's accelerator, for one
+            raise
         except (ModuleNotFoundError, ValueError) as error:  # jsonargparse makes the first the second
             found = _MISSING.search(str(error))
             if found is None:

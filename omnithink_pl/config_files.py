@@ -8,8 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from omnithink_pl.config_text import read_config
 from omnithink_pl.errors import BadInput
 from omnithink_pl.verb_table import show
 
@@ -95,19 +94,12 @@ def copy(config: Path, target: Path) -> None:
 
 def differences(one: Path, other: Path) -> list[str]:
     """Return the keys that two files set differently: ``- key: value`` of the first, ``+ key: value`` of the other."""
-    before, after = (dict(leaves(_read(path))) for path in (one, other))
+    before, after = (dict(leaves(read_config(path))) for path in (one, other))
     lines = []
     for key in dict.fromkeys([*before, *after]):
         old, new = before.get(key, _ABSENT), after.get(key, _ABSENT)
         lines += [f"{sign} {key}: {value}" for sign, value in (("-", old), ("+", new)) if old != new]
     return lines
-
-
-def _read(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise BadInput(f"{path} is no YAML: {error}; mend it") from error
 
 
 def leaves(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:

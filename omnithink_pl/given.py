@@ -10,6 +10,7 @@ from typing import NamedTuple
 import yaml
 
 from omnithink_pl import overlays
+from omnithink_pl.config_text import parse_config, read_config
 
 
 class Setting(NamedTuple):
@@ -23,7 +24,10 @@ class Setting(NamedTuple):
 def read_settings(args: Sequence[str]) -> Iterator[Setting]:
     """Yield every setting of a verb's arguments, and of the files that ``--config`` names; groups before their parts.
 
-    What cannot be read is left to the parser, which says why.
+    A file that is not there, and a value that is no YAML, are left to the parser, which says why.
+
+    Raises:
+        BadInput: If a config is no YAML, or its keys are not read as they are written.
     """
     for place, arg in enumerate(args):
         option, equals, text = arg.partition("=")
@@ -36,19 +40,18 @@ def read_settings(args: Sequence[str]) -> Iterator[Setting]:
                 key = option[2:].replace(".init_args", "").replace(overlays.REPLACE, "")
                 yield from (Setting(option, key[: dot.start()], None) for dot in re.finditer(r"\.", key))
                 yield from _flatten(option, key, yaml.safe_load(text))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        except (OSError, yaml.YAMLError):
             continue
 
 
 def _of_config(option: str, text: str) -> Iterator[Setting]:
     """Yield the settings of a file, of those that it names, such as ``data: data.yaml``, or of a config in braces."""
     if text.startswith("{"):
-        yield from _flatten(option, "", yaml.safe_load(text))
+        yield from _flatten(option, "", parse_config(text, option))
         return
-    config = yaml.safe_load(Path(text).read_text(encoding="utf-8"))
-    for key, value in config.items() if isinstance(config, dict) else ():
+    for key, value in read_config(Path(text)).items():
         if isinstance(value, str) and value.endswith(".yaml"):
-            value = yaml.safe_load(Path(text).with_name(value).read_text(encoding="utf-8"))
+            value = read_config(Path(text).with_name(value))
         yield from _flatten(text, key.removesuffix(overlays.REPLACE), value)
 
 

@@ -31,22 +31,35 @@ _UNKNOWN = re.compile(
     r"(?:Unrecognized arguments: --|Option '(?=[^']+' is not accepted)|"
     r"Group '(?P<group>[^']+)' does not accept option ')(?P<key>[\w.]+)"
 )
-_GROUP = re.compile(r'Parser key "(\w+)":\s+Unable to load config')
+_GROUP = re.compile(r'Parser key "([\w.]+)":\s+Unable to load config')
 _KEY = re.compile(r'Parser key "(?P<key>[^"]+)"(?P<element>[^:]*):(?P<rest>.*)')
 _FRAMES = re.compile(
     r"Problem with given class_path|Does not validate against any of|Subtypes: |Errors:|Given value type: |"
-    r"Expected a path but .* either not accessible or invalid|Expected a <class 'NoneType'>"
+    r"Expected a path but .* either not accessible or invalid|Expected a <class 'NoneType'>|"
+    r"Subclass types expect one of:|a class path \(str\)|a dict with(?:out)? "
 )
 _GIVEN = re.compile(r"Given value: (?:NestedArg\(key='[^']*', val=(?P<nested>.*)\)|(?P<value>.*))")
 # Types are shown by their names; what an optimiser's type says of callables, and a whole class as a value, not at all.
 _NOISE = re.compile(
-    r"<class '(?:collections\.abc\.)?([^']+)'>|(?:typing|collections\.abc)\.(?=\w)|"
-    r"Type \S+\[\[.*?\], [\w.]+\] expects a function or a callable class: |\.? Got value: Namespace\(.*\)$"
+    r"<class '(?:collections\.abc\.)?([^']+)'>|(?:typing|collections\.abc)\.(?=\w)|\.? Got value: Namespace\(.*\)$",
+    re.MULTILINE,
 )
+_CALLABLE = re.compile(r"Type \S+\[\[.*?\], [\w.]+\] expects a function or a callable class: ")
+_TENSOR = re.compile(r"(?<=<class 'float'>\n) *- Expected a dot import path string: .*\n(?= *Given value type: )")
+_REQUIRED = re.compile(r"(?:(?P<key>[\w.]+): )?Option '(?P<option>[\w.]+)' is required but .*")
+_NOT_ACCEPTED = re.compile(r"(?P<key>[\w.]+): Option '\w+' is not accepted; its class has no settings")
+# A class to name where that of the defaults has no settings, by the last part of the key.
+_OTHER_CLASS = {"source": "omnithink_pl.sources.Table"}
 _MISFIT = "Expected a "
+_SWITCHES = {"true", "false", "yes", "no", "on", "off"}
 _NO_CLASS = re.compile(
     r"Expected a dot import path string: ([A-Za-z_]\w*)$|module '[\w.]+' has no attribute '(\w+)'", re.MULTILINE
 )
+
+
+def without_tensors(message: str) -> str:
+    """Return a message in which a number is only a number: torch's optimisers also take it as a tensor, a class."""
+    return _TENSOR.sub("", message)
 
 
 def readable(message: str) -> str:
@@ -63,13 +76,15 @@ def readable(message: str) -> str:
         ``key: cause``; for a union type the causes of all members, with the value behind the last.
     """
     if found := _GROUP.search(message):
-        return f"{found[1]}: it has settings of its own and takes no value; give one of them: --{found[1]}.NAME=VALUE"
+        key = ".".join(re.findall(r'Parser key "([^"]+)"', message[: found.end()]))
+        return f"{key}: it has settings of its own and takes no value; give one of them: --{key}.NAME=VALUE"
     causes: list[tuple[str, str]] = []
     keys: list[tuple[int, str]] = []  # the path to the present line: indent and part of the key
     given: list[str] = []
     for raw in filter(str.strip, message.splitlines()):
         line = raw.lstrip(" -")
         depth = len(raw) - len(line)
+        line = _CALLABLE.sub("", line)
         keys = [(at, key) for at, key in keys if at < depth]
         if found := _KEY.match(line):
             keys.append((depth, found["key"] + found["element"]))
@@ -89,8 +104,9 @@ def _joined(causes: Sequence[tuple[str, str]], given: Sequence[str]) -> str:
     by_key: dict[str, list[str]] = {}
     for key, cause in causes:
         own = by_key.setdefault(key, [])
-        if cause not in own:
-            own.append(cause.removeprefix(_MISFIT) if own and own[0].startswith(_MISFIT) else cause)
+        further = cause.removeprefix(_MISFIT) if own and own[0].startswith(_MISFIT) else cause
+        if not {cause, further} & {*own}:
+            own.append(further)
     lines = [f"{key}: {' or '.join(own)}" if key else "\n  ".join(own) for key, own in by_key.items()]
     return "\n  ".join(lines) + (f"; the value is {given[0]}" if given and len(causes) > 1 else "")
 
@@ -104,6 +120,13 @@ def unknown_key(message: str, keys: Iterable[str]) -> str:
         return ""
     near = nearest_key(".".join(filter(None, found.groups())).replace(".init_args", ""), list(keys))
     return f"; did you mean {near}?" if near else ""
+
+
+def accepted(message: str, names: Sequence[str]) -> str:
+    """Return what to add to a message about a setting that a class does not have: those that it has."""
+    if not re.search("Option '.*' is not accepted$", message):
+        return ""
+    return f"; its class has {', '.join(names)}" if names else "; its class has no settings"
 
 
 def nearest_key(key: str, keys: Sequence[str]) -> str:
@@ -124,8 +147,10 @@ def nearest_key(key: str, keys: Sequence[str]) -> str:
     near = get_close_matches(key, keys, n=1, cutoff=0.75) or [f"{one}.{rest}" for one in above]
     if near:
         return near[0]
-    alike = get_close_matches(parts[-1], {one.rpartition(".")[2] for one in keys}, n=1, cutoff=0.75)
-    return min((one for one in keys if alike and one.rpartition(".")[2] == alike[0]), key=len, default="")
+    last = {one: one.rpartition(".")[2] for one in keys}
+    alike = get_close_matches(parts[-1], {*last.values()}, n=1, cutoff=0.75)
+    begun = [name for name in last.values() if len(parts[-1]) > 2 and name.startswith(parts[-1])]  # `batch`, `temp`
+    return min((one for one in keys if last[one] in (alike or begun)), key=len, default="")
 
 
 def _holds(whole: Sequence[str], parts: Sequence[str]) -> bool:
@@ -140,6 +165,8 @@ def class_path(message: str) -> str:
     if not found:
         return ""
     wanted = found[1] or found[2]
+    if wanted in _SWITCHES:
+        return "; it is no switch: give one of its settings, as KEY.NAME=VALUE, or null for none"
     paths: dict[str, str] = {}
     for file in sorted(PACKAGE.rglob("*.py")):
         module = ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
@@ -148,6 +175,25 @@ def class_path(message: str) -> str:
     near = get_close_matches(wanted, paths, n=1, cutoff=0.7)
     near = near or [name for name in paths if len(wanted) > 2 and wanted.lower() in name.lower()]
     return f"; write {paths[near[0]]}" if near else "; write its whole path, such as my_package.MyClass"
+
+
+def cured(text: str, verbs: Iterable[str]) -> str:
+    """Complete a readable message about a setting that is missing, or that its class does not have.
+
+    Args:
+        text: The message, with the whole key.
+        verbs: Names that may stand before a key.
+    """
+    if found := _REQUIRED.fullmatch(text):
+        verb, _, rest = found["option"].partition(".")
+        option = rest if verb in verbs else found["option"]
+        key = ".".join(filter(None, (found["key"], option)))
+        where = f"{found['key']}: " if found["key"] else ""
+        return f"{where}Option {option!r} is required; give it, not null: --{key}=VALUE"
+    if found := _NOT_ACCEPTED.fullmatch(text):
+        other = _OTHER_CLASS.get(found["key"].rpartition(".")[2], "my_package.MyClass")
+        return f"{text}; name another before it, such as --{found['key']}={other}"
+    return text
 
 
 def name_entry(text: str, given: Iterable[str]) -> str:

@@ -18,7 +18,8 @@ from jsonargparse import Namespace
 from omnithink_pl.errors import BadInput
 
 REPLACE = "!"  # behind a key: `tasks!: {...}` keeps nothing of the previous dictionary
-_INDEX = re.compile(r"\[(\d+)\]")  # of a list: `stages[0]` is `stages.0`
+_INDEX = re.compile(r"\[(-?\d+)\]")  # of a list: `stages[0]` is `stages.0`
+_PLACE = re.compile(r"-?\d+")  # -1 to be refused: there is a last element for Python only
 
 
 def merge(config: Mapping[Any, Any], previous: Any, where: str = "") -> dict[Any, Any]:
@@ -55,7 +56,7 @@ def merge(config: Mapping[Any, Any], previous: Any, where: str = "") -> dict[Any
                     f"{path}{REPLACE}: only a dictionary whose keys are data, such as data.tasks, is replaced"
                 )
             if before is not None:
-                previous[name] = None  # jsonargparse completes entries by those of the same name
+                previous.pop(name)  # jsonargparse completes entries by those of the same name
         elif isinstance(value, dict):
             value = _merge_value(value, before, path)
         merged[name] = value
@@ -138,10 +139,10 @@ def as_configs(arguments: Sequence[str]) -> Iterator[str]:
         text = text if equals else next(rest, "")
         *outer, last = option[2:].split(".")
         value = yaml.safe_load(text) if text == "null" or text.startswith("{") or last.endswith(REPLACE) else text
-        if isinstance(value, str) and not any(part.isdigit() for part in outer):
+        if isinstance(value, str) and not any(map(_PLACE.fullmatch, outer)):
             yield from [f"{option}={text}"] if equals else [option, text]
             continue
         value = yaml.safe_load(text)
         for part in reversed([*outer, last]):
-            value = {int(part) if part.isdigit() else part: value}
+            value = {int(part) if _PLACE.fullmatch(part) else part: value}
         yield f"--config={yaml.safe_dump(value, default_flow_style=True, width=float('inf')).strip()}"

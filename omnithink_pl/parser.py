@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
+from jsonargparse._actions import _ActionConfigLoad
+from jsonargparse._common import parser_context
 
 from omnithink_pl import overlays
-from omnithink_pl.messages import class_path, name_entry, readable, unknown_key
+from omnithink_pl.messages import accepted, class_path, cured, name_entry, readable, unknown_key, without_tensors
+from omnithink_pl.verb_table import VERBS
 
 
 class OverlayParser(ArgumentParser):
@@ -29,6 +32,17 @@ class OverlayParser(ArgumentParser):
             cfg = overlays.merge(cfg, prev_cfg)
         return super()._apply_actions(cfg, parent_key, prev_cfg, *args, **kwargs)
 
+    def _check_value_key(  # private
+        self, action: Any, value: Any, key: str, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Refuse null where a type has none, which jsonargparse lets pass: it would end in a traceback."""
+        if value is not None or action.default is None:
+            return super()._check_value_key(action, value, key, *args, **kwargs)
+        if isinstance(action, _ActionConfigLoad):
+            raise TypeError(f'Parser key "{key}":\nUnable to load config')
+        with parser_context(lenient_check=False):
+            return super()._check_value_key(action, value, key, *args, **kwargs)
+
     def dump(self, cfg: Any, *args: Any, **kwargs: Any) -> str:
         """Return a config as text; what it has removed of the defaults is null, so that the text is the same run."""
         if self.default_config_files and isinstance(cfg, Namespace):
@@ -38,11 +52,13 @@ class OverlayParser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Exit with the causes of an error and what was probably meant, without the usage."""
         if not self.exit_on_error:  # a nested parser, whose message becomes part of the outer one's
-            super().error(message + unknown_key(message, (action.dest for action in self._actions)), ex)
+            names = [action.dest for action in self._actions if not action.dest.endswith("help")]
+            super().error(message + (unknown_key(message, names) or accepted(message, names)), ex)
+        message = without_tensors(message)
         meant = unknown_key(message, _keys(self)) + class_path(message)
         self.exit(
             2,
-            f"error: {name_entry(readable(message), self.given)}{meant}\n"
+            f"error: {cured(name_entry(readable(message), self.given), VERBS)}{meant}\n"
             f"{self.prog.replace(' [options]', '')} --help lists what can be set\n",
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -53,6 +54,8 @@ TRAINER_OPTIONS: dict[str, tuple[tuple[Any, ...], str]] = {
 }
 
 
+_STAGES = re.compile(r"curriculum\.stages(\.\d+)?")
+
 # Dictionaries with an entry for each task, or for each of some.
 _BY_TASK = ("model.kl.beta", "model.kl.targets", "curriculum.steps")
 
@@ -76,6 +79,7 @@ def check_settings(given: Sequence[Setting], follows: Mapping[str, str], tasks: 
             complaints.append(f"{key} follows from {follows[key]}; set {follows[key]} instead")
         if key in renamed:
             complaints.append(f"{key} is now {renamed[key]}")
+        complaints += _mistaken(key, value)
         complaints += _moved(value)
         complaints += _useless(key, value)
         complaints += _unknown_task(where, key, names)
@@ -90,6 +94,14 @@ def _moved(value: object) -> Iterator[str]:
     for old, new in MOVED_MODULES.items():
         if module == old or module.startswith(f"{old}."):
             yield f"{value} is now {new}.{name}"
+
+
+def _mistaken(key: str, value: object) -> Iterator[str]:
+    """Complain about a value whose place the parser takes for another's: it would name a wrong cure."""
+    if key == "seed_everything" and isinstance(value, bool):
+        yield f"{key} is a number, such as {key}=1; a run without one could not be repeated"
+    if _STAGES.fullmatch(key) and isinstance(value, str):
+        yield f"{key}: a stage is {{tasks: {{{value}: 1}}}}, and curriculum.stages a list of stages"
 
 
 def _useless(key: str, value: object) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from callbacks.command_line import CommandLine
 from main import CONFIGS, main
 from omnithink_pl.cli import run
 from omnithink_pl.config_files import with_paths
+from omnithink_pl.config_text import read_config
 from omnithink_pl.errors import BadInput, OmniThinkError
 
 BASE = CONFIGS / "base.yaml"
@@ -107,7 +109,22 @@ LENGTH = r"a run is as long as its stages; set curriculum\.steps"
         ("ft --data.batch_size=4", r"'ft' is no verb; did you mean fit"),
         ("fit --model.policy=./no/such/policy", r"model\.policy: no directory './no/such/policy'; give a directory"),
         ("budget --model.policy=./no/such/policy", r"model\.policy: no directory './no/such/policy'; give a directory"),
+        ("fit --model.policy=", r"model\.policy: no directory ''; give a directory, a hub id or 'embedded'"),
         ("fit --model.policy=nobody/nothing", r"cannot be had from the hub .*--model\.policy=DIR"),
+        ("fit --curriculum.steps=0", r"curriculum\.steps is 0; use 1 or more"),
+        ("fit --curriculum.steps.math=-1", r"curriculum\.steps\.math is -1; use 1 or more"),
+        ("fit --curriculum.stages=[]", r"curriculum\.stages is empty; give at least one stage such as"),
+        ("fit --model.kl.beta.qa=-1", r"model\.kl\.beta\.qa is -1\.0; use 0 \(no penalty\) or more"),
+        ("fit --seed_everything=-1", r"seed_everything: -1 is not in bounds, .* from 0 to"),
+        ("fit --seed_everything=true", r"seed_everything is a number, such as seed_everything=1"),
+        (
+            "fit --curriculum.stages=[math, code]",
+            r"stages\.0: a stage is \{tasks: \{math: 1\}\}, and ",
+        ),
+        ("fit --ckpt_path=nothing.ckpt", r"--ckpt_path: no file 'nothing\.ckpt'; give a checkpoint's path, or 'last'"),
+        ("fit --name=", r"name is empty; it names runs and their folder, such as --name=mine"),
+        ("fit --torch_threads=0", r"torch_threads is 0; use 1 or more, or null"),
+        ("fit --trainer.accelerator=tpu", r"^trainer: .*torch_xla"),
         ("fit --trainer.strategy=ddpp --trainer.logger=false", r"trainer: You selected an invalid strategy"),
     ],
 )
@@ -124,6 +141,7 @@ def test_an_override_without_effect_is_refused_with_the_cure(arguments: str, cur
         ("--lr=1e-4", r"did you mean model\.optimizer\.lr\?"),
         ("--learning_rate=1e-4", r"did you mean model\.optimizer\.lr\?"),
         ("--batch_size=4", r"did you mean data\.batch_size\?"),
+        ("--batch=4", r"did you mean data\.batch_size\?"),
         ("--evaluation.prompts=16", r"did you mean evaluation\.evaluator\.prompts\?"),
         ("--adapter.rank=8", r"did you mean model\.adapter\.rank\?"),
         ("--model.sampling.group_size=four", r"model\.sampling\.group_size: Expected a int\. Got value: four"),
@@ -136,6 +154,18 @@ def test_an_override_without_effect_is_refused_with_the_cure(arguments: str, cur
         ("--data.tasks.code.sandbox.timeot=5", r"data\.tasks\.code\.sandbox: .*; did you mean timeout\?"),
         ("--data.tasks.gsm8k=omnithink_pl.tasks.Math", r"data\.tasks\.gsm8k: Option 'source' is required"),
         ("--curriculum.stages.9.steps=10", r"curriculum\.stages\.9: there are 4 elements, counted from 0"),
+        (
+            "--data.tasks.math.source.path=rows.jsonl",
+            r"such as --data\.tasks\.math\.source=omnithink_pl\.sources\.Table",
+        ),
+        ("--data.tasks.math.format=3", r"data\.tasks\.math: .*; its class has source, .*format_weight"),
+        ("--model.adapter=true", r"model\.adapter: .*; it is no switch: give one of its settings, as KEY\.NAME=VALUE"),
+        ("--data.tasks=null", r"Option 'data\.tasks' is required; give it, not null: --data\.tasks=VALUE"),
+        ("--model.engine=null", r"model: Option 'engine' is required; give it, not null: --model\.engine=VALUE"),
+        ("--model.optimizer.lr=abc", r"model\.optimizer\.lr: Expected a float; the value is abc$"),
+        ("--model.kl=null", r"model\.kl: .* takes no value; give one of them: --model\.kl\.NAME=VALUE"),
+        ("--model.sampling.group_size=null", r"model\.sampling\.group_size: Expected a int\. Got value: None"),
+        ("--curriculum.stages=null", r"curriculum\.stages: Expected a list\. Got value: None"),
         ("--trainer.precision=fp16", r"trainer\.precision: .*'bf16-mixed'.*; the value is fp16"),
     ],
 )
@@ -146,6 +176,35 @@ def test_a_mistyped_override_is_answered_with_the_cure(
         run(OnlyParses, ["fit", argument], BASE)
     assert re.search(cure, error := capsys.readouterr().err, re.MULTILINE), error
     assert error.count("\n") <= 3
+
+
+@pytest.mark.parametrize(
+    ("config", "cure"),
+    [
+        (b"", r"mine\.yaml is empty; a config has settings by key, such as `name: mine`"),
+        (b"# nothing but a comment", r"mine\.yaml is empty"),
+        (b"- a\n- b", r"mine\.yaml holds no keys"),
+        (b"name: a\n\tmodel: b", r"mine\.yaml, line 2 is no YAML: .*; mend it"),
+        (b"# at home\nname: z\xfcrich", r"mine\.yaml, line 2: byte 0xfc is not UTF-8; save it as UTF-8"),
+        (b"model: {policy: a}\nname: b\nmodel: {}", r"line 3: model is there already, in line 1; join the two"),
+        (b"curriculum:\n  stages:\n  - {steps: 1, steps: 2}", r"line 3: curriculum\.stages\.0\.steps is there already"),
+        (b"data:\n  tasks:\n    on: {}", r'line 3: YAML takes the key data\.tasks\.on for no text; quote it: "on"'),
+        (b"model: {kl: {beta: {2024: 0.1}}}", r'the key model\.kl\.beta\.2024 for no text; quote it: "2024"'),
+    ],
+)
+def test_a_config_whose_settings_would_be_lost_is_refused_with_file_and_line(
+    config: bytes, cure: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_bytes(config)
+    with pytest.raises(BadInput, match=cure):
+        main(["fit", f"--config={tmp_path / 'mine.yaml'}"])
+
+
+def test_keys_that_yaml_reads_as_written_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "base: &base {steps: 3}\nstages: {0: {<<: *base, tasks: {'2024': 1}}}\nother: {steps: 4}\n"
+    )
+    assert read_config(tmp_path / "mine.yaml")["stages"] == {0: {"steps": 3, "tasks": {"2024": 1}}}
 
 
 def test_a_packaged_config_is_named_without_its_folder() -> None:

@@ -118,13 +118,13 @@ def total_steps(stages: Sequence[Stage]) -> int:
     return sum(stage.steps for stage in stages)
 
 
-def trained_tasks(stages: Iterable[Stage | Mapping[str, Any]]) -> list[str]:
+def trained_tasks(stages: Iterable[Stage | Mapping[str, Any]] | None) -> list[str]:
     """Return the tasks that some stage samples from, in the order in which they first appear.
 
     Args:
-        stages: As objects, or as a parser has them before they are built.
+        stages: As objects, or as a parser has them before they are built, when they may be missing.
     """
-    plain = [stage.to_dict() if isinstance(stage, Stage) else dict(stage) for stage in stages]
+    plain = [stage.to_dict() if isinstance(stage, Stage) else dict(stage) for stage in stages or ()]
     mixtures = ((stage.get("replay") or {}) | dict(stage["tasks"]) for stage in plain)
     return list(dict.fromkeys(task for mixture in mixtures for task, weight in mixture.items() if weight > 0))
 

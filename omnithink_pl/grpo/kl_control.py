@@ -44,14 +44,18 @@ class KLSettings:
     clip: float = 0.2
 
     def __post_init__(self) -> None:
+        betas = self.beta.items() if isinstance(self.beta, dict) else [("", self.beta)]
+        for task, beta in betas:
+            if beta < 0.0:
+                raise BadInput(f"{f'model.kl.beta.{task}'.strip('.')} is {beta}; use 0 (no penalty) or more")
         for task, target in self.targets.items():
             if target <= 0.0:
                 raise BadInput(f"model.kl.targets.{task} is {target}; use a positive number of nats per token")
-            beta = self.coefficient(task)
-            if not beta or beta <= 0.0:
+            start = self.coefficient(task)
+            if not start:
                 raise BadInput(
                     f"model.kl.targets.{task}: a target multiplies model.kl.beta.{task}, which is "
-                    f"{'missing' if beta is None else beta}; start above 0, such as {task}: 0.01, or drop the target"
+                    f"{'missing' if start is None else start}; start above 0, such as {task}: 0.01, or drop the target"
                 )
         if not 0.0 < self.gain * self.clip < 1.0:
             raise BadInput(f"model.kl: gain {self.gain} times clip {self.clip} must lie between 0 and 1")

@@ -105,7 +105,7 @@ def find_policy(name: str, key: str = "model.policy") -> str:
     path = policy_path(name)
     if Path(path).expanduser().is_dir():
         return str(Path(path).expanduser())
-    if path.startswith((".", "/", "~")) or path.count("/") > 1:
+    if not path or path.startswith((".", "/", "~")) or path.count("/") > 1:
         raise BadInput(f"{key}: no directory {path!r}; give a directory, a hub id or 'embedded'")
     try:
         downloaded = try_to_load_from_cache(name, "config.json")

@@ -12,9 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from omnithink_pl.config_files import find
+from omnithink_pl.config_text import read_config
 from omnithink_pl.errors import BadInput
 
 # ``{folder}`` or ``{single_code}``; a mapping in YAML's own braces has a colon.
@@ -194,6 +193,6 @@ def _load_config(path: Path, run: str, defaults: Path | None) -> Any:
         return str(path)  # made by another run of the study, which has a fingerprint of its own
     try:
         found = path if defaults is None else find(str(path), defaults.parent)
-        return yaml.safe_load(found.read_text())
-    except (BadInput, OSError, yaml.YAMLError) as error:
+        return read_config(found)
+    except (BadInput, OSError) as error:
         raise BadInput(f"runs.{run}.arguments: cannot read the config {path}: {error}") from error

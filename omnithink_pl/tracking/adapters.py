@@ -27,18 +27,19 @@ if TYPE_CHECKING:
 def run_artifacts(trainer: L.Trainer) -> dict[Logger, Artifacts]:
     """Return the artifacts of each of a trainer's loggers; none in processes but the first, which alone writes."""
     loggers = [logger for logger in trainer.loggers if not isinstance(logger, DummyLogger)]  # of fast_dev_run
-    return {logger: artifacts_of(logger) for logger in loggers} if trainer.is_global_zero else {}
+    step = getattr(trainer.lightning_module, "steps_done", 0)  # some verbs have no module
+    return {logger: artifacts_of(logger, step) for logger in loggers} if trainer.is_global_zero else {}
 
 
-def artifacts_of(logger: Logger) -> Artifacts:
-    """Return the artifacts of a logger, whose run is opened."""
+def artifacts_of(logger: Logger, step: int = 0) -> Artifacts:
+    """Return the artifacts of a logger, whose run is opened, after so many steps of training."""
     if isinstance(logger, MLFlowLogger):
         return MLflowArtifacts(logger.experiment, str(logger.run_id), str(logger._tracking_uri))
     if isinstance(logger, WandbLogger):  # its directory is synchronised; config.yaml in it is W&B's own
         return LocalArtifacts(Path(logger.experiment.dir) / "run", WandbDisplay(logger.experiment))
     directory = Path(logger.log_dir or Path(logger.save_dir or ".") / str(logger.name) / str(logger.version))
     if isinstance(logger, TensorBoardLogger):
-        return LocalArtifacts(directory, TensorBoardDisplay(logger.experiment))
+        return LocalArtifacts(directory, TensorBoardDisplay(logger.experiment, step))
     return LocalArtifacts(directory, NoDisplay())
 
 
@@ -135,29 +136,35 @@ class NoDisplay:
 
 @final
 class TensorBoardDisplay:
-    """Texts, with tables among them, and images of TensorBoard."""
+    """Texts, with tables among them, and images of TensorBoard.
 
-    def __init__(self, writer: Any) -> None:
+    Args:
+        writer: TensorBoard's.
+        step: Place of what is shown: the score matrix is stored after each stage, and TensorBoard shows all of them.
+    """
+
+    def __init__(self, writer: Any, step: int = 0) -> None:
         self._writer = writer
+        self._step = step
 
     def describe(self, tags: Mapping[str, str], name: str | None, note: str | None) -> None:
         """Show a table of tags, and the description."""
         self.table({"tag": list(tags), "value": list(tags.values())}, "tags")
         if note is not None:
-            self._writer.add_text("README", note)
+            self._writer.add_text("README", note, self._step)
 
     def text(self, text: str, path: str) -> None:
         """Show a text as it is; Markdown would eat its indents."""
-        self._writer.add_text(path, "\n".join(f"    {line}" for line in text.splitlines()))
+        self._writer.add_text(path, "\n".join(f"    {line}" for line in text.splitlines()), self._step)
 
     def table(self, columns: Columns, path: str) -> None:
         """Show a table in Markdown."""
         rows = [columns, ["---"] * len(columns), *zip(*columns.values(), strict=True)]
-        self._writer.add_text(path, "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows))
+        self._writer.add_text(path, "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows), self._step)
 
     def figure(self, figure: Figure, path: str) -> None:
         """Show a figure, which others may need afterwards."""
-        self._writer.add_figure(path, figure, close=False)
+        self._writer.add_figure(path, figure, self._step, close=False)
 
 
 @final

@@ -79,6 +79,17 @@ def parameters(config: Mapping[str, Any]) -> dict[str, str]:
     return chosen | {f"{REST}{key}": _text(value) for key, value in flat.items()}
 
 
+def with_numbers(params: Mapping[str, str]) -> dict[str, str | float]:
+    """Return parameters with numbers where they are: W&B and TensorBoard sort and filter by them, MLflow takes text."""
+    found: dict[str, str | float] = dict(params)
+    for name, value in params.items():
+        try:
+            found[name] = float(value) if "." in value or "e" in value else int(value)
+        except ValueError:
+            continue
+    return found
+
+
 def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and "class_path" in value:
         yield key, str(value["class_path"]).rpartition(".")[2]

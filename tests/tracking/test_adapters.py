@@ -56,17 +56,17 @@ def test_two_csv_loggers_both_get_metrics_config_tables_and_figures(tmp_path: Pa
 
 def test_tensorboard_shows_texts_tables_and_figures(tmp_path: Path) -> None:
     writer, figure = MagicMock(), Figure()
-    artifacts = LocalArtifacts(tmp_path, TensorBoardDisplay(writer))
+    artifacts = LocalArtifacts(tmp_path, TensorBoardDisplay(writer, step=3))
     artifacts.table(TABLE, "rollouts/1.json")
     artifacts.text("a:\n  b: 1", "config.yaml")
     artifacts.figure(figure, "figures/matrix.png")
     artifacts.describe({"kind": "curriculum"}, note="# Scores")
-    shown = dict(call.args for call in writer.add_text.call_args_list)
+    shown = {path: text for path, text, step in (call.args for call in writer.add_text.call_args_list) if step == 3}
     lines = ["| completion | reward |", "| --- | --- |", r"| a\|b<br>c | 1.0 |", "| d | failed: judge away |"]
     assert shown["rollouts/1"].splitlines() == lines
     assert shown["config"] == "    a:\n      b: 1"
     assert shown["README"] == "# Scores"
-    writer.add_figure.assert_called_once_with("figures/matrix", figure, close=False)
+    writer.add_figure.assert_called_once_with("figures/matrix", figure, 3, close=False)
     assert (tmp_path / "figures" / "matrix.png").stat().st_size > 0
 
 

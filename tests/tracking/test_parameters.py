@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from omnithink_pl.tracking.parameters import CHOSEN, parameters
+from omnithink_pl.tracking.parameters import CHOSEN, parameters, with_numbers
 
 CONFIG = {
     "name": "curriculum",
@@ -43,6 +43,11 @@ CURRICULUM = ("curriculum.stages", "curriculum.steps.code")
 def test_a_dictionary_whose_entries_differ_is_one_value() -> None:
     config = {"model": {"kl": {"beta": {"code": 0.0, "math": 0.01}}}}
     assert parameters(config) == {"beta": '{"code": 0.0, "math": 0.01}'}
+
+
+def test_trackers_that_sort_by_numbers_get_numbers() -> None:
+    text = {"lr": "0.0003", "eps": "1e-08", "seed": "7", "decay": "none", "adapter": "null", "steps": "50 > 50"}
+    assert with_numbers(text) == text | {"lr": 0.0003, "eps": 1e-8, "seed": 7}
 
 
 def test_names_that_are_chosen_come_before_the_rest() -> None:
