@@ -23,8 +23,8 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from benchmarks.memory import LiveBytes
 from omnithink_pl.model import logprobs
 from omnithink_pl.model.adapter import LoRA
+from omnithink_pl.model.attention_tiles import TiledAttention
 from omnithink_pl.model.budget import Settings
-from omnithink_pl.model.packing import PackedAttention
 from omnithink_pl.model.policy import ready_to_train
 from omnithink_pl.model.precision import computing, gathered_in
 from omnithink_pl.model.sharding import divide, sharded_modules
@@ -162,7 +162,7 @@ def _real_indices() -> Iterator[None]:
 
     with (
         patch.object(logprobs, "pack_rows", real(logprobs.pack_rows)),
-        patch.object(PackedAttention, "of", real(PackedAttention.of)),
+        patch.object(TiledAttention, "of", real(TiledAttention.of)),
         patch.object(torch, "equal", return_value=True),  # the head's own logits came out unchanged
     ):
         yield

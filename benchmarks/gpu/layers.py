@@ -142,8 +142,8 @@ def memory(case: Case) -> Iterator[dict[str, Any]]:
                 checkpointing=variant == "checkpointed",
                 logits=LOGITS,
             )
-            expected = predicted_memory(Sizes.of(model.config), settings)
-            gib = (expected["activations"] + expected["logits"]) / 2**30
+            expected = predicted_memory(Sizes.of(model.config), settings)["update"]
+            gib = (expected["activations"] + expected["working"]) / 2**30
             yield {
                 "precision": precision,
                 "checkpointing": variant == "checkpointed",

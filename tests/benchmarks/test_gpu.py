@@ -127,7 +127,7 @@ def test_every_measurement_of_stage_a_runs(measurement: Measurement) -> None:
     assert [json.loads(json.dumps(row)) for row in rows] == rows
 
 
-def measured(measurement: Measurement, limit: float = 60.0) -> dict:
+def measured(measurement: Measurement, limit: float = 600.0) -> dict:
     copy = io.StringIO()
     gpu.measure(copy, measurement, {"size": "mini", "device": "cpu"}, limit)
     return json.loads(copy.getvalue().splitlines()[-1])
