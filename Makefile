@@ -1,7 +1,7 @@
 # `make help` lists the targets. PYTHON makes the environment, ARGS goes to the command behind a target.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-vllm sandbox fit test test-slow test-vllm check docs format ui embedded clean
+.PHONY: help setup setup-dev setup-vllm sandbox fit test test-slow test-vllm test-pythons check docs format ui embedded clean
 
 PYTHON ?= python3
 ARGS ?=
@@ -35,6 +35,9 @@ test-slow: setup-dev ## Run those marked slow: several processes, kills and resu
 
 test-vllm: setup-dev setup-vllm ## Run the tests that need vLLM
 	$(BIN)/python -m pytest tests/vllm $(ARGS)
+
+test-pythons: setup ## Run what depends most on the interpreter with every other Python that is installed
+	scripts/other_pythons.sh $$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 
 check: setup-dev ## Format, lint and types, changing nothing
 	$(BIN)/ruff format --check .

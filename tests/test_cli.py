@@ -56,9 +56,9 @@ def complaint(*arguments: str) -> str:
     ("argument", "message"),
     [
         ("--wall.height=x", "wall.height: Expected a int. Got value: x"),
-        ("--wall.width=3", "wall: Option 'width' is not accepted"),
+        ("--wall.width=3", "wall: Option 'width' is not accepted; its class has paint, height"),
         ("--wall.paint={kind: chalk}", "wall.paint.kind: Expected a Literal['oil', 'water']. Got value: chalk"),
-        ("--wall.paint={colour: red}", "wall.paint: Option 'colour' is not accepted"),
+        ("--wall.paint={colour: red}", "wall.paint: Option 'colour' is not accepted; its class has kind, layers"),
         (
             "--wall.paint.layers=some",
             "wall.paint.layers: Expected a list or Literal['all']; the value is some",
