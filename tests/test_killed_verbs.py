@@ -36,7 +36,7 @@ from tests.suite import write_suite
 
 pytestmark = pytest.mark.slow
 KILLED, TERMINATED = -signal.SIGKILL, 128 + signal.SIGTERM
-MOMENTS = [(0.2, signal.SIGKILL), (0.5, signal.SIGTERM), (0.8, signal.SIGKILL), (1.0, signal.SIGTERM)]
+MOMENTS = [(0.4, signal.SIGKILL), (1.0, signal.SIGTERM)]
 
 
 @dataclass(frozen=True)
