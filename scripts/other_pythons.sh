@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Run the tests that depend most on the interpreter, those of the sandbox and of rewards of text, with every other Python
+# Run the tests that depend most on the interpreter, those of the sandbox and of programs in answers, with every other Python
 # from 3.11 to 3.13 that is on the PATH or that pyenv has. They need no PyTorch, whose builds for them may take gigabytes.
 #
 #   scripts/other_pythons.sh 3.11     # all but 3.11
@@ -18,11 +18,10 @@ for version in 3.11 3.12 3.13; do
     [ -x "$environment/bin/pytest" ] || {
         "$found" -m venv "$environment"
         "$environment/bin/python" -m pip --quiet --disable-pip-version-check install pytest pytest-xdist numpy pandas \
-            pyyaml jsonargparse math-verify
+            pyyaml
     }
     echo "== Python $version"
-    # The fixtures of tests/conftest.py need PyTorch, and so do the files and the test that are left out.
+    # Not with the fixtures of tests/conftest.py, which need PyTorch.
     "$environment/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --confcutdir=tests/sandbox -m "not slow" \
-        --ignore=tests/rewards/test_range.py --ignore=tests/rewards/test_rewards_page.py -k "not of_the_page_run" \
-        tests/sandbox tests/rewards tests/test_seeds.py
+        tests/sandbox tests/rewards/test_program.py
 done
