@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Run the tests that depend most on the interpreter, those of the sandbox and of programs in answers, with every other Python
-# from 3.11 to 3.13 that is on the PATH or that pyenv has. They need no PyTorch, whose builds for them may take gigabytes.
+# Run the tests that depend most on the interpreter, of what runs in the sandbox and of programs in answers, with every other
+# Python from 3.11 to 3.13 that is on the PATH or that pyenv has. They need no PyTorch, whose builds for them may take
+# gigabytes.
 #
 #   scripts/other_pythons.sh 3.11     # all but 3.11
 set -euo pipefail
@@ -23,5 +24,5 @@ for version in 3.11 3.12 3.13; do
     echo "== Python $version"
     # Not with the fixtures of tests/conftest.py, which need PyTorch.
     "$environment/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --confcutdir=tests/sandbox -m "not slow" \
-        tests/sandbox tests/rewards/test_program.py
+        tests/sandbox/inside tests/sandbox/test_python.py tests/rewards/test_program.py
 done

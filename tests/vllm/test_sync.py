@@ -103,7 +103,7 @@ def test_weights_are_loaded_once_per_version_and_again_after_a_failure(
     assert loads == [1]
     complete = dict(policy.model.state_dict())
 
-    def incomplete(_: object) -> Iterator[tuple[str, torch.Tensor]]:
+    def incomplete(*_: object) -> Iterator[tuple[str, torch.Tensor]]:
         return ((name, value) for name, value in complete.items() if "layers.1.mlp.down" not in name)
 
     policy.weights_changed()
