@@ -6,6 +6,7 @@ import os
 import tempfile
 from contextlib import ExitStack
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -50,29 +51,32 @@ def train(shape: Shape, kind: Kind, plans: Plans, micro_batch: int, lap: Lap) ->
             processing_class=tokenizer,
             reward_funcs=alternating,
             train_dataset=datasets.Dataset.from_list([{"prompt": list(e.messages)} for e in shape.examples()]),
-            args=trl.GRPOConfig(
-                output_dir=folder,
-                per_device_train_batch_size=micro_batch,
-                gradient_accumulation_steps=shape.prompts * shape.group // micro_batch,
-                num_generations=shape.group,
-                max_completion_length=shape.max_tokens,
-                max_steps=shape.steps,
-                learning_rate=1e-6,
-                gradient_checkpointing=False,
-                bf16=False,
-                report_to="none",
-                save_strategy="no",
-                logging_strategy="no",
-                disable_tqdm=True,
-                shuffle_dataset=False,
-                use_vllm=kind == "vllm",
-            ),
+            args=trl.GRPOConfig(output_dir=folder, use_vllm=kind == "vllm", **arguments(shape, micro_batch)),
             callbacks=[Laps()],
         )
         if kind == "vllm":
             plan_requests(trainer.vllm_generation.llm, plans())
         trainer.remove_callback(PrinterCallback)
         trainer.train()
+
+
+def arguments(shape: Shape, micro_batch: int) -> dict[str, Any]:
+    """Return how TRL trains."""
+    return {
+        "per_device_train_batch_size": micro_batch,
+        "gradient_accumulation_steps": shape.prompts * shape.group // micro_batch,
+        "num_generations": shape.group,
+        "max_completion_length": shape.max_tokens,
+        "max_steps": shape.steps,
+        "learning_rate": 1e-6,
+        "gradient_checkpointing": False,
+        "bf16": False,
+        "report_to": "none",
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "disable_tqdm": True,
+        "shuffle_dataset": False,
+    }
 
 
 def alternating(completion_ids: list[list[int]], **kwargs: object) -> list[float]:

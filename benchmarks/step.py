@@ -65,8 +65,7 @@ def benchmark(
         data: JSON Lines file whose questions are the prompts, in the form of GSM8K; the packaged miniature's if not
             given.
         worked: Worked examples before each question, from the file's first rows.
-        micro_batch: Completions that TRL trains on at a time, a divisor of those of a step; all if not given. Our
-            micro-batches have 8192 tokens.
+        micro_batch: Completions that TRL trains on at a time, a divisor of those of a step; all if not given.
     """
     if importlib.util.find_spec("trl") is None:
         sys.exit("benchmarks.step compares with TRL: pip install -e '.[bench]'")

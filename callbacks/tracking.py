@@ -23,7 +23,7 @@ from omnithink_pl.report.console import filter_columns, score_columns, score_mar
 from omnithink_pl.tracking.adapters import artifacts_of, run_artifacts
 from omnithink_pl.tracking.artifacts import DataInput, rollout_table, source_settings
 from omnithink_pl.tracking.logger import TrackingLogger
-from omnithink_pl.tracking.parameters import parameters, with_numbers
+from omnithink_pl.tracking.parameters import parameters
 from omnithink_pl.tracking.runs import FOLDER, environment, git_commit
 
 from .changes import Change
@@ -242,7 +242,7 @@ class SaveResolvedConfig(SaveConfigCallback):
         """A run that is resumed keeps the parameters that it was begun with."""
         artifacts_of(logger).text(text, path)
         if first:
-            logger.log_hyperparams(with_numbers(parameters(yaml.safe_load(text))))
+            logger.log_hyperparams(parameters(yaml.safe_load(text)))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the configuration, which a resumed run compares with its own, and the changes so far."""

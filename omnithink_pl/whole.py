@@ -39,18 +39,24 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Make a folder beside its place, ``<name>.part``; at the end, rename it into its place, instead of an older one.
 
-    Between the older one's removal and the renaming there is none.
+    An older one is first renamed to ``<name>.old``, and removed at the very end: only between the two renamings, which
+    take microseconds, is there none.
 
     Raises:
         OSError: If it cannot be written.
     """
-    part = path.with_name(f"{path.name}.part")
+    part, old = (path.with_name(f"{path.name}.{suffix}") for suffix in ("part", "old"))
     shutil.rmtree(part, ignore_errors=True)  # of a writer that was killed
     part.mkdir(parents=True)
     try:
         yield part
-        shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            path.rename(old)
         part.rename(path)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
+        if old.exists() and not path.exists():  # interrupted between the two, now or before
+            old.rename(path)
         raise
+    shutil.rmtree(old, ignore_errors=True)

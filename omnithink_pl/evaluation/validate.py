@@ -43,6 +43,7 @@ from omnithink_pl.rollout.base import Sampling
 from omnithink_pl.seeds import derive_seed
 from omnithink_pl.tracking.adapters import run_artifacts
 from omnithink_pl.types import Example, Group, Outcome, State
+from omnithink_pl.whole import whole_file
 
 log = logging.getLogger(__name__)
 
@@ -237,10 +238,8 @@ class SuiteRunner:
                 f"another place with --output, or delete {name}.json and {name}.jsonl there"
             )
         if not path.exists():
-            self.directory.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(".json.tmp")
-            unfinished.write_text(json.dumps(settings, indent=2))
-            unfinished.replace(path)
+            with whole_file(path) as file:
+                file.write(json.dumps(settings, indent=2).encode())
         return read_records(journal)
 
     def _sampling(self, suite: Suite) -> Sampling:

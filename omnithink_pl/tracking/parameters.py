@@ -58,7 +58,7 @@ REST = "yaml/"
 """Before the key of every other setting: trackers list parameters by name, and these last."""
 
 
-def parameters(config: Mapping[str, Any]) -> dict[str, str]:
+def parameters(config: Mapping[str, Any]) -> dict[str, str | float]:
     """Return the parameters of a run.
 
     Args:
@@ -67,7 +67,8 @@ def parameters(config: Mapping[str, Any]) -> dict[str, str]:
     Returns:
         First the ``CHOSEN``, under short names, with ``stages`` and ``steps`` of the curriculum; then, under ``yaml/``,
         all other settings by their keys, as they are written on the command line. A class is the value of its own key,
-        without its module: ``optimizer: AdamW``, ``lr: 0.0003``, ``yaml/model.optimizer.eps: 1e-08``.
+        without its module: ``optimizer: AdamW``, ``lr: 0.0003``, ``yaml/model.optimizer.eps: 1e-08``. Numbers stay
+        numbers, by which W&B and TensorBoard sort and filter; all else is text.
     """
     flat = dict(_flatten(config))
     chosen = _stages(config)
@@ -76,18 +77,7 @@ def parameters(config: Mapping[str, Any]) -> dict[str, str]:
         keys = [found for found in flat if found == key or (name in _WHOLE and found.startswith(f"{key}."))]
         if own := {found: flat.pop(found) for found in keys}:
             chosen[name] = _join(key, own)
-    return chosen | {f"{REST}{key}": _text(value) for key, value in flat.items()}
-
-
-def with_numbers(params: Mapping[str, str]) -> dict[str, str | float]:
-    """Return parameters with numbers where they are: W&B and TensorBoard sort and filter by them, MLflow takes text."""
-    found: dict[str, str | float] = dict(params)
-    for name, value in params.items():
-        try:
-            found[name] = float(value) if "." in value or "e" in value else int(value)
-        except ValueError:
-            continue
-    return found
+    return chosen | {f"{REST}{key}": _plain(value) for key, value in flat.items()}
 
 
 def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -101,16 +91,16 @@ def _flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield from _flatten(inner, f"{key}.{name}" if key else str(name))
 
 
-def _join(key: str, own: Mapping[str, Any]) -> str:
+def _join(key: str, own: Mapping[str, Any]) -> str | float:
     """One value for a setting, or for a dictionary: the value of its entries if they have one, else all of them."""
     if key in own:
-        return _text(own[key])
+        return _plain(own[key])
     entries = {found.removeprefix(f"{key}."): value for found, value in own.items()}
     values = list(entries.values())
-    return _text(values[0] if all(value == values[0] for value in values) else entries)
+    return _plain(values[0] if all(value == values[0] for value in values) else entries)
 
 
-def _stages(config: Mapping[str, Any]) -> dict[str, str]:
+def _stages(config: Mapping[str, Any]) -> dict[str, str | float]:
     """The plan of the curriculum, such as ``code > math`` and ``50 > 50``."""
     curriculum = config.get("curriculum") or {}
     plain = curriculum.get("stages") or []
@@ -122,6 +112,8 @@ def _stages(config: Mapping[str, Any]) -> dict[str, str]:
     return {"stages": " > ".join(names), "steps": " > ".join(steps)}
 
 
-def _text(value: Any) -> str:
-    """A value as YAML has it."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+def _plain(value: Any) -> str | float:
+    """A number or a text; any other value as YAML has it."""
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -6,24 +6,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import LlamaConfig, Qwen2Config
+from transformers import LlamaConfig
 
 from main import CONFIGS, main
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.adapter import LoRA
 from omnithink_pl.model.budget import Machine, Settings, Sizes, activations, memory, peak, seconds
 from omnithink_pl.verbs import optimizer_bytes
+from tests.model.sizes import SEVEN
 from tests.tiny import tiny_qwen
 
-SEVEN = Qwen2Config(
-    vocab_size=152064,
-    hidden_size=3584,
-    intermediate_size=18944,
-    num_hidden_layers=28,
-    num_attention_heads=28,
-    num_key_value_heads=4,
-    tie_word_embeddings=False,
-)
 GIB = 2**30
 
 

@@ -16,28 +16,9 @@ from omnithink_pl.model.budget import Machine, Settings, Sizes, memory, peak
 from omnithink_pl.model.policy import policy_path
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.verbs import budget_settings
+from tests.model.sizes import HALF, SEVEN
 
 GIB = 2**30
-SEVEN = Qwen2Config(
-    vocab_size=152064,
-    hidden_size=3584,
-    intermediate_size=18944,
-    num_hidden_layers=28,
-    num_attention_heads=28,
-    num_key_value_heads=4,
-    max_position_embeddings=32768,
-    tie_word_embeddings=False,
-)
-HALF = Qwen2Config(
-    vocab_size=151936,
-    hidden_size=896,
-    intermediate_size=4864,
-    num_hidden_layers=24,
-    num_attention_heads=14,
-    num_key_value_heads=2,
-    max_position_embeddings=32768,
-    tie_word_embeddings=True,
-)
 SMALL = ["qwen2.5-7b", "qwen2.5-0.5b"]
 # Files, GPUs, GiB of each, and the policy that they name.
 FITS: dict[str, tuple[list[str], int, float, Qwen2Config]] = {

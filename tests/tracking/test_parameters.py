@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from omnithink_pl.tracking.parameters import CHOSEN, parameters, with_numbers
+from omnithink_pl.tracking.parameters import CHOSEN, parameters
 
 CONFIG = {
     "name": "curriculum",
@@ -27,10 +27,10 @@ def test_every_setting_is_a_parameter_once_chosen_ones_first() -> None:
         "kind": "curriculum",
         "method": "MultiTaskGRPO",
         "adapter": "null",
-        "beta": "0.01",
+        "beta": 0.01,
         "kl_targets": "{}",
         "optimizer": "AdamW",
-        "lr": "0.0003",
+        "lr": 0.0003,
     }
     rest = {name for name in found if name.startswith("yaml/")}
     assert rest == {f"yaml/{key}" for key in ("model.kl.gain", "model.optimizer.eps", *CURRICULUM)}
@@ -45,9 +45,11 @@ def test_a_dictionary_whose_entries_differ_is_one_value() -> None:
     assert parameters(config) == {"beta": '{"code": 0.0, "math": 0.01}'}
 
 
-def test_trackers_that_sort_by_numbers_get_numbers() -> None:
-    text = {"lr": "0.0003", "eps": "1e-08", "seed": "7", "decay": "none", "adapter": "null", "steps": "50 > 50"}
-    assert with_numbers(text) == text | {"lr": 0.0003, "eps": 1e-8, "seed": 7}
+def test_numbers_stay_numbers_and_text_that_looks_like_one_stays_text() -> None:
+    found = parameters(
+        {"name": "007", "seed_everything": 7, "model": {"max_grad_norm": 1e-8}, "data": {"shuffle": True}}
+    )
+    assert found == {"kind": "007", "seed": 7, "max_grad_norm": 1e-8, "yaml/data.shuffle": "true"}
 
 
 def test_names_that_are_chosen_come_before_the_rest() -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import PreTrainedModel
 
 from omnithink_pl.model.policy import Policy
 from omnithink_pl.rollout.vllm import ColocatedVLLM
+from tests.rollout.agreement import distance
 from tests.tiny import TinyPolicy, random_tokens
+
+AGREE = 1e-4  # nats
+FAR = 0.1  # what stale weights or a stale cache differ by, at least
 
 
 def attached(model: PreTrainedModel, **settings: object) -> tuple[ColocatedVLLM, TinyPolicy]:
@@ -52,3 +58,15 @@ def perturb(policy: Policy | TinyPolicy, size: float = 0.02) -> None:
         for parameter in policy.model.parameters():
             parameter.add_(size * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
     policy.weights_changed()
+
+
+def check_base_model_within(without: AbstractContextManager[object], engine: ColocatedVLLM, policy: TinyPolicy) -> None:
+    """An engine that is synchronised where adapters are off is the base model, and again the policy afterwards."""
+    with without:
+        policy.weights_changed()
+        engine.sync()
+        assert distance(engine, policy.model) < AGREE
+    assert distance(engine, policy.model) > FAR
+    policy.weights_changed()
+    engine.sync()
+    assert distance(engine, policy.model) < AGREE

@@ -12,11 +12,9 @@ from omnithink_pl.rollout.vllm import ColocatedVLLM
 from omnithink_pl.rollout.vllm import engine as engine_module
 from tests.rollout.agreement import distance
 from tests.tiny import TinyPolicy, tiny_qwen
-from tests.vllm.engines import attached, train, with_lora
+from tests.vllm.engines import AGREE, FAR, attached, check_base_model_within, train, with_lora
 
 pytestmark = pytest.mark.slow
-
-AGREE, FAR = 1e-4, 0.1
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +41,7 @@ def test_law_6_holds_for_adapters_and_their_base_model_is_loaded_once(
 
 def test_without_its_adapters_the_engine_is_the_base_model(served: tuple[ColocatedVLLM, TinyPolicy]) -> None:
     engine, policy = served
-    with rescale_adapter_scale(policy.model, 0.0):
-        policy.weights_changed()
-        engine.sync()
-        assert distance(engine, policy.model) < AGREE
-    assert distance(engine, policy.model) > FAR
-    policy.weights_changed()
-    engine.sync()
-    assert distance(engine, policy.model) < AGREE
+    check_base_model_within(rescale_adapter_scale(policy.model, 0.0), engine, policy)
 
 
 def test_weights_that_were_dropped_are_loaded_with_the_adapters(served: tuple[ColocatedVLLM, TinyPolicy]) -> None:

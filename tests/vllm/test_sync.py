@@ -14,12 +14,10 @@ from omnithink_pl.errors import EngineFailure
 from omnithink_pl.rollout.vllm import ColocatedVLLM
 from tests.rollout.agreement import PROMPTS, distance
 from tests.tiny import tiny_llama, tiny_qwen, tiny_qwen3
-from tests.vllm.engines import attached, follow, train, with_lora
+from tests.vllm.engines import AGREE, FAR, attached, check_base_model_within, follow, train, with_lora
 
 pytestmark = pytest.mark.slow
 
-AGREE = 1e-4
-FAR = 0.1  # what stale weights or a stale cache differ by, at least
 
 untied = partial(tiny_qwen, tie_word_embeddings=False)
 Build = Callable[[], PreTrainedModel]
@@ -62,14 +60,7 @@ def test_law_6_holds_after_two_hundred_syncs_of_lora_and_no_weight_has_drifted(q
 
 def test_with_the_adapter_disabled_the_engine_is_the_base_model(qwen_engine: ColocatedVLLM) -> None:
     policy = follow(qwen_engine, with_lora(tiny_qwen()))
-    with policy.model.disable_adapter():
-        policy.weights_changed()
-        qwen_engine.sync()
-        assert distance(qwen_engine, policy.model) < AGREE
-    assert distance(qwen_engine, policy.model) > FAR
-    policy.weights_changed()
-    qwen_engine.sync()
-    assert distance(qwen_engine, policy.model) < AGREE
+    check_base_model_within(policy.model.disable_adapter(), qwen_engine, policy)
 
 
 def test_keys_and_values_of_old_weights_are_dropped(qwen_engine: ColocatedVLLM) -> None:
