@@ -90,12 +90,13 @@ def _configure_vllm(settings: ExitStack) -> None:
     TRL 1.16 passes neither dtype nor compilation nor the size of the cache to vLLM, and cannot load weights where vLLM
     has packed them, as it does on a CPU.
     """
+    import vllm._custom_ops as ops
+
     from omnithink_pl.rollout.vllm.engine import VARIABLES
-    from omnithink_pl.rollout.vllm.process import unpacked_weights
 
     os.environ.update(VARIABLES)
     settings.enter_context(torch.compiler.set_stance("force_eager"))
-    settings.enter_context(unpacked_weights())
+    ops._supports_onednn = False  # so that vLLM does not pack
     from trl.generation import vllm_generation
 
     own = {"dtype": "float32", "enforce_eager": True, "kv_cache_memory_bytes": int(CACHE_GIB * 2**30)}

@@ -211,7 +211,7 @@ def logprobs_and_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tenso
     """
     every = logits.log_softmax(-1)
     chosen = every.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(logits.device.type, enabled=False):  # it would multiply in bfloat16
         probabilities = every.exp()
         # A finite number times a probability of 0 is 0; minus infinity times it is not a number.
         clamp = every.clamp if every.requires_grad else every.clamp_

@@ -28,7 +28,8 @@ from omnithink_pl.rollout.base import (
     stop_ids,
 )
 from omnithink_pl.rollout.vllm.adapters import ServedAdapters
-from omnithink_pl.rollout.vllm.process import ProcessState, Sleep, TensorParallelGroup, require_vllm, unpacked_weights
+from omnithink_pl.rollout.vllm.loading import load_every_weight
+from omnithink_pl.rollout.vllm.process import ProcessState, Sleep, TensorParallelGroup, require_vllm
 from omnithink_pl.seeds import derive_seed
 from omnithink_pl.types import Completion
 
@@ -154,7 +155,8 @@ class ColocatedVLLM:
         self._sleep.wake_weights(llm)
         if not self.serve_adapters or dropped or not self._base_loaded:
             merged = not self.serve_adapters
-            llm.apply_model(lambda model: load_every_weight(model, named_weights(policy.model, merged)))
+            config = llm.llm_engine.vllm_config
+            llm.apply_model(lambda model: load_every_weight(model, config, named_weights(policy.model, merged)))
             self._base_loaded = True
         if self.serve_adapters:
             self._adapters.load(llm, policy.model)
@@ -231,7 +233,7 @@ class ColocatedVLLM:
         from vllm import LLM
         from vllm.platforms import current_platform
 
-        with tempfile.TemporaryDirectory(prefix="omnithink-engine-") as directory, unpacked_weights():
+        with tempfile.TemporaryDirectory(prefix="omnithink-engine-") as directory:
             write_architecture(policy.model, Path(directory))
             return LLM(
                 model=directory,
@@ -287,19 +289,6 @@ def write_architecture(model: PreTrainedModel, directory: Path) -> None:
     path = directory / "config.json"
     name = type(base).__name__.removeprefix("FSDP")  # sharding adds it
     path.write_text(json.dumps(json.loads(path.read_text()) | {"architectures": [name]}))
-
-
-def load_every_weight(model: torch.nn.Module, weights: Iterator[tuple[str, torch.Tensor]]) -> None:
-    """Load weights into vLLM's model; raise ``RuntimeError`` if one keeps its old value."""
-    check_every_weight(model, model.load_weights(weights))  # type: ignore[operator]
-
-
-def check_every_weight(model: torch.nn.Module, loaded: set[str]) -> None:
-    """Raise ``RuntimeError`` if a weight of vLLM's model is not among those that were loaded."""
-    # Around a layer that adapters can be served beside, vLLM puts another, which loading looks through.
-    left_out = sorted({name.replace(".base_layer.", ".") for name, _ in model.named_parameters()} - loaded)
-    if left_out:
-        raise RuntimeError(f"the policy has no value for the engine's {', '.join(left_out[:5])}")
 
 
 def sampling_arguments(policy: Policy, sampling: Sampling, request: DecodingRequest, seed: int) -> dict[str, Any]:

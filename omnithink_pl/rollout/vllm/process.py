@@ -105,23 +105,6 @@ class ProcessState:
             dist.group.WORLD = None
 
 
-@contextmanager
-def unpacked_weights() -> Iterator[None]:
-    """Keep linear weights loadable while a model is built on a CPU.
-
-    There vLLM packs them for oneDNN and drops the originals. New weights then cannot be loaded or, with tied
-    embeddings, are loaded and silently not used.
-    """
-    import vllm._custom_ops as ops
-
-    before = ops._supports_onednn
-    ops._supports_onednn = False
-    try:
-        yield
-    finally:
-        ops._supports_onednn = before
-
-
 class Sleep:
     """Level-2 sleep: the engine's weights and its key-value cache are dropped, and come back one after the other.
 

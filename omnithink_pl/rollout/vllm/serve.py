@@ -37,18 +37,16 @@ def main() -> None:
 
 
 def prepare() -> None:
-    """Register the transport and keep weights loadable, in a server's processes.
+    """Register the transport in a server's processes.
 
     vLLM calls it in every process of its own, through the entry point ``vllm.general_plugins``.
     """
     if os.environ.get(MARK) != "1":
         return
-    import vllm._custom_ops as ops
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
     from omnithink_pl.rollout.vllm.transfer import PartsTransfer
 
-    ops._supports_onednn = False  # for the process's life; see process.unpacked_weights
     WeightTransferEngineFactory.register_engine(BACKEND, PartsTransfer)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from vllm.distributed.weight_transfer.base import WeightTransferEngine, WeightTransferInitInfo
 
-from omnithink_pl.rollout.vllm.engine import check_every_weight
+from omnithink_pl.rollout.vllm.loading import begin_reload, check_every_weight, end_reload
 from omnithink_pl.rollout.vllm.weight_parts import WeightAssembler, WeightPart
 
 
@@ -26,14 +26,18 @@ class PartsTransfer(WeightTransferEngine[NoInit, WeightPart]):  # type: ignore[m
 
     init_info_cls = NoInit
     update_info_cls = WeightPart
+    reloading = False  # whether layers are without the form that they compute in
 
     def init_transfer_engine(self, init_info: NoInit) -> None:
         """Do nothing: no connection is needed."""
 
     def start_weight_update(self) -> None:
-        """Begin with part 0; weights are loaded in place."""
+        """Begin with part 0."""
+        self._end()  # of an update that was given up
         self.parts = WeightAssembler()
         self.loaded: set[str] = set()
+        begin_reload(self.model)
+        self.reloading = True
 
     def update_weights(self, update_info: dict[str, object]) -> None:
         """Load a part; vLLM's own method synchronises an accelerator even where there is none."""
@@ -42,16 +46,24 @@ class PartsTransfer(WeightTransferEngine[NoInit, WeightPart]):  # type: ignore[m
             torch.accelerator.synchronize()
 
     def receive_weights(self, update_info: WeightPart) -> None:
-        """Load the weights that are complete with this part; with the last one, every weight must have its value."""
+        """Load the weights that are complete with this part; after the last one, every weight must have its value."""
         weights = self.parts.add(update_info)
         with torch.no_grad():
             if weights:
                 self.loaded |= self.model.load_weights(iter(weights.items()))
-        if update_info.ends_weights:
-            check_every_weight(self.model, self.loaded)
+            if update_info.ends_weights:
+                self._end()
+                check_every_weight(self.model, self.loaded)
 
     def finish_weight_update(self) -> None:
-        """Do nothing: with the last part everything was checked, and an update that was given up can be ended."""
+        """Leave the model able to compute: with the last part it was already, unless the update is given up."""
+        with torch.no_grad():
+            self._end()
+
+    def _end(self) -> None:
+        if self.reloading:
+            self.reloading = False
+            end_reload(self.model, self.vllm_config)
 
     def shutdown(self) -> None:
         """Do nothing: there is no connection."""
