@@ -15,6 +15,8 @@ from transformers import (
     Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
 VOCABULARY = 128
@@ -77,6 +79,13 @@ def tiny_qwen3(**changes: object) -> Qwen3ForCausalLM:
     with torch.random.fork_rng():
         torch.manual_seed(2)
         return Qwen3ForCausalLM(Qwen3Config(**shape(head_dim=32, **changes)))
+
+
+def tiny_experts(**changes: object) -> Qwen3MoeForCausalLM:
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "head_dim": 32}
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return Qwen3MoeForCausalLM(Qwen3MoeConfig(**shape(**experts, **changes)))
 
 
 def random_tokens(*lengths: int, seed: int = 0) -> list[list[int]]:

@@ -256,7 +256,9 @@ class _FusedHead(torch.autograd.Function):
     """Linear head, log-softmax, gather and entropy.
 
     With z = W h / T and p = softmax(z): d log p_y / dz = onehot(y) - p. The backward pass recomputes z, chunk by
-    chunk, so that of the forward pass only h is kept. Products are in the compute dtype, all else in float32.
+    chunk, so that of the forward pass only h is kept. Below a frozen head a token's gradient is known but for its
+    factor: then d log p_y / dh is computed along with z, and kept alone. Products are in the compute dtype, all else
+    in float32.
     """
 
     @staticmethod
@@ -266,20 +268,27 @@ class _FusedHead(torch.autograd.Function):
         device = hidden.device.type
         ctx.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
         ctx.sampled = sampled
-        ctx.save_for_backward(hidden, weight, bias)
+        ctx.frozen = ctx.needs_input_grad[:3] == (True, False, False)
+        by_hidden = torch.empty_like(hidden) if ctx.frozen else None
+        ctx.save_for_backward(*((by_hidden,) if ctx.frozen else (hidden, weight, bias)))
         hidden, weight, bias = _cast(ctx.dtype, hidden, weight, bias)
-        found = [
-            logprobs_and_entropy(sampled.scaled(linear(hidden[rows], weight, bias), rows), sampled.targets[rows])
-            for rows in sampled.chunks(len(weight))
-        ]
+        found, ones = [], hidden.new_ones(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
+        for rows in sampled.chunks(len(weight)):
+            logits = sampled.scaled(linear(hidden[rows], weight, bias), rows)
+            found.append(logprobs_and_entropy(logits, sampled.targets[rows]))
+            if by_hidden is not None:
+                by_hidden[rows] = linear(_by_logits(logits, ones, sampled, rows).to(ctx.dtype), weight.T)
         logprobs, entropy = (torch.cat(column) for column in zip(*found, strict=True))
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, bias = ctx.saved_tensors
         sampled, gradient = ctx.sampled, gradients[0]
+        if ctx.frozen:
+            (by_hidden,) = ctx.saved_tensors
+            return (by_hidden * gradient.unsqueeze(-1)).to(by_hidden.dtype), None, None, None
+        hidden, weight, bias = ctx.saved_tensors
         by_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         # Sums over chunks are float32 also where the head itself is bfloat16, as it is where FSDP2 gathers it so.
         sums = torch.promote_types(weight.dtype, torch.float32)
@@ -288,10 +297,8 @@ class _FusedHead(torch.autograd.Function):
         dtype = weight.dtype
         hidden, weight, bias = _cast(ctx.dtype, hidden, weight, bias)
         for rows in sampled.chunks(len(weight)):
-            here = (gradient[rows] / sampled.temperature).unsqueeze(-1)
             logits = sampled.scaled(linear(hidden[rows], weight, bias), rows)
-            by_logits = torch.softmax(logits, -1).mul_(-here)
-            by_logits = by_logits.scatter_add_(-1, sampled.targets[rows].unsqueeze(-1), here).to(ctx.dtype)
+            by_logits = _by_logits(logits, gradient, sampled, rows).to(ctx.dtype)
             if by_hidden is not None:
                 by_hidden[rows] = linear(by_logits, weight.T)
             if by_weight is not None:
@@ -299,6 +306,12 @@ class _FusedHead(torch.autograd.Function):
             if by_bias is not None:
                 by_bias += by_logits.sum(0)
         return by_hidden, *(None if one is None else one.to(dtype) for one in (by_weight, by_bias)), None
+
+
+def _by_logits(logits: Tensor, gradient: Tensor, sampled: SampledTokens, rows: slice) -> Tensor:
+    """Return the gradient by some tokens' logits, ``[rows, vocabulary]`` float32, from that by log-probabilities."""
+    here = (gradient[rows] / sampled.temperature).unsqueeze(-1)
+    return torch.softmax(logits, -1).mul_(-here).scatter_add_(-1, sampled.targets[rows].unsqueeze(-1), here)
 
 
 def _cast(

@@ -220,15 +220,16 @@ class OwnHead(torch.nn.Linear):
 
 @pytest.mark.parametrize("kind", [torch.nn.Linear, OwnHead])
 @pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
-@pytest.mark.parametrize("tokens", [1, 5, 23, 1000])
+@pytest.mark.parametrize("tokens", [5, 1000])
 def test_chunks_give_the_plain_paths_numbers_and_gradients(
-    tokens: int, temperature: float, bias: bool, kind: type
+    tokens: int, temperature: float, frozen: bool, bias: bool, kind: type
 ) -> None:
     head, hidden, targets, weights = inputs(bias)
-    head.__class__ = kind
+    head.requires_grad_(not frozen).__class__ = kind
     drawn = SampledTokens(targets, temperature, logits=tokens * VOCABULARY)
-    leaves = [hidden, *head.parameters()]
+    leaves = [hidden, *(() if frozen else head.parameters())]
     logprobs, entropy = naive(head, hidden, drawn)
     expected = torch.autograd.grad((weights * logprobs).sum(), leaves)
     found = head_logprobs(head, head.forward, hidden, drawn)
@@ -282,15 +283,21 @@ def test_weights_in_bfloat16_have_log_probabilities_in_float32() -> None:
     assert rounded.grad.dtype == head.weight.grad.dtype == torch.bfloat16
 
 
-def test_under_autocast_master_weights_have_gradients_in_float32() -> None:
+@pytest.mark.parametrize("frozen", [True, False])
+def test_under_autocast_all_but_products_is_float32(frozen: bool) -> None:
     head, hidden, targets, weights = inputs()
+    head.requires_grad_(not frozen)
     with torch.autocast("cpu", torch.bfloat16):
         found = head_logprobs(head, head.forward, hidden, SampledTokens(targets, logits=4 * VOCABULARY))
-        plain = torch.log_softmax(head(hidden).float(), -1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        logits = head(hidden).float()
+    every = logits.log_softmax(-1)
+    plain = every.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
     torch.testing.assert_close(found[:, 0], plain, atol=1e-6, rtol=1e-6)
-    (ours,) = torch.autograd.grad((weights * found[:, 0]).sum(), head.weight)
-    (theirs,) = torch.autograd.grad((weights * plain).sum(), head.weight)
-    assert ours.dtype == torch.float32
+    torch.testing.assert_close(found[:, 1], -(every.exp() * every).sum(-1), atol=1e-5, rtol=1e-5)
+    leaves = [hidden] if frozen else [hidden, head.weight]
+    ours = torch.autograd.grad((weights * found[:, 0]).sum(), leaves)
+    theirs = torch.autograd.grad((weights * plain).sum(), leaves)
+    assert {gradient.dtype for gradient in ours} == {torch.float32}
     torch.testing.assert_close(ours, theirs, atol=0.02, rtol=0.02)
 
 

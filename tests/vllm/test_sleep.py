@@ -47,9 +47,9 @@ def calls(qwen_engine: ColocatedVLLM, monkeypatch: pytest.MonkeyPatch) -> Iterat
         made.append(("wake", *tags))
         wake(tags=tags)
 
-    def loaded(model: torch.nn.Module, weights: Iterator[tuple[str, torch.Tensor]]) -> None:
+    def loaded(*arguments: Any) -> None:
         made.append("load")
-        load(model, weights)
+        load(*arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(llm, "sleep", dropped)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -13,7 +12,7 @@ from transformers import PreTrainedModel
 from omnithink_pl.errors import EngineFailure
 from omnithink_pl.rollout.vllm import ColocatedVLLM
 from tests.rollout.agreement import PROMPTS, distance
-from tests.tiny import tiny_llama, tiny_qwen, tiny_qwen3
+from tests.tiny import tiny_experts, tiny_llama, tiny_qwen, tiny_qwen3
 from tests.vllm.engines import AGREE, FAR, attached, check_base_model_within, follow, train, with_lora
 
 pytestmark = pytest.mark.slow
@@ -24,7 +23,9 @@ Build = Callable[[], PreTrainedModel]
 
 
 @pytest.fixture(
-    scope="module", params=[tiny_qwen, untied, tiny_llama, tiny_qwen3], ids=["tied", "untied", "Llama", "Qwen3"]
+    scope="module",
+    params=[tiny_qwen, untied, tiny_llama, tiny_qwen3, tiny_experts],
+    ids=["tied", "untied", "Llama", "Qwen3", "experts"],
 )
 def build(request: pytest.FixtureRequest) -> Build:
     return request.param
@@ -105,11 +106,3 @@ def test_weights_are_loaded_once_per_version_and_again_after_a_failure(
     qwen_engine.sync()
     assert loads == [1, 2, 2]
     assert distance(qwen_engine, policy.model) < AGREE
-
-
-@pytest.mark.parametrize("build", [tiny_qwen, untied], ids=["tied", "untied"])
-def test_the_private_flag_is_still_what_makes_the_sync_work(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Should this fail, vLLM no longer packs weights for good, and unpacked_weights can go.
-    monkeypatch.setattr("omnithink_pl.rollout.vllm.engine.unpacked_weights", nullcontext)
-    with pytest.raises(AttributeError, match="weight_loader"):
-        attached(build())

@@ -7,7 +7,7 @@ for a kernel on a GPU. New ones go through the same by its layerwise reload, in 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,54 +15,45 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
 
-def load_every_weight(
-    model: torch.nn.Module, config: VllmConfig, weights: Iterable[tuple[str, torch.Tensor]]
-) -> None:
+def load_every_weight(model: torch.nn.Module, config: VllmConfig, weights: Iterable[tuple[str, torch.Tensor]]) -> None:
     """Load weights, named and shaped as in a checkpoint, into vLLM's model.
 
     Raises:
         RuntimeError: If a weight of the model is not among them.
     """
     from vllm.config import set_current_vllm_config
+    from vllm.model_executor.model_loader.reload import finalize_layerwise_reload, initialize_layerwise_reload
 
     with set_current_vllm_config(config):
-        begin_reload(model)
+        _forget_expert_kernels(model)
+        initialize_layerwise_reload(model)
         try:
             loaded: set[str] = model.load_weights(iter(weights))  # type: ignore[operator]
         finally:
-            end_reload(model, config)
-    check_every_weight(model, loaded)
-
-
-def begin_reload(model: torch.nn.Module) -> None:
-    """Let a model take weights as checkpoints have them, until :func:`end_reload`; it computes nothing meanwhile."""
-    from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
-    from vllm.platforms import current_platform
-
-    if current_platform.is_cpu():  # vLLM 0.32 packs experts only where it makes their kernel: let it make that anew
-        methods = (getattr(layer, "quant_method", None) for layer in model.modules())
-        for method in methods:
-            if hasattr(method, "moe_kernel"):
-                method.moe_kernel = None
-    initialize_layerwise_reload(model)
-
-
-def end_reload(model: torch.nn.Module, config: VllmConfig) -> None:
-    """Bring what was loaded into the form of the kernels; layers that got nothing keep their weights."""
-    from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
-
-    finalize_layerwise_reload(model, config.model_config)
-    seen: set[int] = set()
-    for layer in model.modules():  # a tied head gets no weights of its own, and may have packed the old ones
-        weight = layer._parameters.get("weight")
-        if weight is not None and id(weight) in seen:
-            layer.quant_method.process_weights_after_loading(layer)  # type: ignore[union-attr, operator]
-        seen.add(id(weight))
-
-
-def check_every_weight(model: torch.nn.Module, loaded: set[str]) -> None:
-    """Raise ``RuntimeError`` if a weight of vLLM's model is not among those that were loaded."""
+            finalize_layerwise_reload(model, config.model_config)
+            _process_tied(model)
     # Around a layer that adapters can be served beside, vLLM puts another, which loading looks through.
     left_out = sorted({name.replace(".base_layer.", ".") for name, _ in model.named_parameters()} - loaded)
     if left_out:
         raise RuntimeError(f"the policy has no value for the engine's {', '.join(left_out[:5])}")
+
+
+def _forget_expert_kernels(model: torch.nn.Module) -> None:
+    """Have vLLM 0.32 make the kernels of experts anew on a CPU: it packs their weights only where it makes one."""
+    from vllm.platforms import current_platform
+
+    for layer in model.modules() if current_platform.is_cpu() else ():
+        method: Any = getattr(layer, "quant_method", None)
+        if hasattr(method, "moe_kernel"):
+            method.moe_kernel = None
+
+
+def _process_tied(model: torch.nn.Module) -> None:
+    """Bring tied heads into the form of their kernel: they get no weights of their own, and may hold old ones."""
+    seen: set[int] = set()
+    for layer in model.modules():
+        weight, method = layer._parameters.get("weight"), getattr(layer, "quant_method", None)
+        if weight is not None and method is not None:
+            if id(weight) in seen:
+                method.process_weights_after_loading(layer)
+            seen.add(id(weight))
