@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -33,8 +34,9 @@ class RolloutSettings:
         refill_rounds: How often, in one step, groups without a signal are replaced by groups of other prompts of
             their task. A group whose rewards are all equal teaches nothing but to stay near the reference.
         async_rewards: Sample the next step's rollouts before this step's rewards are awaited, so that slow rewards
-            cost no time. They are then one step off-policy, never more, and their ratio is taken to the sampler's
-            log-probabilities. The first rollouts of a stage are on-policy, and none outlives its stage.
+            cost no time; with a vLLM server, which needs nothing of the trainer, also while this step is trained. They
+            are then one step off-policy, never more, and their ratio is taken to the sampler's log-probabilities. The
+            first rollouts of a stage are on-policy, and none outlives its stage.
         segment_tokens: Sample at most so many tokens of a completion in one step (partial rollouts), so that no step
             waits for the longest. A group with unfinished completions is continued in the next step, by the policy of
             that step, and is trained on once all of them are finished. Not given: each step finishes its completions.
@@ -58,6 +60,17 @@ class RolloutSettings:
             raise BadInput(f"model.rollouts.segment_tokens is {self.segment_tokens}; use 1 or more, or null")
         if self.updates_per_batch < 1:
             raise BadInput(f"model.rollouts.updates_per_batch is {self.updates_per_batch}; use 1 or more")
+
+
+@dataclass(frozen=True)
+class BegunRollouts:
+    """Groups that an engine samples beside the trainer."""
+
+    step: int  # the step that they are for, zero-based
+    sampled_at: int  # training steps of the policy
+    groups: list[PartialGroup]  # without completions
+    scoring: BatchScoring  # of those that have been sampled
+    completions: Future[list[tuple[Completion, ...]]]  # of each group
 
 
 @final
@@ -89,6 +102,7 @@ class Collector:
         self._replaced: list[GroupRecord] = []
         self._hidden_seconds = 0.0
         self._pending: dict[int, Rollouts] = {}  # by step: the present one, and the next one if sampled ahead
+        self._begun: BegunRollouts | None = None
         self._packed: list[dict[str, Any]] = []
 
     def attach(self, policy: Policy, data: MultiTaskData) -> None:
@@ -110,6 +124,7 @@ class Collector:
         """
         self._unpack()
         self._hidden_seconds = 0.0
+        self._await_begun()
         rollouts = self._pending.get(step)
         if rollouts is None:
             for task in self.tasks.values():
@@ -119,7 +134,7 @@ class Collector:
         if self.settings.async_rewards and not self._ends_stage(step):
             following = self.data.batch(step + 1)  # even if not needed: drawn before this step's replacements
             if step + 1 not in self._pending:
-                self._pending[step + 1] = self.generate(self._admit(following, step + 1), step + 1, step)
+                self._sample_ahead(self._admit(following, step + 1), step + 1, step)
         scored, replaced = self._refill(self.score(rollouts, step), step)
         self.trained = gather_rows([group.record() for group in scored])
         self._replaced = [group.record() for group in replaced]
@@ -137,14 +152,7 @@ class Collector:
             sampled_at: Training steps of the policy.
             refill: 0 for the step's batch, 1, 2, ... for the rounds that replace groups of it.
         """
-        # Partial groups come first: they have proved long, and an engine that cannot decode all at once starts there.
-        groups = [] if refill else self.partial.take(step)
-        # The seeds of repeated examples differ, whichever processes have them.
-        everyone = gather_rows([(process_rank(), example.key) for example in batch])
-        seeds = keyed_seeds((key for _, key in everyone), self.seed, step, refill)
-        own = [seed for (rank, _), seed in zip(everyone, seeds, strict=True) if rank == process_rank()]
-        for example, seed in zip(batch, own, strict=True):
-            groups.append(PartialGroup(Group(example, tuple(self.policy.encode(example.messages)), ()), seed))
+        groups = self._new_groups(batch, step, refill)
         # Replacements are sampled to their end: the step waits for them.
         segment = None if refill or self._ends_stage(step) else self.settings.segment_tokens
         sampling, scoring = self.sampling.in_segments(segment), self._scoring()
@@ -160,19 +168,48 @@ class Collector:
         scoring.complete()
         return Rollouts(step, sampled_at, complete, scoring)
 
+    def _new_groups(self, batch: Sequence[Example], step: int, refill: int = 0) -> list[PartialGroup]:
+        """Return the groups that a step continues, and those that it begins; all processes must call it."""
+        # Partial groups come first: they have proved long, and an engine that cannot decode all at once starts there.
+        groups = [] if refill else self.partial.take(step)
+        # The seeds of repeated examples differ, whichever processes have them.
+        everyone = gather_rows([(process_rank(), example.key) for example in batch])
+        seeds = keyed_seeds((key for _, key in everyone), self.seed, step, refill)
+        own = [seed for (rank, _), seed in zip(everyone, seeds, strict=True) if rank == process_rank()]
+        for example, seed in zip(batch, own, strict=True):
+            groups.append(PartialGroup(Group(example, tuple(self.policy.encode(example.messages)), ()), seed))
+        return groups
+
     def _sample(self, groups: Sequence[PartialGroup], sampling: Sampling, scoring: BatchScoring) -> list[PartialGroup]:
         """Continue groups with the present policy, and start to score those that are complete."""
-
-        def finished(place: int, completions: tuple[Completion, ...]) -> None:
-            done = groups[place].with_completions(completions)
-            if done.is_complete(sampling):
-                scoring.add({place: done.group})
-
-        prompts, seeds = [one.group.prompt_ids for one in groups], [one.seed for one in groups]
-        begun = [one.group.completions for one in groups]
         self.engine.sync()
-        sampled = self.engine.generate(prompts, sampling, seeds, finished, begun)
+        sampled = self.engine.generate(*_request(groups, sampling, scoring))
         return [one.with_completions(completions) for one, completions in zip(groups, sampled, strict=True)]
+
+    def _sample_ahead(self, batch: Sequence[Example], step: int, sampled_at: int) -> None:
+        """Sample for the next step: at once, or beside what follows where the engine can and each step ends its own."""
+        begin = getattr(self.engine, "begin", None)
+        if begin is None or self.settings.segment_tokens is not None:
+            self._pending[step] = self.generate(batch, step, sampled_at)
+            return
+        groups, scoring = self._new_groups(batch, step), self._scoring()
+        with self.watch.timed("rollout"), self.barrier.guard():
+            self.engine.sync()
+            completions = begin(*_request(groups, self.sampling, scoring))
+        self._begun = BegunRollouts(step, sampled_at, groups, scoring, completions)
+
+    def _await_begun(self) -> None:
+        if self._begun is not None:
+            with self.watch.timed("rollout"), self.barrier.guard():
+                self._begun.completions.result()
+            self._end_begun(self._begun)
+
+    def _end_begun(self, begun: BegunRollouts) -> None:
+        rows = zip(begun.groups, begun.completions.result(), strict=True)
+        groups = [one.with_completions(completions).group for one, completions in rows]
+        begun.scoring.complete()
+        self._pending[begun.step] = Rollouts(begun.step, begun.sampled_at, groups, begun.scoring)
+        self._begun = None
 
     def score(self, rollouts: Rollouts, step: int) -> list[ScoredGroup]:
         """Wait for the scores of all completions, and normalise them within each group."""
@@ -207,7 +244,13 @@ class Collector:
         return self.monitor.metrics() | {f"train/{name}": value for name, value in metrics.items()}
 
     def state_dict(self, steps_done: int) -> dict[str, Any]:
-        """Return rollouts of unfinished steps, whose policy is gone; all processes must call it."""
+        """Return rollouts of unfinished steps, whose policy is gone; all processes must call it.
+
+        Those that are being sampled are awaited. If that fails, a resumed run samples anew; this one learns of it in
+        its next step.
+        """
+        if self._begun is not None and all(gather_rows([self._begun.completions.exception() is None])):
+            self._end_begun(self._begun)
         pending = [one for step, one in sorted(self._pending.items()) if step >= steps_done]
         packed = [
             {"step": one.step, "sampled_at": one.sampled_at, "groups": pack(gather_rows(one.groups))}
@@ -264,3 +307,15 @@ class Collector:
 
     def _scoring(self) -> BatchScoring:
         return BatchScoring({name: task.rubric for name, task in self.tasks.items()})
+
+
+def _request(groups: Sequence[PartialGroup], sampling: Sampling, scoring: BatchScoring) -> tuple[Any, ...]:
+    """Return the arguments of ``RolloutEngine.generate`` that continue groups and start to score the complete ones."""
+
+    def finished(place: int, completions: tuple[Completion, ...]) -> None:
+        done = groups[place].with_completions(completions)
+        if done.is_complete(sampling):
+            scoring.add({place: done.group})
+
+    prompts, seeds = [one.group.prompt_ids for one in groups], [one.seed for one in groups]
+    return prompts, sampling, seeds, finished, [one.group.completions for one in groups]

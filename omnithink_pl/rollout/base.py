@@ -73,7 +73,9 @@ class RolloutEngine(Protocol):
     An engine that needs a package of its own has a method ``check_installed``, which verbs call before rows are read.
     An engine whose weights can be coarser than the policy's has an attribute ``low_precision`` that is true: the check
     at a run's start (``omnithink_pl/rollout/agreement.py``) then allows for more rounding. One that has an attribute
-    ``shared`` that is true has weights that all processes share; all of them call ``sync``.
+    ``shared`` that is true has weights that all processes share; all of them call ``sync``. One that needs nothing of
+    the trainer while it samples has a method ``begin``: it takes what ``generate`` takes and returns at once a future
+    of what that returns. ``sync`` then waits for it before it changes any weight.
     """
 
     def attach(self, policy: Policy) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import permutations
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 from omnithink_pl.curriculum.stages import Stage, StageRun
 from omnithink_pl.data.samplers import StratifiedTaskSampler
 from omnithink_pl.distributed.failure_barrier import FailureBarrier
-from omnithink_pl.errors import BadInput, RewardFailure
+from omnithink_pl.errors import BadInput, EngineFailure, RewardFailure
 from omnithink_pl.grpo.advantage import GroupAdvantage
 from omnithink_pl.grpo.collection import Collector, RolloutSettings
 from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
@@ -65,6 +67,22 @@ class HandsOver:
             finished(place, drawn[place])
         self.sampling = False
         return drawn
+
+
+class Beside(HandsOver):
+    """Samples the next step's groups in a thread, once what it waits for is there."""
+
+    def begin(self, *request: Any) -> Future[list[tuple[Completion, ...]]]:
+        future: Future[list[tuple[Completion, ...]]] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(self.generate(*request))
+            except EngineFailure as error:
+                future.set_exception(error)
+
+        threading.Thread(target=work, daemon=True).start()
+        return future
 
 
 class Longest:
@@ -208,15 +226,42 @@ def test_the_next_rollouts_are_sampled_while_a_reward_of_this_step_is_held_back(
     assert len(engine.calls) == 2
 
 
-def test_rollouts_are_one_step_late_at_most_none_outlives_its_stage_and_all_else_is_as_without() -> None:
+def test_an_engine_beside_the_trainer_samples_while_the_step_is_trained() -> None:
+    trained = threading.Event()
+    engine = Beside([0, 1, 2, 3], before_last=lambda: len(engine.calls) < 2 or trained.wait(60))
+    made = collector(engine, async_rewards=True)
+    assert not made.collect(BATCH, 0)[0].stale, "it returns while the next rollouts are held back"
+    trained.set()
+    assert made.collect(BATCH, 1)[0].stale
+    assert len(engine.calls) == 3
+
+
+def test_sampling_beside_the_trainer_that_fails_is_not_saved_and_ends_the_next_step() -> None:
+    def dies() -> None:
+        if len(engine.calls) == 2:
+            raise EngineFailure("gone")
+
+    engine = Beside([0, 1, 2, 3], before_last=dies)
+    made = collector(engine, async_rewards=True)
+    made.collect(BATCH, 0)
+    assert made.state_dict(1) == {"pending": [], "partial": []}, "a resumed run samples anew"
+    with pytest.raises(EngineFailure, match="gone"):
+        made.collect(BATCH, 1)
+
+
+@pytest.mark.parametrize("kind", [HandsOver, Beside])
+def test_rollouts_are_one_step_late_at_most_none_outlives_its_stage_and_all_else_is_as_without(
+    kind: type[HandsOver],
+) -> None:
     """The same examples with the same noise; what the engine makes of it is then the earlier policy's."""
-    one, other = HandsOver([0, 1, 2, 3]), HandsOver([0, 1, 2, 3])
+    one, other = kind([0, 1, 2, 3]), HandsOver([0, 1, 2, 3])
     ahead, plain = collector(one, async_rewards=True), collector(other)
     late, calls = [], []
     for step in range(3):
         found, expected = ahead.collect(BATCH, step), plain.collect(BATCH, step)
         assert [group.advantages for group in found] == [group.advantages for group in expected]
         late.append({group.stale for group in found})
+        ahead.state_dict(step + 1)  # awaits what is being sampled
         calls.append(len(one.calls))
     assert late == [{False}, {True}, {True}]
     assert calls == [2, 3, 3]
@@ -224,9 +269,12 @@ def test_rollouts_are_one_step_late_at_most_none_outlives_its_stage_and_all_else
     assert ahead.state_dict(3) == {"pending": [], "partial": []}
 
 
+@pytest.mark.parametrize("kind", [HandsOver, Beside])
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_pending_rollouts_survive_a_checkpoint_and_are_not_sampled_again(tmp_path, interrupted: bool) -> None:
-    engine, again = HandsOver([3, 2, 1, 0]), HandsOver([3, 2, 1, 0])
+def test_pending_rollouts_survive_a_checkpoint_and_are_not_sampled_again(
+    tmp_path: Path, interrupted: bool, kind: type[HandsOver]
+) -> None:
+    engine, again = kind([3, 2, 1, 0]), kind([3, 2, 1, 0])
     made = collector(engine, steps=4, async_rewards=True)
     made.collect(BATCH, 0)
     torch.save(made.state_dict(1), tmp_path / "state")
@@ -238,6 +286,7 @@ def test_pending_rollouts_survive_a_checkpoint_and_are_not_sampled_again(tmp_pat
     resumed = collector(again, steps=4, async_rewards=True)
     resumed.load_state_dict(state)
     assert resumed.collect(BATCH, 1) == expected
+    resumed.state_dict(2)
     assert again.calls == ([] if interrupted else engine.calls[2:]), "at most the step after it"
 
 

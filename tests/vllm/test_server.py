@@ -90,6 +90,7 @@ def test_processes_that_share_the_server_train_with_the_same_model_throughout(
     overlay = SETTINGS.index("--config=configs/rollout/vllm.yaml")
     own = [argument for argument in SETTINGS[overlay + 1 :] if "kv_cache_gib" not in argument]
     own += ["--trainer.devices=2", "--trainer.strategy=ddp", "--trainer.accelerator=cpu"]
+    own += ["--model.rollouts.async_rewards=true"]  # and so sample the second step of each stage beside the first
     done = run(
         tmp_path,
         settings=["fit", "--config=configs/rollout/vllm_server.yaml", *own, f"--model.engine.init_args.url={url}"],

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from dataclasses import asdict
+from threading import Thread
 from typing import Any, TypeVar
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -64,6 +65,7 @@ class VLLMServer:
         self._policy: Policy | None = None
         self._run = ""  # distinguishes this run's weights from those of all others
         self._version: int | None = None  # of the policy's weights that the server holds
+        self._begun: list[Future[Any]] = []  # the call that may still be sampling
 
     def attach(self, policy: Policy) -> None:
         """Push the first weights."""
@@ -83,6 +85,7 @@ class VLLMServer:
         policy = self._attached()
         if self._version == policy.version:
             return
+        wait(self._begun)
         self._version = None  # until every weight is loaded
         with _first_sends(policy.version), torch.no_grad():
             weights = named_weights(policy.model)
@@ -152,6 +155,20 @@ class VLLMServer:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return batch.groups()
+
+    def begin(self, *request: Any) -> Future[list[tuple[Completion, ...]]]:
+        """Start what ``generate`` does with the same arguments, beside the caller; the next push waits for its end."""
+        future: Future[list[tuple[Completion, ...]]] = Future()
+
+        def work() -> None:
+            try:
+                future.set_result(self.generate(*request))
+            except BaseException as error:  # noqa: BLE001  (raised where the future is awaited)
+                future.set_exception(error)
+
+        self._begun = [future]
+        Thread(target=work, name="sampling ahead", daemon=True).start()
+        return future
 
     def _check_weights(self, choice: dict[str, Any], label: str) -> None:
         """Refuse a completion of which any token was sampled from other weights than those pushed last."""
