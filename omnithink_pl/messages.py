@@ -47,6 +47,11 @@ _NOISE = re.compile(
 _CALLABLE = re.compile(r"Type \S+\[\[.*?\], [\w.]+\] expects a function or a callable class: ")
 _TENSOR = re.compile(r"(?<=<class 'float'>\n) *- Expected a dot import path string: .*\n(?= *Given value type: )")
 _REQUIRED = re.compile(r"(?:(?P<key>[\w.]+): )?Option '(?P<option>[\w.]+)' is required but .*")
+# Settings of MT-GRPO that no other module has.
+MT_GRPO_ONLY = ("advantage", "kl", "objective", "overlong", "rollouts")
+_MT_GRPO = re.compile(
+    rf"model: Option '(?:{'|'.join(MT_GRPO_ONLY)})[.'].* is not accepted; its class has .*", re.DOTALL
+)
 _NOT_ACCEPTED = re.compile(r"(?P<key>[\w.]+): Option '\w+' is not accepted; its class has no settings")
 # A class to name where that of the defaults has no settings, by the last part of the key.
 _OTHER_CLASS = {"source": "omnithink_pl.sources.Table"}
@@ -193,6 +198,8 @@ def cured(text: str, verbs: Iterable[str]) -> str:
     if found := _NOT_ACCEPTED.fullmatch(text):
         other = _OTHER_CLASS.get(found["key"].rpartition(".")[2], "my_package.MyClass")
         return f"{text}; name another before it, such as --{found['key']}={other}"
+    if _MT_GRPO.fullmatch(text):
+        return f"{text}; a --config that sets it stands before the one that chooses this class"
     return text
 
 

@@ -17,7 +17,7 @@ from main import CONFIGS, main
 from omnithink_pl.cli import LINKS, OmniThinkParser
 from omnithink_pl.errors import BadInput
 from omnithink_pl.given import read_settings
-from omnithink_pl.messages import readable
+from omnithink_pl.messages import MT_GRPO_ONLY, readable
 from omnithink_pl.modules import RENAMED_KEYS, MultiTaskGRPO, RejectionSampling, SupervisedFineTuning
 from omnithink_pl.refusals import TRAINER_OPTIONS, check_settings
 
@@ -82,6 +82,19 @@ def test_the_command_line_says_it_in_two_lines(capsys: pytest.CaptureFixture[str
         "error: model.adapter.weights: Expected a Literal['float32', 'bfloat16', 'nf4']. Got value: nf5",
         "main.py fit --help lists what can be set",
     ]
+
+
+def test_a_config_for_mt_grpo_behind_one_that_chooses_another_class_is_told_its_place(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["fit", *(f"--config=configs/{name}.yaml" for name in ("sft", "rollout/vllm"))])
+    assert "stands before the one that chooses this class" in capsys.readouterr().err
+
+
+def test_those_are_the_settings_that_mt_grpo_alone_has() -> None:
+    own, others = inspect.signature(MultiTaskGRPO).parameters, (SupervisedFineTuning, RejectionSampling)
+    assert {*MT_GRPO_ONLY} == {*own}.difference(*(inspect.signature(other).parameters for other in others))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from torch.distributed.fsdp import fully_shard
 
 from omnithink_pl.rollout.base import Sampling
 from tests.rollout.agreement import PROMPTS, distance, tokens
-from tests.tiny import tiny_qwen
-from tests.vllm.engines import attached, perturb
+from tests.tiny import tiny_experts, tiny_qwen
+from tests.vllm.engines import AGREE, FAR, attached, perturb, train
 
 
 def alone(store: str) -> None:
@@ -31,6 +31,17 @@ def alone(store: str) -> None:
     fully_shard(model, mesh=mesh)
     assert all(type(parameter.data).__name__ == "DTensor" for parameter in model.parameters())
     assert distance(attached(model)[0], right) < 1e-4
+
+
+def experts() -> None:
+    """A mixture of experts, whose process groups vLLM makes with the first engine of a process only."""
+    engine, policy = attached(tiny_experts())
+    for _ in range(2):
+        assert distance(engine, policy.model) < AGREE
+        train(policy)
+        assert distance(engine, policy.model) > FAR, "training must move the policy far for this test to say anything"
+        engine.sync()
+    assert distance(engine, policy.model) < AGREE
 
 
 def shared() -> None:
@@ -55,4 +66,4 @@ def shared() -> None:
 
 
 if __name__ == "__main__":
-    {"alone": alone, "shared": shared}[sys.argv[1]](*sys.argv[2:])
+    {"alone": alone, "experts": experts, "shared": shared}[sys.argv[1]](*sys.argv[2:])

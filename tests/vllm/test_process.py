@@ -84,5 +84,9 @@ def test_a_process_group_stays_the_default_one_and_sharded_weights_arrive_whole(
     run("-m", "tests.vllm.ranks", "alone", str(tmp_path / "store"))
 
 
+def test_law_6_experts_agree_after_every_sync() -> None:
+    run("-m", "tests.vllm.ranks", "experts")
+
+
 def test_two_ranks_that_share_an_engine_each_get_their_own_share() -> None:
     assert run(*TORCHRUN, "-m", "tests.vllm.ranks", "shared").count("all checks passed") == 2

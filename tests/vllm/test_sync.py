@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from omnithink_pl.errors import EngineFailure
 from omnithink_pl.rollout.vllm import ColocatedVLLM
 from tests.rollout.agreement import PROMPTS, distance
-from tests.tiny import tiny_experts, tiny_llama, tiny_qwen, tiny_qwen3
+from tests.tiny import tiny_llama, tiny_qwen, tiny_qwen3
 from tests.vllm.engines import AGREE, FAR, attached, check_base_model_within, follow, train, with_lora
 
 pytestmark = pytest.mark.slow
@@ -24,8 +24,8 @@ Build = Callable[[], PreTrainedModel]
 
 @pytest.fixture(
     scope="module",
-    params=[tiny_qwen, untied, tiny_llama, tiny_qwen3, tiny_experts],
-    ids=["tied", "untied", "Llama", "Qwen3", "experts"],
+    params=[tiny_qwen, untied, tiny_llama, tiny_qwen3],
+    ids=["tied", "untied", "Llama", "Qwen3"],
 )
 def build(request: pytest.FixtureRequest) -> Build:
     return request.param
