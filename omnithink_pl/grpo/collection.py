@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, final
 
@@ -17,7 +16,7 @@ from omnithink_pl.grpo.failures import FailureMonitor
 from omnithink_pl.grpo.metrics import Stopwatch, staleness
 from omnithink_pl.grpo.objective import ImportanceCorrection
 from omnithink_pl.grpo.overlong import Overlong
-from omnithink_pl.grpo.partial_rollouts import PartialGroup, PartialRollouts, Rollouts, pack, unpack
+from omnithink_pl.grpo.partial_rollouts import BegunRollouts, PartialGroup, PartialRollouts, Rollouts, pack, unpack
 from omnithink_pl.model.policy import Policy
 from omnithink_pl.rewards.scoring import BatchScoring
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
@@ -60,17 +59,6 @@ class RolloutSettings:
             raise BadInput(f"model.rollouts.segment_tokens is {self.segment_tokens}; use 1 or more, or null")
         if self.updates_per_batch < 1:
             raise BadInput(f"model.rollouts.updates_per_batch is {self.updates_per_batch}; use 1 or more")
-
-
-@dataclass(frozen=True)
-class BegunRollouts:
-    """Groups that an engine samples beside the trainer."""
-
-    step: int  # the step that they are for, zero-based
-    sampled_at: int  # training steps of the policy
-    groups: list[PartialGroup]  # without completions
-    scoring: BatchScoring  # of those that have been sampled
-    completions: Future[list[tuple[Completion, ...]]]  # of each group
 
 
 @final

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import Any, final
@@ -40,6 +41,17 @@ class PartialGroup:
     def is_complete(self, sampling: Sampling) -> bool:
         """Return whether a call with this sampling has left no completion unfinished."""
         return sampling.segment is None or not any(map(sampling.is_open, self.group.completions))
+
+
+@dataclass(frozen=True)
+class BegunRollouts:
+    """Groups that an engine samples beside the trainer."""
+
+    step: int  # the step that they are for, zero-based
+    sampled_at: int  # training steps of the policy
+    groups: list[PartialGroup]  # without completions
+    scoring: BatchScoring  # of those that have been sampled
+    completions: Future[list[tuple[Completion, ...]]]  # of each group
 
 
 @final
