@@ -66,6 +66,7 @@ def test_two_processes_equal_one_with_the_whole_batch(
 ) -> None:
     finished = run(tmp_path, *TWO_RANKS, callbacks("vllm.watcher.SameParameters"), launcher=launcher)
     assert finished.returncode == 0, finished.stderr
+    assert "Traceback" not in finished.stderr, "an engine ends without words"
     expected, found = checkpoint(uninterrupted)["state_dict"], checkpoint(tmp_path)["state_dict"]
     assert expected.keys() == found.keys()
     for name, right in expected.items():
