@@ -84,6 +84,19 @@ def test_a_seed_repeats_the_completions(served: tuple[VLLMServer, Policy]) -> No
     assert all(len(set(group)) > 1 for group in first)
 
 
+def test_what_is_sampled_beside_the_trainer_is_what_it_would_wait_for_and_a_push_waits(
+    served: tuple[VLLMServer, Policy],
+) -> None:
+    engine, policy = served
+    sampling = Sampling(16, max_tokens=48)
+    expected = tokens(engine.generate(prompts(policy), sampling, range(6)))
+    begun = engine.begin(prompts(policy), sampling, range(6))
+    perturb(policy)
+    engine.sync()
+    assert begun.done(), "new weights would have changed it"
+    assert tokens(begun.result()) == expected
+
+
 def test_processes_that_share_the_server_train_with_the_same_model_throughout(
     url: str, tmp_path: Path, tracking_uri: str
 ) -> None:

@@ -23,9 +23,7 @@ Build = Callable[[], PreTrainedModel]
 
 
 @pytest.fixture(
-    scope="module",
-    params=[tiny_qwen, untied, tiny_llama, tiny_qwen3],
-    ids=["tied", "untied", "Llama", "Qwen3"],
+    scope="module", params=[tiny_qwen, untied, tiny_llama, tiny_qwen3], ids=["tied", "untied", "Llama", "Qwen3"]
 )
 def build(request: pytest.FixtureRequest) -> Build:
     return request.param
