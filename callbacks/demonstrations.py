@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from omnithink_pl.data.batches import PromptBatch
 from omnithink_pl.data.demonstrations import COUNTED, Counts, DemonstrationStore, Selection
+from omnithink_pl.data.pass_rates import pass_rates
 from omnithink_pl.distributed.shard_work import ShardedWork
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.modules import RejectionSampling
@@ -30,7 +31,7 @@ class Demonstrations(L.Callback):
 
     Args:
         output: Folder of the data set: ``dataset`` in it is what ``data.demonstrations`` takes; ``counts.json`` counts
-            the completions by outcome.
+            the completions by outcome; ``pass_rates.json`` is for ``data.pass_rates``.
         selection: Which completions are kept.
         every_n_batches: Batches between lines where there is no terminal.
     """
@@ -90,7 +91,7 @@ class Demonstrations(L.Callback):
         with module_of(trainer).barrier.guard():
             if trainer.is_global_zero:
                 rows, counts = self.selection(outputs)
-                self.store.add(batch.number, rows, counts)
+                self.store.add(batch.number, rows, counts, pass_rates(outputs))
                 self._advance(counts)
 
     def _advance(self, counts: Counts) -> None:

@@ -29,7 +29,7 @@ REAL = ["real/smollm2", "real/qwen2.5-0.5b"]
 OVERLAYS = [
     name for name in RUNS if name.startswith(("ablations/", "benchmarks/", "judge/", "paper/", "rollout/", "scale/"))
 ]
-PREDICTS = ("sft_data", "paper/sft_data", "paper/own_answers_data", "real/cold_start_data")
+PREDICTS = ("sft_data", "paper/sft_data", "paper/own_answers_data", "real/cold_start_data", "real/pass_rates")
 VERBS = dict.fromkeys(PREDICTS, "predict")  # others are configs of `fit`
 
 
@@ -280,9 +280,13 @@ def test_one_key_names_the_local_copy_of_a_source_or_a_model(
 @pytest.mark.parametrize("name", REAL)
 @pytest.mark.parametrize(
     ("overlay", "module"),
-    [("real/cold_start_data", "RejectionSampling"), ("real/cold_start", "SupervisedFineTuning")],
+    [
+        ("real/cold_start_data", "RejectionSampling"),
+        ("real/pass_rates", "RejectionSampling"),
+        ("real/cold_start", "SupervisedFineTuning"),
+    ],
 )
-def test_a_cold_start_takes_policy_lengths_and_tasks_from_the_run_that_it_is_for(
+def test_what_stands_before_a_run_takes_policy_lengths_and_tasks_from_the_run_that_it_is_for(
     name: str, overlay: str, module: str, parsers: dict[str, LightningArgumentParser]
 ) -> None:
     verb = VERBS.get(overlay, "fit")

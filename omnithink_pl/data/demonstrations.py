@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omnithink_pl.data.pass_rates import FILE, Rates
 from omnithink_pl.errors import BadInput
 from omnithink_pl.sources.cells import UnusableRow, as_text, list_of, text_of
 from omnithink_pl.types import Example, Message, State
@@ -167,12 +168,12 @@ class DemonstrationStore:
             _write(path, wanted)
         return {int(part.stem) for part in self.parts.glob("*.json")}
 
-    def add(self, number: int, rows: list[dict[str, Any]], counts: Counts) -> None:
-        """Store the rows of a batch atomically."""
-        _write(self.parts / f"{number:06d}.json", {"rows": rows, "counts": counts})
+    def add(self, number: int, rows: list[dict[str, Any]], counts: Counts, rates: Rates) -> None:
+        """Store the rows of a batch, and the pass rates of its prompts, atomically."""
+        _write(self.parts / f"{number:06d}.json", {"rows": rows, "counts": counts, "pass_rates": rates})
 
     def finish(self) -> Counts:
-        """Write the data set and its counts from all batches.
+        """Write the data set, its counts and the pass rates from all batches.
 
         Returns:
             Counts by task.
@@ -184,11 +185,15 @@ class DemonstrationStore:
 
         rows: list[dict[str, Any]] = []
         counts: Counts = {}
+        rates: Rates = {}
         for path in sorted(self.parts.glob("*.json")):
             part = json.loads(path.read_text())
             rows += part["rows"]
             for task, count in part["counts"].items():
                 counts.setdefault(task, Counter()).update(count)
+            for task, found in part.get("pass_rates", {}).items():
+                rates.setdefault(task, {}).update(found)
+        _write(self.directory / FILE, rates)
         if not rows:
             raise BadInput(
                 f"demonstrations: not one completion of {sum(count['completions'] for count in counts.values())} was "

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from omnithink_pl.data.batches import PromptBatch, ResumableLoader, Sealed, StageBatchSampler, prompt_batches
 from omnithink_pl.data.demonstrations import load_demonstrations
+from omnithink_pl.data.pass_rates import PassRates
 from omnithink_pl.data.samplers import StratifiedTaskSampler, TaskSampler
 from omnithink_pl.distributed.collectives import process_rank
 from omnithink_pl.errors import BadInput
@@ -45,6 +46,7 @@ class MultiTaskData(L.LightningDataModule):
         demonstrations: A data set of completions to imitate, as ``predict`` writes it: trained on in place of the
             tasks' own prompts, for supervised fine-tuning.
         sampled_prompts: Training prompts of each task that ``predict`` samples from, the first ones; all if not given.
+        pass_rates: Keeps the training prompts that a policy solves neither never nor always; all if not given.
         benchmarks: What ``validate`` measures, by name; the held-out examples of all tasks if not given.
     """
 
@@ -57,6 +59,7 @@ class MultiTaskData(L.LightningDataModule):
         task_sampler: TaskSampler | None = None,
         demonstrations: str | None = None,
         sampled_prompts: int | None = None,
+        pass_rates: PassRates | None = None,
         benchmarks: dict[str, Suite] | None = None,
     ) -> None:
         super().__init__()
@@ -78,6 +81,9 @@ class MultiTaskData(L.LightningDataModule):
         self.default_sampler = task_sampler or StratifiedTaskSampler()
         self.demonstrations = demonstrations
         self.sampled_prompts = sampled_prompts
+        if demonstrations is not None and pass_rates is not None:
+            raise BadInput("data.pass_rates chooses prompts, data.demonstrations brings its own; leave one of them out")
+        self.pass_rates = pass_rates
         self.benchmarks = benchmarks or {}
         self.total_steps = 0  # of the plan; set by the curriculum callback before the loader is built
         self.done_batches: frozenset[int] = frozenset()  # of those that `predict` samples from
@@ -94,11 +100,10 @@ class MultiTaskData(L.LightningDataModule):
             self.train = load_demonstrations(Path(self.demonstrations), self.trained_tasks)
         elif stage in {"fit", "predict"}:
             most = self.sampled_prompts if stage == "predict" else None
-            self.train = [
-                example
-                for name in self.trained_tasks
-                for example in self.tasks[name].examples("train", self.seed)[:most]
-            ]
+            found = {name: self.tasks[name].examples("train", self.seed)[:most] for name in self.trained_tasks}
+            if stage == "fit" and self.pass_rates is not None:
+                found = self.pass_rates.select(found)
+            self.train = [example for examples in found.values() for example in examples]
         if process_rank() == 0:
             for name, report in self.reports().items():
                 if summary := report.summary():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,15 @@ def row(task: str, completion: str) -> dict[str, Any]:
 def test_batches_make_one_data_set_in_their_order_whenever_they_were_added(tmp_path: Path) -> None:
     store = DemonstrationStore(tmp_path)
     assert store.begin({"seed": 0}) == set()
-    store.add(1, [row("qa", "second")], {"qa": Counter(kept=1, completions=4)})
+    store.add(1, [row("qa", "second")], {"qa": Counter(kept=1, completions=4)}, {"qa": {"r": 1.0}})
     assert DemonstrationStore(tmp_path).begin({"seed": 0}) == {1}
-    store.add(0, [row("math", "first")], {"math": Counter(kept=1, completions=4), "qa": Counter(completions=2)})
+    counted = {"math": Counter(kept=1, completions=4), "qa": Counter(completions=2)}
+    store.add(0, [row("math", "first")], counted, {"math": {"r": 0.5}, "qa": {"s": 0.0}})
     counts = store.finish()
     assert counts["qa"] == Counter(kept=1, completions=6)
     assert load_from_disk(store.dataset)["completion"][:] == ["first", "second"]
+    rates = json.loads((tmp_path / "pass_rates.json").read_text())
+    assert rates == {"math": {"r": 0.5}, "qa": {"s": 0.0, "r": 1.0}}
     first, second = load_demonstrations(tmp_path, ["math", "qa"])
     assert (first.task, first.reference, list(first.messages)) == ("math", "first", ASKED)
     assert first.uid != second.uid
@@ -43,7 +47,7 @@ def test_a_folder_that_was_begun_otherwise_is_refused_by_the_setting(tmp_path: P
 def test_a_data_set_without_rows_is_not_written(tmp_path: Path) -> None:
     store = DemonstrationStore(tmp_path)
     store.begin({})
-    store.add(0, [], {"math": Counter(completions=8)})
+    store.add(0, [], {"math": Counter(completions=8)}, {})
     with pytest.raises(BadInput, match="not one completion of 8 was kept"):
         store.finish()
     with pytest.raises(BadInput, match=r"holds no data set; make one with `main\.py predict"):
