@@ -57,6 +57,9 @@ _NOT_ACCEPTED = re.compile(r"(?P<key>[\w.]+): Option '\w+' is not accepted; its 
 _OTHER_CLASS = {"source": "omnithink_pl.sources.Table"}
 _MISFIT = "Expected a "
 _SWITCHES = {"true", "false", "yes", "no", "on", "off"}
+_NO_PATH = re.compile(  # a folder, say, or a number
+    r"(?:Expected a dot import path string|Unexpected import path format): (?![A-Za-z_]\w*$)", re.MULTILINE
+)
 _NO_CLASS = re.compile(
     r"Expected a dot import path string: ([A-Za-z_]\w*)$|module '[\w.]+' has no attribute '(\w+)'", re.MULTILINE
 )
@@ -166,6 +169,8 @@ def _holds(whole: Sequence[str], parts: Sequence[str]) -> bool:
 
 def class_path(message: str) -> str:
     """Return what to add to a message about a class that is not where it was looked for: where this package has one."""
+    if _NO_PATH.search(message):
+        return "; it has settings of its own: give one of them, as KEY.NAME=VALUE"
     found = _NO_CLASS.search(message)
     if not found:
         return ""

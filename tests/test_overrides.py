@@ -158,6 +158,11 @@ def test_an_override_without_effect_is_refused_with_the_cure(arguments: str, cur
             r"such as --data\.tasks\.math\.source=omnithink_pl\.sources\.Table",
         ),
         ("--data.tasks.math.judge=3", r"data\.tasks\.math: .*; its class has source, .*format_weight"),
+        (
+            "--data.pass_rates=outputs/rates",
+            r"data\.pass_rates: .*; it has settings of its own: give one of them, as KEY\.",
+        ),
+        ("--evaluation.evaluator=0.5", r"evaluation\.evaluator: .*; it has settings of its own: give one of them"),
         ("--model.adapter=true", r"model\.adapter: .*; it is no switch: give one of its settings, as KEY\.NAME=VALUE"),
         ("--data.tasks=null", r"Option 'data\.tasks' is required; give it, not null: --data\.tasks=VALUE"),
         ("--model.engine=null", r"model: Option 'engine' is required; give it, not null: --model\.engine=VALUE"),
