@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -18,9 +19,12 @@ from omnithink_pl.distributed.shard_work import ShardedWork
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.modules import RejectionSampling
 from omnithink_pl.report.console import demonstration_table
+from omnithink_pl.report.live import clock
 from omnithink_pl.tracking.adapters import run_artifacts
 
 from .lookups import data_of, module_of
+
+_SILENCE = 60.0  # seconds without a line after which a batch that is not every_n_batches has one
 
 
 class Demonstrations(L.Callback):
@@ -33,7 +37,7 @@ class Demonstrations(L.Callback):
         output: Folder of the data set: ``dataset`` in it is what ``data.demonstrations`` takes; ``counts.json`` counts
             the completions by outcome; ``pass_rates.json`` is for ``data.pass_rates``.
         selection: Which completions are kept.
-        every_n_batches: Batches between lines where there is no terminal.
+        every_n_batches: Batches between lines where there is no terminal; batches that take a minute have one each.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Demonstrations(L.Callback):
         self.console = Console()
         self._counts: Counts = {}
         self._display: Progress | None = None
+        self._said = time.monotonic()
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Open the folder, and skip the batches that are stored in it."""
@@ -101,8 +106,12 @@ class Demonstrations(L.Callback):
         kept = "kept " + ", ".join(f"{task} {count['kept']}" for task, count in self._counts.items())
         self._display.update(self._display.task_ids[0], advance=1, description=kept)
         bar = self._display.tasks[0]
-        if not self.console.is_terminal and bar.completed % self.every_n_batches == 0:
-            self.console.print(f"batch {bar.completed:.0f}/{bar.total:.0f}  {kept}", highlight=False)
+        now = time.monotonic()
+        due = bar.completed % self.every_n_batches == 0 or now - self._said >= _SILENCE
+        if not self.console.is_terminal and due:
+            self._said = now
+            batch = f"{time.strftime('%H:%M:%S')}  batch {bar.completed:.0f}/{bar.total:.0f}"
+            self.console.print(f"{batch}  {kept}  left {clock(bar.time_remaining)}", highlight=False, soft_wrap=True)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write the data set, print its counts, and track them."""

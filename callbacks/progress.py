@@ -24,13 +24,14 @@ from .stage_evaluation import StageEvaluation
 from .tracking import Tracking, score_matrix, tracking_logger
 
 _SECONDS = 10.0  # between lines of an evaluation
+_SILENCE = 60.0  # seconds without a line after which a step that is not every_n_steps has one
 
 
 class CurriculumProgress(StageCallback, ProgressBar):
     """Shows stage, step, rewards per task, KL and the time left; at the end the score matrix.
 
     In a terminal it is redrawn in place. Elsewhere, as in a log file, it prints a line with the time every few steps,
-    and now and then during an evaluation. ``NO_COLOR`` is respected.
+    after every step where they take a minute, and now and then during an evaluation. ``NO_COLOR`` is respected.
 
     Args:
         every_n_steps: Steps between lines where there is no terminal.
@@ -71,6 +72,7 @@ class CurriculumProgress(StageCallback, ProgressBar):
 
     def say(self, what: str) -> None:
         """Print a line with the time."""
+        self._said = time.monotonic()
         self.print(f"{time.strftime('%H:%M:%S')}  {what}")
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -111,9 +113,7 @@ class CurriculumProgress(StageCallback, ProgressBar):
     def on_evaluation_progress(self, trainer: L.Trainer, run: StageRun, done: int, total: int) -> None:
         """Note how far an evaluation is; without a terminal, say so every ten seconds."""
         self._evaluated = (done, total)
-        now = time.monotonic()
-        if self._live is None and (done == total or done == 1 or now - self._said >= _SECONDS):
-            self._said = now
+        if self._live is None and (done == total or done == 1 or self._silent_for(_SECONDS)):
             then = ", scoring the completions" if done == total else ""
             self.say(f"evaluating {_of(run)}: {done} of {total} prompts sampled{then}")
 
@@ -147,7 +147,8 @@ class CurriculumProgress(StageCallback, ProgressBar):
             reward = module.last_metrics.get(f"train/{task}/reward")
             if reward is not None:
                 self._rewards[task] = (*self._rewards.get(task, ()), reward)[-self.window :]
-        if self._live is None and module.steps_done % self.every_n_steps == 0:
+        due = module.steps_done % self.every_n_steps == 0 or self._silent_for(_SILENCE)
+        if self._live is None and due:
             self.say(status_line(self._snapshot(trainer)))
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -168,6 +169,9 @@ class CurriculumProgress(StageCallback, ProgressBar):
         self._stop()
         total = data_of(trainer).total_steps
         self.print(f"Stopped at step {module_of(trainer).steps_done} of {total}: {type(exception).__name__}")
+
+    def _silent_for(self, seconds: float) -> bool:
+        return time.monotonic() - self._said >= seconds
 
     def _snapshot(self, trainer: L.Trainer) -> Snapshot:
         run, module = self._run, module_of(trainer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -58,11 +59,16 @@ def test_every_prompt_is_sampled_and_only_correct_completions_are_kept(sampled: 
     assert all(text.startswith("<think>") and text.endswith("</answer>") for text in rows["completion"])
 
 
-def test_a_killed_command_that_is_given_again_makes_the_same(sampled: Path, tmp_path: Path) -> None:
+def test_a_killed_command_that_is_given_again_makes_the_same(
+    sampled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     killed(few(tmp_path), call=3)
     assert len(list((tmp_path / "data" / "parts").iterdir())) == 2
+    monkeypatch.setattr("callbacks.demonstrations._SILENCE", 0.0)  # as if each batch took a minute
     main(few(tmp_path))
-    for name in ("counts.json", "settings.json"):
+    said = re.findall(r"^\d\d:\d\d:\d\d  batch (\d)/5  kept .*  left [\d:-]+$", capsys.readouterr().out, re.MULTILINE)
+    assert said == ["3", "4", "5"]
+    for name in ("counts.json", "settings.json", "pass_rates.json"):
         assert (tmp_path / "data" / name).read_text() == (sampled / "data" / name).read_text()
     ours, theirs = (load_from_disk(path / "data" / "dataset").to_list() for path in (tmp_path, sampled))
     assert ours == theirs
