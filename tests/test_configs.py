@@ -226,6 +226,23 @@ def test_the_orders_differ_in_their_stages_only(parsers: dict[str, LightningArgu
 SINGLE = [f"single_{task}" for task in ("code", "math", "qa", "writing")]
 
 
+REAL_ORDERS = {"curriculum": [100] * 4, "reverse": [100] * 4, "joint": [400], "single_math": [100]}
+
+
+@pytest.mark.parametrize("real", REAL)
+@pytest.mark.parametrize("order", REAL_ORDERS)
+@pytest.mark.parametrize("first", [True, False])
+def test_the_orders_have_a_real_models_lengths(
+    real: str, order: str, first: bool, parsers: dict[str, LightningArgumentParser]
+) -> None:
+    got = parsed(parsers, *((order, real) if first else (real, order)))
+    plan = with_lengths([Stage(dict(one.tasks), one.steps) for one in got.curriculum.stages], got.curriculum.steps)
+    assert [stage.steps for stage in plan] == REAL_ORDERS[order]
+    assert [stage.tasks for stage in plan] == [
+        stage["tasks"] for stage in resolved(parsers, order)["curriculum"]["stages"]
+    ]
+
+
 BIG = "scale/qwen2.5-7b"
 LENGTHS = {"curriculum": [380, 375, 172, 208], "reverse": [208, 172, 375, 380], "joint": [1135], "paper/joint": [1135]}
 LENGTHS |= {name: [steps] for name, steps in zip(SINGLE, (380, 375, 172, 208), strict=True)}
@@ -294,8 +311,12 @@ def test_what_stands_before_a_run_takes_policy_lengths_and_tasks_from_the_run_th
     assert cold["model"]["class_path"].rpartition(".")[2] == module
     assert cold["model"]["init_args"]["policy"] == base["model"]["init_args"]["policy"]
     assert cold["data"]["tasks"] == base["data"]["tasks"]
-    stages = [list(stage["tasks"]) for stage in cold["curriculum"]["stages"]]
-    assert stages == [["code", "math", "qa", "writing"]]
+    assert [task for stage in cold["curriculum"]["stages"] for task in stage["tasks"]] == [
+        "code",
+        "math",
+        "qa",
+        "writing",
+    ]
     if module == "RejectionSampling":
         assert (
             cold["model"]["init_args"]["sampling"]["max_tokens"] == base["model"]["init_args"]["sampling"]["max_tokens"]
