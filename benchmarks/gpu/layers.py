@@ -14,6 +14,7 @@ from benchmarks.flops import score_flops
 from benchmarks.gpu.case import Case, attention_by, digits, pass_flops, rate, shown
 from omnithink_pl.model.budget import Settings, Sizes
 from omnithink_pl.model.budget import memory as predicted_memory
+from omnithink_pl.model.compilation import compile_layers
 from omnithink_pl.model.logprobs import LOGITS, token_logprobs
 from omnithink_pl.model.packing import pack_rows
 
@@ -76,8 +77,7 @@ def prepared(case: Case, depth: int, precision: Precision, variant: Variant) -> 
     """Return a model of random weights, ready to be trained."""
     model = case.model(depth, torch.bfloat16 if precision == "bf16-true" else torch.float32)
     if variant == "compiled":
-        for layer in model.model.layers:
-            layer.compile(dynamic=True)  # in place: micro-batches differ in their number of tokens
+        compile_layers(model, torch.device(case.device))
     elif variant == "liger":
         from liger_kernel.transformers import _apply_liger_kernel_to_instance
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from omnithink_pl.model.architecture import accepted
 from omnithink_pl.model.packed_attention import PackedAttention, cannot_share, enable_packed_attention
 from omnithink_pl.model.packing import Packing, Padding, pack_rows, pad_rows
-from omnithink_pl.model.products import add_product, linear, replaced_forward
+from omnithink_pl.model.products import add_product, is_plain, linear, replaced_forward
 from omnithink_pl.model.sharding import full
 
 # Logits that are alive at a time: 256 MiB in float32, or 441 tokens of a vocabulary of 152k. Three times as much is the
@@ -238,7 +238,7 @@ def head_logprobs(
     Returns:
         ``[n, 2]`` float32: log-probability, with gradient, and entropy, without.
     """
-    if type(head) is torch.nn.Linear:
+    if is_plain(head):
         # Gathered where they are sharded; their gradients are sharded again.
         weight, bias = (None if part is None else full(part) for part in (head.weight, getattr(head, "bias", None)))
         return torch.stack(_FusedHead.apply(hidden, weight, bias, sampled), -1)  # type: ignore[no-untyped-call]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache, partial
-from typing import Any
+from functools import cache
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -22,23 +22,42 @@ LEAST, LEAST_PREPARED = 2**20, 2**16
 PART = 2**22  # numbers of a product that is added to another: 16 MiB in float32
 
 
-@cache
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def onednn_is_faster() -> bool:
     """Return whether the processor has AVX-512 and MKL does not use it."""
+    return _onednn_is_faster()
+
+
+@cache
+def _onednn_is_faster() -> bool:
     capabilities = torch.cpu.get_capabilities()
     avx512 = bool(capabilities.get("avx512_f")) and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return avx512 and "Intel" not in str(capabilities.get("cpu_name"))
 
 
+class OneDNNLinear(nn.Linear):
+    """A linear layer that computes :func:`linear`."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (PyTorch's name)
+        """Return the product, with the bias if there is one."""
+        return linear(input, self.weight, self.bias)
+
+
 def use_faster_products(model: nn.Module) -> None:
     """Let the linear layers of a model use :func:`linear`; gradients, state and exports stay as they are.
 
-    It stays, because gradient checkpointing runs layers again in the backward pass. Layers that an adapter wraps are
-    linear layers too; those that a library has replaced (bitsandbytes) keep their own products.
+    It stays, because gradient checkpointing runs layers again in the backward pass. Their class is changed: a forward
+    of its own in each would have ``torch.compile`` compile each anew. Layers that an adapter wraps are linear layers
+    too; those that a library has replaced (bitsandbytes) keep their own products.
     """
     if onednn_is_faster():
         for layer in _linear_layers(model):
-            layer.forward = partial(_forward, layer)  # type: ignore[method-assign]
+            layer.__class__ = OneDNNLinear
+
+
+def is_plain(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    """Return whether a layer is a product and a bias, and nothing that another class may add."""
+    return type(layer) in {nn.Linear, OneDNNLinear}
 
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -101,11 +120,7 @@ def replaced_forward(module: nn.Module, forward: object) -> Iterator[None]:
 
 
 def _linear_layers(model: nn.Module) -> list[nn.Linear]:
-    return [module for module in model.modules() if type(module) is nn.Linear]
-
-
-def _forward(layer: nn.Linear, inputs: Tensor) -> Tensor:
-    return linear(inputs, layer.weight, layer.bias)
+    return [module for module in model.modules() if is_plain(module)]
 
 
 def _prepared(layer: nn.Linear, dtype: torch.dtype | None, packs: bool) -> Any:
@@ -139,8 +154,20 @@ def _suits_onednn(inputs: Tensor, weight: Tensor) -> bool:
 
 
 def _onednn(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if torch.compiler.is_compiling():  # the compiler would look into it, and knows it for frozen weights only
+        return _opaque_onednn(inputs, weight, bias)
     found: Tensor = torch.ops.mkldnn._linear_pointwise.default(inputs, weight, bias, "none", [], "")
     return found
+
+
+@torch.library.custom_op("omnithink_pl::linear", mutates_args=())
+def _opaque_onednn(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return _onednn(inputs, weight, bias)
+
+
+@_opaque_onednn.register_fake
+def _shape_of_product(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return inputs.new_empty((*inputs.shape[:-1], len(weight)))
 
 
 class _Linear(torch.autograd.Function):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
@@ -55,23 +55,27 @@ def shard(
 
 def divide(model: PreTrainedModel, mesh: DeviceMesh, precision: MixedPrecisionPolicy) -> None:
     """Leave each process its part of a model's parameters, whatever their values are."""
-    layers = set(model._no_split_modules or [])
-    for module in list(model.modules()):
-        if type(module).__name__ in layers:
-            fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=precision)
+    for layer in layers(model):
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True, mp_policy=precision)
     fully_shard(model, mesh=mesh, reshard_after_forward=False, mp_policy=precision)
     for module in sharded_modules(model):
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)  # gloo has no other
 
 
-def sharded_modules(model: torch.nn.Module) -> list[FSDPModule]:
+def layers(model: PreTrainedModel) -> list[nn.Module]:
+    """Return the layers of a model, each of which is computed as a whole; none if it does not name their classes."""
+    names = set(model._no_split_modules or [])
+    return [module for module in model.modules() if type(module).__name__ in names]
+
+
+def sharded_modules(model: nn.Module) -> list[FSDPModule]:
     """Return the modules of a model that are gathered one by one; none if it is not sharded."""
     return [module for module in model.modules() if isinstance(module, FSDPModule)]
 
 
 @contextmanager
-def whole(model: torch.nn.Module) -> Iterator[None]:
+def whole(model: nn.Module) -> Iterator[None]:
     """Gather a sharded model in every process inside; other models are left as they are.
 
     Forward passes inside, without gradient, need no collective: processes sample completions of different lengths, and

@@ -26,6 +26,7 @@ from omnithink_pl.grpo.failures import FailureMonitor, FailurePolicy
 from omnithink_pl.grpo.metrics import Stopwatch
 from omnithink_pl.model.adapter import LoRA, build_policy, check_adapter, load_adapters, save_adapters
 from omnithink_pl.model.checkpoint_file import share_tied
+from omnithink_pl.model.compilation import compile_layers
 from omnithink_pl.model.export import check_export
 from omnithink_pl.model.memory import HostedState, MemorySettings
 from omnithink_pl.model.policy import Policy, ready_to_train
@@ -193,6 +194,8 @@ class TrainingModule(PolicyModule):
         mesh = self.device_mesh
         self.load(self.memory.gradient_checkpointing, sharded=mesh is not None)
         self.load_reference()
+        if self.memory.compile_layers:
+            compile_layers(self.model, self.trainer.strategy.root_device)
         if mesh is not None:
             shard(self.model, mesh, gathered_in(self.policy.compute))
 

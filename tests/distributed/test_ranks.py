@@ -18,7 +18,6 @@ KEPT = keeping(2)
 EXACTLY = 1e-12
 FOUR = [SHARDED[0], "--trainer.strategy.init_args.data_parallel_size=4"]
 HOW = {"1": (1, []), "2": (2, DDP), "2 sharded": (2, SHARDED)}
-ONCE = [*SHARDED, "--model.memory.reduce_once=true"]
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +53,9 @@ def test_two_processes_equal_one_with_the_whole_batch(name: str, runs: dict[str,
     assert largest_difference(runs[name], runs["1"]) < EQUAL
 
 
-def test_gradients_that_are_summed_once_an_update_are_the_same(runs: dict[str, Path], tmp_path: Path) -> None:
-    assert run(tmp_path, *ONCE, ranks=2) == [0, 0]
+@pytest.mark.parametrize("setting", ["reduce_once", "compile_layers"])
+def test_how_a_sharded_model_is_computed_changes_nothing(setting: str, runs: dict[str, Path], tmp_path: Path) -> None:
+    assert run(tmp_path, *SHARDED, f"--model.memory.{setting}=true", ranks=2) == [0, 0]
     assert largest_difference(tmp_path, runs["1"]) < EQUAL
 
 
