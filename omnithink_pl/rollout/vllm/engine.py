@@ -131,8 +131,9 @@ class ColocatedVLLM:
                 raise ValueError(f"max_model_len {self.context} is more than {policy.context}")
             self._llm = self._build(policy, adapters)
         atexit.register(id, self._llm)  # keeps it: its destructor would end the process group that training uses
-        # At exit it would look for that group, which is gone by then.
-        self._llm.llm_engine.engine_core._finalizer.atexit = False
+        # At exit it looks for a group: that of several processes is gone by then, its own is not, and unless it is
+        # shut down a library of its reports what it still holds.
+        self._llm.llm_engine.engine_core._finalizer.atexit = not dist.is_initialized()
         self.sync()
 
     def sync(self) -> None:
