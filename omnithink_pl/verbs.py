@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, final
 
 import lightning as L
@@ -15,7 +16,7 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.score import score
 from omnithink_pl.evaluation.validate import validate
 from omnithink_pl.model.architecture import load_config
-from omnithink_pl.model.budget import Machine, Settings, Sizes, memory, seconds
+from omnithink_pl.model.budget import Machine, Settings, Sizes, memory, room_for_layers, seconds
 from omnithink_pl.model.logprobs import LOGITS
 from omnithink_pl.model.policy import find_policy
 from omnithink_pl.modules import MultiTaskGRPO, PolicyModule
@@ -64,6 +65,15 @@ def budget(
     console.print(f"{sizes.parameters:,} parameters, {sizes.trained:,} trained, {settings.gpus} GPUs")
     console.print(memory_table(memory(sizes, settings, machine), machine))
     console.print(speed_table(seconds(sizes, settings, machine), settings))
+    room = room_for_layers(sizes, settings, machine) if settings.checkpointing else 0
+    if room > settings.kept_layers:
+        faster = seconds(sizes, replace(settings, kept_layers=room), machine)["update"]
+        console.print(
+            f"Within nine tenths of the memory {room} of {sizes.layers} layers can keep their activations: "
+            f"--model.memory.kept_layers={room}, an update of {faster:.1f} s",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def budget_settings(
@@ -87,6 +97,7 @@ def budget_settings(
         micro_batch_tokens=model.memory.micro_batch_tokens,
         updates=model.rollouts.updates_per_batch,
         checkpointing=model.memory.gradient_checkpointing,
+        kept_layers=model.memory.kept_layers,
         logits=LOGITS,
         reference_offloaded=model.memory.offload_reference,
         reduce_once=model.memory.reduce_once,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -97,6 +97,7 @@ class Settings:
     micro_batch_tokens: int = 8192
     updates: int = 1  # gradient passes over a batch of rollouts
     checkpointing: bool = False
+    kept_layers: int = 0  # with checkpointing, layers that keep their activations all the same
     logits: int | None = None  # numbers in the largest chunk of logits; None: those of a whole micro-batch
     engine_weights: str | None = None  # type of a second copy for the rollouts; None: the policy itself samples
     rows: int = 256  # completions decoded at the same time, at most
@@ -193,7 +194,10 @@ def _passes(sizes: Sizes, settings: Settings) -> dict[str, float]:
     layer = kept(sizes, settings)  # of one layer, while it is computed backward
     all_kept = activations(sizes, settings)
     by_head = 3 * FLOAT32 * logits + full * head * (FLOAT32 + width) + 2 * tokens * sizes.hidden * width
-    by_layer = 2 * tokens * sizes.inner * width + (layer if settings.checkpointing else 0.0)
+    # A layer that is computed again has its activations beside those that are kept; not where the last layers keep
+    # theirs, which are freed by then.
+    again = layer if settings.checkpointing and not settings.kept_layers else 0.0
+    by_layer = 2 * tokens * sizes.inner * width + again
     by_layer += gathered * (2 * sizes.layer + full * (head + sizes.layer))
     by_layer += full * FLOAT32 * sizes.layer if settings.sharded and not settings.reduce_once else 0.0
     reduced = (gathered + FLOAT32 + FLOAT32 / settings.gpus) * full * sizes.outside if settings.sharded else 0.0
@@ -207,12 +211,24 @@ def _passes(sizes: Sizes, settings: Settings) -> dict[str, float]:
 def activations(sizes: Sizes, settings: Settings) -> float:
     """Return the bytes that all layers keep of a micro-batch for the backward pass.
 
-    With checkpointing only the residual stream before each layer is kept, which under autocast is float32.
+    Of a layer that is checkpointed only the residual stream before it is kept, which under autocast is float32.
     """
-    if not settings.checkpointing:
-        return sizes.layers * kept(sizes, settings)
     stream = FLOAT32 if _casts(settings) else BYTES[settings.compute]
-    return float(settings.micro_batch_tokens * sizes.layers * sizes.hidden * stream)
+    again = recomputed(sizes, settings)
+    return float(
+        (sizes.layers - again) * kept(sizes, settings) + again * settings.micro_batch_tokens * sizes.hidden * stream
+    )
+
+
+def recomputed(sizes: Sizes, settings: Settings) -> int:
+    """Return how many layers the backward pass computes again."""
+    return sizes.layers - settings.kept_layers if settings.checkpointing else 0
+
+
+def room_for_layers(sizes: Sizes, settings: Settings, machine: Machine, share: float = 0.9) -> int:
+    """Return how many layers could keep their activations within a share of the memory; with checkpointing."""
+    plans = (memory(sizes, replace(settings, kept_layers=n), machine) for n in range(sizes.layers + 1))
+    return sum(peak(plan) <= share * machine.memory_gib * 2**30 for plan in plans) - 1
 
 
 def kept(sizes: Sizes, settings: Settings) -> float:
@@ -265,7 +281,7 @@ def seconds(sizes: Sizes, settings: Settings, machine: Machine) -> dict[str, flo
     """Return the seconds of a step's phases where nothing waits for rewards or the network.
 
     Training: 2 FLOP a parameter and token forward, 4 backward (2 with adapters: the frozen weights have no gradient),
-    2 for the reference and 2 more where activations are recomputed, at the rate of the dtype that computes. Decoding
+    2 for the reference and 2 more for layers that are recomputed, at the rate of the dtype that computes. Decoding
     takes as many passes as the longest completion has tokens, for as many rows as fit at a time; each reads all
     weights and, without CUDA graphs, waits for each layer to be launched. Reads of the cache follow the average.
     """
@@ -275,7 +291,8 @@ def seconds(sizes: Sizes, settings: Settings, machine: Machine) -> dict[str, flo
     cached = rows * (settings.tokens - settings.prompt_tokens) * (settings.tokens + settings.prompt_tokens) / 2
     read = passes * sizes.parameters * kind + cached * 2 * sizes.layers * sizes.keys * kind
     launched = 0.0 if settings.cuda_graphs else passes * sizes.layers * machine.launch_ms / 1e3
-    work = settings.updates * ((4 if settings.adapted else 6) + (2 if settings.checkpointing else 0))
+    again = 2 * recomputed(sizes, settings) / sizes.layers
+    work = settings.updates * ((4 if settings.adapted else 6) + again)
     work += 2 if settings.reference else 0
     rate = machine.tflops if settings.compute == "bfloat16" else machine.tflops_float32
     return {

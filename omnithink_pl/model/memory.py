@@ -22,6 +22,8 @@ class MemorySettings:
         share_prompt: Compute each prompt once for its group; false for models that cannot, which say so. Supervised
             fine-tuning has no groups and does not read it.
         gradient_checkpointing: Keep only the input of each layer: less memory, about a third more computing.
+        kept_layers: With gradient checkpointing, layers that keep all of their activations all the same, and are not
+            computed again; ``budget`` says for how many there is room.
         compile_layers: Fuse the elementwise work of each layer by ``torch.compile``: less time and memory, after up to
             a minute at the start. It needs a C++ compiler, and on a GPU Triton.
         offload_reference: Keep a second model in host memory except while its log-probabilities are computed.
@@ -37,6 +39,7 @@ class MemorySettings:
     micro_batch_tokens: int = 8192
     share_prompt: bool = True
     gradient_checkpointing: bool = False
+    kept_layers: int = 0
     compile_layers: bool = False
     offload_reference: bool = False
     offload_optimizer: bool = False
@@ -45,6 +48,13 @@ class MemorySettings:
     def __post_init__(self) -> None:
         if self.micro_batch_tokens < 1:
             raise BadInput(f"model.memory.micro_batch_tokens is {self.micro_batch_tokens}; use 1 or more")
+        if self.kept_layers < 0:
+            raise BadInput(f"model.memory.kept_layers is {self.kept_layers}; use 0 or more")
+        if self.kept_layers and not self.gradient_checkpointing:
+            raise BadInput(
+                "model.memory.kept_layers are exceptions from model.memory.gradient_checkpointing, which is false; set "
+                "it to true, or leave kept_layers out"
+            )
 
 
 @final

@@ -34,7 +34,7 @@ from omnithink_pl.model.chat import ChatTemplate
 from omnithink_pl.model.export import mend_generation_config
 from omnithink_pl.model.products import use_faster_products
 from omnithink_pl.model.randomness import disable_randomness
-from omnithink_pl.model.sharding import full, gathered
+from omnithink_pl.model.sharding import full, gathered, layers
 from omnithink_pl.types import Message
 from omnithink_pl.whole import whole_folder
 
@@ -216,10 +216,29 @@ def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
     )
 
 
-def ready_to_train(model: PreTrainedModel, gradient_checkpointing: bool = False) -> PreTrainedModel:
-    """Put a model into training mode, without dropout and other randomness: probability ratios are deterministic."""
+def ready_to_train(
+    model: PreTrainedModel, gradient_checkpointing: bool = False, kept_layers: int = 0
+) -> PreTrainedModel:
+    """Put a model into training mode, without dropout and other randomness: probability ratios are deterministic.
+
+    Args:
+        model: Is changed in place, and returned.
+        gradient_checkpointing: Keep only the input of each layer for the backward pass, and compute it again there.
+        kept_layers: Layers that are left out of that: the last ones, whose activations the backward pass frees first.
+
+    Raises:
+        BadInput: If it has fewer layers, or does not name them.
+    """
     if gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+        found = layers(model)
+        if kept_layers > len(found):
+            raise BadInput(
+                f"model.memory.kept_layers is {kept_layers}, but {type(model).__name__} has {len(found)} layers; "
+                f"use at most as many"
+            )
+        for layer in found[len(found) - kept_layers :]:
+            layer.gradient_checkpointing = False
     model.train()
     disable_randomness(model)
     return model

@@ -104,14 +104,14 @@ class PolicyModule(L.LightningModule, ABC):
         """Gather the rollouts of the last step, with their texts, from all processes; all of them must call it."""
         return gather_rows(self.last_rollouts)
 
-    def load(self, gradient_checkpointing: bool = False, sharded: bool = False) -> None:
+    def load(self, memory: MemorySettings = MemorySettings(), sharded: bool = False) -> None:  # noqa: B008  (frozen)
         """Load the policy, ready to be trained; if sharded, only the first process reads weights for ``shard``."""
         weights = not sharded or process_rank() == 0
         self.policy = build_policy(self.policy_name, self.adapter, self.seed, weights, self.trust_remote_code)
         self.policy.chat_template_kwargs = self.chat_template_kwargs
         if self._trainer is not None:  # a policy that is looked at without one computes as it is stored
             self.policy.compute = compute_dtype(self.trainer.precision)
-        self.model = ready_to_train(self.policy.model, gradient_checkpointing)
+        self.model = ready_to_train(self.policy.model, memory.gradient_checkpointing, memory.kept_layers)
 
     def attach(self) -> None:
         """Set up the failure barrier, and hand the policy to the engine and to the rewards that ask for it."""
@@ -192,7 +192,7 @@ class TrainingModule(PolicyModule):
         if hasattr(self, "model"):
             return
         mesh = self.device_mesh
-        self.load(self.memory.gradient_checkpointing, sharded=mesh is not None)
+        self.load(self.memory, sharded=mesh is not None)
         self.load_reference()
         if self.memory.compile_layers:
             compile_layers(self.model, self.trainer.strategy.root_device)

@@ -11,7 +11,7 @@ from transformers import LlamaConfig
 from main import CONFIGS, main
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.adapter import LoRA
-from omnithink_pl.model.budget import Machine, Settings, Sizes, activations, memory, peak, seconds
+from omnithink_pl.model.budget import Machine, Settings, Sizes, activations, memory, peak, room_for_layers, seconds
 from omnithink_pl.verbs import optimizer_bytes
 from tests.model.sizes import SEVEN
 from tests.tiny import tiny_qwen
@@ -75,6 +75,24 @@ def test_gradients_that_are_reduced_once_are_whole_on_every_gpu(sizes: Sizes) ->
     settings = Settings(gpus=8, prompts=64, sharded=True)
     more = memory(sizes, replace(settings, reduce_once=True))["update"]["gradients"]
     assert more - memory(sizes, settings)["update"]["gradients"] == 4 * sizes.trained
+
+
+def test_layers_that_keep_their_activations_cost_memory_and_save_their_recomputation(sizes: Sizes) -> None:
+    every = Settings(gpus=8, prompts=64, sharded=True, compute="bfloat16", checkpointing=True)
+    none, some = replace(every, checkpointing=False), replace(every, kept_layers=7)
+    stored = [activations(sizes, settings) for settings in (every, some, none)]
+    assert stored[1] == pytest.approx(0.75 * stored[0] + 0.25 * stored[2])
+    updates = [seconds(sizes, settings, Machine())["update"] for settings in (every, some, none)]
+    assert updates[1] == pytest.approx(0.75 * updates[0] + 0.25 * updates[2])
+    assert activations(sizes, replace(every, kept_layers=28)) == stored[2]
+
+
+@pytest.mark.parametrize("gib", [40.0, 80.0, 400.0])
+def test_there_is_room_for_as_many_layers_as_fit_and_no_more(sizes: Sizes, gib: float) -> None:
+    settings = Settings(gpus=8, prompts=64, sharded=True, compute="bfloat16", checkpointing=True, cache_gib=1)
+    machine, room = Machine(memory_gib=gib), room_for_layers(sizes, settings, Machine(memory_gib=gib))
+    fits = [peak(memory(sizes, replace(settings, kept_layers=n), machine)) <= 0.9 * gib * GIB for n in range(29)]
+    assert fits == [n <= room for n in range(29)]
 
 
 def kept_for_backward(model: torch.nn.Module, tokens: int) -> int:

@@ -88,6 +88,19 @@ def test_the_plan_of_a_shallow_model_agrees_with_the_tracker(name: str, director
     assert trainer_peak(config, settings, adapter) == pytest.approx(tracked(config, settings, adapter), rel=0.15)
 
 
+@pytest.mark.parametrize(
+    ("layers", "kept"), [pytest.param(3, 1, id="shallow"), pytest.param(28, 8, id="7b", marks=pytest.mark.slow)]
+)
+def test_the_plan_of_layers_that_keep_their_activations_agrees_too(layers: int, kept: int, directory: Path) -> None:
+    config, settings, adapter = planned("7b, fsdp", directory)
+    config = type(config)(**config.to_dict() | {"num_hidden_layers": layers, "layer_types": None})
+    settings = replace(settings, kept_layers=kept)
+    found, plan = tracked(config, settings, adapter), trainer_peak(config, settings, adapter)
+    print(f"{kept} of {layers} layers kept: tracked {found / GIB:.2f} GiB, planned {plan / GIB:.2f}")
+    assert plan == pytest.approx(found, rel=0.15)
+    assert found > tracked(config, replace(settings, kept_layers=0), adapter)
+
+
 @pytest.mark.slow
 @EACH
 def test_a_scale_config_fits_by_the_tracker_and_its_plan_agrees(name: str, directory: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from benchmarks.ours import Arithmetic, OneStage
 from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.data import MultiTaskData
+from omnithink_pl.errors import BadInput
 from omnithink_pl.grpo.collection import RolloutSettings
 from omnithink_pl.grpo.kl_control import KLSettings
 from omnithink_pl.model.logprobs import TokenLogprobs, token_logprobs
@@ -119,6 +120,15 @@ def test_gradient_checkpointing_keeps_less_and_changes_no_gradient(plain) -> Non
     module, watched = fit(memory=MemorySettings(gradient_checkpointing=True))
     torch.testing.assert_close(watched.gradients, plain[1].gradients, atol=1e-5, rtol=1e-5)
     assert kept(module) < 0.5 * kept(plain[0])
+
+
+def test_layers_that_checkpointing_leaves_out_keep_more_and_change_no_gradient(plain) -> None:
+    every, watched = fit(memory=MemorySettings(gradient_checkpointing=True))
+    some, again = fit(memory=MemorySettings(gradient_checkpointing=True, kept_layers=1))
+    torch.testing.assert_close(again.gradients, watched.gradients, atol=1e-5, rtol=1e-5)
+    assert kept(every) < kept(some) < kept(plain[0])
+    with pytest.raises(BadInput, match=r"kept_layers is 100, but \w+ has \d+ layers; use at most as many"):
+        fit(memory=MemorySettings(gradient_checkpointing=True, kept_layers=100))
 
 
 def kept(module: MultiTaskGRPO) -> int:
