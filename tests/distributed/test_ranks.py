@@ -12,6 +12,7 @@ import torch
 from omnithink_pl.model.policy import load_policy
 from omnithink_pl.model.sharded_checkpoint import read_full
 from tests.distributed.ranks import DDP, EQUAL, EXACT, FAR, LORA, SHARDED, checkpoint, distance, keeping, put_kept, run
+from tests.model.test_compilation import COMPILERS_OWN
 
 pytestmark = pytest.mark.slow
 KEPT = keeping(2)
@@ -53,7 +54,7 @@ def test_two_processes_equal_one_with_the_whole_batch(name: str, runs: dict[str,
     assert largest_difference(runs[name], runs["1"]) < EQUAL
 
 
-@pytest.mark.parametrize("setting", ["reduce_once", "compile_layers"])
+@pytest.mark.parametrize("setting", ["reduce_once", pytest.param("compile_layers", marks=COMPILERS_OWN)])
 def test_how_a_sharded_model_is_computed_changes_nothing(setting: str, runs: dict[str, Path], tmp_path: Path) -> None:
     assert run(tmp_path, *SHARDED, f"--model.memory.{setting}=true", ranks=2) == [0, 0]
     assert largest_difference(tmp_path, runs["1"]) < EQUAL

@@ -22,14 +22,12 @@ from omnithink_pl.model.policy import ready_to_train
 from tests.tiny import tiny_qwen
 
 CPU = torch.device("cpu")
-pytestmark = [
-    pytest.mark.slow,  # they compile
-    pytest.mark.filterwarnings(  # the compiler's own
-        "ignore:.*torch.jit.script.* is deprecated:DeprecationWarning",
-        "ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning",
-        "ignore:The .grad attribute of a Tensor",
-    ),
-]
+COMPILERS_OWN = pytest.mark.filterwarnings(  # warnings of PyTorch's about PyTorch
+    "ignore:.*torch.jit.script.* is deprecated:DeprecationWarning",
+    "ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning",
+    "ignore:The .grad attribute of a Tensor",
+)
+pytestmark = [pytest.mark.slow, COMPILERS_OWN]
 
 
 @pytest.fixture(autouse=True)

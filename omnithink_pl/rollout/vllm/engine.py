@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import tempfile
@@ -131,9 +132,10 @@ class ColocatedVLLM:
                 raise ValueError(f"max_model_len {self.context} is more than {policy.context}")
             self._llm = self._build(policy, adapters)
         atexit.register(id, self._llm)  # keeps it: its destructor would end the process group that training uses
-        # At exit it looks for a group: that of several processes is gone by then, its own is not, and unless it is
-        # shut down a library of its reports what it still holds.
-        self._llm.llm_engine.engine_core._finalizer.atexit = not dist.is_initialized()
+        # At exit it would look for that group, which is gone by then; what else it does there is to let the collector
+        # see objects that it had frozen, lest a library reports them as leaked.
+        self._llm.llm_engine.engine_core._finalizer.atexit = False
+        atexit.register(gc.unfreeze)
         self.sync()
 
     def sync(self) -> None:
