@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from omnithink_pl.errors import BadInput
@@ -38,7 +39,12 @@ def compile_layers(model: PreTrainedModel, device: torch.device) -> None:
 
 
 def _forward(own: Callable[..., Any], compiled: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    return (compiled if torch.is_grad_enabled() else own)(*args, **kwargs)
+    if not torch.is_grad_enabled():
+        return own(*args, **kwargs)
+    found = compiled(*args, **kwargs)
+    # A compiled sum with a product may be a view of its result. FSDP2's hooks hang on a layer's output, and on a view
+    # they are easily lost, of which it warns.
+    return found.clone() if isinstance(found, Tensor) and found._is_view() else found
 
 
 def _check_compiler(device: torch.device) -> None:
