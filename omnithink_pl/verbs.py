@@ -65,15 +65,20 @@ def budget(
     console.print(f"{sizes.parameters:,} parameters, {sizes.trained:,} trained, {settings.gpus} GPUs")
     console.print(memory_table(memory(sizes, settings, machine), machine))
     console.print(speed_table(seconds(sizes, settings, machine), settings))
+    if hint := _room(sizes, settings, machine):
+        console.print(hint, highlight=False, soft_wrap=True)
+
+
+def _room(sizes: Sizes, settings: Settings, machine: Machine) -> str:
+    """Return how many more layers could keep their activations, and what that saves; nothing if none could."""
     room = room_for_layers(sizes, settings, machine) if settings.checkpointing else 0
-    if room > settings.kept_layers:
-        faster = seconds(sizes, replace(settings, kept_layers=room), machine)["update"]
-        console.print(
-            f"Within nine tenths of the memory {room} of {sizes.layers} layers can keep their activations: "
-            f"--model.memory.kept_layers={room}, an update of {faster:.1f} s",
-            highlight=False,
-            soft_wrap=True,
-        )
+    if room <= settings.kept_layers:
+        return ""
+    update = seconds(sizes, replace(settings, kept_layers=room), machine)["update"]
+    return (
+        f"Within nine tenths of the memory {room} of {sizes.layers} layers can keep their activations: "
+        f"--model.memory.kept_layers={room}, an update of {update:.1f} s"
+    )
 
 
 def budget_settings(

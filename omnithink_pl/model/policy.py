@@ -238,7 +238,7 @@ def ready_to_train(
                 f"use at most as many"
             )
         for layer in found[len(found) - kept_layers :]:
-            layer.gradient_checkpointing = False
+            layer.gradient_checkpointing = False  # type: ignore[assignment]
     model.train()
     disable_randomness(model)
     return model

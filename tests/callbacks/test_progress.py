@@ -56,8 +56,8 @@ def test_a_log_file_gets_a_line_with_the_time_every_few_steps_and_one_per_evalua
 
 def test_slow_steps_have_a_line_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callbacks.progress._SILENCE", 0.0)
-    lines = [line[10:15] for line in shown(tmp_path, CountingModule(), every_n_steps=100).splitlines()]
-    assert [line for line in lines if line.startswith("step ")] == [f"step {n}" for n in range(1, 6)]
+    lines = [line[10:18] for line in shown(tmp_path, CountingModule(), every_n_steps=100).splitlines()]
+    assert [line for line in lines if line.startswith("step ")] == [f"step {n}/5" for n in range(1, 6)]
 
 
 def test_an_evaluation_tells_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -74,6 +75,17 @@ def test_the_plan_of_a_scale_config_fits_what_the_file_names_without_vllm(
     assert peak(phases) / GIB < 0.9 * gib, phases
     heads = "".join((CONFIGS / "scale" / f"{file}.yaml").read_text().partition("\nname:")[0] for file in files)
     assert f"{gpus} GPU{'s' if gpus > 1 else ''} of {gib:.0f} GB" in heads or f"of {gib:.0f} GB" in heads
+
+
+def test_budget_says_how_many_layers_could_keep_their_activations(
+    directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [f"--config={CONFIGS}/scale/{file}.yaml" for file in ("qwen2.5-7b", "fsdp")]
+    main(["budget", *files, f"--model.policy={directory / str(SEVEN.hidden_size)}", "--gpus=8", "--sharded=true"])
+    (room,) = re.findall(
+        r"(\d+) of 28 layers can keep .* --model\.memory\.kept_layers=\1, an update of", capsys.readouterr().out
+    )
+    assert 0 < int(room) < 28
 
 
 def trainer_peak(config: PretrainedConfig, settings: Settings, adapter: LoRA | None) -> float:
