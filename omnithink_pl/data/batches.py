@@ -126,6 +126,7 @@ class StageBatchSampler(Sampler[list[int]]):
         """Return the state of a run that continues after ``steps_done`` steps."""
         own = None if self._sampler is self._default else self._sampler.state_dict()
         return {
+            "rows": {task: self._identity(task) for task in self._rows},
             "drawn": dict(self._drawn),
             "batches": {step: rows for step, rows in self._batches.items() if step >= steps_done},
             "more": {step: rows for step, rows in self._more.items() if step >= steps_done},
@@ -134,12 +135,29 @@ class StageBatchSampler(Sampler[list[int]]):
         }
 
     def load_state_dict(self, state: Mapping[str, Any], steps_done: int) -> None:
-        """Restore the state; that of a stage's own sampler once the stage is entered."""
+        """Restore the state; that of a stage's own sampler once the stage is entered.
+
+        Raises:
+            BadInput: If a task's training rows are others than those that it was drawn from.
+        """
+        before = state.get("rows", {})  # older checkpoints do not say
+        for task in before.keys() & self._rows.keys():
+            if before[task] != self._identity(task):
+                raise BadInput(
+                    f"--ckpt_path: the training rows of {task} are not those of the checkpoint ({before[task][0]} rows "
+                    f"then, {len(self._rows[task])} now); restore what data.tasks.{task}, data.pass_rates or "
+                    f"data.demonstrations read, or start anew without --ckpt_path"
+                )
         self.start = steps_done
         self._drawn = Counter(state["drawn"])
         self._batches, self._more = dict(state["batches"]), dict(state["more"])
         self._default.load_state_dict(state["task_sampler"])
         self._saved_state = state["stage_sampler"]
+
+    def _identity(self, task: str) -> tuple[int, int]:
+        """Return what rows have in common with the same ones in the same order alone: number and checksum."""
+        keys = "\n".join(self.examples[index].key for index in self._rows[task])
+        return len(self._rows[task]), zlib.crc32(keys.encode())
 
     def _next(self, task: str) -> int:
         """Return the next example of a task that is not passed over; after a whole pass, the next one anyway."""

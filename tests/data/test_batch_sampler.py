@@ -13,6 +13,7 @@ import torch
 from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.data.batches import ResumableLoader, StageBatchSampler
 from omnithink_pl.data.samplers import StratifiedTaskSampler, TaskSampler
+from omnithink_pl.errors import BadInput
 from omnithink_pl.types import Example
 
 CODE, MATH = range(10), range(10, 23)
@@ -157,3 +158,16 @@ def test_the_iteration_ends_when_the_last_stage_is_left() -> None:
 def test_what_a_stage_replays_is_sampled_too() -> None:
     drawn = entered(Stage({"code": 1}, 4, replay={"math": 1}))
     assert sum(row in MATH for step in range(4) for row in drawn.batch(step)) == 8
+
+
+def test_other_rows_than_those_of_the_checkpoint_are_refused() -> None:
+    """A file that was edited meanwhile, or pass rates that were sampled anew: drawn numbers would mean other rows."""
+    state = entered().state_dict(0)
+    fewer, reordered = [*EXAMPLES[:5], *EXAMPLES[6:]], [*EXAMPLES[1::-1], *EXAMPLES[2:]]
+    for examples, now in ((fewer, 9), (reordered, 10)):
+        other = StageBatchSampler(examples, 4, StratifiedTaskSampler(), 0)
+        with pytest.raises(BadInput, match=rf"rows of code are not those .*\(10 rows then, {now} now\); restore"):
+            other.load_state_dict(state, 0)
+    of_another_task = [Example("qa", "0", "?", "!")]
+    for examples in ([*EXAMPLES, *of_another_task], EXAMPLES[:10]):
+        StageBatchSampler(examples, 4, StratifiedTaskSampler(), 0).load_state_dict(state, 0)
