@@ -24,7 +24,7 @@ from omnithink_pl.tracking.adapters import run_artifacts
 
 from .lookups import data_of, module_of
 
-_SILENCE = 60.0  # seconds without a line after which a batch that is not every_n_batches has one
+_SECONDS = 10.0  # between lines, as of an evaluation
 
 
 class Demonstrations(L.Callback):
@@ -37,18 +37,15 @@ class Demonstrations(L.Callback):
         output: Folder of the data set: ``dataset`` in it is what ``data.demonstrations`` takes; ``counts.json`` counts
             the completions by outcome; ``pass_rates.json`` is for ``data.pass_rates``.
         selection: Which completions are kept.
-        every_n_batches: Batches between lines where there is no terminal; batches that take a minute have one each.
     """
 
     def __init__(
         self,
         output: str = "outputs/sft_data",
         selection: Selection = Selection(),  # noqa: B008  (frozen)
-        every_n_batches: int = 10,
     ) -> None:
         self.store = DemonstrationStore(Path(output))
         self.selection = selection
-        self.every_n_batches = every_n_batches
         self.console = Console()
         self._counts: Counts = {}
         self._display: Progress | None = None
@@ -107,8 +104,7 @@ class Demonstrations(L.Callback):
         self._display.update(self._display.task_ids[0], advance=1, description=kept)
         bar = self._display.tasks[0]
         now = time.monotonic()
-        due = bar.completed % self.every_n_batches == 0 or now - self._said >= _SILENCE
-        if not self.console.is_terminal and due:
+        if not self.console.is_terminal and (bar.finished or now - self._said >= _SECONDS):
             self._said = now
             batch = f"{time.strftime('%H:%M:%S')}  batch {bar.completed:.0f}/{bar.total:.0f}"
             self.console.print(f"{batch}  {kept}  left {clock(bar.time_remaining)}", highlight=False, soft_wrap=True)

@@ -311,12 +311,7 @@ def test_what_stands_before_a_run_takes_policy_lengths_and_tasks_from_the_run_th
     assert cold["model"]["class_path"].rpartition(".")[2] == module
     assert cold["model"]["init_args"]["policy"] == base["model"]["init_args"]["policy"]
     assert cold["data"]["tasks"] == base["data"]["tasks"]
-    assert [task for stage in cold["curriculum"]["stages"] for task in stage["tasks"]] == [
-        "code",
-        "math",
-        "qa",
-        "writing",
-    ]
+    assert [task for stage in cold["curriculum"]["stages"] for task in stage["tasks"]] == list(base["data"]["tasks"])
     if module == "RejectionSampling":
         assert (
             cold["model"]["init_args"]["sampling"]["max_tokens"] == base["model"]["init_args"]["sampling"]["max_tokens"]

@@ -60,6 +60,11 @@ class StageBatchSampler(Sampler[list[int]]):
         for index, example in enumerate(examples):
             self._rows.setdefault(example.task, []).append(index)
         self._sizes = {task: len(rows) for task, rows in self._rows.items()}
+        # What rows have in common with the same ones in the same order alone: number and checksum.
+        self._identities = {
+            task: (len(rows), zlib.crc32("\n".join(examples[index].key for index in rows).encode()))
+            for task, rows in self._rows.items()
+        }
         self._permutations: dict[str, tuple[int, np.ndarray]] = {}
         self._drawn: Counter[str] = Counter()
         self._batches: dict[int, list[int]] = {}
@@ -126,7 +131,7 @@ class StageBatchSampler(Sampler[list[int]]):
         """Return the state of a run that continues after ``steps_done`` steps."""
         own = None if self._sampler is self._default else self._sampler.state_dict()
         return {
-            "rows": {task: self._identity(task) for task in self._rows},
+            "rows": self._identities,
             "drawn": dict(self._drawn),
             "batches": {step: rows for step, rows in self._batches.items() if step >= steps_done},
             "more": {step: rows for step, rows in self._more.items() if step >= steps_done},
@@ -142,7 +147,7 @@ class StageBatchSampler(Sampler[list[int]]):
         """
         before = state.get("rows", {})  # older checkpoints do not say
         for task in before.keys() & self._rows.keys():
-            if before[task] != self._identity(task):
+            if before[task] != self._identities[task]:
                 raise BadInput(
                     f"--ckpt_path: the training rows of {task} are not those of the checkpoint ({before[task][0]} rows "
                     f"then, {len(self._rows[task])} now); restore what data.tasks.{task}, data.pass_rates or "
@@ -153,11 +158,6 @@ class StageBatchSampler(Sampler[list[int]]):
         self._batches, self._more = dict(state["batches"]), dict(state["more"])
         self._default.load_state_dict(state["task_sampler"])
         self._saved_state = state["stage_sampler"]
-
-    def _identity(self, task: str) -> tuple[int, int]:
-        """Return what rows have in common with the same ones in the same order alone: number and checksum."""
-        keys = "\n".join(self.examples[index].key for index in self._rows[task])
-        return len(self._rows[task]), zlib.crc32(keys.encode())
 
     def _next(self, task: str) -> int:
         """Return the next example of a task that is not passed over; after a whole pass, the next one anyway."""

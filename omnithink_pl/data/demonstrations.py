@@ -191,7 +191,7 @@ class DemonstrationStore:
             rows += part["rows"]
             for task, count in part["counts"].items():
                 counts.setdefault(task, Counter()).update(count)
-            for task, found in part.get("pass_rates", {}).items():
+            for task, found in part["pass_rates"].items():
                 rates.setdefault(task, {}).update(found)
         _write(self.directory / FILE, rates)
         if not rows:

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
+from omnithink_pl.distributed.collectives import process_rank
 from omnithink_pl.errors import BadInput
 from omnithink_pl.types import Example, State
 
@@ -74,12 +75,21 @@ class PassRates:
             BadInput: If there is no file of pass rates, it belongs to other data, or a task keeps no example.
         """
         found = self._read()
-        return {task: self._of_task(task, rows, found.get(task)) for task, rows in examples.items()}
+        chosen = {
+            task: self._of_task(task, rows, found[task]) if task in found else list(rows)
+            for task, rows in examples.items()
+        }
+        if process_rank() == 0:
+            for task, kept in chosen.items():
+                how = (
+                    f"have a pass rate of {self.least:g} to {self.most:g}"
+                    if task in found
+                    else "not in data.pass_rates"
+                )
+                log.info("%s: %d of %d prompts are trained: %s", task, len(kept), len(examples[task]), how)
+        return chosen
 
-    def _of_task(self, task: str, rows: Sequence[Example], rates: Mapping[str, float] | None) -> list[Example]:
-        if rates is None:
-            log.info("%s: all prompts are trained, since data.pass_rates has none of them", task)
-            return list(rows)
+    def _of_task(self, task: str, rows: Sequence[Example], rates: Mapping[str, float]) -> list[Example]:
         sampled = [row for row in rows if row.uid in rates]
         kept = [row for row in sampled if self.least <= rates[row.uid] <= self.most]
         if not sampled:
@@ -90,8 +100,6 @@ class PassRates:
                 f"{self.most:g} (mean {fmean(rates[row.uid] for row in sampled):.2f}); sample more of them "
                 f"(data.sampled_prompts), or widen least and most"
             )
-        within = f"have a pass rate of {self.least:g} to {self.most:g}"
-        log.info("%s: %d of %d prompts %s", task, len(kept), len(sampled), within)
         return kept
 
     def _read(self) -> Rates:

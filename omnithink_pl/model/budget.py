@@ -225,10 +225,10 @@ def recomputed(sizes: Sizes, settings: Settings) -> int:
     return sizes.layers - settings.kept_layers if settings.checkpointing else 0
 
 
-def room_for_layers(sizes: Sizes, settings: Settings, machine: Machine, share: float = 0.9) -> int:
-    """Return how many layers could keep their activations within a share of the memory; with checkpointing."""
+def room_for_layers(sizes: Sizes, settings: Settings, machine: Machine) -> int:
+    """Return how many layers could keep their activations within nine tenths of the memory; with checkpointing."""
     plans = (memory(sizes, replace(settings, kept_layers=n), machine) for n in range(sizes.layers + 1))
-    return sum(peak(plan) <= share * machine.memory_gib * 2**30 for plan in plans) - 1
+    return sum(peak(plan) <= 0.9 * machine.memory_gib * 2**30 for plan in plans) - 1
 
 
 def kept(sizes: Sizes, settings: Settings) -> float:

@@ -64,7 +64,7 @@ def test_a_killed_command_that_is_given_again_makes_the_same(
 ) -> None:
     killed(few(tmp_path), call=3)
     assert len(list((tmp_path / "data" / "parts").iterdir())) == 2
-    monkeypatch.setattr("callbacks.demonstrations._SILENCE", 0.0)  # as if each batch took a minute
+    monkeypatch.setattr("callbacks.demonstrations._SECONDS", 0.0)  # as if each batch took long
     main(few(tmp_path))
     said = re.findall(r"^\d\d:\d\d:\d\d  batch (\d)/5  kept .*  left [\d:-]+$", capsys.readouterr().out, re.MULTILINE)
     assert said == ["3", "4", "5"]
