@@ -80,13 +80,10 @@ class PassRates:
             for task, rows in examples.items()
         }
         if process_rank() == 0:
+            bounds = f"those with a pass rate of {self.least:g} to {self.most:g}"
             for task, kept in chosen.items():
-                how = (
-                    f"have a pass rate of {self.least:g} to {self.most:g}"
-                    if task in found
-                    else "not in data.pass_rates"
-                )
-                log.info("%s: %d of %d prompts are trained: %s", task, len(kept), len(examples[task]), how)
+                which = bounds if task in found else "data.pass_rates has none of them"
+                log.info("%s: %d of %d prompts are trained, %s", task, len(kept), len(examples[task]), which)
         return chosen
 
     def _of_task(self, task: str, rows: Sequence[Example], rates: Mapping[str, float]) -> list[Example]:
