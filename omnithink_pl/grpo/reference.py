@@ -69,12 +69,14 @@ class FrozenCopy(ReferencePolicy):
     @contextmanager
     def active(self) -> Iterator[PreTrainedModel]:
         """Provide the copy, on the policy's device."""
-        self.model.to(self._device)
+        self.model.to(self._device, non_blocking=True)  # from memory that the way back has pinned
         try:
             yield self.model
         finally:
             if self.offload:
-                self.model.to("cpu")
+                self.model.to("cpu", non_blocking=True)
+                if self._device.type == "cuda":
+                    torch.cuda.synchronize()  # a checkpoint, and a new stage, read and write what was copied
 
     @torch.no_grad()
     def begin_stage(self, model: PreTrainedModel) -> None:
