@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Literal, final
+from typing import TYPE_CHECKING, Any, Literal, final
 
 import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.judge.base import Comparison, JudgeUnavailable, Preference
 from omnithink_pl.judge.pairwise import JudgeStatistics, Judgment, OrderedPair, PairwisePrompt
+from omnithink_pl.model.architecture import accepted
 from omnithink_pl.model.policy import load_policy
+from omnithink_pl.model.randomness import eval_mode
 from omnithink_pl.model.sharding import sharded_modules
 
 if TYPE_CHECKING:
@@ -80,8 +85,10 @@ class LogitJudge:
         """Return one preference, or why there is none, per comparison, in order; ``BadInput`` if there is no model."""
         if not comparisons:
             return []
+        distinct = list(dict.fromkeys(comparisons))
         with self._judging() as judge:
-            found = {one: self._judge(judge, one) for one in dict.fromkeys(comparisons)}
+            margins = self._margins(judge, [OrderedPair(one, first) for one in distinct for first in (True, False)])
+            found = {one: self._judgment(one, margins, judge.context) for one in distinct}
         judged = [found[one] for one in comparisons]
         self.statistics.add(judged)
         return [judgment.verdict for judgment in judged]
@@ -94,18 +101,20 @@ class LogitJudge:
         """Release loaded weights; they are loaded again when asked again."""
         self._loaded = None
 
-    def _judge(self, judge: Policy, comparison: Comparison) -> Judgment:
-        leads: list[float] = []
-        for first in (True, False):
-            prompt = judge.encode(OrderedPair(comparison, first).messages(self.prompt))
-            self.statistics.count(pairs=1, prompt_tokens=len(prompt))
-            if len(prompt) >= judge.context:
-                refused = JudgeUnavailable(f"{len(prompt)} tokens exceed the judge's context", "request refused")
-                return Judgment(comparison, (refused, refused), refused)
-            margin = letter_margin(judge, prompt)
-            leads.append(margin if first else -margin)
-        one, other = map(self._preference, leads)
-        return Judgment(comparison, (one, other), self._preference(sum(leads) / 2))
+    def _margins(self, judge: Policy, pairs: Sequence[OrderedPair]) -> dict[OrderedPair, float]:
+        """Return log p(A) - log p(B) of each pair whose prompt the judge can read."""
+        prompts = {pair: judge.encode(pair.messages(self.prompt)) for pair in pairs}
+        self.statistics.count(pairs=len(pairs), prompt_tokens=sum(map(len, prompts.values())))
+        read = {pair: prompt for pair, prompt in prompts.items() if len(prompt) < judge.context}
+        return dict(zip(read, letter_margins(judge, list(read.values())), strict=True))
+
+    def _judgment(self, comparison: Comparison, margins: Mapping[OrderedPair, float], context: int) -> Judgment:
+        first, second = (margins.get(OrderedPair(comparison, first)) for first in (True, False))
+        if first is None or second is None:
+            refused = JudgeUnavailable(f"a prompt exceeds the judge's context of {context} tokens", "request refused")
+            return Judgment(comparison, (refused, refused), refused)
+        lead = (first - second) / 2
+        return Judgment(comparison, (self._preference(first), self._preference(-second)), self._preference(lead))
 
     def _preference(self, lead: float) -> Preference:
         if abs(lead) <= self.margin:
@@ -133,12 +142,56 @@ class LogitJudge:
 
 
 @torch.no_grad()
-def letter_margin(judge: Policy, prompt: Sequence[int]) -> float:
-    """Return log p(A) - log p(B), in nats, of the first letter of the reply to a prompt."""
+def letter_margins(judge: Policy, prompts: Sequence[Sequence[int]]) -> list[float]:
+    """Return log p(A) - log p(B), in nats, of the first letter of the reply to each prompt.
+
+    Prompts are read in the order of their tokens, so that many begin as the one before: those of a group share the
+    request and, in one of both orders, the reference.
+    """
     a, b = (judge.tokenizer.encode(letter, add_special_tokens=False) for letter in "AB")
     if a[:-1] != b[:-1] or a[-1] == b[-1]:
         raise BadInput("judge: its tokenizer does not tell the letters A and B apart in one token; name another model")
-    # One prompt at a time: on a CPU a batch of long prompts is no faster, and there is no padding to get wrong.
-    ids = torch.tensor([[*prompt, *a[:-1]]], device=judge.model.device)
-    logits = judge.model(input_ids=ids, logits_to_keep=1).logits[0, -1].float()
-    return float(logits[a[-1]] - logits[b[-1]])
+    reader, margins = PromptReader(judge.model), [0.0] * len(prompts)
+    with eval_mode(judge.model):
+        for index in sorted(range(len(prompts)), key=lambda index: list(prompts[index])):
+            logits = reader.next_logits([*prompts[index], *a[:-1]])
+            margins[index] = float(logits[a[-1]] - logits[b[-1]])
+    return margins
+
+
+@final
+class PromptReader:
+    """Reads prompts one by one, and of each only what differs from the one before.
+
+    One at a time, because on a CPU a batch of long prompts is no faster, and there is no padding to get wrong. Layers
+    with a window, and recurrent ones, forget what would be shared: their models read each prompt whole.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self._cache: Any = None
+        self._tokens: list[int] = []  # of which the cache holds keys and values
+
+    def next_logits(self, tokens: list[int]) -> Tensor:
+        """Return the logits of the token that follows, in float32, of shape ``[vocabulary]``."""
+        shared = self._keep(tokens)
+        ids = torch.tensor([tokens[shared:]], device=self.model.device)
+        arguments = accepted(self.model, past_key_values=self._cache, use_cache=True, logits_to_keep=1)
+        found = self.model(input_ids=ids, **arguments)
+        self._cache, self._tokens = getattr(found, "past_key_values", None), tokens
+        logits: Tensor = found.logits[0, -1].float()
+        return logits
+
+    def _keep(self, tokens: list[int]) -> int:
+        """Forget what does not begin these tokens; return the number of those that are left."""
+        layers = getattr(self._cache, "layers", [])
+        if not layers or any(type(layer) is not DynamicLayer for layer in layers):
+            self._cache = None
+            return 0
+        pairs = zip(self._tokens, tokens[:-1], strict=False)  # the last one is read for its logits
+        shared = next(
+            (place for place, (old, new) in enumerate(pairs) if old != new), min(len(self._tokens), len(tokens) - 1)
+        )
+        if shared < len(self._tokens):
+            self._cache.crop(shared - len(self._tokens))
+        return shared

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import statistics
@@ -76,8 +77,9 @@ class OrderedPair:
 
     def messages(self, prompt: PairwisePrompt) -> list[Message]:
         """Return the chat in which the judge is asked."""
-        answers = (self.comparison.candidate, self.comparison.reference)
-        return prompt.messages(self.comparison.prompt, *(answers if self.candidate_first else answers[::-1]))
+        c = self.comparison
+        answers = (c.candidate, c.reference) if self.candidate_first else (c.reference, c.candidate)
+        return prompt.messages(c.prompt, *answers, marker=marker(c.prompt, c.reference, c.candidate))
 
     def key(self, judge: str, prompt: PairwisePrompt) -> str:
         """Return a hash of judge, prompt version, question, both answers and their order."""
@@ -139,21 +141,32 @@ class PairwisePrompt:
         """Version and hash, which tell apart a file that was edited in place."""
         return f"{self.version}:{hashlib.sha256(self.text.encode()).hexdigest()[:16]}"
 
-    def messages(self, question: str, answer_a: str, answer_b: str) -> list[Message]:
+    def messages(self, question: str, answer_a: str, answer_b: str, marker: str) -> list[Message]:
         """Return the chat in which the judge is asked.
 
-        Against prompt injection, the texts stand between markers made from their own hash, which none of them can
-        contain, and whatever looks like a verdict in them is rewritten, so that the judge cannot quote it as its own.
+        Against prompt injection, the texts stand between lines that begin with ``marker``, and whatever looks like a
+        verdict in them is rewritten, so that the judge cannot quote it as its own.
         """
         texts = {"question": question, "answer_a": answer_a, "answer_b": answer_b}
-        fence = "#" + hashlib.sha256("\0".join(texts.values()).encode()).hexdigest()[:16]
         fields = {name: _LIKE_A_VERDICT.sub(r"(\1)", text) for name, text in texts.items()}
         system, _, user = self.text.partition(_DIVIDER)
         # One substitution each, so that a ${field} inside a text stays as it is.
         return [
-            {"role": "system", "content": Template(system).substitute(fields, fence=fence).strip()},
-            {"role": "user", "content": Template(user).substitute(fields, fence=fence).strip()},
+            {"role": "system", "content": Template(system).substitute(fields, fence=marker).strip()},
+            {"role": "user", "content": Template(user).substitute(fields, fence=marker).strip()},
         ]
+
+
+def marker(question: str, reference: str, candidate: str) -> str:
+    """Return what sets the texts of a comparison apart, and is in none of them.
+
+    Made from a hash of question and reference, it cannot be guessed by a policy, which is shown no reference; and
+    prompts for all candidates of a group begin alike, so that a judge need not read that beginning anew.
+    """
+    texts = (question, reference, candidate)
+    hashes = (hashlib.sha256("\0".join((str(n), question, reference)).encode()) for n in itertools.count())
+    found = (f"#{one.hexdigest()[:16]}" for one in hashes)
+    return next(one for one in found if not any(one in text for text in texts))
 
 
 def parse_verdict(reply: str) -> Letter | None:

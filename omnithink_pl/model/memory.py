@@ -65,8 +65,8 @@ class HostedState:
     memory after each step and back before the next, bit for bit; gradients are freed too. Tensors that are on the host
     anyway, such as AdamW's number of steps, stay there, so on a CPU nothing moves.
 
-    From a GPU, PyTorch copies without blocking into pinned memory, which it keeps for the next time: the bus at its full
-    rate, for host memory that is rounded up to powers of two, tensor by tensor.
+    From a GPU, PyTorch copies without blocking into pinned memory, and keeps that for the next time: the bus at its
+    full rate, for host memory that is rounded up to powers of two, tensor by tensor.
 
     Hooks of the optimiser call it; a checkpoint is written from where the state is. After loading one, call
     :meth:`release`.

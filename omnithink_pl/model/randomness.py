@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
@@ -33,6 +34,21 @@ def disable_randomness(model: nn.Module) -> None:
     for owner in (*model.modules(), *configs.values()):
         for name in _numbers(owner, LEAVES_OUT):
             setattr(owner, name, 0.0)
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode inside, and restore every module's own afterwards.
+
+    Dropout is off there, and layers keep keys and values, which gradient checkpointing would not let them.
+    """
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _numbers(owner: object, words: tuple[str, ...]) -> list[str]:

@@ -22,9 +22,10 @@ from omnithink_pl.model.architecture import accepted
 from omnithink_pl.model.logprobs import token_logprobs
 from omnithink_pl.model.policy import Policy
 from omnithink_pl.model.precision import computing
+from omnithink_pl.model.randomness import eval_mode
 from omnithink_pl.model.sharding import sharded_modules, whole
 from omnithink_pl.rollout.base import RolloutEngine, Sampling, check_prompts
-from omnithink_pl.rollout.transformers import TransformersEngine, eval_mode
+from omnithink_pl.rollout.transformers import TransformersEngine
 
 log = logging.getLogger(__name__)
 Tokens = Sequence[int]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.policy import Policy
 from omnithink_pl.model.precision import computing
 from omnithink_pl.model.products import prepared_weights
+from omnithink_pl.model.randomness import eval_mode
 from omnithink_pl.model.sharding import whole
 from omnithink_pl.rollout.base import DecodingRequest, Finished, RequestBatch, Sampling, check_prompts
 from omnithink_pl.rollout.decoding import decode
@@ -94,15 +93,3 @@ def uniform_noise(seed: int, sampling: Sampling) -> Tensor:
     """Return the noise of a prompt's completions: uniform in [0, 1), float64 of shape [group_size, max_tokens]."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand((sampling.group_size, sampling.max_tokens), generator=generator, dtype=torch.float64)
-
-
-@contextmanager
-def eval_mode(model: PreTrainedModel) -> Iterator[None]:
-    """Switch dropout off, and restore every module's mode afterwards."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

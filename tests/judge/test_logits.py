@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import wraps
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, MistralConfig, MistralForCausalLM
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.judge import Comparison, JudgeUnavailable, Preference
-from omnithink_pl.judge.logits import LogitJudge, letter_margin
-from omnithink_pl.model.policy import Policy, load_policy, policy_path
+from omnithink_pl.judge.logits import LogitJudge, letter_margins
+from omnithink_pl.judge.pairwise import OrderedPair
+from omnithink_pl.model.policy import Policy, load_policy, policy_path, ready_to_train
 from omnithink_pl.rewards import WritingReward
 from omnithink_pl.types import Message
 from tests.tiny import teacher_forced, tiny_qwen
@@ -23,12 +25,12 @@ from tests.tiny import teacher_forced, tiny_qwen
 BIAS = 5.0  # what answer A gains by its place, in nats
 
 
-class Biased:
+class Biased(torch.nn.Module):
     """A model whose tokens are characters; it prefers answer A, and a higher ``quality N`` a little."""
 
     device = "cpu"
 
-    def __call__(self, input_ids: torch.Tensor, logits_to_keep: int) -> Any:
+    def forward(self, input_ids: torch.Tensor, logits_to_keep: int) -> Any:
         a, b = (float(found) for found in re.findall(r"quality ([\d.]+)", "".join(map(chr, input_ids[0].tolist()))))
         logits = torch.zeros(1, logits_to_keep, 200)
         logits[0, -1, ord("A")], logits[0, -1, ord("B")] = BIAS + a, b
@@ -92,7 +94,7 @@ def test_the_margin_is_the_difference_of_the_letters_log_probabilities(saved: st
     prompt = policy.encode([{"role": "user", "content": "Add two and three."}])
     a, b = (policy.tokenizer.encode(letter, add_special_tokens=False) for letter in "AB")
     expected = sum(teacher_forced(policy.model, prompt, a)) - sum(teacher_forced(policy.model, prompt, b))
-    assert letter_margin(policy, prompt) == pytest.approx(expected, abs=1e-4)
+    assert letter_margins(policy, [prompt]) == [pytest.approx(expected, abs=1e-4)]
 
 
 def leads(judge: LogitJudge) -> list[Preference | JudgeUnavailable]:
@@ -136,8 +138,56 @@ def test_the_base_of_an_adapted_policy_judges_without_a_second_model(
     monkeypatch.undo()
     found = leads(judge)
     assert found == leads(LogitJudge(saved, dtype="float32"))
-    adapted = policy.encode([{"role": "user", "content": "Add."}])
-    assert letter_margin(policy, adapted) != pytest.approx(letter_margin(load_policy(saved), adapted), abs=1e-3)
+    adapted = [policy.encode([{"role": "user", "content": "Add."}])]
+    assert letter_margins(policy, adapted) != pytest.approx(letter_margins(load_policy(saved), adapted), abs=1e-3)
+
+
+def group_of_prompts(policy: Policy) -> list[list[int]]:
+    """Of six candidates in both orders, one twice."""
+    texts = ["two", "two three", "Mia has a dog.", "Mia has a cat.", "", "Tom", "Tom"]
+    pairs = [
+        OrderedPair(Comparison("Write.", text, "A dog has Mia."), first) for text in texts for first in (True, False)
+    ]
+    return [policy.encode(pair.messages(LogitJudge().prompt)) for pair in pairs]
+
+
+def lengths_read(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Of every forward pass from now on."""
+    lengths: list[int] = []
+    own = type(policy.model).forward
+    monkeypatch.setattr(
+        type(policy.model),
+        "forward",
+        wraps(own)(lambda *a, input_ids, **k: lengths.append(input_ids.shape[1]) or own(*a, input_ids=input_ids, **k)),
+    )
+    return lengths
+
+
+@pytest.mark.parametrize("how", ["plain", "in training", "adapters", "window"])
+def test_what_prompts_share_is_read_once_and_changes_no_margin(
+    how: str, saved: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = load_policy(saved)
+    if how == "in training":
+        ready_to_train(policy.model, gradient_checkpointing=True)
+    if how == "adapters":
+        policy.model = get_peft_model(
+            policy.model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)
+        )
+    if how == "window":
+        mistral = MistralConfig(
+            **{k: getattr(policy.model.config, k) for k in ("vocab_size", "hidden_size", "intermediate_size")},
+            num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, sliding_window=100,
+        )  # fmt: skip
+        policy.model = MistralForCausalLM(mistral)
+    prompts, mode = group_of_prompts(policy), policy.model.training
+    lengths = lengths_read(policy, monkeypatch)
+    alone = [letter_margins(policy, [prompt])[0] for prompt in prompts]
+    assert len({round(margin, 4) for margin in alone}) > len(prompts) / 2
+    apart, lengths[:] = sum(lengths), []
+    assert letter_margins(policy, prompts) == pytest.approx(alone, abs=1e-4)
+    assert sum(lengths) == apart if how == "window" else sum(lengths) < 0.6 * apart
+    assert policy.model.training == mode
 
 
 def test_without_a_policy_a_model_must_be_named() -> None:

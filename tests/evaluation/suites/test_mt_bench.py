@@ -77,7 +77,7 @@ def test_a_judge_has_a_prompt_of_its_own_for_the_second_turn(source: MTBench) ->
     with scripted_server() as server:
         judge = OpenAIJudge("judge", Endpoint(base_url=server.url, api_key_env=None), cache=None)
         assert (judge.prompt.version, judge.conversation_prompt.version) == ("pairwise_v1", "pairwise_turns_v1")
-        asked = judge.conversation_prompt.messages("1. Write 81.", "Answer: mine", "Answer: yours")
+        asked = judge.conversation_prompt.messages("1. Write 81.", "Answer: mine", "Answer: yours", "#1")
         assert "last answer" in asked[1]["content"]
         first, second = both_turns(Writing(source, judge), source)
         assert [row[0].value is not None for row in WritingReward(judge).score([first, second])] == [True, True]
