@@ -45,6 +45,7 @@ def tracked(config: PretrainedConfig, settings: Settings, adapter: LoRA | None =
         mesh = stack.enter_context(_fake_group(settings.gpus)) if settings.sharded else None
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(_real_indices())
+        stack.enter_context(patch.object(logprobs, "logits_at_a_time", return_value=settings.logits or logprobs.LOGITS))
         model = ready_to_train(_model(config, settings, adapter), settings.checkpointing, settings.kept_layers)
         second = _model(config, settings, None).requires_grad_(False) if settings.second_model else None
         for one in (model, second):

@@ -17,7 +17,7 @@ from omnithink_pl.evaluation.score import score
 from omnithink_pl.evaluation.validate import validate
 from omnithink_pl.model.architecture import load_config
 from omnithink_pl.model.budget import Machine, Settings, Sizes, memory, room_for_layers, seconds
-from omnithink_pl.model.logprobs import LOGITS
+from omnithink_pl.model.logprobs import logits_at_a_time
 from omnithink_pl.model.policy import find_policy
 from omnithink_pl.modules import MultiTaskGRPO, PolicyModule
 from omnithink_pl.report.console import memory_table, speed_table
@@ -60,6 +60,7 @@ def budget(
         gpus=gpus or 1,
         sharded=bool(sharded),
         precision=str(trainer.precision),
+        logits=logits_at_a_time(machine.memory_gib * 2**30),
     )
     console = Console()
     console.print(f"{sizes.parameters:,} parameters, {sizes.trained:,} trained, {settings.gpus} GPUs")
@@ -103,7 +104,6 @@ def budget_settings(
         updates=model.rollouts.updates_per_batch,
         checkpointing=model.memory.gradient_checkpointing,
         kept_layers=model.memory.kept_layers,
-        logits=LOGITS,
         reference_offloaded=model.memory.offload_reference,
         reduce_once=model.memory.reduce_once,
         engine_weights=getattr(engine, "dtype", None),

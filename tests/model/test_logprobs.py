@@ -22,7 +22,8 @@ from transformers import (
     PreTrainedModel,
 )
 
-from omnithink_pl.model.logprobs import SampledTokens, TokenLogprobs, head_logprobs, token_logprobs
+from omnithink_pl.model.logprobs import SampledTokens, TokenLogprobs, head_logprobs, logits_at_a_time, token_logprobs
+from omnithink_pl.model.memory import device_memory
 from omnithink_pl.model.micro_batches import split_micro_batches
 from omnithink_pl.model.packing import Padding
 from omnithink_pl.rollout import Sampling, TransformersEngine
@@ -248,6 +249,12 @@ def test_the_nucleus_does_not_depend_on_the_chunk(top_p: float) -> None:
         results.append((found, *torch.autograd.grad((weights * found[:, 0]).sum(), [hidden, head.weight])))
     torch.testing.assert_close(*results, atol=1e-5, rtol=1e-5)
     assert all(part.isfinite().all() for part in results[0])
+
+
+def test_chunks_of_logits_grow_with_a_gpu_and_are_smallest_on_a_cpu() -> None:
+    assert device_memory(torch.device("cpu")) == 0
+    assert logits_at_a_time(0) == logits_at_a_time(16 * 2**30) == 2**26
+    assert 3 * 4 * logits_at_a_time(80 * 2**30) == pytest.approx(80 * 2**30 / 32)
 
 
 def test_only_a_chunk_of_logits_is_ever_alive() -> None:

@@ -14,6 +14,7 @@ from benchmarks.tracked import tracked
 from main import CONFIGS, main
 from omnithink_pl.model.adapter import LoRA
 from omnithink_pl.model.budget import Machine, Settings, Sizes, memory, peak
+from omnithink_pl.model.logprobs import logits_at_a_time
 from omnithink_pl.model.policy import policy_path
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.verbs import budget_settings
@@ -45,7 +46,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @cache
 def planned(name: str, directory: Path) -> tuple[PretrainedConfig, Settings, LoRA | None]:
     """What `budget` makes of the files."""
-    files, gpus, _, config = FITS[name]
+    files, gpus, gib, config = FITS[name]
     arguments = [f"--config={CONFIGS}/scale/{file}.yaml" for file in files]
     cli = main(["budget", *arguments, f"--model.policy={directory / str(config.hidden_size)}"])
     assert cli is not None
@@ -58,6 +59,7 @@ def planned(name: str, directory: Path) -> tuple[PretrainedConfig, Settings, LoR
         precision=str(cli.trainer.precision),
         gpus=gpus,
         sharded="fsdp" in files,
+        logits=logits_at_a_time(gib * GIB),
     )
     assert settings.prompts // gpus >= 4, "fewer prompts leave GPUs waiting for the longest completion"
     assert settings.compute == settings.engine_weights == "bfloat16", "engine and trainer compute alike"
