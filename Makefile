@@ -1,10 +1,11 @@
 # `make help` lists the targets. PYTHON makes the environment, ARGS goes to the command behind a target.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev setup-vllm sandbox fit test test-slow test-vllm test-pythons check docs format ui embedded clean
+.PHONY: help setup setup-dev setup-vllm sandbox fit real test test-slow test-vllm test-pythons check docs format ui embedded clean
 
 PYTHON ?= python3
 ARGS ?=
+REAL ?= qwen2.5-0.5b
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -26,6 +27,9 @@ setup-vllm: $(VENV)/.installed-vllm ## Add vLLM to it: its CUDA build where ther
 
 fit: setup ## Train: the embedded curriculum; more arguments through ARGS="--seed_everything=1"
 	$(BIN)/python main.py fit --config configs/curriculum.yaml $(ARGS)
+
+real: setup ## Train a real model overnight: REAL=smollm2 or qwen2.5-0.5b; ARGS="--model.policy=DIR"; see docs/real.md
+	PYTHON=$(BIN)/python scripts/real.sh $(REAL) $(ARGS)
 
 test: setup-dev ## Run the tests but those marked slow; a part of them through ARGS="tests/rewards -k math"
 	$(BIN)/python -m pytest $(PARALLEL) --ignore=tests/vllm -m "not slow" $(ARGS)

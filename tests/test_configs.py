@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any
 
 import pytest
@@ -311,13 +314,56 @@ def test_what_stands_before_a_run_takes_policy_lengths_and_tasks_from_the_run_th
     assert cold["model"]["class_path"].rpartition(".")[2] == module
     assert cold["model"]["init_args"]["policy"] == base["model"]["init_args"]["policy"]
     assert cold["data"]["tasks"] == base["data"]["tasks"]
-    assert [task for stage in cold["curriculum"]["stages"] for task in stage["tasks"]] == list(base["data"]["tasks"])
+    trained = [task for stage in cold["curriculum"]["stages"] for task in stage["tasks"]]
     if module == "RejectionSampling":
+        assert trained == list(base["data"]["tasks"])
         assert (
             cold["model"]["init_args"]["sampling"]["max_tokens"] == base["model"]["init_args"]["sampling"]["max_tokens"]
         )
     else:
+        assert trained == [task for task in base["data"]["tasks"] if task != "writing"]
         assert cold["data"]["demonstrations"] == resolved_output(parsers)
+
+
+COMMANDS = """#!/usr/bin/env bash
+printf '%s\\n' "$@" >> "$CALLS/$(ls "$CALLS" | wc -l)"
+case "$*" in
+    *name=cold_start*) mkdir -p outputs/smollm2/cold_start/latest/policy ;;
+    *name=curriculum*) mkdir -p outputs/smollm2/curriculum/1; touch outputs/smollm2/curriculum/1/last.ckpt; exit 143 ;;
+esac
+"""
+
+
+def test_one_command_runs_what_stands_before_a_real_run_and_the_run_and_goes_on_where_it_was(
+    parsers: dict[str, LightningArgumentParser], tmp_path: Path
+) -> None:
+    calls, python = tmp_path / "calls", tmp_path / "python"
+    calls.mkdir()
+    python.write_text(COMMANDS)
+    python.chmod(0o755)
+    environment = os.environ | {"CALLS": str(calls), "PYTHON": str(python)}
+    given = ["--model.policy=/models/base", f"--config={FILES['ablations/dynamic_sampling']}"]
+
+    def call() -> int:
+        return subprocess.run(
+            [CONFIGS.parent / "scripts" / "real.sh", "smollm2", *given], cwd=tmp_path, env=environment, stdout=DEVNULL
+        ).returncode
+
+    assert (call(), call()) == (143, 143)
+    made = [calls.joinpath(str(number)).read_text().splitlines() for number in range(len(list(calls.iterdir())))]
+    verbs = [one[1] for one in made]
+    assert verbs == ["predict", "fit", "predict", "fit", *("predict", "fit")]
+    runs = [resolved(parsers, *one[2:], verb=verb) for one, verb in zip(made, verbs, strict=True)]
+    data, cold, rates, curriculum = runs[:4]
+    assert [run["model"]["init_args"]["policy"] for run in runs] == [
+        *["/models/base"] * 2,
+        *["outputs/smollm2/cold_start/latest/policy"] * 4,
+    ]
+    assert cold["data"]["demonstrations"] == data["demonstrations"]["output"]
+    assert curriculum["data"]["pass_rates"]["path"] == rates["demonstrations"]["output"]
+    assert curriculum["model"]["init_args"]["advantage"]["phantom_guard"], "what is given counts for the run"
+    assert (curriculum["ckpt_path"], runs[5]["ckpt_path"]) == (None, "last")
+    assert runs[5] | {"ckpt_path": None} == curriculum
 
 
 def resolved_output(parsers: dict[str, LightningArgumentParser]) -> str:

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Train a pretrained model on four real tasks, in four commands: demonstrations of its own, a cold start on them, how often it
+# then solves each prompt, and the curriculum on prompts that it solves neither never nor always. docs/real.md explains them.
+# Run again, it goes on where it was stopped. What it writes lies below outputs/MODEL.
+#
+#   scripts/real.sh qwen2.5-0.5b                           # a file of configs/real/
+#   scripts/real.sh smollm2 --model.policy=/models/smollm2 --config=configs/rollout/vllm.yaml   # for all four commands
+set -euo pipefail
+
+model=${1:?"a file of configs/real/, such as qwen2.5-0.5b"}
+shift
+home=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+configs=$home/configs/real
+out=outputs/$model
+cold_start=$out/cold_start/latest/policy
+
+command() { # VERB ARGUMENT...
+    local verb=$1
+    shift
+    echo "== $verb $*"
+    "${PYTHON:-python}" "$home/main.py" "$verb" --config="$configs/$model.yaml" --config="$configs/lora.yaml" "$@"
+}
+
+train() { # NAME ARGUMENT...: from the newest checkpoint of this name, if there is one
+    local name=$1
+    shift
+    if compgen -G "$out/$name/*/last.ckpt" > /dev/null; then set -- "$@" --ckpt_path=last; fi
+    command fit "$@" --name="$name" --trainer.default_root_dir="$out"
+}
+
+if [ ! -e "$cold_start" ]; then
+    command predict "$@" --config="$configs/cold_start_data.yaml" --demonstrations.output="$out/cold_start_data"
+    train cold_start "$@" --config="$configs/cold_start.yaml" --data.demonstrations="$out/cold_start_data"
+fi
+command predict "$@" --config="$configs/pass_rates.yaml" --model.policy="$cold_start" \
+    --demonstrations.output="$out/pass_rates"
+train curriculum "$@" --model.policy="$cold_start" --data.pass_rates.path="$out/pass_rates"
