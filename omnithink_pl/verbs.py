@@ -17,7 +17,7 @@ from omnithink_pl.evaluation.score import score
 from omnithink_pl.evaluation.validate import validate
 from omnithink_pl.model.architecture import load_config
 from omnithink_pl.model.budget import Machine, Settings, Sizes, memory, room_for_layers, seconds
-from omnithink_pl.model.logprobs import logits_at_a_time
+from omnithink_pl.model.logprobs import chunk_of_logits
 from omnithink_pl.model.policy import find_policy
 from omnithink_pl.modules import MultiTaskGRPO, PolicyModule
 from omnithink_pl.report.console import memory_table, speed_table
@@ -60,7 +60,7 @@ def budget(
         gpus=gpus or 1,
         sharded=bool(sharded),
         precision=str(trainer.precision),
-        logits=logits_at_a_time(machine.memory_gib * 2**30),
+        logits=chunk_of_logits(machine.memory_gib * 2**30),
     )
     console = Console()
     console.print(f"{sizes.parameters:,} parameters, {sizes.trained:,} trained, {settings.gpus} GPUs")

@@ -16,7 +16,6 @@ from omnithink_pl.model.budget import Settings, Sizes
 from omnithink_pl.model.budget import memory as predicted_memory
 from omnithink_pl.model.compilation import compile_layers
 from omnithink_pl.model.logprobs import logits_at_a_time, token_logprobs
-from omnithink_pl.model.memory import device_memory
 from omnithink_pl.model.packing import pack_rows
 
 Precision = Literal["bf16-true", "bf16-mixed", "32-true"]
@@ -141,7 +140,7 @@ def memory(case: Case) -> Iterator[dict[str, Any]]:
                 weights="bfloat16" if precision == "bf16-true" else "float32",
                 compute="bfloat16",
                 checkpointing=variant == "checkpointed",
-                logits=logits_at_a_time(device_memory(torch.device(case.device))),
+                logits=logits_at_a_time(torch.device(case.device)),
             )
             expected = predicted_memory(Sizes.of(model.config), settings)["update"]
             gib = (expected["activations"] + expected["working"]) / 2**30

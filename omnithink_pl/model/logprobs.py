@@ -82,8 +82,7 @@ def token_logprobs(
     if share_prompt:
         check_shareable(model, packing.longest)
         enable_packed_attention(model)
-    chunk = logits_at_a_time(device_memory(model.device))
-    sampled = SampledTokens(packing.targets.to(model.device), temperature, top_p, chunk)
+    sampled = SampledTokens(packing.targets.to(model.device), temperature, top_p, logits_at_a_time(model.device))
     config = model.config.get_text_config(decoder=True)
     rewritten = any(getattr(config, name, None) not in (None, 1, 1.0) for name in REWRITES)
     found = None if rewritten else _chunked(model, packing, sampled)
@@ -167,7 +166,12 @@ def _run(model: PreTrainedModel, packing: Packing) -> Tensor:
     return logits
 
 
-def logits_at_a_time(memory: float) -> int:
+def logits_at_a_time(device: torch.device) -> int:
+    """Return how many logits a chunk has on a device."""
+    return chunk_of_logits(device_memory(device))
+
+
+def chunk_of_logits(memory: float) -> int:
     """Return how many logits a chunk has: with what is made of them, three times as many, a 32nd of a GPU's memory.
 
     Each chunk reads the head's weight, and adds to its gradient where that is trained. By an H100's data sheet that

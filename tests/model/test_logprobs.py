@@ -22,7 +22,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from omnithink_pl.model.logprobs import SampledTokens, TokenLogprobs, head_logprobs, logits_at_a_time, token_logprobs
+from omnithink_pl.model.logprobs import SampledTokens, TokenLogprobs, chunk_of_logits, head_logprobs, token_logprobs
 from omnithink_pl.model.memory import device_memory
 from omnithink_pl.model.micro_batches import split_micro_batches
 from omnithink_pl.model.packing import Padding
@@ -253,8 +253,8 @@ def test_the_nucleus_does_not_depend_on_the_chunk(top_p: float) -> None:
 
 def test_chunks_of_logits_grow_with_a_gpu_and_are_smallest_on_a_cpu() -> None:
     assert device_memory(torch.device("cpu")) == 0
-    assert logits_at_a_time(0) == logits_at_a_time(16 * 2**30) == 2**26
-    assert 3 * 4 * logits_at_a_time(80 * 2**30) == pytest.approx(80 * 2**30 / 32)
+    assert chunk_of_logits(0) == chunk_of_logits(16 * 2**30) == 2**26
+    assert 3 * 4 * chunk_of_logits(80 * 2**30) == pytest.approx(80 * 2**30 / 32)
 
 
 def test_only_a_chunk_of_logits_is_ever_alive() -> None:

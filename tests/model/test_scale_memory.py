@@ -14,7 +14,7 @@ from benchmarks.tracked import tracked
 from main import CONFIGS, main
 from omnithink_pl.model.adapter import LoRA
 from omnithink_pl.model.budget import Machine, Settings, Sizes, memory, peak
-from omnithink_pl.model.logprobs import logits_at_a_time
+from omnithink_pl.model.logprobs import chunk_of_logits
 from omnithink_pl.model.policy import policy_path
 from omnithink_pl.modules import MultiTaskGRPO
 from omnithink_pl.verbs import budget_settings
@@ -59,7 +59,7 @@ def planned(name: str, directory: Path) -> tuple[PretrainedConfig, Settings, LoR
         precision=str(cli.trainer.precision),
         gpus=gpus,
         sharded="fsdp" in files,
-        logits=logits_at_a_time(gib * GIB),
+        logits=chunk_of_logits(gib * GIB),
     )
     assert settings.prompts // gpus >= 4, "fewer prompts leave GPUs waiting for the longest completion"
     assert settings.compute == settings.engine_weights == "bfloat16", "engine and trainer compute alike"
