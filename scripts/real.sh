@@ -14,24 +14,34 @@ configs=$home/configs/real
 out=outputs/$model
 cold_start=$out/cold_start/latest/policy
 
-command() { # VERB ARGUMENT...
+omnithink() { # VERB ARGUMENT...
     local verb=$1
     shift
     echo "== $verb $*"
     "${PYTHON:-python}" "$home/main.py" "$verb" --config="$configs/$model.yaml" --config="$configs/lora.yaml" "$@"
 }
 
+sample() { # NAME ARGUMENT...: once, since what is trained on must stay what it is
+    local name=$1
+    shift
+    [ -e "$out/$name/dataset" ] || omnithink predict "$@" --demonstrations.output="$out/$name"
+}
+
 train() { # NAME ARGUMENT...: from the newest checkpoint of this name, if there is one
     local name=$1
     shift
     if compgen -G "$out/$name/*/last.ckpt" > /dev/null; then set -- "$@" --ckpt_path=last; fi
-    command fit "$@" --name="$name" --trainer.default_root_dir="$out"
+    omnithink fit "$@" --name="$name" --trainer.default_root_dir="$out"
 }
 
-if [ ! -e "$cold_start" ]; then
-    command predict "$@" --config="$configs/cold_start_data.yaml" --demonstrations.output="$out/cold_start_data"
+mkdir -p "$out"
+[ -e "$out/arguments" ] || echo "$*" > "$out/arguments"
+[ "$(cat "$out/arguments")" = "$*" ] || {
+    echo "$out was begun with other arguments: $(cat "$out/arguments"). Give those, or remove the folder." >&2
+    exit 2
+}
+sample cold_start_data "$@" --config="$configs/cold_start_data.yaml"
+[ -e "$cold_start" ] ||
     train cold_start "$@" --config="$configs/cold_start.yaml" --data.demonstrations="$out/cold_start_data"
-fi
-command predict "$@" --config="$configs/pass_rates.yaml" --model.policy="$cold_start" \
-    --demonstrations.output="$out/pass_rates"
+sample pass_rates "$@" --config="$configs/pass_rates.yaml" --model.policy="$cold_start"
 train curriculum "$@" --model.policy="$cold_start" --data.pass_rates.path="$out/pass_rates"

@@ -328,6 +328,7 @@ def test_what_stands_before_a_run_takes_policy_lengths_and_tasks_from_the_run_th
 COMMANDS = """#!/usr/bin/env bash
 printf '%s\\n' "$@" >> "$CALLS/$(ls "$CALLS" | wc -l)"
 case "$*" in
+    *output=*) last=${*: -1}; mkdir -p "${last#*=}/dataset" ;;
     *name=cold_start*) mkdir -p outputs/smollm2/cold_start/latest/policy ;;
     *name=curriculum*) mkdir -p outputs/smollm2/curriculum/1; touch outputs/smollm2/curriculum/1/last.ckpt; exit 143 ;;
 esac
@@ -344,26 +345,26 @@ def test_one_command_runs_what_stands_before_a_real_run_and_the_run_and_goes_on_
     environment = os.environ | {"CALLS": str(calls), "PYTHON": str(python)}
     given = ["--model.policy=/models/base", f"--config={FILES['ablations/dynamic_sampling']}"]
 
-    def call() -> int:
-        return subprocess.run(
-            [CONFIGS.parent / "scripts" / "real.sh", "smollm2", *given], cwd=tmp_path, env=environment, stdout=DEVNULL
-        ).returncode
+    def call(*arguments: str) -> int:
+        command = [CONFIGS.parent / "scripts" / "real.sh", "smollm2", *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, stdout=DEVNULL, stderr=DEVNULL).returncode
 
-    assert (call(), call()) == (143, 143)
+    assert [call(*given), call(*given), call("--model.policy=/models/other")] == [143, 143, 2]
     made = [calls.joinpath(str(number)).read_text().splitlines() for number in range(len(list(calls.iterdir())))]
     verbs = [one[1] for one in made]
-    assert verbs == ["predict", "fit", "predict", "fit", *("predict", "fit")]
+    assert verbs == ["predict", "fit", "predict", "fit", "fit"]
     runs = [resolved(parsers, *one[2:], verb=verb) for one, verb in zip(made, verbs, strict=True)]
     data, cold, rates, curriculum = runs[:4]
     assert [run["model"]["init_args"]["policy"] for run in runs] == [
         *["/models/base"] * 2,
-        *["outputs/smollm2/cold_start/latest/policy"] * 4,
+        *["outputs/smollm2/cold_start/latest/policy"] * 3,
     ]
     assert cold["data"]["demonstrations"] == data["demonstrations"]["output"]
     assert curriculum["data"]["pass_rates"]["path"] == rates["demonstrations"]["output"]
     assert curriculum["model"]["init_args"]["advantage"]["phantom_guard"], "what is given counts for the run"
-    assert (curriculum["ckpt_path"], runs[5]["ckpt_path"]) == (None, "last")
-    assert runs[5] | {"ckpt_path": None} == curriculum
+    assert cold["learning_rate"]["decay"] == "none", "as it was measured"
+    assert (curriculum["ckpt_path"], runs[4]["ckpt_path"]) == (None, "last")
+    assert runs[4] | {"ckpt_path": None} == curriculum
 
 
 def resolved_output(parsers: dict[str, LightningArgumentParser]) -> str:

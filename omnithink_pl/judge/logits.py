@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal, final
 
 import torch
@@ -189,9 +190,7 @@ class PromptReader:
             self._cache = None
             return 0
         pairs = zip(self._tokens, tokens[:-1], strict=False)  # the last one is read for its logits
-        shared = next(
-            (place for place, (old, new) in enumerate(pairs) if old != new), min(len(self._tokens), len(tokens) - 1)
-        )
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
         if shared < len(self._tokens):
             self._cache.crop(shared - len(self._tokens))
         return shared

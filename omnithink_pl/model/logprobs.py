@@ -12,7 +12,6 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from omnithink_pl.model.architecture import accepted
-from omnithink_pl.model.memory import device_memory
 from omnithink_pl.model.packed_attention import PackedAttention, cannot_share, enable_packed_attention
 from omnithink_pl.model.packing import Packing, Padding, pack_rows, pad_rows
 from omnithink_pl.model.products import add_product, is_plain, linear, replaced_forward
@@ -168,7 +167,7 @@ def _run(model: PreTrainedModel, packing: Packing) -> Tensor:
 
 def logits_at_a_time(device: torch.device) -> int:
     """Return how many logits a chunk has on a device."""
-    return chunk_of_logits(device_memory(device))
+    return chunk_of_logits(torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0)
 
 
 def chunk_of_logits(memory: float) -> int:

@@ -57,11 +57,6 @@ class MemorySettings:
             )
 
 
-def device_memory(device: torch.device) -> int:
-    """Return the bytes of a GPU's memory; 0 on a CPU, whose memory is everybody's."""
-    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else 0
-
-
 @final
 class HostedState:
     """Keeps an optimiser's state on the accelerator only while the optimiser takes a step.
