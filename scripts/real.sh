@@ -4,7 +4,7 @@
 # Run again, it goes on where it was stopped. What it writes lies below outputs/MODEL.
 #
 #   scripts/real.sh qwen2.5-0.5b                           # a file of configs/real/
-#   scripts/real.sh smollm2 --model.policy=/models/smollm2 --config=configs/rollout/vllm.yaml   # for all four commands
+#   scripts/real.sh smollm2 --model.policy=/models/smollm2 --config=configs/rollout/vllm.yaml   # what predict and fit both take
 set -euo pipefail
 
 model=${1:?"a file of configs/real/, such as qwen2.5-0.5b"}
@@ -34,12 +34,12 @@ train() { # NAME ARGUMENT...: from the newest checkpoint of this name, if there 
     omnithink fit "$@" --name="$name" --trainer.default_root_dir="$out"
 }
 
-mkdir -p "$out"
-[ -e "$out/arguments" ] || echo "$*" > "$out/arguments"
-[ "$(cat "$out/arguments")" = "$*" ] || {
+if [ -e "$out/cold_start_data" ] && [ "$(cat "$out/arguments")" != "$*" ]; then
     echo "$out was begun with other arguments: $(cat "$out/arguments"). Give those, or remove the folder." >&2
     exit 2
-}
+fi
+mkdir -p "$out"
+echo "$*" > "$out/arguments"
 sample cold_start_data "$@" --config="$configs/cold_start_data.yaml"
 [ -e "$cold_start" ] ||
     train cold_start "$@" --config="$configs/cold_start.yaml" --data.demonstrations="$out/cold_start_data"
