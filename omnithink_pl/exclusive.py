@@ -28,14 +28,14 @@ def make_once(path: Path, make: Callable[[Path], None]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f"{path.name}.lock")
     with locked(lock):
-        if _is_made(path):
-            return
-        unfinished = path.with_name(f"{path.name}.unfinished")
-        for left in path.parent.glob(f"{unfinished.name}*"):  # SQLite's journal beside it too
-            left.unlink()
-        make(unfinished)
-        unfinished.replace(path)
-        lock.unlink()  # whoever still waits for it finds the file made
+        if not _is_made(path):
+            unfinished = path.with_name(f"{path.name}.unfinished")
+            for left in path.parent.glob(f"{unfinished.name}*"):  # SQLite's journal beside it too
+                left.unlink()
+            make(unfinished)
+            unfinished.replace(path)
+        # Whoever waits for it, or comes late and makes it anew, finds the file made, and does the same.
+        lock.unlink(missing_ok=True)
 
 
 def make_folder(parent: Path, name: str) -> Path:

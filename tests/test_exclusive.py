@@ -6,12 +6,14 @@ import multiprocessing
 import os
 import signal
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from omnithink_pl.exclusive import make_folder, make_once
+from omnithink_pl import exclusive
+from omnithink_pl.exclusive import locked, make_folder, make_once
 from omnithink_pl.judge.endpoint import VerdictCache
 from omnithink_pl.tracking.store import TrackingError, connect
 
@@ -50,6 +52,24 @@ def test_a_file_is_made_by_one_process_and_seen_whole_by_all(tmp_path: Path) -> 
     assert exit_codes(use, 8) == [0] * 8
     assert (tmp_path / "makers").read_text() == "x"
     assert [file.name for file in path.parent.iterdir()] == ["file"]
+
+
+def test_who_comes_to_the_lock_after_it_was_removed_leaves_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+
+    @contextmanager
+    def late(lock: Path) -> Iterator[None]:  # another process makes the file after this one has not seen it
+        monkeypatch.setattr(exclusive, "locked", locked)
+        make_once(path, lambda at: at.write_text("theirs") and None)
+        with locked(lock):
+            yield
+
+    monkeypatch.setattr(exclusive, "locked", late)
+    make_once(path, lambda at: at.write_text("mine") and None)
+    assert path.read_text() == "theirs"
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
 def test_what_a_killed_or_failed_maker_left_behind_is_made_anew(tmp_path: Path) -> None:
