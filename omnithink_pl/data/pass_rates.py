@@ -50,7 +50,8 @@ class PassRates:
 
     Args:
         path: Folder that ``predict`` wrote (``demonstrations.output``), sampling from the policy that training begins
-            with. Prompts that it did not sample are left out; a task of which it sampled none keeps all of its prompts.
+            with. Prompts that it did not sample are left out, but where no sampled prompt of a task remains: then they
+            are what is trained.
         least: Prompts with a lower pass rate are left out.
         most: Those with a higher one are.
     """
@@ -75,29 +76,26 @@ class PassRates:
             BadInput: If there is no file of pass rates, it belongs to other data, or a task keeps no example.
         """
         found = self._read()
-        chosen = {
-            task: self._of_task(task, rows, found[task]) if task in found else list(rows)
-            for task, rows in examples.items()
-        }
-        if process_rank() == 0:
-            bounds = f"those with a pass rate of {self.least:g} to {self.most:g}"
-            for task, kept in chosen.items():
-                which = bounds if task in found else "data.pass_rates has none of them"
-                log.info("%s: %d of %d prompts are trained, %s", task, len(kept), len(examples[task]), which)
-        return chosen
+        return {task: self._of_task(task, rows, found.get(task, {})) for task, rows in examples.items()}
 
     def _of_task(self, task: str, rows: Sequence[Example], rates: Mapping[str, float]) -> list[Example]:
         sampled = [row for row in rows if row.uid in rates]
-        kept = [row for row in sampled if self.least <= rates[row.uid] <= self.most]
-        if not sampled:
+        if rates and not sampled:
             raise BadInput(f"data.pass_rates: {self.path} has other prompts of {task} than data.tasks.{task} has now")
-        if not kept:
-            raise BadInput(
-                f"data.pass_rates: of {len(sampled)} prompts of {task} none has a pass rate of {self.least:g} to "
-                f"{self.most:g} (mean {fmean(rates[row.uid] for row in sampled):.2f}); sample more of them "
-                f"(data.sampled_prompts), or widen least and most"
-            )
-        return kept
+        bounds = f"a pass rate of {self.least:g} to {self.most:g}"
+        if kept := [row for row in sampled if self.least <= rates[row.uid] <= self.most]:
+            _say(logging.INFO, "%s: %d of %d prompts are trained, those with %s", task, len(kept), len(rows), bounds)
+            return kept
+        unknown = [row for row in rows if row.uid not in rates]
+        if not sampled:
+            _say(logging.INFO, "%s: all %d prompts are trained, data.pass_rates has none of them", task, len(rows))
+            return unknown
+        none = f"of {len(sampled)} prompts none has {bounds} (mean {fmean(rates[row.uid] for row in sampled):.2f})"
+        cure = "sample more of them (data.sampled_prompts), or widen data.pass_rates.least and most"
+        if not unknown:
+            raise BadInput(f"data.pass_rates: {task}: {none}, and there are no others; {cure}")
+        _say(logging.WARNING, "%s: %s, so that the %d others are trained; %s", task, none, len(unknown), cure)
+        return unknown
 
     def _read(self) -> Rates:
         path = Path(self.path) / FILE
@@ -113,6 +111,11 @@ class PassRates:
         if not _is_rates(content):
             raise BadInput(f"data.pass_rates.path: {path} does not map tasks to rows to rates; let `predict` write it")
         return content
+
+
+def _say(level: int, message: str, *arguments: object) -> None:
+    if process_rank() == 0:
+        log.log(level, message, *arguments)
 
 
 def _is_rates(content: object) -> TypeGuard[Rates]:

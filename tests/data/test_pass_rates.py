@@ -47,10 +47,26 @@ def test_prompts_within_both_bounds_are_trained_in_their_order(tmp_path: Path) -
     assert chosen["qa"] == EXAMPLES["qa"], "a task of which nothing is known keeps all"
 
 
+def test_where_no_sampled_prompt_would_teach_the_others_are_trained_and_it_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A night's run must not end where a small policy solves none of a hard task's first prompts."""
+    rates = store(tmp_path, {"math": {"row-1": 0.0, "row-2": 1.0}, "qa": {"row-0": 0.5}})
+    chosen = rates.select(EXAMPLES)
+    assert [row.uid for row in chosen["math"]] == ["row-0", "row-3", "row-4"]
+    assert [row.uid for row in chosen["qa"]] == ["row-0"]
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "math: of 2 prompts none has a pass rate of 0.1 to 0.9 (mean 0.50), so that the 3 others" in warning
+    assert "data.sampled_prompts" in warning
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"math": {"row-1": 0.0, "row-2": 1.0}}, r"of 2 prompts of math none .* 0\.1 to 0\.9 \(mean 0\.50\)"),
+        (
+            {"math": dict(zip([f"row-{i}" for i in range(5)], [0.0, 0.0, 0.0, 1.0, 1.0], strict=True))},
+            r"math: of 5 prompts none has a pass rate of 0\.1 to 0\.9 \(mean 0\.40\), and there are no others",
+        ),
         ({"math": {"other": 0.5}}, r"has other prompts of math than data\.tasks\.math"),
         ("{", "is not JSON"),
         ([1], "does not map tasks to rows to rates"),
