@@ -43,8 +43,9 @@ class Selection:
     Yuan et al. 2023, "Scaling Relationship on Learning Mathematical Reasoning with Large Language Models", section 3.3.
 
     Args:
-        correct: Smallest primary reward that counts as correct; null: all count, whatever the reward says, as answers
-            that others are to be compared with (``omnithink_pl.sources.OwnAnswers``).
+        correct: Smallest primary reward of a completion that is kept, which counts as correct; null: whatever the
+            reward says, as for a cold start that teaches the form alone, or for answers that others are to be compared
+            with (``omnithink_pl.sources.OwnAnswers``).
         per_prompt: Most completions that are kept of one prompt, the first that were drawn; null: all.
         well_formed: Keep only what also has the full format and tags rewards, so that a broken form is not taught.
     """
@@ -78,10 +79,16 @@ class Selection:
             verdicts = list(self._verdicts(scored))
             count.update(verdicts)
             kept = [i for i, verdict in enumerate(verdicts) if verdict == "kept"]
-            right = sum(verdict in {"kept", "malformed", "repeated", "surplus"} for verdict in verdicts)
+            right = sum(self._is_correct(score) for score in scored.scores)
             count.update(prompts=1, completions=len(verdicts), solved=int(right > 0), correct=right)
             rows += [_row(scored, i) for i in kept]
         return rows, counts
+
+    def _is_correct(self, score: Score) -> bool:
+        """Return whether it counts as correct; where all are kept, if its reward is the greatest that there is."""
+        value = score.primary.value
+        least = score.components[0].range[1] if self.correct is None else self.correct
+        return score.state is not State.FAILED and value is not None and value >= least
 
     def _verdicts(self, scored: ScoredGroup) -> Iterator[str]:
         seen: set[str] = set()

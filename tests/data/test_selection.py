@@ -62,6 +62,7 @@ def test_as_references_all_that_ended_in_full_form_count_whatever_the_reward_say
     rows, counts = Selection(correct=None)([group])
     assert [(row["completion"], row["reward"]) for row in rows] == [("c", None), ("d", None)]
     assert counts["writing"]["malformed"] == 2
+    assert counts["writing"]["correct"] == 0, "what is kept is not therefore right"
 
 
 def test_every_completion_has_one_fate_and_tasks_are_apart() -> None:
