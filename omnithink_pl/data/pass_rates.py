@@ -82,14 +82,14 @@ class PassRates:
         sampled = [row for row in rows if row.uid in rates]
         if rates and not sampled:
             raise BadInput(f"data.pass_rates: {self.path} has other prompts of {task} than data.tasks.{task} has now")
+        if not rates:
+            _say(logging.INFO, "%s: all %d prompts are trained, data.pass_rates has none of them", task, len(rows))
+            return list(rows)
         bounds = f"a pass rate of {self.least:g} to {self.most:g}"
         if kept := [row for row in sampled if self.least <= rates[row.uid] <= self.most]:
             _say(logging.INFO, "%s: %d of %d prompts are trained, those with %s", task, len(kept), len(rows), bounds)
             return kept
         unknown = [row for row in rows if row.uid not in rates]
-        if not sampled:
-            _say(logging.INFO, "%s: all %d prompts are trained, data.pass_rates has none of them", task, len(rows))
-            return unknown
         none = f"of {len(sampled)} prompts none has {bounds} (mean {fmean(rates[row.uid] for row in sampled):.2f})"
         cure = "sample more of them (data.sampled_prompts), or widen data.pass_rates.least and most"
         if not unknown:
