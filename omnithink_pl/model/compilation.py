@@ -18,8 +18,9 @@ def compile_layers(model: PreTrainedModel, device: torch.device) -> None:
     """Compile each layer of a model for passes with gradients, in place; to be called before it is sharded.
 
     Norms, rotary positions, gates and casts are fused; attention over packed rows stays what it is, between compiled
-    parts. Passes without gradients, as in sampling and evaluation, run the layers as they are: their shapes change with
-    every token. Names, state and hooks stay, and so do results but for rounding.
+    parts. What :mod:`omnithink_pl.model.logprobs` makes of logits is compiled then too. Passes without gradients, as in
+    sampling and evaluation, run the layers as they are: their shapes change with every token. Names, state and hooks
+    stay, and so do results but for rounding.
 
     Args:
         model: On any device, also ``meta``.
@@ -36,6 +37,12 @@ def compile_layers(model: PreTrainedModel, device: torch.device) -> None:
     _check_compiler(device)
     for layer in found:
         layer.forward = partial(_forward, layer.forward, torch.compile(layer.forward, dynamic=True))
+
+
+def is_compiled(model: PreTrainedModel) -> bool:
+    """Return whether the layers of a model are compiled."""
+    forwards = (layer.__dict__.get("forward") for layer in layers(model))
+    return any(isinstance(forward, partial) and forward.func is _forward for forward in forwards)
 
 
 def _forward(own: Callable[..., Any], compiled: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from omnithink_pl.model.architecture import accepted
+from omnithink_pl.model.compilation import is_compiled
 from omnithink_pl.model.packed_attention import PackedAttention, cannot_share, enable_packed_attention
 from omnithink_pl.model.packing import Packing, Padding, pack_rows, pad_rows
 from omnithink_pl.model.products import add_product, is_plain, linear, replaced_forward
@@ -81,17 +83,12 @@ def token_logprobs(
     if share_prompt:
         check_shareable(model, packing.longest)
         enable_packed_attention(model)
-    sampled = SampledTokens(packing.targets.to(model.device), temperature, top_p, logits_at_a_time(model.device))
+    most, compiled = logits_at_a_time(model.device), torch.is_grad_enabled() and is_compiled(model)
+    sampled = SampledTokens(packing.targets.to(model.device), temperature, top_p, most, compiled)
     config = model.config.get_text_config(decoder=True)
     rewritten = any(getattr(config, name, None) not in (None, 1, 1.0) for name in REWRITES)
     found = None if rewritten else _chunked(model, packing, sampled)
-    if found is None:  # from the model's own logits, computed only where a completion token is predicted
-        head, source = model.get_output_embeddings(), packing.source.to(model.device)
-        own = head.forward
-        with replaced_forward(head, lambda hidden: own(hidden.flatten(0, 1).index_select(0, source).unsqueeze(0))):
-            logits = _run(model, packing)
-        found = torch.stack(logprobs_and_entropy(sampled.scaled(logits, slice(None)), sampled.targets), -1)
-    return _pad_completions(found, packing.lengths)
+    return _pad_completions(_whole(model, packing, sampled) if found is None else found, packing.lengths)
 
 
 def _pad_completions(found: Tensor, lengths: Sequence[int]) -> TokenLogprobs:
@@ -144,6 +141,15 @@ def _chunked(model: PreTrainedModel, packing: Packing, sampled: SampledTokens) -
     return found[:, :2] if torch.equal(canary, unchanged) else None
 
 
+def _whole(model: PreTrainedModel, packing: Packing, sampled: SampledTokens) -> Tensor:
+    """Return the same from the model's own logits, computed only where a completion token is predicted."""
+    head, source = model.get_output_embeddings(), packing.source.to(model.device)
+    own = head.forward
+    with replaced_forward(head, lambda hidden: own(hidden.flatten(0, 1).index_select(0, source).unsqueeze(0))):
+        logits = _run(model, packing)
+    return torch.stack(logprobs_and_entropy(sampled.scaled(logits, slice(None)), sampled.targets), -1)
+
+
 def _run(model: PreTrainedModel, packing: Packing) -> Tensor:
     attention = PackedAttention(packing.spans) if packing.spans else None
     # Four dimensions: transformers passes such a mask on as it is. Packed attention does not read it.
@@ -190,6 +196,7 @@ class SampledTokens:
     temperature: float = 1.0  # logits are divided by it; above 0
     top_p: float = 1.0  # below 1, the distribution is renormalised over its nucleus and the target
     logits: int = LOGITS  # most logits to hold at a time; at least one token's
+    compiled: bool = False  # what a plain linear head makes of them is compiled, unless there is a nucleus
 
     def chunks(self, vocabulary: int) -> Iterator[slice]:
         """Yield chunks of tokens whose logits fit."""
@@ -290,10 +297,10 @@ class _FusedHead(torch.autograd.Function):
         hidden, weight, bias = _cast(ctx.dtype, hidden, weight, bias)
         found, ones = [], hidden.new_ones(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
         for rows in sampled.chunks(len(weight)):
-            logits = sampled.scaled(linear(hidden[rows], weight, bias), rows)
-            found.append(logprobs_and_entropy(logits, sampled.targets[rows]))
+            logits = linear(hidden[rows], weight, bias)
+            found.append(_from_logits(logits, sampled, rows))
             if by_hidden is not None:
-                by_hidden[rows] = linear(_by_logits(logits, ones, sampled, rows).to(ctx.dtype), weight.T)
+                by_hidden[rows] = linear(_by_logits(logits, ones, sampled, rows), weight.T)
         logprobs, entropy = (torch.cat(column) for column in zip(*found, strict=True))
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
@@ -313,8 +320,7 @@ class _FusedHead(torch.autograd.Function):
         dtype = weight.dtype
         hidden, weight, bias = _cast(ctx.dtype, hidden, weight, bias)
         for rows in sampled.chunks(len(weight)):
-            logits = sampled.scaled(linear(hidden[rows], weight, bias), rows)
-            by_logits = _by_logits(logits, gradient, sampled, rows).to(ctx.dtype)
+            by_logits = _by_logits(linear(hidden[rows], weight, bias), gradient, sampled, rows)
             if by_hidden is not None:
                 by_hidden[rows] = linear(by_logits, weight.T)
             if by_weight is not None:
@@ -324,10 +330,41 @@ class _FusedHead(torch.autograd.Function):
         return by_hidden, *(None if one is None else one.to(dtype) for one in (by_weight, by_bias)), None
 
 
+def _from_logits(logits: Tensor, sampled: SampledTokens, rows: slice) -> tuple[Tensor, Tensor]:
+    """Return log-probabilities and entropies, float32, of some tokens from their logits in the compute dtype."""
+    if sampled.compiled and sampled.top_p >= 1.0:
+        return _compiled(_fused_from_logits)(logits, sampled.targets[rows], sampled.temperature)
+    return logprobs_and_entropy(sampled.scaled(logits, rows), sampled.targets[rows])
+
+
 def _by_logits(logits: Tensor, gradient: Tensor, sampled: SampledTokens, rows: slice) -> Tensor:
-    """Return the gradient by some tokens' logits, ``[rows, vocabulary]`` float32, from that by log-probabilities."""
+    """Return the gradient by some tokens' logits from that by log-probabilities, in the compute dtype of the logits."""
     here = (gradient[rows] / sampled.temperature).unsqueeze(-1)
-    return torch.softmax(logits, -1).mul_(-here).scatter_add_(-1, sampled.targets[rows].unsqueeze(-1), here)
+    if sampled.compiled and sampled.top_p >= 1.0:
+        return _compiled(_fused_by_logits)(logits, sampled.targets[rows], here, sampled.temperature)
+    every = torch.softmax(sampled.scaled(logits, rows), -1).mul_(-here)
+    return every.scatter_add_(-1, sampled.targets[rows].unsqueeze(-1), here).to(logits.dtype)
+
+
+def _fused_from_logits(logits: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Compute what :func:`logprobs_and_entropy` does, written for a compiler: it reads the logits twice."""
+    scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+    total = scaled.logsumexp(-1, keepdim=True)
+    every = scaled - total
+    entropy = -(every.exp() * every.clamp(min=torch.finfo(every.dtype).min)).sum(-1)
+    return (scaled.gather(-1, targets.unsqueeze(-1)) - total).squeeze(-1), entropy
+
+
+def _fused_by_logits(logits: Tensor, targets: Tensor, here: Tensor, temperature: float) -> Tensor:
+    """Compute what :func:`_by_logits` does, written for a compiler: without a scatter, which ends a kernel."""
+    scaled = logits.to(torch.promote_types(logits.dtype, torch.float32)) / temperature
+    target = torch.arange(logits.shape[-1], device=logits.device) == targets.unsqueeze(-1)
+    return (here * (target.to(scaled.dtype) - scaled.softmax(-1))).to(logits.dtype)
+
+
+@cache
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function, dynamic=True)
 
 
 def _cast(

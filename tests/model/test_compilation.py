@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model import products
 from omnithink_pl.model.compilation import compile_layers
-from omnithink_pl.model.logprobs import token_logprobs
+from omnithink_pl.model.logprobs import SampledTokens, head_logprobs, token_logprobs
 from omnithink_pl.model.policy import ready_to_train
 from tests.tiny import tiny_qwen
 
@@ -92,6 +92,27 @@ def test_they_compute_the_same_and_not_anew_for_every_length(
         graphs.append(counters["stats"]["unique_graphs"])
     assert graphs[0] > 0
     assert graphs[-1] == graphs[1], "the second length at the latest makes lengths dynamic"
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_made_of_logits_is_the_same_compiled(dtype: torch.dtype, frozen: bool) -> None:
+    torch.manual_seed(0)
+    head, targets = torch.nn.Linear(16, 40).to(dtype), torch.randint(0, 39, (11,))
+    with torch.no_grad():
+        head.bias[39] = -torch.inf  # as a model does that has no such token
+    head.requires_grad_(not frozen)
+    hidden, weights = torch.randn(11, 16).to(dtype).requires_grad_(), torch.randn(11)
+    leaves = [hidden, *(() if frozen else head.parameters())]
+    results = []
+    for compiled in (False, True):
+        sampled = SampledTokens(targets, 0.7, logits=4 * 40, compiled=compiled)  # the last chunk is shorter
+        found = head_logprobs(head, head.forward, hidden, sampled)
+        results.append((found.detach(), torch.autograd.grad((weights * found[:, 0]).sum(), leaves)))
+    assert counters["stats"]["unique_graphs"] > 0
+    tolerance = 1e-5 if dtype == torch.float32 else 0.02
+    torch.testing.assert_close(*results, atol=tolerance, rtol=tolerance)
+    assert results[1][0].isfinite().all()
 
 
 def test_layers_that_are_alike_share_what_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
