@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 
 
-def package_files(packages: Iterable[str]) -> dict[str, str]:
+@cache  # looks at everything that is installed, for a second or so; 32 boxes that start together took 49
+def package_files(packages: tuple[str, ...]) -> Mapping[str, str]:
     """Return the installed packages among these, all that they import in turn, and libraries, with their paths.
 
     ``pandas`` needs ``numpy``, ``dateutil`` and the file ``six.py``; wheels of ``numpy`` bring ``numpy.libs``.
@@ -26,7 +29,7 @@ def package_files(packages: Iterable[str]) -> dict[str, str]:
             found[libraries.name] = str(libraries)
         required = {_normal(needed) for owner in providers.get(name, ()) for needed in _requirements(owner)}
         remaining += [module for module, owners in providers.items() if required & set(map(_normal, owners))]
-    return found
+    return MappingProxyType(found)
 
 
 def _path(name: str) -> str | None:

@@ -59,7 +59,7 @@ class Plan:
             BoxLost: If it does not start; says why.
             OSError: If something that the tier needs is missing; says what.
         """
-        found, in_box = package_files(packages), self.tier is Tier.BUBBLEWRAP
+        found, in_box = package_files(tuple(packages)), self.tier is Tier.BUBBLEWRAP
         if not in_box and os.geteuid() != 0:  # its user's other threads count too
             limits = replace(limits, threads=THREADS + _MORE_THREADS + _threads_of(os.getuid()))
         settings = {

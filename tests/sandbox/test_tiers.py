@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import pytest
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.sandbox import HardenedSandbox, RunOutcome, hardened, tiers
+from omnithink_pl.sandbox import HardenedSandbox, RunOutcome, hardened, packages, tiers
 from omnithink_pl.sandbox.box import BoxLost
 from omnithink_pl.sandbox.tiers import Plan, Tier
 from tests.sandbox.helpers import ADD, PRINT_SUM, SOLUTION, SUM
@@ -57,3 +58,21 @@ def test_the_second_choice_is_taken_with_one_warning(
     sandbox = HardenedSandbox(workers=1)
     assert [sandbox.tier, sandbox.tier] == [Tier.LANDLOCK] * 2
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
+
+
+def test_what_is_installed_is_looked_at_once_for_all_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[str] = []
+    look = packages.metadata.packages_distributions
+
+    def counted() -> Mapping[str, list[str]]:
+        looks.append("")
+        return look()
+
+    monkeypatch.setattr(packages.metadata, "packages_distributions", counted)
+    packages.package_files.cache_clear()
+    sandbox = HardenedSandbox(workers=3)
+    try:
+        assert all(verdict.passed for verdict in sandbox.run_all([(PRINT_SUM, ADD)] * 6))
+    finally:
+        sandbox.close()
+    assert len(looks) == 1
