@@ -48,8 +48,6 @@ class Curriculum(L.Callback):
             if number is not None and number < 1:
                 key = f"curriculum.steps.{task}".strip(".")
                 raise BadInput(f"{key} is {number}; use 1 or more, or take a task out of curriculum.stages")
-        if isinstance(steps, int):
-            steps = {task: steps for stage in stages for task in stage.tasks}
         self.stages = with_lengths(stages, steps or {})
         self.replay = replay
         self.scheduler = scheduler

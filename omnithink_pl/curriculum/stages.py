@@ -95,7 +95,7 @@ class StageRun:
         return self.number == len(self.plan)
 
 
-def with_lengths(stages: Iterable[Stage], steps: Mapping[str, int]) -> list[Stage]:
+def with_lengths(stages: Iterable[Stage], steps: Mapping[str, int] | int) -> list[Stage]:
     """Give stages without a length the sum of their tasks' steps; one of whose tasks has none is left as it is.
 
     So curriculum, reverse, joint and single-task training train on the same number of batches of each task, whatever
@@ -103,11 +103,15 @@ def with_lengths(stages: Iterable[Stage], steps: Mapping[str, int]) -> list[Stag
 
     Args:
         stages: As configured.
-        steps: Batches of each task.
+        steps: Batches of each task, or one number for all.
     """
+    stages = list(stages)
+    of_task = (
+        dict.fromkeys((task for stage in stages for task in stage.tasks), steps) if isinstance(steps, int) else steps
+    )
     return [
-        replace(stage, steps=sum(steps[task] for task in stage.tasks))
-        if stage.steps == 0 and all(task in steps for task in stage.tasks)
+        replace(stage, steps=sum(of_task[task] for task in stage.tasks))
+        if stage.steps == 0 and all(task in of_task for task in stage.tasks)
         else stage
         for stage in stages
     ]

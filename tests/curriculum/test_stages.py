@@ -70,3 +70,4 @@ def test_a_stage_without_steps_is_as_long_as_its_tasks_together() -> None:
     assert [stage.steps for stage in found] == [50, 80, 7, 0]
     with pytest.raises(BadInput, match=r"stages\[3\]\.steps is 0"):
         check_stages(found, ("code", "math", "qa"))
+    assert [stage.steps for stage in with_lengths(stages, 4)] == [4, 8, 7, 4], "one number for all tasks"

@@ -40,6 +40,10 @@ def test_every_setting_is_a_parameter_once_chosen_ones_first() -> None:
 CURRICULUM = ("curriculum.stages", "curriculum.steps.code")
 
 
+def test_one_number_of_steps_is_that_of_every_task() -> None:
+    assert parameters(CONFIG | {"curriculum": CONFIG["curriculum"] | {"steps": 4}})["steps"] == "4 > 7"
+
+
 def test_a_dictionary_whose_entries_differ_is_one_value() -> None:
     config = {"model": {"kl": {"beta": {"code": 0.0, "math": 0.01}}}}
     assert parameters(config) == {"beta": '{"code": 0.0, "math": 0.01}'}
