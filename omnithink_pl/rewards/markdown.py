@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import textwrap
 import warnings
@@ -81,6 +82,12 @@ def compile_error(source: str) -> str:
     """Return why Python does not compile a source; empty if it does."""
     _silence_compiler()
     return _compile_error(source)
+
+
+def parse(source: str) -> ast.Module:
+    """Parse a source that Python compiles, without a word about what is odd in it."""
+    _silence_compiler()
+    return ast.parse(source, FILE)
 
 
 @lru_cache(maxsize=32)  # a block is looked at from several sides

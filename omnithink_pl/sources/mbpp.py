@@ -6,7 +6,7 @@ import ast
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, ClassVar, final
 
-from omnithink_pl.rewards.markdown import compile_error
+from omnithink_pl.rewards.markdown import compile_error, parse
 from omnithink_pl.sources.base import Row
 from omnithink_pl.sources.cells import UnusableRow, optional_text_of, text_of, texts_of
 from omnithink_pl.sources.curated import CuratedSource
@@ -21,12 +21,12 @@ def _called(tests: Sequence[str]) -> list[str]:
         >>> _called(["assert set(find_words('a b')) == set(['a'])"])
         ['set', 'set', 'find_words']
     """
-    nodes = (node for test in tests for node in ast.walk(ast.parse(test)))
+    nodes = (node for test in tests for node in ast.walk(parse(test)))
     return [node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
 
 
 def _defined(program: str) -> Iterator[str]:
-    for statement in ast.parse(program).body:
+    for statement in parse(program).body:
         match statement:
             case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
                 yield name

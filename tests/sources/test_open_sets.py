@@ -90,6 +90,15 @@ def mbpp(rows: Rows, tmp_path: Path, curation: Curation) -> Any:
     return MBPP(write(tmp_path / "rows.jsonl", rows), curation=curation)
 
 
+def test_mbpp_says_nothing_of_odd_escapes_in_its_programs(
+    tmp_path: Path, curation: Curation, recwarn: pytest.WarningsRecorder
+) -> None:
+    row = mbpp_row()
+    odd = row | {"code": row["code"] + "\nODD = '\\w'\n", "test_list": [*row["test_list"], "assert '\\w'"]}
+    assert len(list(mbpp([odd], tmp_path, curation).examples("code", "train"))) == 1
+    assert not recwarn.list
+
+
 def test_mbpp_shows_one_test_and_an_answer_that_returns_what_it_has_seen_fails(
     tmp_path: Path, curation: Curation
 ) -> None:
