@@ -252,6 +252,7 @@ class ColocatedVLLM:
                 logprobs_mode="processed_logprobs",  # of the distribution sampled from, after temperature and top-p
                 seed=0,
                 disable_log_stats=True,
+                use_tqdm_on_load=False,  # its bars of CUDA graphs are not what a run's console is for
                 **adapters,
                 **self._device_arguments(current_platform.is_cpu()),
             )
