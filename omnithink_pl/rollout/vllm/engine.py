@@ -56,8 +56,8 @@ class ColocatedVLLM:
     completions depend on the weights, the prompt and the seed but, up to rounding, not on the other prompts.
 
     Args:
-        dtype: Of the engine's weights and cache. ``float32`` agrees with a float32 trainer to 1e-4, ``bfloat16`` is
-            faster on GPUs and differs by a few 1e-2 nats: keep ``model.rollouts.correction`` on.
+        dtype: Of the engine's weights and cache. ``float32`` agrees with a float32 trainer to 1e-4, on a GPU to 1e-3;
+            ``bfloat16`` is faster on GPUs and differs by a few 1e-2 nats: keep ``model.rollouts.correction`` on.
         max_rows: Completions that are decoded at the same time.
         max_context: Longest prompt with its completion, in tokens; the policy's own context if not given.
         kv_cache_gib: Memory of the key-value cache. If not given, on a GPU what ``gpu_memory_utilization`` leaves.
@@ -258,7 +258,7 @@ class ColocatedVLLM:
             )
 
     def _device_arguments(self, is_cpu: bool) -> dict[str, Any]:
-        """Return the arguments that depend on the device. Those for a GPU are untested."""
+        """Return the arguments that depend on the device."""
         if is_cpu:
             arguments: dict[str, Any] = {
                 "enforce_eager": True,

@@ -113,7 +113,7 @@ class Sleep:
     host memory, once for each process, only to overwrite them.
 
     Where the same weights come back, because the policy was not trained meanwhile, the log-probabilities of a fixed
-    prompt must be those from before. On a CPU it does nothing and says so once. On GPUs it is untested.
+    prompt must be those from before. On a CPU it does nothing and says so once.
     """
 
     def __init__(self, enabled: bool) -> None:
