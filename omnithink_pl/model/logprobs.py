@@ -198,6 +198,11 @@ class SampledTokens:
     logits: int = LOGITS  # most logits to hold at a time; at least one token's
     compiled: bool = False  # what a plain linear head makes of them is compiled, unless there is a nucleus
 
+    @property
+    def fused(self) -> bool:
+        """Whether what is made of logits is compiled."""
+        return self.compiled and self.top_p >= 1.0
+
     def chunks(self, vocabulary: int) -> Iterator[slice]:
         """Yield chunks of tokens whose logits fit."""
         step = max(1, self.logits // vocabulary)
@@ -297,10 +302,10 @@ class _FusedHead(torch.autograd.Function):
         hidden, weight, bias = _cast(ctx.dtype, hidden, weight, bias)
         found, ones = [], hidden.new_ones(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
         for rows in sampled.chunks(len(weight)):
-            logits = linear(hidden[rows], weight, bias)
+            logits = _ready(linear(hidden[rows], weight, bias), sampled, rows)
             found.append(_from_logits(logits, sampled, rows))
             if by_hidden is not None:
-                by_hidden[rows] = linear(_by_logits(logits, ones, sampled, rows), weight.T)
+                by_hidden[rows] = linear(_by_logits(logits, ones, sampled, rows).to(ctx.dtype), weight.T)
         logprobs, entropy = (torch.cat(column) for column in zip(*found, strict=True))
         ctx.mark_non_differentiable(entropy)
         return logprobs, entropy
@@ -320,7 +325,8 @@ class _FusedHead(torch.autograd.Function):
         dtype = weight.dtype
         hidden, weight, bias = _cast(ctx.dtype, hidden, weight, bias)
         for rows in sampled.chunks(len(weight)):
-            by_logits = _by_logits(linear(hidden[rows], weight, bias), gradient, sampled, rows)
+            logits = _ready(linear(hidden[rows], weight, bias), sampled, rows)
+            by_logits = _by_logits(logits, gradient, sampled, rows).to(ctx.dtype)
             if by_hidden is not None:
                 by_hidden[rows] = linear(by_logits, weight.T)
             if by_weight is not None:
@@ -330,20 +336,24 @@ class _FusedHead(torch.autograd.Function):
         return by_hidden, *(None if one is None else one.to(dtype) for one in (by_weight, by_bias)), None
 
 
+def _ready(logits: Tensor, sampled: SampledTokens, rows: slice) -> Tensor:
+    """Return some tokens' logits as the next two functions take them: as they are for a compiler, else scaled."""
+    return logits if sampled.fused else sampled.scaled(logits, rows)
+
+
 def _from_logits(logits: Tensor, sampled: SampledTokens, rows: slice) -> tuple[Tensor, Tensor]:
-    """Return log-probabilities and entropies, float32, of some tokens from their logits in the compute dtype."""
-    if sampled.compiled and sampled.top_p >= 1.0:
+    """Return log-probabilities and entropies of some tokens, float32."""
+    if sampled.fused:
         return _compiled(_fused_from_logits)(logits, sampled.targets[rows], sampled.temperature)
-    return logprobs_and_entropy(sampled.scaled(logits, rows), sampled.targets[rows])
+    return logprobs_and_entropy(logits, sampled.targets[rows])
 
 
 def _by_logits(logits: Tensor, gradient: Tensor, sampled: SampledTokens, rows: slice) -> Tensor:
-    """Return the gradient by some tokens' logits from that by log-probabilities, in the compute dtype of the logits."""
+    """Return the gradient by some tokens' logits, ``[rows, vocabulary]``, from that by log-probabilities."""
     here = (gradient[rows] / sampled.temperature).unsqueeze(-1)
-    if sampled.compiled and sampled.top_p >= 1.0:
+    if sampled.fused:
         return _compiled(_fused_by_logits)(logits, sampled.targets[rows], here, sampled.temperature)
-    every = torch.softmax(sampled.scaled(logits, rows), -1).mul_(-here)
-    return every.scatter_add_(-1, sampled.targets[rows].unsqueeze(-1), here).to(logits.dtype)
+    return torch.softmax(logits, -1).mul_(-here).scatter_add_(-1, sampled.targets[rows].unsqueeze(-1), here)
 
 
 def _fused_from_logits(logits: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
