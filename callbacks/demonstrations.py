@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning as L
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from omnithink_pl.data.batches import PromptBatch
 from omnithink_pl.data.demonstrations import COUNTED, Counts, DemonstrationStore, Selection
@@ -18,7 +18,7 @@ from omnithink_pl.data.pass_rates import pass_rates
 from omnithink_pl.distributed.shard_work import ShardedWork
 from omnithink_pl.grpo.advantage import ScoredGroup
 from omnithink_pl.modules import RejectionSampling
-from omnithink_pl.report.console import demonstration_table
+from omnithink_pl.report.console import bars, demonstration_table
 from omnithink_pl.report.live import clock
 from omnithink_pl.tracking.adapters import run_artifacts
 
@@ -69,14 +69,7 @@ class Demonstrations(L.Callback):
         if not trainer.is_global_zero:
             return
         data = data_of(trainer)
-        self._display = Progress(
-            TextColumn("sampling"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.description}"),
-            TimeRemainingColumn(),
-            console=self.console,
-        )
+        self._display = bars("sampling", "{task.description}", self.console)
         self._display.add_task("", total=data.prompt_batch_count, completed=len(data.done_batches))
         self._display.start()
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from math import isnan
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +70,7 @@ def score_table(matrix: ScoreMatrix) -> Table:
 
 
 def _arrow(change: Estimate) -> tuple[str, str]:
-    if change.value == 0 or isnan(change.value):
+    if change.value == 0 or math.isnan(change.value):
         return " ", ""
     if change.low <= 0 <= change.high:
         return ("△" if change.value > 0 else "▽"), "dim"
@@ -80,7 +80,7 @@ def _arrow(change: Estimate) -> tuple[str, str]:
 def _gained(change: float) -> str:
     """Return ``▲40``, ``▼2`` or ``0`` points: signs are left to what is forgotten, which is the opposite."""
     number = _points(change)
-    return number.replace("+", "▲") if change > 0 else number.replace("-", "▼") if not isnan(change) else number
+    return number.replace("+", "▲") if change > 0 else number.replace("-", "▼") if not math.isnan(change) else number
 
 
 def legend(matrix: ScoreMatrix) -> str:
@@ -95,7 +95,7 @@ def evaluation_line(matrix: ScoreMatrix) -> str:
     scores = [(task, base[task].sampled, last[task].sampled) for task in matrix.tasks]
     cells = []
     for name, before, now in [*scores, ("mean", means[0], means[-1])]:
-        shown = len(matrix.rows) > 1 and not isnan(now - before)
+        shown = len(matrix.rows) > 1 and not math.isnan(now - before)
         cells.append(f"{name} {percent(now)}" + (f" {_gained(now - before)}" if shown else ""))
     return f"{row_name(matrix.labels[-1])}: " + "  ".join(cells)
 
@@ -129,7 +129,7 @@ def score_columns(matrix: ScoreMatrix) -> dict[str, list[Any]]:
 
 def _rounded(value: object) -> object:
     """A number as a table shows it; ``None`` for one that was not measured."""
-    return value if not isinstance(value, float) else None if isnan(value) else round(value, 4)
+    return value if not isinstance(value, float) else None if math.isnan(value) else round(value, 4)
 
 
 def sample_lines(samples: Mapping[str, Sequence[Sample]], count: int, width: int) -> list[str]:
@@ -223,12 +223,18 @@ def problems(scores: Sequence[SuiteScore], domains: Sequence[DomainScore]) -> li
     return lines + [f"{one.name} has no domain score: {one.problem}" for one in domains if one.score is None]
 
 
+def bars(label: str, state: str, console: Console) -> Progress:
+    """Return a display of bars with a label before each, and the time left and a state behind it."""
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn(state))
+    # By default the pace of more than 30 seconds ago is forgotten. A batch of a real model takes longer: none was left.
+    return Progress(*columns, console=console, speed_estimate_period=math.inf)
+
+
 @contextmanager
 def benchmark_progress(console: Console) -> Iterator[Callable[[str, int, int, Sequence[Record]], None]]:
     """Show a bar per benchmark, with the mean score so far; yields the function to call when a chunk is done."""
     bars: dict[str, TaskID] = {}
-    label, score = TextColumn("{task.description}"), TextColumn("{task.fields[mean]}")
-    with Progress(label, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), score, console=console) as progress:
+    with bars("{task.description}", "{task.fields[mean]}", console) as progress:
 
         def update(suite: str, done: int, total: int, records: Sequence[Record]) -> None:
             if suite not in bars:

@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from omnithink_pl.report.console import GAPS, evaluation_line, legend, score_markdown, score_table
+from omnithink_pl.report.console import GAPS, bars, evaluation_line, legend, score_markdown, score_table
 from tests.report.matrices import LEARNED, UNMEASURED, matrix
 
 
@@ -54,3 +54,14 @@ def test_the_description_shows_every_score_and_what_was_forgotten() -> None:
         "| forgotten (base - last) | -30.0 | -40.0 | -35.0 |",
     ]
     assert score_markdown(UNMEASURED).splitlines()[-1] == "| forgotten (base - last) | -40.0 | - | - |"
+
+
+def test_the_time_left_is_shown_where_each_batch_takes_minutes() -> None:
+    now = 0.0
+    display = bars("sampling", "{task.description}", Console(file=io.StringIO(), width=80))
+    display.get_time = lambda: now
+    bar = display.add_task("", total=10, completed=2)
+    for minutes in (1, 2, 3):
+        now = 60.0 * minutes
+        display.update(bar, advance=1)
+    assert display.tasks[bar].time_remaining == 5 * 60
