@@ -41,6 +41,7 @@ _SPOKEN = {
 _UNITS = (
     "km|cm|mm|nm|dm|ft|in|yd|mi|lb|lbs|oz|kg|mg|ml|mL|hr|hrs|sq|cu|cc|rs|Rs|mph|kph|kmh|deg|min|sec"
     "|[kMGTm]?(?:Hz|eV|Pa)|[kMGTm][JWNV]|mA|ms|rad|mol|erg|yr|[kM]?pc|AU|k?cal|atm|rpm"
+    "|K[gG]|kgs|yrs|[kKMGT]B|pts?|tsp|tbsp|qts?"
 )
 _UNIT_LETTERS = "mgshLNJWVAKCFlTHD"
 _PER = rf"\s*/\s*(?:{_UNITS}|[hsmL])(?![a-zA-Z])"
@@ -55,9 +56,14 @@ _BASE_SHAPES = (("(", "base", "", ")"), ("in", "base", ""), ("base", ""), ("_", 
 _PARTICLES = "a A I an as at be by do he if in it me my of on so to up us we am"
 _WORD_AFTER = re.compile(r"\s+([a-zA-Z]{2,})")
 _WORD_BEFORE = re.compile(r"(?:^|[^\\a-zA-Z])[a-zA-Z]{2,},?\s+$")
-_TOLD = re.compile(r"(?:^|[^\\a-zA-Z])(?!(?:of|is|are|and|or|equals?)\s)[a-zA-Z]{2,}\s+$")
+_TOLD = re.compile(r"(?:^|[^\\a-zA-Z])(?!(?:is|are|and|or|equals?)\s)[a-zA-Z]{2,}\s+$")
+_OF = re.compile(r"\bof\s+$")
+_OPENING = "So In By On At If It We He"
+_OPENED = re.compile(r",|\s+(?:\\?\$)?\d")  # So, Tom has 5; So 5 apples
+_FACTOR = re.compile(r" (?:\\?\$\s?)?\.?\d")
 _POWER_OF_TEN = re.compile(r"\s*10\s*(?:\^|\*\*)")
 _GLUED = re.compile(r"(arcsin|arccos|arctan|sin|cos|tan|cot|ln|log|sqrt)([a-zA-Z])")
+_GLUED_WORDS = "cost tank logs sins sing sink tans tang cots"  # where they stand in a sentence
 _SHORT_WORDS = """
 ago all any are art bag bar bat bed bee bin bit bow box boy bug bus but buy can cap car cat cow cup cut day did dog dry
 due each egg end eye far few fit for fox fun get got guy had has hat hen her him his how ice its jar job key kid law let
@@ -407,40 +413,53 @@ def _unit(
 
 
 def _letters(run: str, before: str, after: str, tokens: Sequence[Token]) -> list[Token]:
-    """Return the tokens of a run of letters without a command: an operator, a function, a word or variables.
-
-    Four letters and more are a word, unless they are capitals as of a polygon; three are one if it is common, one or
-    two if it is a particle beside another word: "sold at the market", but ``v = at``.
-    """
+    """Return the tokens of a run of letters without a command: an operator, a function, a word or variables."""
     counted = bool(tokens) and tokens[-1].kind == "number"
     if run.lower() in _SPOKEN and run not in ("Is", "OO"):
         return [_SPOKEN[run.lower()]]
     if (run in _FUNCTIONS.split() and not (counted and run == "min")) or run in _LETTERS.split():
         return [Token("command", "\\" + run)]
-    times = _POWER_OF_TEN.match(after) or (before[: -len(run)].endswith(" ") and re.match(r" \d", after))
+    before = before[: -len(run)]
+    times = _POWER_OF_TEN.match(after) or (before.endswith(" ") and _FACTOR.match(after))
     if run in ("x", "X") and counted and times:  # 6 x 7
         return [Token("operator", r"\cdot")]
     if run == "cbrt":
         return [Token("command", r"\sqrt"), Token("open", "["), Token("number", "3"), Token("close", "]")]
-    if function := _GLUED.fullmatch(run):
+    amount = counted or any(token.kind == "number" for token in tokens)
+    told = _TOLD.search(before) and (amount or not _OF.search(before))  # she needs to pay; 5 cups of tea, area of abc
+    function = _GLUED.fullmatch(run)
+    spoken = told or (counted and before.endswith(" ")) or _WORD_AFTER.match(after)
+    if function and not (spoken and run in _GLUED_WORDS.split()):
         return [Token("command", "\\" + function[1]), Token("name", function[2])]
-    told = run.islower() and _TOLD.search(before[: -len(run)])  # she needs to pay
-    long = len(run) > 4 or (len(run) == 4 and not run.isupper())
-    common = len(run) == 3 and not run.isupper() and (run.lower() in _SHORT_WORDS.split() or told)
-    word_after = (match := _WORD_AFTER.match(after)) and match[1].lower() not in _SPOKEN
-    beside_word = word_after or (len(run) > 1 and _WORD_BEFORE.search(before[: -len(run)]))  # an article precedes
-    particle = beside_word and (run in _PARTICLES.split() or run.lower() in _PARTICLES.split()[3:])
     temperature = run in ("C", "F") and any(token.text == r"\circ" for token in tokens[-2:])
-    if (
-        long
-        or common
-        or particle
-        or temperature
-        or run in ("USD", "EUR", "GBP")
-        or (run in ("No", "no") and not counted)
-    ):
+    refusal = run in ("No", "no") and not counted
+    if temperature or refusal or run in ("USD", "EUR", "GBP") or _is_word(run, before, after, bool(told), counted):
         return [Token("word", run.lower())]
     return [Token("name", letter) for letter in run if letter != "'"]
+
+
+def _is_word(run: str, before: str, after: str, told: bool, counted: bool) -> bool:
+    """Return whether a run of letters is a word, and not a product of variables.
+
+    Four letters and more are one, unless they are capitals as of a polygon. Three are one if it is common, or looks
+    like a name before another word: "Tom has", "Sam and Tom". Two are one in "Al has". One or two are one if it is
+    a particle beside another word, "sold at the market", but ``v = at``, or opens the text: "So, 5".
+    """
+    if len(run) > 4 or (len(run) == 4 and not run.isupper()):
+        return True
+    following = _WORD_AFTER.match(after)
+    word_after = following is not None and following[1].lower() not in _SPOKEN
+    beside_word = word_after or (len(run) > 1 and _WORD_BEFORE.search(before) is not None)  # an article precedes
+    if len(run) == 3 and run.islower():
+        between = word_after and (counted or _WORD_BEFORE.search(before))  # 36 hot dogs, pies and hot dogs
+        return run in _SHORT_WORDS.split() or told or bool(between)
+    if len(run) == 3:
+        return (run.istitle() and following is not None) or (not run.isupper() and run.lower() in _SHORT_WORDS.split())
+    if run in _OPENING.split() and not before.strip() and _OPENED.match(after):
+        return True
+    if len(run) == 2 and run.istitle() and word_after:  # Mr
+        return True
+    return beside_word and (run in _PARTICLES.split() or run.lower() in _PARTICLES.split()[3:])
 
 
 def _written(content: str, tokens: Sequence[Token]) -> list[Token]:

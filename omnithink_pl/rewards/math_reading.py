@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import TypeAlias
 
 from omnithink_pl.rewards.math_notation import GREEK, LBRACE, RBRACE, Token, closing, in_index, is_unit
@@ -15,7 +16,9 @@ _TURNED = {">": "<", r"\ge": r"\le"}
 _RELATIONS = {"=", r"\approx", r"\ne", r"\in", r"\equiv", ":", "<", r"\le", *_TURNED}
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 _LEAD = frozenset(
-    {"so", "thus", "hence", "therefore", "then", "finally", "the", "answer", "final", "result", "yes", "we", "get"}
+    """
+so thus hence therefore then finally the answer final result yes we get in total all altogether overall
+""".split()  # noqa: SIM905  (a column of words would be half a page)
 )
 # Words that take back what they stand beside.
 _DENYING = frozenset({"not", "no", "never", "neither", "nor", "cannot", "wrong", "incorrect", "false"})
@@ -35,14 +38,14 @@ _CHANGING = _DENYING | frozenset(
     """
 than least most over under above below between half halves third thirds quarter quarters fourth
 fourths fifth fifths sixth sixths eighth eighths tenth tenths hundredth hundredths thousandth thousandths millionth
-millionths twice double triple minus negative plus point except without through out times lakh crore score but none
-beyond nearly gross bn one two three four five six seven eight nine ten
+millionths twice double triple minus negative plus point except without through out lakh crore score but none
+beyond nearly almost gross bn one two three four five six seven eight nine ten
 """.split()  # noqa: SIM905  (a column of words would be a page)
 )
 # Names of a unit; the first is the one that is compared.
 _UNITS = """
 km kilometer kilometre, cm centimeter centimetre, mm millimeter millimetre, m meter metre, in inch inche, ft foot feet,
-yd yard, mi mile, lb pound, oz ounce, kg kilogram, g gram gm, mg milligram, L liter litre l, mL milliliter ml,
+yd yard, mi mile, lb pound, oz ounce, kg kilogram Kg KG, g gram gm, mg milligram, L liter litre l, mL milliliter ml,
 h hour hr, min minute, s second sec, day, week, month, year yr, dollar usd buck, cent, degree deg, rad radian,
 J joule, W watt, N newton, V volt, A ampere amp, / per, 2 square squared sq, 3 cubic cubed cu
 """
@@ -317,9 +320,19 @@ def _statement(tokens: Sequence[Token]) -> Reading:
     if operators == ["="] and names[0] and (len(targets := _listed(pieces[0])) > 1):
         value = _expression(pieces[1])  # (x,y) = (1,2)
         return replace(value, names=targets) if isinstance(value, Parts) and len(value.items) == len(targets) else value
-    sides = tuple(map(_expression, pieces))
+    sides = tuple(map(_side if set(operators) == {"="} else _expression, pieces))
     relation = Relation(tuple(operators), sides, tuple(names), latex(tokens))
     return _interval(relation) or relation
+
+
+def _side(tokens: Sequence[Token]) -> Reading:
+    """Return the reading of a side of an equation; of ``9 apples * $2/apple`` that of its numbers."""
+    side = _expression(tokens)
+    words = {form for t in tokens if t.kind == "word" for form in (t.text, t.text.removesuffix("s"))}
+    if side != Leaf("") or not words or words & {*_CHANGING, *_SCALES} or _denied(tokens):
+        return side
+    per = [t.text == "/" and after.kind == "word" for t, after in pairwise((*tokens, Token("operator", "")))]
+    return _expression([t for t, named in zip(tokens, per, strict=True) if t.kind != "word" and not named])
 
 
 def _before(tokens: Sequence[Token], mark: str) -> Sequence[Token]:
@@ -477,7 +490,8 @@ def _leaf(tokens: Sequence[Token]) -> Leaf:
         body, words = body[:-4], [Token("word", "degree"), *words]
     if words and body and body[-1].text == "/":  # $5/hour
         body, words = body[:-1], [body[-1], *words]
-    if not all(t.kind == "word" or t.text in _IN_UNITS or words[i - 1].text in ("{", "-") for i, t in enumerate(words)):
+    raised = ["".join(t.text for t in words[max(i - 2, 0) : i]).endswith(("{", "{-")) for i in range(len(words))]
+    if not all(t.kind == "word" or t.text in _IN_UNITS or power for t, power in zip(words, raised, strict=True)):
         return Leaf("")
     if "dollars" in lead:
         words = [Token("word", "dollars"), *words]
@@ -485,6 +499,7 @@ def _leaf(tokens: Sequence[Token]) -> Leaf:
     if (
         not body
         or _CHANGING & {*lead, *(t.text for t in words)}
+        or "times" in lead  # "18 times" is a number, "three times 18" another one
         or _denied(tokens)
         or (words and words[0].text in ("squared", "cubed"))
     ):

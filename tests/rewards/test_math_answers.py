@@ -63,12 +63,44 @@ RULES: dict[str, list[Row]] = {
         ("64", ["Kylar needs to pay $64 at the farmers' market."], ["She needs $64 million"]),
         ("5", ["$5/hour", "US$5", "₹5"], ["5/2"]),
     ],
+    "a short word of a sentence is no product of letters": [
+        (
+            "18",
+            [
+                *("Tom has 18 apples.", "Sam and Tom have 18 apples.", "Al has 18 cows", "Mr. Fu has 18 cows"),
+                *("So, Anna has 18 apples.", "So 18 apples", "In total, 18 apples.", "In all, he has 18"),
+                *("18 pieces of gum", "18 cups of tea", "18 hot dogs", "18 rap songs", "18 pies and hot dogs"),
+            ],
+            ["18 abc", "18 xy", "So 9, 18", "18 of tea and 3 of gum", "Sam 17, Tom 18"],
+        ),
+        (
+            "18",
+            ["The total cost is $18.", "Cost: $18", "cost = 18", "18 logs", "The tank holds 18 gallons."],
+            ["18 cost 19", "The cost is $18 and $19"],
+        ),
+        (r"\cos t", ["cost", "x = cost"], ["t"]),
+        (r"2 \log s", ["2logs"], ["2"]),
+        (r"(\cos t, \sin t)", ["(cost, sint)"], ["(sint, cost)"]),
+        ("Abc", ["Abc", "bcA"], ["ABC"]),
+    ],
+    "an amount may be told with its factors": [
+        (
+            "18",
+            [
+                *("9 x $2 = $18", r"9 x \$2 = \$18", "9 apples * $2/apple = $18", r"\$9 + \$9 = \$18", "2 * $9 = 18"),
+                *("20 apples - 2 apples = 18 apples", "18 times", "18 times as many"),
+            ],
+            ["9 apples * $3 = $18", "18 apples - 2 apples", "18 apples -2", "three times 18", "times 18", "18 times 2"],
+        ),
+        ("2x(x+1)", ["2 x (x+1)"], ["2(x+1)"]),
+    ],
     "a unit's case and prefix count, and factors are no units": [
         (r"5 \text{ MW}", ["5", "5 MW", r"5\text{ MW}"], ["5 mW", r"5 \text{ mW}", r"5 \text{ W}"]),
         (r"5 \text{ kN}", ["5 kN"], ["5 N", r"5 \text{ N}"]),
         (r"25 \text{ cents}", ["25 cents", "25"], ["$25", r"\$25", "25 dollars"]),
         ("15 mph", ["15 miles per hour", "15"], ["15 km/h", "15 m"]),
-        ("284", ["284 sq cm", "284 MeV", "284 in total"], ["284 mn"]),
+        ("284", ["284 sq cm", "284 MeV", "284 in total", "284 KG", "284 GB", "284 pts", "284 tsp"], ["284 mn"]),
+        ("3 kg", ["3 Kg", "3 kgs"], ["3 g"]),
         ("5 km", ["5 km in total"], ["5 in", "5 m"]),
         ("4.5e33", [r"4.5 \times 10^{33} erg/s", "4.5×10^33 km"], [r"4.5 \times 10^{33} n"]),
         (r"2\mathrm{e}", ["2e"], ["2"]),
