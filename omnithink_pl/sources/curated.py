@@ -27,17 +27,17 @@ from omnithink_pl.sources.curation import (
     ParsedRow,
     Report,
     Track,
+    comparable,
     find_contamination,
     no_check,
     no_progress,
     subsample,
-    words,
 )
 from omnithink_pl.sources.files import DataFiles, Unreachable, find_files, local_version
 from omnithink_pl.sources.reading import Found, Place
 from omnithink_pl.types import Example
 
-VERSION = 2
+VERSION = 3
 """Version of the filters that all sources share; raise it when they keep other rows, so that old caches are ignored."""
 
 _REPORT = "report.json"
@@ -294,8 +294,7 @@ class Pipeline:
         return kept
 
     def _repeated(self, row: ParsedRow) -> str | None:
-        identity = row.identity or row.question
-        text = " ".join(words(identity)) or identity  # signs only, such as "?!", have no words
+        text = comparable(row.identity or row.question)
         if text in self._identities:
             return ""
         self._identities.add(text)

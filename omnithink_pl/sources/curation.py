@@ -172,6 +172,7 @@ NGRAM = 13
 """Consecutive words that count as contamination: the length that GPT-3 took (Brown et al., 2020, appendix C)."""
 
 _WORD = re.compile(r"\w+")
+_WORD_OR_SIGN = re.compile(r"\w+|[-+*/^<>=]")
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,16 @@ def find_contamination(sets: Iterable[DecontaminationSet]) -> Callable[[str], st
 
 def words(text: str) -> list[str]:
     """Return the normalised words of a text; numbers and LaTeX commands are words, operators are not."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    return _WORD.findall(_folded(text))
+
+
+def comparable(text: str) -> str:
+    """Return a text without case, punctuation and spacing, as copies of a row share it; ``a+b`` is not ``a-b``."""
+    return " ".join(_WORD_OR_SIGN.findall(_folded(text))) or text  # other signs only, such as "?!", have no words
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def _ngrams(text: str) -> Iterator[str]:

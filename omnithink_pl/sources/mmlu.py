@@ -14,9 +14,11 @@ from omnithink_pl.sources.curation import ParsedRow
 from omnithink_pl.types import Options
 
 # Options that say which others are right: by their letters, "Both A and C", or by their place, "none of the above".
+_LETTER = r"(?:\(?(?-i:[A-E])\)?|\([a-e]\))"
 _BY_LETTER = re.compile(
-    r"(both|either|neither|only|all)?\s*\(?(?-i:[A-E])\)?((\s|,|&|\band|\bor|\bnor)+\(?(?-i:[A-E])\)?)+\s*(only)?\.?",
-    re.IGNORECASE,
+    rf"(both|either|neither|only|all)?\s*{_LETTER}((\s|,|&|\band|\bor|\bnor)+{_LETTER})+\s*(only)?\.?"
+    r"|.+(?<![\w^_])\((?-i:[A-E])\)(?!\s*[-+*/^=<>]).*",  # the method in (A), but P(A)
+    re.IGNORECASE | re.DOTALL,
 )
 _BY_PLACE = re.compile(
     r"\b(all|any|both|each|either|n[ei]+ther|none|some)\b.{0,30}\b(above|below|preceding|following)\b", re.IGNORECASE
@@ -57,8 +59,7 @@ class MMLU(CuratedSource):
     def parse(self, row: Row) -> ParsedRow:
         """Return the question with its options, of which the answer is one."""
         question, choices = text_of(row, "question").strip(), texts_of(row, "choices")
-        identity = " ".join([question, *sorted(choices)])  # many questions differ in their options only
-        uid = text_uid(identity)
+        uid = text_uid(" ".join([question, *sorted(choices)]))
         texts = [choice.strip() for choice in choices]
         if len(set(texts)) < 2:
             raise UnusableRow("choices", "there is no choice; correct or drop the row")
@@ -68,4 +69,5 @@ class MMLU(CuratedSource):
                 f"{row['answer']!r} must be the place of one of {len(texts)} choices, from 0; correct or drop the row"
             )
             raise UnusableRow("answer", cure)
-        return ParsedRow(uid, question, Options(tuple(dict.fromkeys(texts)), (texts[place],)), identity=identity)
+        options = Options(tuple(dict.fromkeys(texts)), (texts[place],))
+        return ParsedRow(uid, question, options, identity=f"{question}\n{texts[place]}")  # "Which is true?" is many

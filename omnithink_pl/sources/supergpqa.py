@@ -37,5 +37,5 @@ class SuperGPQA(CuratedSource):
             question,
             Options(tuple(options), (answer,)),
             category=str(row["discipline"]),
-            identity=" ".join([question, *sorted(options)]),  # many questions differ in their options only
+            identity=f"{question}\n{answer}",  # "Which is true?" is many questions
         )

@@ -146,10 +146,13 @@ STANDING = [
     "AB",
     "All of them",
     "A. thaliana and B. napus",
+    "P(A) + P(B)",
+    "(D) I and II",
 ]
 NAMING = [
     *("A and B", "Both A and C", "either A or B.", "A, B, and C", "(A), (B), and (C)", "B and C only", "A B and C"),
     *("All of the above", "none of above.", "Moons contribute to all of the above.", "Any 2 of the above values"),
+    *("Both (a) and (b)", "neither (a) nor (b).", "Use the method in (A), but hotter"),
 ]
 
 
@@ -159,6 +162,25 @@ def test_questions_of_mmlu_whose_options_name_others_are_left_out(tmp_path: Path
     assert [e.reference.texts[3] for e in found.examples("qa", "train")] == STANDING
     (step,) = [s for s in found.prepare().steps if s["filter"] == "an option names others"]
     assert (step["before"], step["after"]) == (len(rows), len(STANDING))
+
+
+def test_a_question_that_is_held_out_is_not_trained_under_other_wrong_options(
+    tmp_path: Path, curation: Curation
+) -> None:
+    held_out = mmlu_row(choices=["x", "y", "Oslo", "z"])
+    same = held_out | {"choices": ["x", "Oslo", "w"], "answer": 1}
+    other = held_out | {"choices": ["x", "y", "Oslo"], "answer": 0}  # "Which is true?" asks something else each time
+    write(tmp_path / "copy" / "test.jsonl", [held_out])
+    write(tmp_path / "copy" / "train.jsonl", [same, other])
+    source = MMLU(str(tmp_path / "copy"), curation=replace(curation, held_out=1))
+    assert [e.reference.texts for e in source.examples("qa", "train")] == [("x", "y", "Oslo")]
+
+
+def test_rows_that_differ_in_an_operator_are_no_repetition(tmp_path: Path, curation: Curation) -> None:
+    rows = [mmlu_row(question=f"What is 7 {sign} 2 worth?") for sign in ("+", "-", "*", "<")]
+    rows.append(mmlu_row(question="what is 7+2 worth"))
+    source = MMLU(write(tmp_path / "rows.jsonl", rows), curation=curation)
+    assert [e.question.split()[3] for e in source.examples("qa", "train")] == ["+", "-", "*", "<"]
 
 
 @pytest.mark.parametrize("answer", [2, "2", "C"])
