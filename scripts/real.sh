@@ -38,10 +38,16 @@ if [ -e "$out/cold_start_data" ] && [ "$(cat "$out/arguments")" != "$*" ]; then
     echo "$out was begun with other arguments: $(cat "$out/arguments"). Give those, or remove the folder." >&2
     exit 2
 fi
+# The judge of writing is the base in all four commands, also where the policy is no longer the base.
+base=$(sed -n 's/^  policy: \([^ ]*\).*/\1/p' "$configs/$model.yaml")
+for argument in "$@"; do
+    case $argument in --model.policy=*) base=${argument#*=} ;; esac
+done
+judge=--data.tasks.writing.init_args.judge.init_args.model=$base
 mkdir -p "$out"
 echo "$*" > "$out/arguments"
 sample cold_start_data "$@" --config="$configs/cold_start_data.yaml"
 [ -e "$cold_start" ] ||
     train cold_start "$@" --config="$configs/cold_start.yaml" --data.demonstrations="$out/cold_start_data"
-sample pass_rates "$@" --config="$configs/pass_rates.yaml" --model.policy="$cold_start"
-train curriculum "$@" --model.policy="$cold_start" --data.pass_rates.path="$out/pass_rates"
+sample pass_rates "$judge" "$@" --config="$configs/pass_rates.yaml" --model.policy="$cold_start"
+train curriculum "$judge" "$@" --model.policy="$cold_start" --data.pass_rates.path="$out/pass_rates"

@@ -358,6 +358,8 @@ def test_one_command_runs_what_stands_before_a_real_run_and_the_run_and_goes_on_
         *["/models/base"] * 2,
         *["outputs/smollm2/cold_start/latest/policy"] * 3,
     ]
+    judges = [run["data"]["tasks"]["writing"]["init_args"]["judge"]["init_args"]["model"] for run in runs]
+    assert [judge or "/models/base" for judge in judges] == ["/models/base"] * 5, "null is the policy's base"
     assert cold["data"]["demonstrations"] == data["demonstrations"]["output"]
     assert curriculum["data"]["pass_rates"]["path"] == rates["demonstrations"]["output"]
     assert curriculum["model"]["init_args"]["advantage"]["phantom_guard"], "what is given counts for the run"

@@ -42,7 +42,7 @@ class MBPP(CuratedSource):
     test_tup1, test_tup2): ...", "test_list": ["assert similar_elements((3, 4),(5, 4)) == (4,)", ...],
     "test_setup_code": "", "challenge_test_list": []}`` (Austin et al. 2021). The first assert is shown, since the text
     names neither the function nor its arguments; the others stay hidden, so that an answer which just returns what it
-    has seen fails. The reference program only tells which of the called functions is the one to write.
+    has seen fails (in 7 of 729 it does not). The reference program only tells which called function is to be written.
 
     In a file that holds all rows, those with a ``task_id`` from 11 to 510 are held out: the authors' test split.
     """
