@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from omnithink_pl.errors import BadInput
-from omnithink_pl.model.policy import Policy, load_policy
+from omnithink_pl.model.policy import Policy, load_policy, lora_layers
 
 if TYPE_CHECKING:
     from peft import LoraConfig
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,14 @@ def build_policy(
     """Load a policy by ``load_policy``, with adapters, whose initial values follow the seed, if it is trained by them.
 
     Raises:
-        BadInput: If the policy has no such layers, cannot be loaded, or would be trained in too low a precision.
+        BadInput: If the policy has no such layers, or they share weights; cannot be loaded, or would be trained in too
+            low a precision.
     """
     stored = torch.get_default_dtype()  # trainer.precision has set it
     if stored == torch.float16:
         raise BadInput("trainer.precision: 16-true has no loss scaling, so gradients vanish; use bf16-mixed")
     if adapter is None:
-        return load_policy(name, stored, weights=weights, trust_remote_code=trust_remote_code)
+        return load_policy(name, stored, weights=weights, trust_remote_code=trust_remote_code, trained=True)
     if stored == torch.bfloat16:
         raise BadInput(
             "trainer.precision: bf16-true would store adapters in bfloat16 too; use bf16-mixed or 32-true, and "
@@ -82,14 +84,41 @@ def build_policy(
 
     four_bits = adapter.weights == "nf4"
     dtype = torch.bfloat16 if four_bits else getattr(torch, adapter.weights)
-    policy = load_policy(name, dtype, four_bits, weights or four_bits, trust_remote_code)
+    policy = load_policy(name, dtype, four_bits, weights or four_bits, trust_remote_code, trained=True)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
             policy.model = get_peft_model(policy.model, config)
         except ValueError as error:
             raise BadInput(f"model.adapter.target_modules: {error}; name layers that {name!r} has") from error
+    _refuse_shared_weights(policy.model)
     return policy
+
+
+def _refuse_shared_weights(model: PreTrainedModel) -> None:
+    """Refuse adapters of a weight that other modules hold too: merged into it, they would change these as well.
+
+    A tied head is such a module, and each repetition of Zamba2's shared blocks.
+    """
+    base, layers = model.get_base_model(), lora_layers(model)
+    holders: dict[int, list[str]] = {}
+    for name, module in base.named_modules():  # each once, wherever it is repeated as a whole, adapter included
+        for parameter in module.parameters(recurse=False):
+            holders.setdefault(id(parameter), []).append(name.replace(".base_layer", ""))
+    of_layers = [holders[id(getattr(layer.get_base_layer(), leaf))] for (_, leaf), layer in layers.items()]
+    shared = [names for names in of_layers if len(names) > 1]
+    if shared:
+        taken = {_last(name) for names in shared for name in names}
+        rest = sorted({_last(name) for name, leaf in layers if leaf == "weight"} - taken)
+        cure = f"set it to [{', '.join(rest)}]" if rest else "name other layers"
+        raise BadInput(
+            f"model.adapter.target_modules: the weight of {shared[0][0]} is that of {shared[0][1]} too, so that an "
+            f"adapter of it could not be saved; {cure}, whose weights are their own"
+        )
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 def check_adapter(checkpoint: Mapping[str, Any], module: torch.nn.Module) -> None:

@@ -24,10 +24,13 @@ UNLIMITED = 2**20
 BY_BATCH = ("longrope", "dynamic")
 # ... and attention that selects among more keys than this, padding and later ones too: DeepSeek V3.2's, Doge's.
 SELECTION = ("index_topk", "keep_window_size")
+# MiniMax M3 chooses blocks of keys, counted from where a row begins with its padding, and hides those after the block
+# that a token without padding would be in: of a padded row the latest tokens, unless all of it is one block.
+BLOCK_SPARSE = "minimax_m3_sparse"
 
 
 def load_config(path: str, key: str = "model.policy", trust_remote_code: bool = False) -> PretrainedConfig:
-    """Read a model's config.
+    """Read a model's config, and warn where its context is limited.
 
     Args:
         path: Directory or hub id.
@@ -37,6 +40,24 @@ def load_config(path: str, key: str = "model.policy", trust_remote_code: bool = 
     Raises:
         BadInput: If there is none, it needs code of its own, or is of no architecture that generates text from text.
     """
+    config = read_config(path, key, trust_remote_code)
+    text = config.get_text_config(decoder=True)
+    positions, limit = _positions(text), _batch_limit(text)
+    if limit is not None and not 0 < positions <= limit:
+        log.warning(
+            "%s: %r is used with a context of %d tokens instead of %d: in longer sequences transformers makes "
+            "log-probabilities depend on the other sequences of a batch (LongRoPE, dynamic NTK, sparse attention, or "
+            "attention scaled by position)",
+            key,
+            path,
+            limit,
+            positions,
+        )
+    return config
+
+
+def read_config(path: str, key: str, trust_remote_code: bool = False) -> PretrainedConfig:
+    """Read a model's config, as ``load_config`` does, without a warning."""
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, KeyError) as error:
@@ -51,17 +72,6 @@ def load_config(path: str, key: str = "model.policy", trust_remote_code: bool = 
         raise BadInput(
             f"{key}: {path!r} is an encoder and a decoder ({config.model_type!r}), of which only the decoder would be "
             f"trained, without its prompt; use a decoder-only instruct model, such as Qwen or Llama"
-        )
-    text = config.get_text_config(decoder=True)
-    positions, limit = _positions(text), _batch_limit(text)
-    if limit is not None and not 0 < positions <= limit:
-        log.warning(
-            "%s: %r is used with a context of %d tokens instead of %d: in longer sequences transformers makes "
-            "log-probabilities depend on the other sequences of a batch (LongRoPE, dynamic NTK, sparse attention)",
-            key,
-            path,
-            limit,
-            positions,
         )
     return config
 
@@ -121,6 +131,10 @@ def _batch_limit(text: PretrainedConfig) -> int | None:
         if any(kind in str(rope.get("rope_type")) for kind in BY_BATCH)
     ]
     limits += [getattr(text, name, None) for name in SELECTION]
+    if BLOCK_SPARSE in (getattr(text, "layer_types", None) or ()):
+        limits.append(text.index_block_size)
+    if getattr(text, "attn_temperature_tuning", False) and 0 in text.no_rope_layers:
+        limits.append(text.floor_scale - 1)  # Llama 4 scales by the place in the row, padding included, from there on
     return min((limit for limit in limits if isinstance(limit, int)), default=None)
 
 

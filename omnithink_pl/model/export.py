@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import tempfile
 
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from omnithink_pl.errors import BadInput
+from omnithink_pl.model.architecture import read_config
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +76,8 @@ def check_export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tru
         trust_remote_code: Whether it was loaded by code that came with it, which is saved with it.
 
     Raises:
-        BadInput: If a file cannot be written or read, or the tokenizer that is read makes other tokens.
+        BadInput: If a file cannot be written or read, what is read is no config of a policy, or the tokenizer that is
+            read makes other tokens.
     """
     name, text = type(model).__name__, "<think> 1 + 2\n</think> <answer>3</answer>"
     with tempfile.TemporaryDirectory(prefix="omnithink-export-") as directory:
@@ -84,8 +86,10 @@ def check_export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, tru
             if model.generation_config is not None:
                 model.generation_config.save_pretrained(directory)
             tokenizer.save_pretrained(directory)
-            AutoConfig.from_pretrained(directory, trust_remote_code=trust_remote_code)
+            read_config(directory, "the saved policy", trust_remote_code)
             again = AutoTokenizer.from_pretrained(directory, trust_remote_code=trust_remote_code)
+        except BadInput as error:  # the text part of a composite model may be no model of its own
+            raise BadInput(f"model.policy: {name} could not be loaded again after training: {error}") from error
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             why = " ".join(str(error).split())
             raise BadInput(

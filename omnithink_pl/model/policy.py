@@ -24,6 +24,7 @@ from transformers import (
     AutoTokenizer,
     BitsAndBytesConfig,
     GenerationConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -42,6 +43,9 @@ log = logging.getLogger(__name__)
 EMBEDDED = "embedded"
 ADAPTER = "adapter"  # folder of the adapters in that of a saved policy
 _PEFT_PREFIX, _PEFT_BASE = "base_model.model.", ".base_layer"  # in the names of a model that PEFT wraps
+# Quantised weights that transformers makes plain while it loads them, where config.json has "dequantize": true or the
+# machine cannot compute with them. compressed-tensors does so too, but its layers go on to round what passes them.
+_DEQUANTISED = ("fp8", "mxfp8", "mxfp4", "metal")
 _SCALES = ".weight."  # in the names of what bitsandbytes keeps beside a 4-bit weight
 
 
@@ -133,6 +137,7 @@ def load_policy(
     four_bits: bool = False,
     weights: bool = True,
     trust_remote_code: bool = False,
+    trained: bool = False,
 ) -> Policy:
     """Load a policy from the package, a local directory or the Hugging Face hub.
 
@@ -142,14 +147,17 @@ def load_policy(
         four_bits: Store linear layers in NF4 by bitsandbytes and compute in ``dtype``.
         weights: Read them; otherwise parameters and buffers are on the device ``meta``, to be filled by ``shard``.
         trust_remote_code: Run code that comes with it; otherwise a policy that needs such code is refused.
+        trained: Refuse weights that stay quantised, other than by ``four_bits``: a judge may have them.
 
     Raises:
         BadInput: If ``name`` looks like a path and does not exist, the tokenizer lacks a chat template or an EOS token,
-            the architecture cannot be trained, weights are missing, what was loaded could not be saved again, or
-            bitsandbytes is needed and missing.
+            the architecture cannot be trained, weights are missing, do not fit or stay quantised, what was loaded could
+            not be saved again, or bitsandbytes is needed and missing.
     """
     tokenizer, path = load_tokenizer(name, trust_remote_code=trust_remote_code), find_policy(name)
     config = load_config(path, trust_remote_code=trust_remote_code)
+    if trained and _stays_quantised(config, four_bits):
+        raise _quantised(path, config)
     common = {
         "dtype": dtype,
         "attn_implementation": attention_of(config),
@@ -157,6 +165,8 @@ def load_policy(
     }
     if weights:
         model = _read_model(path, config=config, quantization_config=_nf4(dtype) if four_bits else None, **common)
+        if trained and not four_bits and _quantization(config):
+            _settle_dequantised(model, path, config, dtype)
     else:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, **common)
@@ -169,17 +179,58 @@ def load_policy(
 
 def _read_model(path: str, **settings: Any) -> PreTrainedModel:
     """Read a model with all of its weights."""
+    settings |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # which are named below
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(path, output_loading_info=True, **settings)
-    except (OSError, ValueError, ImportError) as error:
+        model, report = AutoModelForCausalLM.from_pretrained(path, **settings)
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
         why = str(error).strip().partition("\n")[0]
         raise BadInput(f"model.policy: the weights of {path!r} cannot be read ({why}); see the model's page") from error
+    if unfit := sorted(report["mismatched_keys"]):
+        name, found, expected = unfit[0]
+        raise BadInput(
+            f"model.policy: {len(unfit)} weights of {path!r} do not fit its config.json, such as {name}: "
+            f"{tuple(found)} instead of {tuple(expected)}; take the two from one checkpoint"
+        )
     if missing := sorted(report["missing_keys"]):
         raise BadInput(
             f"model.policy: {path!r} lacks {len(missing)} weights, such as {missing[0]}, which would start at random; "
             f"use a checkpoint of the causal language model, with its head"
         )
     return model
+
+
+def _quantization(config: PretrainedConfig) -> Any:
+    """Return how weights are quantised, as a config says; false if they are not."""
+    text = config.get_text_config(decoder=True)
+    return getattr(config, "quantization_config", None) or getattr(text, "quantization_config", None)
+
+
+def _stays_quantised(config: PretrainedConfig, four_bits: bool) -> bool:
+    """Return whether a checkpoint's config is enough to say that its weights would be neither plain nor QLoRA's."""
+    found = _quantization(config)
+    if not found:
+        return False
+    return not found.get("load_in_4bit") if four_bits else found.get("quant_method") not in _DEQUANTISED
+
+
+def _settle_dequantised(model: PreTrainedModel, path: str, config: PretrainedConfig, dtype: torch.dtype) -> None:
+    """Make weights that were dequantised such as others; refuse those that have stayed quantised."""
+    if _quantization(model.config):  # which transformers removes when it dequantises
+        raise _quantised(path, config)
+    if dtype == torch.float32:
+        model.float()  # MXFP4 becomes bfloat16
+    model._weight_conversions = None  # by which FP8 would be saved as FP8 again, without saying so
+
+
+def _quantised(path: str, config: PretrainedConfig) -> BadInput:
+    """Return the error of a checkpoint whose weights stay quantised."""
+    return BadInput(
+        f"model.policy: the weights of {path!r} are quantised ({_quantization(config).get('quant_method')}), so that "
+        f"most of them could not be trained; take the checkpoint that is not. For frozen weights of four bits under an "
+        f"adapter, model.adapter.weights: nf4 quantises that one"
+    )
 
 
 def load_tokenizer(name: str, key: str = "model.policy", trust_remote_code: bool = False) -> PreTrainedTokenizerBase:

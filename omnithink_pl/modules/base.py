@@ -122,13 +122,11 @@ class PolicyModule(L.LightningModule, ABC):
             task.rubric.attach(self.policy, self.engine)
 
     def check_weights(self, error: type[OmniThinkError] = TrainingDiverged, cure: str = _DIVERGED) -> None:
-        """Refuse a policy that computes NaN; all processes must call this, and all raise."""
+        """Refuse a policy that computes NaN or nothing; all processes must call this, and all raise."""
         with computing(self.policy.model, self.policy.compute):
             problem = unsound(self.policy.model)
         if self.barrier.any_rank(bool(problem)):
-            raise error(
-                f"step {self.steps_done}: the policy computes NaN: {problem or 'as another process says'}{cure}"
-            )
+            raise error(f"step {self.steps_done}: the policy is unsound: {problem or 'as another process says'}{cure}")
 
     def check_agreement(self, prompts: Sequence[list[int]], share_prompt: bool | None = None) -> None:
         """Refuse a policy that engine and training would not compute alike; ``share_prompt`` if it is trained."""

@@ -233,14 +233,14 @@ def bars(label: str, state: str, console: Console) -> Progress:
 @contextmanager
 def benchmark_progress(console: Console) -> Iterator[Callable[[str, int, int, Sequence[Record]], None]]:
     """Show a bar per benchmark, with the mean score so far; yields the function to call when a chunk is done."""
-    bars: dict[str, TaskID] = {}
+    suites: dict[str, TaskID] = {}
     with bars("{task.description}", "{task.fields[mean]}", console) as progress:
 
         def update(suite: str, done: int, total: int, records: Sequence[Record]) -> None:
-            if suite not in bars:
-                bars[suite] = progress.add_task(suite, total=total, mean="")
+            if suite not in suites:
+                suites[suite] = progress.add_task(suite, total=total, mean="")
             values = [record.value or 0.0 for record in records if record.state != "failed"]
-            progress.update(bars[suite], completed=done, mean=f"{fmean(values):.1%} so far" if values else "")
+            progress.update(suites[suite], completed=done, mean=f"{fmean(values):.1%} so far" if values else "")
 
         yield update
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -19,11 +19,13 @@ from transformers import PreTrainedModel
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.architecture import accepted
+from omnithink_pl.model.compilation import is_compiled
 from omnithink_pl.model.logprobs import token_logprobs
 from omnithink_pl.model.policy import Policy
 from omnithink_pl.model.precision import computing
 from omnithink_pl.model.randomness import eval_mode
 from omnithink_pl.model.sharding import sharded_modules, whole
+from omnithink_pl.model.soundness import UNSUPPORTED
 from omnithink_pl.rollout.base import RolloutEngine, Sampling, check_prompts
 from omnithink_pl.rollout.transformers import TransformersEngine
 
@@ -33,14 +35,13 @@ Tokens = Sequence[int]
 # Of two prompts, the longest tokens that are used: a check of a second or two for a model of 135 million parameters.
 LENGTHS = 16, 24
 COMPLETIONS, TOKENS = 2, 8  # of each prompt, and of each completion, at most
+FINE = {torch.float32, torch.float64}
 # Differences in nats that are rounding, mean and largest: in float32 up to 3e-5 were measured.
 EXACT = 1e-4, 2e-3
 # Where weights have 16 or 4 bits, or the engine's have: means of 0.02 to 0.14 were measured.
 COARSE = 0.3, float("inf")
 # A causal model's logits before a token move by rounding when it changes; this share of what moves at the token.
 LEAK_EXACT, LEAK_COARSE = 1e-3, 0.1
-# What a model's code raises when it is called in a way that it does not support.
-UNSUPPORTED = (TypeError, ValueError, RuntimeError, AttributeError, LookupError, AssertionError)
 OTHER_MODEL = "use another model: docs/models.md lists architectures"
 RANDOM = (
     "some randomness stays on in training mode, so that probability ratios would be noise; set the model's dropout and "
@@ -57,7 +58,12 @@ def check_agreement(
 ) -> None:
     """Compare the log-probabilities of a few completions, computed in each of the ways of a run.
 
-    With a sharded policy, or an engine that processes share, all processes must call this with the same prompts.
+    Where weights of float32 are computed with in bfloat16 (bf16-mixed), all that transformers computes is compared in
+    float32 too: errors of 0.01 to 0.09 nats passed for bfloat16's rounding. Float32 is not to be had from a sharded
+    policy, whose weights are gathered in bfloat16, nor from weights of 16 or 4 bits: there such errors go unseen.
+
+    With a sharded policy, or an engine that processes share, all processes must call this with the same prompts. Of
+    all here, only sampling with that engine, once, and gathering that policy are collective.
 
     Args:
         policy: As it will be trained, on its device.
@@ -71,25 +77,75 @@ def check_agreement(
             the pair, and the cure.
         ValueError: If a prompt does not fit into the context.
     """
-    model, name = policy.model, type(policy.model).__name__
-    exact = {policy.compute or p.dtype for p in model.parameters()} <= {torch.float32, torch.float64}
+    with torch.no_grad(), torch.random.fork_rng(_devices(policy.model)):
+        with computing(policy.model, policy.compute):
+            completions = _check(policy, engine, prompts, sampling, share_prompt)
+        if _computes_coarser_than_weights(policy):
+            with _in_float32(policy):
+                _check(policy, engine, prompts, sampling, share_prompt, completions)
+
+
+def _check(
+    policy: Policy,
+    engine: RolloutEngine,
+    prompts: Sequence[Tokens],
+    sampling: Sampling,
+    share_prompt: bool | None,
+    completions: list[list[Tokens]] | None = None,
+) -> list[list[Tokens]]:
+    """Compare in the dtype that the policy computes in, and return the completions of each prompt.
+
+    Given completions are used if the engine has weights of its own: it would sample as it did before.
+    """
+    model, name, sampled = policy.model, type(policy.model).__name__, None
+    exact = {policy.compute or p.dtype for p in model.parameters()} <= FINE
     temperature = sampling.temperature or 1.0
-    with torch.no_grad(), torch.random.fork_rng(_devices(model)), computing(model, policy.compute):
-        _check_causal(model, min(prompts, key=len), exact)
+    _check_causal(model, min(prompts, key=len), exact)
+    if completions is None or isinstance(engine, TransformersEngine):
         sampled, completions = _sample(policy, engine, prompts, sampling)
-        pairs = [(prompt, c) for prompt, group in zip(prompts, completions, strict=True) for c in group]
-        with eval_mode(model), whole(model):
-            plain = torch.cat([plain_logprobs(model, *pair, temperature) for pair in pairs])
-        if share_prompt is not None:
-            forward = TrainingForward(model, prompts, completions, temperature, share_prompt)
-            trained = forward.with_gradient()
-            if _differ(trained, plain, exact):
-                again = forward()
-                if _differ(trained, again, exact):
-                    raise BadInput(f"{name}: two forward passes of training differ {_nats(trained, again)}: {RANDOM}")
-                raise BadInput(_disagreement(f"{name}: {forward.name}", trained, plain, forward.cure))
-    if _differ(sampled, plain, exact and not getattr(engine, "low_precision", False)):
-        raise BadInput(_disagreement(f"{name}: the sampler {type(engine).__name__}", sampled, plain, _other(engine)))
+    pairs = [(prompt, c) for prompt, group in zip(prompts, completions, strict=True) for c in group]
+    with eval_mode(model), whole(model):
+        plain = torch.cat([plain_logprobs(model, *pair, temperature) for pair in pairs])
+    if share_prompt is not None:
+        forward = TrainingForward(model, prompts, completions, temperature, share_prompt)
+        trained = forward.with_gradient()
+        if _differ(trained, plain, exact):
+            again = forward()
+            if _differ(trained, again, exact):
+                raise BadInput(f"{name}: two forward passes of training differ {_nats(trained, again)}: {RANDOM}")
+            raise BadInput(_disagreement(f"{name}: {forward.name}", trained, plain, exact, forward.cure))
+    exact = exact and not getattr(engine, "low_precision", False)
+    if sampled is not None and _differ(sampled, plain, exact):
+        what = f"{name}: the sampler {type(engine).__name__}"
+        raise BadInput(_disagreement(what, sampled, plain, exact, _other(engine)))
+    return completions
+
+
+def _computes_coarser_than_weights(policy: Policy) -> bool:
+    """Return whether the policy computes in bfloat16 and could do so in float32."""
+    if policy.compute is None or sharded_modules(policy.model):
+        return False
+    return {p.dtype for p in policy.model.parameters()} <= FINE
+
+
+@contextmanager
+def _in_float32(policy: Policy) -> Iterator[None]:
+    """Let forward passes, and an engine that samples from the policy itself, compute in float32, and not in TF32.
+
+    Compiled layers run as they are: they would be compiled once more.
+    """
+    compute, precision = policy.compute, torch.get_float32_matmul_precision()
+    policy.compute = None
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with (
+            computing(policy.model, None),
+            torch.compiler.set_stance("force_eager") if is_compiled(policy.model) else nullcontext(),
+        ):
+            yield
+    finally:
+        policy.compute = compute
+        torch.set_float32_matmul_precision(precision)
 
 
 def check_dtypes(policy: Policy, engine: RolloutEngine, corrected: bool) -> None:
@@ -254,10 +310,10 @@ def _nats(a: Tensor, b: Tensor) -> str:
     return f"by {difference.mean():.2g} nats on average and {difference.max():.2g} at most"
 
 
-def _disagreement(what: str, own: Tensor, plain: Tensor, cure: str) -> str:
+def _disagreement(what: str, own: Tensor, plain: Tensor, exact: bool, cure: str) -> str:
     return (
         f"{what} and a plain forward pass are not one model: their log-probabilities of the same tokens differ "
-        f"{_nats(own, plain)}, so that training would go wrong; {cure}"
+        f"{_nats(own, plain)}{', in float32' if exact else ''}, so that training would go wrong; {cure}"
     )
 
 

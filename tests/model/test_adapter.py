@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,11 +15,27 @@ from omnithink_pl.grpo.kl_control import KLSettings
 from omnithink_pl.grpo.reference import AdaptedReference, FrozenCopy, reference_policy
 from omnithink_pl.model.adapter import LoRA, build_policy, check_adapter, save_adapters
 from omnithink_pl.model.logprobs import token_logprobs
-from omnithink_pl.model.policy import ADAPTER, Policy, save_policy
+from omnithink_pl.model.policy import ADAPTER, Policy, load_policy, save_policy
 from omnithink_pl.rollout import Sampling, TransformersEngine
+from tests.model.architectures import saved, tiny
 from tests.tiny import TinyPolicy, random_tokens, teacher_forced, tiny_qwen
 
 SMALL = LoRA(rank=2, alpha=8)
+# Two hybrid layers that share one block of attention and MLP.
+ZAMBA2 = {
+    "num_hidden_layers": 4,
+    "layer_types": ["mamba", "hybrid", "hybrid", "mamba"],
+    "hybrid_layer_ids": [1, 2],
+    "num_mem_blocks": 1,
+    "num_key_value_heads": 4,
+    "attention_head_dim": 32,
+    "attention_hidden_size": 128,
+    "mamba_headdim": 16,
+    "mamba_d_state": 16,
+    "n_mamba_heads": 8,
+    "mamba_ngroups": 1,
+    "adapter_rank": 4,
+}
 PROMPTS, COMPLETIONS = random_tokens(5, 3), [random_tokens(4, 7, seed=1), random_tokens(6, seed=2)]
 
 
@@ -129,6 +146,48 @@ def test_a_saved_policy_is_the_trained_one_merged_and_as_an_adapter(tmp_path: Pa
     assert torch.allclose(logprobs(PeftModel.from_pretrained(base, tmp_path / ADAPTER)), logprobs(policy.model))
     again = build_policy(str(tmp_path), None, 0)
     assert again.encode([{"role": "user", "content": "2 + 2"}]) == policy.encode([{"role": "user", "content": "2 + 2"}])
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`:UserWarning")  # of PEFT, before it is refused
+@pytest.mark.parametrize("weights", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "given", "targets", "cure"),
+    [
+        ("qwen2", {"tie_word_embeddings": True}, ["lm_head"], "name other layers"),
+        ("qwen2", {"tie_word_embeddings": True}, ["embed_tokens", "q_proj"], r"set it to \[q_proj\]"),
+        ("zamba2", ZAMBA2, "all-linear", r"set it to \[in_proj, linear, out_proj\]"),
+    ],
+)
+def test_an_adapter_of_a_weight_that_two_modules_share_is_refused(
+    kind: str, given: dict[str, Any], targets: Any, cure: str, weights: bool, tmp_path: Path
+) -> None:
+    name = saved(tiny(kind, **given), tmp_path)
+    with pytest.raises(BadInput, match=rf"target_modules: the weight of \S+ is that of \S+ too.*{cure}"):
+        build_policy(name, LoRA(rank=2, target_modules=targets), seed=0, weights=weights)
+
+
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`:UserWarning")  # of PEFT
+@pytest.mark.parametrize(
+    ("kind", "given", "targets"),
+    [
+        ("qwen2", {"tie_word_embeddings": True}, "all-linear"),
+        ("qwen2", {"tie_word_embeddings": False}, ["lm_head", "embed_tokens"]),
+        ("zamba2", ZAMBA2, ["in_proj", "linear", "out_proj"]),
+    ],
+)
+def test_an_adapter_beside_shared_weights_is_saved_as_it_was_trained(
+    kind: str, given: dict[str, Any], targets: Any, tmp_path: Path
+) -> None:
+    policy = build_policy(saved(tiny(kind, **given), tmp_path / "in"), LoRA(rank=2, target_modules=targets), seed=0)
+    before, _ = alone(policy.model), moved(policy.model)
+    save_policy(policy, tmp_path / "out")
+    trained = alone(policy.model)
+    assert alone(load_policy(str(tmp_path / "out")).model) == pytest.approx(trained, abs=1e-3)
+    assert trained != pytest.approx(before, abs=0.1)
+
+
+def alone(model: torch.nn.Module) -> list[float]:
+    return teacher_forced(model.eval(), PROMPTS[0], COMPLETIONS[0][0])
 
 
 @pytest.mark.parametrize(

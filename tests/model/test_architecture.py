@@ -8,14 +8,19 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, Qwen2ForCausalLM
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.architecture import UNLIMITED, accepted, attention_of, context_length, load_config
 from omnithink_pl.model.policy import load_policy
+from omnithink_pl.rollout import Sampling, TransformersEngine
 from tests.model.architectures import saved, tiny, tokenizer
+from tests.rollout.agreement import distance
+from tests.tiny import random_tokens
 
 LONGROPE = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 48, "long_factor": [4.0] * 48}
+BLOCKS = {"num_hidden_layers": 2, "layer_types": ["full_attention", "minimax_m3_sparse"]}
 
 
 def config(kind: str, **given: Any) -> Any:
@@ -32,6 +37,11 @@ def config(kind: str, **given: Any) -> Any:
         ("phi3", {"max_position_embeddings": 131072, "rope_parameters": LONGROPE}, 4096),
         ("llama", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}}, 2048),
         ("deepseek_v32", {"index_topk": 512}, 512),
+        ("minimax_m3_vl_text", {"max_position_embeddings": 4096}, 4096),
+        ("minimax_m3_vl_text", {"max_position_embeddings": 4096} | BLOCKS, 128),
+        ("llama4_text", {}, 8191),
+        ("llama4_text", {"attn_temperature_tuning": False, "max_position_embeddings": 9000}, 9000),
+        ("llama4_text", {"no_rope_layers": [1] * 48, "max_position_embeddings": 9000}, 9000),
         ("bloom", {}, 1000),
         ("mamba", {}, 1000),
         ("xlnet", {}, 1000),  # whose config says -1
@@ -39,6 +49,24 @@ def config(kind: str, **given: Any) -> Any:
 )
 def test_the_context_is_found(kind: str, given: dict[str, Any], context: int) -> None:
     assert context_length(config(kind, **given), tokenizer_limit=1000) == context
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "context"),
+    [
+        ("minimax_m3_vl_text", {"index_n_heads": 2, "index_head_dim": 8, "index_block_size": 40} | BLOCKS, 40),
+        ("llama4_text", {"floor_scale": 41, "no_rope_layers": [1, 0]}, 40),
+        ("doge", {"num_key_value_heads": 4, "keep_window_size": 40}, 40),
+    ],
+)
+def test_within_the_context_padding_changes_nothing(
+    kind: str, given: dict[str, Any], context: int, tmp_path: Path
+) -> None:
+    """Of a short prompt that is sampled beside a long one; where either is longer, it does."""
+    policy, engine = load_policy(saved(tiny(kind, **given), tmp_path)), TransformersEngine()
+    engine.attach(policy)
+    assert policy.context == context
+    assert distance(engine, policy.model, Sampling(2, max_tokens=12), random_tokens(3, context - 12)) < 1e-4
 
 
 def test_without_any_limit_there_is_a_high_one() -> None:
@@ -97,6 +125,24 @@ def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path: Path) -> None:
     tokenizer().save_pretrained(tmp_path)
     with pytest.raises(BadInput, match=r"lacks 1 weights, such as lm_head\.weight.*with its head"):
         load_policy(str(tmp_path))
+
+
+def test_weights_that_do_not_fit_the_config_are_refused(tmp_path: Path) -> None:
+    name = saved(tiny("qwen2"), tmp_path)
+    rewrite(tmp_path / "config.json", vocab_size=130)
+    with pytest.raises(
+        BadInput, match=r"2 weights .* do not fit .*lm_head\.weight: \(128, 64\) instead of \(130, 64\)"
+    ):
+        load_policy(name)
+
+
+def test_experts_that_cannot_be_put_together_are_refused(tmp_path: Path) -> None:
+    name = saved(tiny("qwen3_moe"), tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    first = "model.layers.0.mlp.experts.0.down_proj.weight"
+    save_file(weights | {first: weights[first][:5].clone()}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(BadInput, match=r"the weights of .* cannot be read \(.*conversion"):
+        load_policy(name)
 
 
 def test_a_directory_without_weights_is_refused(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import GenerationConfig
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.adapter import LoRA, build_policy
 from omnithink_pl.model.export import check_export
 from omnithink_pl.model.policy import load_policy, save_policy
-from tests.model.architectures import saved, tiny
+from tests.model.architectures import saved, tiny, tokenizer
 
 GREEDY = {"do_sample": False, "temperature": 0.7, "top_p": 0.8, "top_k": 20, "eos_token_id": [2, 3]}
 
@@ -61,6 +62,21 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     policy.model.config.own = object()  # type: ignore[attr-defined]
     with pytest.raises(BadInput, match=r"could not be saved after training.*correct its config"):
         check_export(policy.model, policy.tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "text"),
+    [
+        ("mllama", {"text_config": {"cross_attention_layers": [1], "num_hidden_layers": 3}}, "mllama_text_model"),
+        ("emu3", {}, "emu3_text_model"),
+    ],
+)
+def test_a_text_part_that_cannot_be_loaded_by_itself_is_refused(kind: str, given: dict[str, Any], text: str) -> None:
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(type(AutoConfig.for_model(kind))(**given))
+    assert model.config.model_type == text
+    with pytest.raises(BadInput, match=rf"{type(model).__name__} could not be loaded again.*{text}.*use a decoder"):
+        check_export(model, tokenizer())
 
 
 def test_a_tokenizer_that_changes_when_it_is_saved_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

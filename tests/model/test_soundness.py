@@ -11,6 +11,7 @@ from main import CONFIGS, main
 from omnithink_pl.errors import OmniThinkError
 from omnithink_pl.model.policy import load_policy, save_policy
 from omnithink_pl.model.soundness import unsound
+from tests.model.architectures import tiny
 from tests.tiny import tiny_qwen
 
 
@@ -28,6 +29,22 @@ def test_weights_under_which_logits_overflow_are_unsound() -> None:
         model.lm_head.weight.mul_(1e3)
         model.model.norm.weight.fill_(3e38)
     assert "so large that its logits are not finite" in unsound(model)
+
+
+def test_a_model_that_cannot_be_called_is_unsound() -> None:
+    why = unsound(tiny("xmod"))  # which has to be told the language
+    assert why.startswith("a plain forward pass fails (ValueError: Input language unknown.")
+
+
+def test_lack_of_memory_is_no_property_of_the_model() -> None:
+    model = tiny_qwen()
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    model.lm_head.register_forward_pre_hook(full)
+    with pytest.raises(torch.OutOfMemoryError):
+        unsound(model)
 
 
 def test_a_policy_of_nan_is_refused_at_the_start_instead_of_scoring_0_percent(

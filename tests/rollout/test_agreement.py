@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.functional import dropout
 from transformers import PreTrainedModel
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.packed_attention import PackedAttention
 from omnithink_pl.model.policy import ready_to_train
+from omnithink_pl.model.precision import gathered_in
+from omnithink_pl.model.sharding import shard
 from omnithink_pl.rollout import Sampling, TransformersEngine
 from omnithink_pl.rollout.agreement import LENGTHS, check_agreement, plain_logprobs, short_prompts
 from omnithink_pl.types import Completion
+from tests.distributed.ranks import in_processes
+from tests.model.architectures import tiny
 from tests.tiny import TinyPolicy, random_tokens, teacher_forced, tiny_llama, tiny_qwen
 
 PROMPTS = random_tokens(5, 11)
 SAMPLING = Sampling(4, 0.8, 0.9, 20)
 Groups = list[tuple[Completion, ...]]
+
+
+SMALL_MAMBA = {"mamba_num_heads": 4, "mamba_head_dim": 16, "n_groups": 1, "ssm_state_size": 16}
 
 
 class ShiftedEngine(TransformersEngine):
@@ -36,18 +47,38 @@ class ShiftedEngine(TransformersEngine):
         return [tuple(replace(c, logprobs=tuple(x - self.shift for x in c.logprobs)) for c in g) for g in groups]
 
 
-def check(model: PreTrainedModel, engine: TransformersEngine | None = None, share_prompt: bool | None = True) -> None:
-    policy, engine = TinyPolicy(ready_to_train(model)), engine or TransformersEngine()
+class OtherWeightsEngine:
+    """Samples from weights of its own, which it does not say are coarser; counts how often."""
+
+    def __init__(self, shift: float) -> None:
+        self.inner, self.calls = ShiftedEngine(shift), 0
+        self.attach, self.sync = self.inner.attach, self.inner.sync
+
+    def generate(self, *args: Any, **kwargs: Any) -> Groups:
+        self.calls += 1
+        return self.inner.generate(*args, **kwargs)
+
+
+def check(
+    model: PreTrainedModel,
+    engine: TransformersEngine | OtherWeightsEngine | None = None,
+    share_prompt: bool | None = True,
+    compute: torch.dtype | None = None,
+) -> None:
+    policy, engine = TinyPolicy(ready_to_train(model), compute=compute), engine or TransformersEngine()
     engine.attach(policy)  # type: ignore[arg-type]
     check_agreement(policy, engine, PROMPTS, SAMPLING, share_prompt)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("compute", [None, torch.bfloat16])
 @pytest.mark.parametrize("share_prompt", [True, False, None])
 @pytest.mark.parametrize("build", [tiny_qwen, tiny_llama])
-def test_law_12_one_model_passes_and_leaves_no_trace(build: Callable[..., PreTrainedModel], share_prompt: bool) -> None:
+def test_law_12_one_model_passes_and_leaves_no_trace(
+    build: Callable[..., PreTrainedModel], share_prompt: bool, compute: torch.dtype | None
+) -> None:
     model = build()
     state = torch.get_rng_state()
-    check(model, share_prompt=share_prompt)
+    check(model, share_prompt=share_prompt, compute=compute)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(parameter.grad is None for parameter in model.parameters())
     assert model.training
@@ -81,6 +112,73 @@ def test_law_12_a_sampler_of_another_model_is_refused(shift: float, low_precisio
 
 def test_law_12_a_coarse_sampler_passes() -> None:
     check(tiny_qwen(), ShiftedEngine(0.1, low_precision=True))
+
+
+def test_law_12_a_sampler_that_bfloat16_would_hide_is_refused() -> None:
+    for share_prompt in (True, None):
+        with pytest.raises(
+            BadInput, match=r"the sampler ShiftedEngine and .*differ by .* nats .*, in float32, .*sample"
+        ):
+            check(tiny_qwen(), ShiftedEngine(0.01), share_prompt, compute=torch.bfloat16)
+
+
+def test_law_12_a_forward_pass_of_training_that_bfloat16_would_hide_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    attend = PackedAttention.attend
+    monkeypatch.setattr(PackedAttention, "attend", lambda self, q, k, v, scale: attend(self, q, k, v, 1.02 * scale))
+    for engine in (TransformersEngine(), OtherWeightsEngine(0.0)):
+        with pytest.raises(BadInput, match=r"packed forward pass .*, in float32, .*share_prompt to false"):
+            check(tiny_qwen(), engine, compute=torch.bfloat16)
+    check(tiny_qwen().to(torch.bfloat16))  # float32 is not to be had
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        ("nemotron_h", SMALL_MAMBA),
+        ("recurrent_gemma", {"num_key_value_heads": 1, "block_types": ["recurrent", "attention"], "lru_width": 64}),
+        ("inkling_text", {}),
+        ("trocr", {}),
+    ],
+)
+def test_law_12_an_architecture_is_refused_whatever_it_computes_in(kind: str, given: dict[str, Any]) -> None:
+    model = tiny(kind, **given)
+    for compute in (None, torch.bfloat16):
+        with pytest.raises(BadInput, match=r"the sampler TransformersEngine and a plain forward .*, in float32"):
+            check(model, share_prompt=False, compute=compute)
+
+
+def test_law_12_an_engine_with_weights_of_its_own_samples_once_and_may_round() -> None:
+    engine = OtherWeightsEngine(0.1)
+    check(tiny_qwen(), engine, compute=torch.bfloat16)
+    assert engine.calls == 1
+
+
+def test_law_12_of_a_sharded_policy_float32_is_not_to_be_had() -> None:
+    def process(rank: int) -> None:
+        dist.init_process_group("gloo", timeout=timedelta(seconds=60))
+        model = ready_to_train(tiny_qwen())
+        mesh = init_device_mesh("cpu", (2, 1), mesh_dim_names=("data_parallel", "tensor_parallel"))
+        shard(model, mesh, gathered_in(torch.bfloat16))
+        for engine in (TransformersEngine(), ShiftedEngine(0.1)):
+            check(model, engine, compute=torch.bfloat16)
+        with pytest.raises(BadInput, match="the sampler ShiftedEngine"):
+            check(model, ShiftedEngine(0.5), compute=torch.bfloat16)
+        dist.barrier()
+        dist.destroy_process_group()
+
+    assert in_processes(2, process) == [0, 0]
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.01])
+def test_after_the_check_the_policy_computes_as_before(shift: float) -> None:
+    policy, engine = TinyPolicy(ready_to_train(tiny_qwen()), compute=torch.bfloat16), ShiftedEngine(shift)
+    engine.attach(policy)  # type: ignore[arg-type]
+    precision = torch.get_float32_matmul_precision()
+    with suppress(BadInput):
+        check_agreement(policy, engine, PROMPTS, SAMPLING, True)  # type: ignore[arg-type]
+    assert policy.compute == torch.bfloat16
+    assert torch.get_float32_matmul_precision() == precision
+    assert not torch.is_autocast_enabled("cpu")
 
 
 def test_law_12_randomness_that_stays_on_is_refused() -> None:
