@@ -13,10 +13,18 @@ from rich.console import Console
 from rich.progress import Progress
 
 from omnithink_pl.data.batches import PromptBatch
-from omnithink_pl.data.demonstrations import COUNTED, Counts, DemonstrationStore, Selection
+from omnithink_pl.data.demonstrations import (
+    COUNTED,
+    Counts,
+    DemonstrationStore,
+    Selection,
+    policy_version,
+    prompts_version,
+)
 from omnithink_pl.data.pass_rates import pass_rates
 from omnithink_pl.distributed.shard_work import ShardedWork
 from omnithink_pl.grpo.advantage import ScoredGroup
+from omnithink_pl.model.policy import find_policy
 from omnithink_pl.modules import RejectionSampling
 from omnithink_pl.report.console import bars, demonstration_table
 from omnithink_pl.report.live import clock
@@ -57,8 +65,8 @@ class Demonstrations(L.Callback):
             return
         assert isinstance(pl_module, RejectionSampling)
         self.selection.check({name: task.rubric.range for name, task in data_of(trainer).tasks.items()})
-        settings = self._settings(trainer, pl_module)
-        done = ShardedWork(pl_module.barrier).on_rank_zero(lambda: self.store.begin(settings))
+        work = ShardedWork(pl_module.barrier)
+        done = work.on_rank_zero(lambda: self.store.begin(self._settings(trainer, pl_module)))
         data = data_of(trainer)
         # The last batch is always sampled: with nothing left to sample Lightning ends at once, and a command that was
         # killed before the data set was written would never write it.
@@ -83,9 +91,10 @@ class Demonstrations(L.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Store the selected completions of a batch."""
-        with module_of(trainer).barrier.guard():
+        module = module_of(trainer)
+        with module.barrier.guard():
             if trainer.is_global_zero:
-                rows, counts = self.selection(outputs)
+                rows, counts = self.selection(outputs, module.policy.chat.opened)
                 self.store.add(batch.number, rows, counts, pass_rates(outputs))
                 self._advance(counts)
 
@@ -126,6 +135,7 @@ class Demonstrations(L.Callback):
         data = data_of(trainer)
         return {
             "policy": module.policy_name,
+            "policy files": policy_version(find_policy(module.policy_name)),
             "seed": module.seed,
             "sampling": asdict(module.sampling),
             "worked_examples": module.worked_examples or None,
@@ -133,6 +143,7 @@ class Demonstrations(L.Callback):
             "batch_size": data.batch_size,
             "tasks": data.trained_tasks,
             "prompts": len(data.train),
+            "texts of prompts and references": prompts_version(data.train),
         } | ({"chat_template_kwargs": module.chat_template_kwargs} if module.chat_template_kwargs else {})
 
     def _stop(self) -> None:

@@ -7,6 +7,7 @@ jsonargparse merges the arguments of classes, but takes a dictionary whose keys 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
@@ -14,11 +15,13 @@ from typing import Any
 
 import yaml
 from jsonargparse import Namespace
+from jsonargparse._util import import_object  # private, but jsonargparse is pinned
 
 from omnithink_pl.errors import BadInput
 
 REPLACE = "!"  # behind a key: `tasks!: {...}` keeps nothing of the previous dictionary
 _INDEX = re.compile(r"\[(-?\d+)\]")  # of a list: `stages[0]` is `stages.0`
+_CLASS = re.compile(r"([A-Za-z_]\w*\.)*[A-Z]\w*")
 _PLACE = re.compile(r"-?\d+")  # -1 to be refused: there is a last element for Python only
 
 
@@ -102,6 +105,47 @@ def _merge_list(value: dict[int, Any], before: list[Any], path: str) -> list[Any
     return [new for new in merged if new is not None]
 
 
+def forget_defaults(config: Any, previous: Any) -> None:
+    """Remove what nobody set from the classes that a config replaces: arguments at the former class's own defaults.
+
+    jsonargparse hands on all arguments that the other class has too, so that the default of one would be a setting of
+    the other: of ``EmbeddedJudge`` a margin between two scores, of ``LogitJudge`` one between two probabilities. What
+    was set to another value is kept.
+
+    Args:
+        config: What a file or an argument holds, or a part of it.
+        previous: What those before it come to there, which is changed.
+    """
+    if isinstance(previous, dict | Namespace) and "class_path" in previous:
+        if isinstance(config, str):
+            config = {"class_path": config}
+        elif isinstance(config, dict | Namespace) and "class_path" not in config and "init_args" not in config:
+            config = {"init_args": config}
+        if isinstance(config, dict | Namespace) and isinstance(config.get("class_path"), str):
+            _forget_arguments(previous, config["class_path"])
+    for key, value in _parts(config):
+        forget_defaults(value, dict(_parts(previous)).get(key))
+
+
+def _parts(value: Any) -> list[tuple[Any, Any]]:
+    if isinstance(value, dict | Namespace):
+        return list(vars(value).items() if isinstance(value, Namespace) else value.items())
+    return list(enumerate(value)) if isinstance(value, list) else []
+
+
+def _forget_arguments(previous: Any, class_path: str) -> None:
+    former, arguments = previous["class_path"], previous.get("init_args") or {}
+    if f".{former}".endswith(f".{class_path}"):
+        return
+    try:
+        parameters = inspect.signature(import_object(former)).parameters
+    except (ValueError, TypeError):  # some classes written in C have none
+        return
+    for name, parameter in parameters.items():
+        if name in arguments and _plain(arguments[name]) == _plain(parameter.default):
+            arguments.pop(name)
+
+
 def with_removed(config: Any, default: Any) -> Any:
     """Return a config, or a part of it, with null for every entry of the defaults' dictionaries that it has not."""
     if isinstance(config, Namespace) and isinstance(default, Namespace):
@@ -120,6 +164,8 @@ def with_removed(config: Any, default: Any) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, Namespace):
         return value.as_dict()
+    if isinstance(value, tuple):
+        return list(value)
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 
@@ -127,22 +173,27 @@ def as_configs(arguments: Sequence[str]) -> Iterator[str]:
     """Write as inline configs the arguments that jsonargparse could not place, or would replace a dictionary by.
 
     Those are ``--curriculum.stages.0.steps=5`` or ``stages[0]``, ``--data.tasks.qa=null``, ``--data.tasks!={...}`` and
-    ``--model.kl.beta={math: 0}``.
+    ``--model.kl.beta={math: 0}``; and those that name a class, for ``forget_defaults``.
     """
     rest = iter(arguments)
     for argument in rest:
         option, equals, text = argument.partition("=")
         option = _INDEX.sub(r".\1", option)
-        if not option.startswith("--") or "." not in option:
+        known = "." not in option and not ("." in text and option != "--config" and _names_class(text))
+        if known or not option.startswith("--"):
             yield argument
             continue
         text = text if equals else next(rest, "")
         *outer, last = option[2:].split(".")
         value = yaml.safe_load(text) if text == "null" or text.startswith("{") or last.endswith(REPLACE) else text
-        if isinstance(value, str) and not any(map(_PLACE.fullmatch, outer)):
+        if isinstance(value, str) and not any(map(_PLACE.fullmatch, outer)) and not _names_class(text):
             yield from [f"{option}={text}"] if equals else [option, text]
             continue
         value = yaml.safe_load(text)
         for part in reversed([*outer, last]):
             value = {int(part) if _PLACE.fullmatch(part) else part: value}
         yield f"--config={yaml.safe_dump(value, default_flow_style=True, width=float('inf')).strip()}"
+
+
+def _names_class(text: str) -> bool:
+    return _CLASS.fullmatch(text) is not None and isinstance(yaml.safe_load(text), str)  # True is none

@@ -29,19 +29,26 @@ class OverlayParser(ArgumentParser):
     ) -> Namespace:
         if isinstance(cfg, dict) and not parent_key:
             prev_cfg = None if prev_cfg is None else prev_cfg.clone()  # a copy: entries that are replaced leave it
+            overlays.forget_defaults(cfg, prev_cfg)
             cfg = overlays.merge(cfg, prev_cfg)
         return super()._apply_actions(cfg, parent_key, prev_cfg, *args, **kwargs)
 
     def _check_value_key(  # private
-        self, action: Any, value: Any, key: str, *args: Any, **kwargs: Any
+        self, action: Any, value: Any, key: str, cfg: Namespace | None, *args: Any, **kwargs: Any
     ) -> Any:
-        """Refuse null where a type has none, which jsonargparse lets pass: it would end in a traceback."""
+        """Refuse null where a type has none, which jsonargparse lets pass: it would end in a traceback.
+
+        A file that another one names, such as ``data: data.yaml``, replaces classes as any config does.
+        """
         if value is not None or action.default is None:
-            return super()._check_value_key(action, value, key, *args, **kwargs)
+            checked = super()._check_value_key(action, value, key, cfg, *args, **kwargs)
+            if isinstance(action, _ActionConfigLoad) and isinstance(value, str) and cfg is not None:
+                overlays.forget_defaults(checked, cfg.get(key))  # by which jsonargparse completes it
+            return checked
         if isinstance(action, _ActionConfigLoad):
             raise TypeError(f'Parser key "{key}":\nUnable to load config')
         with parser_context(lenient_check=False):
-            return super()._check_value_key(action, value, key, *args, **kwargs)
+            return super()._check_value_key(action, value, key, cfg, *args, **kwargs)
 
     def dump(self, cfg: Any, *args: Any, **kwargs: Any) -> str:
         """Return a config as text; what it has removed of the defaults is null, so that the text is the same run."""

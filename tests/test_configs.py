@@ -22,7 +22,7 @@ from callbacks.command_line import CommandLine
 from main import CONFIGS, main
 from omnithink_pl.curriculum.stages import Stage, with_lengths
 from omnithink_pl.errors import BadInput, EngineFailure
-from omnithink_pl.overlays import as_configs
+from omnithink_pl.overlays import as_configs, forget_defaults
 
 FILES = {path.relative_to(CONFIGS).with_suffix("").as_posix(): path for path in sorted(CONFIGS.rglob("*.yaml"))}
 STUDIES = [name for name in FILES if name.startswith("studies/")]
@@ -163,6 +163,48 @@ def test_an_entry_that_two_files_remove_is_gone(parsers: dict[str, LightningArgu
     twice = ["--config={data: {tasks: {qa: null}}}"] * 2
     tasks = resolved(parsers, *twice)["data"]["tasks"]
     assert {task for task, settings in tasks.items() if settings is not None} == {"code", "math", "writing"}
+
+
+JUDGE = "data.tasks.writing.judge"
+LOGITS = "omnithink_pl.judge.logits.LogitJudge"
+
+
+@pytest.mark.parametrize("judge", [f"{{class_path: {LOGITS}}}", LOGITS])
+def test_another_class_has_its_own_defaults_and_keeps_what_was_set(
+    judge: str, parsers: dict[str, LightningArgumentParser], tmp_path: Path
+) -> None:
+    writing = f"{{writing: {{class_path: omnithink_pl.tasks.Writing, init_args: {{judge: {judge}}}}}}}"
+    (tmp_path / "data.yaml").write_text(f"tasks: {writing}")
+    (tmp_path / "run.yaml").write_text("data: data.yaml")  # a file that another one names
+    was_set = "--config={data: {tasks: {writing: {judge: {margin: 0.05}}}}}"
+    for change in (
+        f"--config={{data: {{tasks: {{writing: {{judge: {judge}}}}}}}}}",
+        f"--config={{data: {{tasks: {writing}}}}}",
+        f"--config={tmp_path}/run.yaml",
+    ):
+        got = dict(leaves(resolved(parsers, change)))
+        assert (got[f"{JUDGE}.class_path"], got[f"{JUDGE}.margin"]) == (LOGITS, 0.0), change
+        assert dict(leaves(resolved(parsers, was_set, change))) == got | {f"{JUDGE}.margin": 0.05}, change
+
+
+def test_an_argument_that_names_a_class_is_as_a_config_that_does(parsers: dict[str, LightningArgumentParser]) -> None:
+    sft = "omnithink_pl.modules.SupervisedFineTuning"
+    base = ["--model.policy=/models/mine", "--model.max_grad_norm=0.5"]
+    for given, config in [
+        (f"--{JUDGE}={LOGITS}", f"{{data: {{tasks: {{writing: {{judge: {LOGITS}}}}}}}}}"),
+        (f"--{JUDGE}.class_path={LOGITS}", f"{{data: {{tasks: {{writing: {{judge: {LOGITS}}}}}}}}}"),
+        (f"--model={sft}", f"{{model: {sft}}}"),
+    ]:
+        got = dict(leaves(resolved(parsers, *as_configs([*base, given]))))
+        assert got == dict(leaves(resolved(parsers, *base, f"--config={config}")))
+        assert (got["model.policy"], got["model.max_grad_norm"]) == ("/models/mine", 0.5), "common to both modules"
+
+
+def test_classes_in_a_list_have_their_own_defaults_too() -> None:
+    embedded = "omnithink_pl.judge.embedded.EmbeddedJudge"
+    previous = Namespace(judges=[Namespace(class_path=embedded, init_args=Namespace(margin=m)) for m in (0.03, 0.1)])
+    forget_defaults({"judges": [LOGITS, {"class_path": LOGITS}]}, previous)
+    assert [one.init_args.as_dict() for one in previous.judges] == [{}, {"margin": 0.1}]
 
 
 def removed(base: Mapping[str, Any], prefix: str) -> dict[str, None]:

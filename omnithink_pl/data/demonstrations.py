@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
+import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omnithink_pl.data.pass_rates import FILE, Rates
+from omnithink_pl.distributed.collectives import process_rank
 from omnithink_pl.errors import BadInput
-from omnithink_pl.sources.cells import UnusableRow, as_text, list_of, text_of
+from omnithink_pl.rewards.format import answer_segment
+from omnithink_pl.sources.cells import UnusableRow, as_text, is_blank, list_of, text_of
 from omnithink_pl.types import Example, Message, State
 from omnithink_pl.whole import whole_file, whole_folder
 
@@ -19,6 +24,9 @@ if TYPE_CHECKING:
     from omnithink_pl.grpo.advantage import ScoredGroup
     from omnithink_pl.types import Completion, Range, Score
 
+log = logging.getLogger(__name__)
+
+_THINKING = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 
 Counts = dict[str, Counter[str]]
 # Outcomes of completions that are counted, in the order of the table.
@@ -47,7 +55,8 @@ class Selection:
             reward says, as for a cold start that teaches the form alone, or for answers that others are to be compared
             with (``omnithink_pl.sources.OwnAnswers``).
         per_prompt: Most completions that are kept of one prompt, the first that were drawn; null: all.
-        well_formed: Keep only what also has the full format and tags rewards, so that a broken form is not taught.
+        well_formed: Keep only what also has the full format and tags rewards, and neither thinking nor answer blank, so
+            that a broken or an empty form is not taught.
     """
 
     correct: float | None = 1.0
@@ -67,16 +76,20 @@ class Selection:
                     f"{low:g} and at most {high:g}"
                 )
 
-    def __call__(self, groups: Sequence[ScoredGroup]) -> tuple[list[dict[str, Any]], Counts]:
+    def __call__(self, groups: Sequence[ScoredGroup], opened: str = "") -> tuple[list[dict[str, Any]], Counts]:
         """Return the rows of the completions to keep, and counts of all of them by task.
 
         A completion that we failed to score is counted as such, and is neither correct nor wrong.
+
+        Args:
+            groups: Scored completions.
+            opened: What the chat template writes of each answer; thinking that it leaves blank is not the policy's.
         """
         rows: list[dict[str, Any]] = []
         counts: Counts = {}
         for scored in groups:
             count = counts.setdefault(scored.task, Counter())
-            verdicts = list(self._verdicts(scored))
+            verdicts = list(self._verdicts(scored, opened))
             count.update(verdicts)
             kept = [i for i, verdict in enumerate(verdicts) if verdict == "kept"]
             right = sum(self._is_correct(score) for score in scored.scores)
@@ -90,10 +103,10 @@ class Selection:
         least = score.components[0].range[1] if self.correct is None else self.correct
         return score.state is not State.FAILED and value is not None and value >= least
 
-    def _verdicts(self, scored: ScoredGroup) -> Iterator[str]:
+    def _verdicts(self, scored: ScoredGroup, opened: str) -> Iterator[str]:
         seen: set[str] = set()
         for completion, score in zip(scored.group.completions, scored.scores, strict=True):
-            verdict = self._verdict(completion, score)
+            verdict = self._verdict(completion, score, opened)
             text = " ".join(completion.text.split())
             if verdict == "kept" and text in seen:
                 verdict = "repeated"
@@ -103,7 +116,7 @@ class Selection:
                 seen.add(text)
             yield verdict
 
-    def _verdict(self, completion: Completion, score: Score) -> str:
+    def _verdict(self, completion: Completion, score: Score, opened: str) -> str:
         primary = score.primary
         if self.correct is not None:
             if score.state is State.FAILED:
@@ -113,8 +126,15 @@ class Selection:
             if primary.value < self.correct:
                 return "wrong"
         whole = all(component.outcome.value == component.range[1] for component in score.components[1:])
+        whole = whole and not _has_blank_segment(completion.text, opened)
         ended = completion.finish_reason == "stop"
         return "kept" if ended and (whole or not self.well_formed) else "malformed"
+
+
+def _has_blank_segment(text: str, opened: str) -> bool:
+    thinking = None if "</think>" in opened else _THINKING.search(text)
+    segments = (answer_segment(text), thinking and thinking[1])
+    return any(segment is not None and is_blank(segment) for segment in segments)
 
 
 def _row(scored: ScoredGroup, place: int) -> dict[str, Any]:
@@ -127,6 +147,34 @@ def _row(scored: ScoredGroup, place: int) -> dict[str, Any]:
         "reward": scored.scores[place].primary.value,
         "sample": place,
     }
+
+
+def prompts_version(examples: Iterable[Example]) -> str:
+    """Hash prompts and references, in their order: templates and sources may change behind equal settings."""
+    digest = hashlib.sha256()
+    for example in examples:
+        parts = (example.task, example.uid, example.messages, example.reference)
+        digest.update(repr(parts).encode(errors="backslashreplace"))
+    return digest.hexdigest()[:16]
+
+
+def policy_version(path: str) -> str:
+    """Return the commit of a policy of the hub, or a hash of a local directory's files by name, size and time.
+
+    Contents are not read, which may be gigabytes.
+
+    Args:
+        path: What ``find_policy`` returned: a directory, or a hub id.
+    """
+    from huggingface_hub import hf_hub_download
+
+    directory = Path(path) if Path(path).is_dir() else Path(hf_hub_download(path, "config.json")).parent
+    if directory.parent.name == "snapshots":  # of the hub's cache
+        return directory.name
+    names = sorted(file.relative_to(directory) for file in directory.rglob("[!.]*.*") if file.is_file())
+    stats = [(name, (directory / name).stat()) for name in names if name.parts[0][0] != "." and name.suffix != ".md"]
+    marks = [f"{name}:{stat.st_size}:{stat.st_mtime_ns}" for name, stat in stats]
+    return hashlib.sha256("\n".join(marks).encode()).hexdigest()[:16]
 
 
 DATASET, COUNTS = "dataset", "counts.json"
@@ -213,16 +261,20 @@ class DemonstrationStore:
         return counts
 
 
-def load_demonstrations(path: Path, tasks: Collection[str]) -> list[Example]:
+def load_demonstrations(
+    path: Path, tasks: Collection[str], held_out: Mapping[str, Sequence[Example]] | None = None
+) -> list[Example]:
     """Read a data set as examples whose reference is the completion to imitate.
 
     Args:
         path: What :class:`DemonstrationStore` wrote, its folder or the data set in it; or any data set on disk with
             the columns ``task``, ``messages`` and ``completion``.
         tasks: Tasks of which a stage trains; rows of others are left out.
+        held_out: Examples by task that this run measures; rows of their prompts are left out, and counted. They are
+            there if more is held out now than when ``predict`` sampled.
 
     Raises:
-        BadInput: If there is no such data set, it lacks a column, or a task has no row.
+        BadInput: If there is no such data set, it lacks a column, or a task has no row, or none left.
     """
     from datasets import Dataset, load_from_disk
 
@@ -237,10 +289,37 @@ def load_demonstrations(path: Path, tasks: Collection[str]) -> list[Example]:
     if not isinstance(rows, Dataset) or not {"task", "messages", "completion"} <= set(rows.column_names):
         raise BadInput(f"data.demonstrations: {where} needs the columns task, messages and completion")
     examples = [_example(row, number, where) for number, row in enumerate(rows) if row["task"] in tasks]
+    for task, measured in (held_out or {}).items():
+        examples = _without(examples, task, measured)
     missing = sorted(set(tasks) - {example.task for example in examples})
     if missing:
         raise BadInput(f"data.demonstrations: {where} has no row of {', '.join(missing)}; leave them out of the stages")
     return examples
+
+
+def _without(examples: list[Example], task: str, held_out: Sequence[Example]) -> list[Example]:
+    """Leave out a task's rows whose prompt is held out: the same message, or the same question behind the same uid.
+
+    A uid alone says nothing where each split counts its rows by itself; a message alone, where options are shuffled by
+    another seed or the template is another one.
+    """
+    prompts = {example.messages[-1]["content"] for example in held_out if example.messages}
+    questions = {example.uid: example.question for example in held_out}
+
+    def is_held_out(example: Example) -> bool:
+        if example.task != task:
+            return False
+        prompt, question = example.messages[-1]["content"], questions.get(example.uid.rpartition("#")[0])
+        return prompt in prompts or (question is not None and question in prompt)
+
+    kept = [example for example in examples if not is_held_out(example)]
+    if len(kept) < len(examples) and process_rank() == 0:
+        count = sum(example.task == task for example in examples)
+        log.warning(
+            "data.demonstrations: %d of %d rows of %s are left out: this run holds their prompts out",
+            len(examples) - len(kept), count, task,
+        )  # fmt: skip
+    return kept
 
 
 def _example(row: Mapping[str, Any], number: int, where: Path) -> Example:

@@ -97,7 +97,7 @@ class MultiTaskData(L.LightningDataModule):
         if self.train:
             return
         if stage == "fit" and self.demonstrations is not None:
-            self.train = load_demonstrations(Path(self.demonstrations), self.trained_tasks)
+            self.train = load_demonstrations(Path(self.demonstrations), self.trained_tasks, self.held_out)
         elif stage in {"fit", "predict"}:
             most = self.sampled_prompts if stage == "predict" else None
             found = {name: self.tasks[name].examples("train", self.seed)[:most] for name in self.trained_tasks}

@@ -16,9 +16,16 @@ LIMIT = 0.5
 
 @final
 class CollapseAlarm:
-    """Warns, once in a stage, of a task whose gradient comes mostly from groups with equal primary rewards."""
+    """Warns, once in a stage, of a task whose gradient comes mostly from groups with equal primary rewards.
 
-    def __init__(self) -> None:
+    Args:
+        divided: Whether advantages are divided by their group's deviation, so that not to divide is a cure.
+    """
+
+    def __init__(self, divided: bool = True) -> None:
+        self.cure = (
+            "set --model.advantage.scale=none, with which the form keeps its small weight; or " if divided else ""
+        )
         self.begin_stage()
 
     def begin_stage(self) -> None:
@@ -37,7 +44,7 @@ class CollapseAlarm:
                 return (
                     f"{share:.0%} of the gradient of {task} over {WINDOW} steps comes from groups whose completions "
                     f"all earn the same for the task and differ in format and tags only: the policy learns the form, "
-                    f"not the task. Use configs/ablations/dynamic_sampling.yaml, which skips and replaces such groups, "
-                    f"or begin with a policy that solves some of the problems: docs/real.md, cold start"
+                    f"not the task; {self.cure}use configs/ablations/dynamic_sampling.yaml, which skips and replaces "
+                    f"such groups, or begin with a policy that solves some of the problems: docs/real.md"
                 )
         return ""

@@ -95,7 +95,7 @@ class MultiTaskGRPO(TrainingModule):
         self.kl = KLController(kl, tasks)
         self.objective = objective
         self.rollouts = rollouts
-        self.collapse = CollapseAlarm()
+        self.collapse = CollapseAlarm(divided=advantage.scale == "std")
         self.samples_ahead = rollouts.async_rewards or rollouts.segment_tokens is not None
         self.collector = Collector(
             engine, tasks, sampling, advantage, self.monitor, seed, self.barrier, self.watch, rollouts, overlong

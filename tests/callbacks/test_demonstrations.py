@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import re
 import shutil
 import signal
@@ -14,6 +15,7 @@ from datasets import load_from_disk
 
 from main import CONFIGS, main
 from omnithink_pl.errors import BadInput
+from omnithink_pl.model.policy import policy_path
 from tests.callbacks.test_resume import assert_same, histories, last_checkpoint
 
 STAGES = "--curriculum.stages=[{tasks: {math: 1, qa: 1}, steps: 3}, {tasks: {qa: 1}, steps: 3}]"
@@ -82,6 +84,23 @@ def test_a_command_that_was_killed_before_the_data_set_was_written_writes_it_whe
     main(few(tmp_path))
     ours, theirs = (load_from_disk(path / "data" / "dataset").to_list() for path in (tmp_path, sampled))
     assert ours == theirs
+
+
+def test_a_folder_is_not_resumed_with_other_prompts_or_another_policy_behind_the_same_path(
+    sampled: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(sampled, tmp_path / "prompts")
+    with pytest.raises(
+        BadInput, match=r"begun with other settings \(texts of prompts and references\); .* remove this"
+    ):
+        main([*few(tmp_path / "prompts"), "--data.tasks.math.system_prompt=system_steps_v1"])
+    policy = tmp_path / "policy"
+    shutil.copytree(policy_path("embedded"), policy)
+    arguments = [*few(tmp_path), f"--model.policy={policy}"]
+    killed(arguments, call=1)
+    os.utime(policy / "model.safetensors")  # as if trained anew
+    with pytest.raises(BadInput, match=r"begun with other settings \(policy files\); .* remove this one"):
+        main(arguments)
 
 
 def fine_tuning(sampled: Path, directory: Path) -> list[str]:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset, load_from_disk
 
-from omnithink_pl.data.demonstrations import DemonstrationStore, load_demonstrations
+from omnithink_pl.data import MultiTaskData
+from omnithink_pl.data.demonstrations import (
+    DemonstrationStore,
+    load_demonstrations,
+    policy_version,
+    prompts_version,
+)
+from omnithink_pl.embedded import EmbeddedMath, EmbeddedQA
 from omnithink_pl.errors import BadInput
+from omnithink_pl.tasks import QA, Math
+from omnithink_pl.types import Example, Message
 
 ASKED = [{"role": "system", "content": "Think."}, {"role": "user", "content": "?"}]
 
@@ -42,6 +53,62 @@ def test_a_folder_that_was_begun_otherwise_is_refused_by_the_setting(tmp_path: P
     DemonstrationStore(tmp_path).begin({"seed": 0, "sampling": {"n": 8}})
     with pytest.raises(BadInput, match=r"was begun with other settings \(sampling\); choose another folder"):
         DemonstrationStore(tmp_path).begin({"seed": 0, "sampling": {"n": 4}})
+
+
+def demonstrations(path: Path, examples: list[Example]) -> str:
+    rows = [
+        {"task": e.task, "uid": e.uid, "messages": [dict(m) for m in e.messages], "completion": "<answer>1</answer>"}
+        for e in examples
+    ]
+    Dataset.from_list(rows).save_to_disk(path)
+    return str(path)
+
+
+def test_a_prompt_that_a_run_holds_out_is_not_trained_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = MultiTaskData({"math": Math(EmbeddedMath()), "qa": QA(EmbeddedQA())})
+    data.setup("fit")
+    own = [e for e in data.train if e.task == "qa"][:4]
+    shuffled = QA(EmbeddedQA()).examples("test", seed=7)[:3]  # the options in another order: by the uid
+    nameless = [replace(e, uid="") for e in data.held_out["math"][:2]]  # by the prompt
+    namesake = replace(data.train[0], uid=data.held_out["math"][5].uid)  # another split's row of this number
+    path = demonstrations(tmp_path / "rows", [*own, *shuffled, *nameless, namesake])
+    tuned = MultiTaskData(dict(data.tasks), demonstrations=path)
+    tuned.setup("fit")
+    assert [(e.task, e.messages) for e in tuned.train] == [(e.task, e.messages) for e in (*own, namesake)]
+    said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert [text for text in said if "left out" in text] == [
+        "data.demonstrations: 2 of 3 rows of math are left out: this run holds their prompts out",
+        "data.demonstrations: 3 of 7 rows of qa are left out: this run holds their prompts out",
+    ]
+    path = demonstrations(tmp_path / "none", [*own, *nameless])
+    with pytest.raises(BadInput, match="has no row of math"):
+        MultiTaskData(dict(data.tasks), demonstrations=path).setup("fit")
+
+
+def test_prompts_are_the_same_while_nothing_of_them_changes() -> None:
+    asked: Message = {"role": "user", "content": "1 + 1?"}
+    example = Example("math", "r", "1 + 1?", "2", (asked,))
+    same = prompts_version([example])
+    assert prompts_version([replace(example)]) == same
+    others = [replace(example, uid="s"), replace(example, reference="3"), replace(example, messages=(asked, asked))]
+    assert len({same, prompts_version([example] * 2), *(prompts_version([one]) for one in others)}) == 5
+
+
+def test_a_policy_is_the_same_while_no_file_of_it_changes(tmp_path: Path) -> None:
+    weights, card = tmp_path / "model.safetensors", tmp_path / "README.md"
+    weights.write_bytes(b"1")
+    same = policy_version(str(tmp_path))
+    card.write_text("a card")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / ".git" / "index.lock").write_text("")
+    assert policy_version(str(tmp_path)) == same
+    os.utime(weights, ns=(1, 1))
+    assert policy_version(str(tmp_path)) != same, "trained anew, with weights of the same size"
+    commit = tmp_path / "models--a--b" / "snapshots" / "0123abc"
+    commit.mkdir(parents=True)
+    assert policy_version(str(commit)) == "0123abc"
 
 
 def test_a_data_set_without_rows_is_not_written(tmp_path: Path) -> None:

@@ -49,6 +49,24 @@ def test_a_broken_form_is_correct_but_kept_only_when_asked_for() -> None:
     assert counts["qa"]["correct"] == 3
 
 
+THINKING = "<think>so</think><answer>5</answer>"
+
+
+@pytest.mark.parametrize("blank", ["", "\n", " \u200b"])
+def test_a_form_with_nothing_in_it_is_broken(blank: str) -> None:
+    for text in (f"<think>so</think><answer>{blank}</answer>", f"<think>{blank}</think><answer>5</answer>"):
+        rows, counts = Selection(correct=None)([scored("writing", (text, RIGHT), (THINKING, RIGHT))])
+        assert [row["completion"] for row in rows] == [THINKING]
+        assert counts["writing"]["malformed"] == 1
+        assert len(Selection(correct=None, well_formed=False)([scored("writing", (text, RIGHT))])[0]) == 1
+
+
+def test_thinking_that_the_chat_template_leaves_blank_is_not_the_policys() -> None:
+    opened = "<think>\n\n</think>\n\n"
+    group = scored("math", (f"{opened}<answer>5</answer>", RIGHT), (f"{opened}<answer></answer>", RIGHT))
+    assert [row["sample"] for row in Selection()([group], opened)[0]] == [0]
+
+
 def test_a_threshold_below_one_admits_ties() -> None:
     group = scored("writing", ("a", score(0.5)), ("b", score(0.4)))
     assert Selection()([group])[0] == []

@@ -62,7 +62,16 @@ def test_a_collapse_is_warned_of_once_in_a_stage_by_task_and_cure() -> None:
     found = [alarm.warning([record(FORM), record(FORM), record(SOLVED)]) for _ in range(WINDOW)]
     assert found[:-1] == [""] * (WINDOW - 1)
     assert "of the gradient of math" in found[-1]
-    assert "configs/ablations/dynamic_sampling.yaml" in found[-1]
+    first, _, other = found[-1].partition("configs/ablations/dynamic_sampling.yaml")
+    assert "--model.advantage.scale=none" in first
+    assert other
+
+
+def test_not_to_divide_is_no_cure_where_nothing_is_divided() -> None:
+    alarm = CollapseAlarm(divided=False)
+    said = [alarm.warning([record(FORM)]) for _ in range(WINDOW)][-1]
+    assert said
+    assert "scale=none" not in said
 
 
 def test_a_policy_that_learns_its_tasks_or_nothing_is_not_warned_of() -> None:
