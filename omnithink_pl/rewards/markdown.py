@@ -21,11 +21,27 @@ _LATE_OPENING = re.compile(r"[^`]*[^`\s][ \t]*(?P<margin>)(?P<fence>`{3,})[ \t]*
 _ONE_LINE = re.compile(r"[ \t]*(?P<fence>`{3,})(?:(?:python|py)\d*[ \t]+)?(?P<code>[^`]+)(?P=fence)[ \t]*", re.I)
 # Code behind the language, "```python def f(x):"; but "```python f.py" is a title.
 _EARLY_CODE = re.compile(r"[ \t]*(?:python|py)\d*[ \t]+(?P<code>(?:async|class|def|from|import|@)\b.+)", re.I)
-# A sentence, "This adds one.", or a heading, "Usage:"; no code begins so and does not compile.
-_PROSE = re.compile(r"[A-Z][\w'-]*(?:,? [a-z]+\b|:$)")
+# A sentence, "This adds one.", "The `f` adds one.", "Sure!", "Note: this adds one."; a heading, "Usage:",
+# "Example Usage:"; either in bold or as the item of a list; or a rule, "---". No code begins so and does not compile.
+_WORD = r"[A-Z][\w'’-]*"
+_SENTENCE = rf"{_WORD}(?:,? (?:[a-z]+\b|`)|!(?: |$)|:(?:\*\*|__)? \w+ [a-z])"
+_HEADING = rf"{_WORD}:(?:\*\*|__)?[ \t]*$|(?!Class ){_WORD}(?: {_WORD})+:"
+_PROSE = re.compile(
+    rf"(?:(?:[-*+>]|\d+[.)]|#+)[ \t]+)*(?:(?:\*\*|__)?(?:{_SENTENCE}|{_HEADING})|`[^`])|[-*_=]{{3,}}[ \t]*$"
+)
+# The language alone in a block's first line, where its fence should have it.
+_LANGUAGE = re.compile(r"\A\s*(?:python|py)\d*[ \t]*\n", re.I)
+# "<code>", "<python>", "<pre><code>" instead of a fence, at the beginning of a line; "</code>" at the end of one.
+_TAGS = r"(?:code|python|pre)"
+_TAG = rf"<{_TAGS}(?: [^<>\n]*)?>"
+_OPENING_TAGS = re.compile(rf"^[ \t]*{_TAG}(?:\s*{_TAG})*", re.I | re.M)
+_CLOSING_TAGS = re.compile(rf"</{_TAGS}>(?:\s*</{_TAGS}>)*[ \t]*$", re.I | re.M)
+# The last line of code that nothing has opened, "    return x```".
+_CLOSED = re.compile(r"(?P<code>[^`]*[^`\s])[ \t]*`{3,}[ \t]*")
 _QUOTATION = re.compile(r"^[ \t]*>[ \t]?", re.M)
 _MODULE = re.compile(re.escape(FILE))
 _DEEPEST = 3  # blocks in blocks
+_SHORTEST_SENTENCE = 4  # words
 _MOST_ENDINGS = 16  # lines that are tried as the end of one block
 
 
@@ -47,6 +63,33 @@ def code_blocks(text: str, depth: int = 0) -> Iterator[str]:
                 yield from code_blocks(content, depth + 1)
             else:
                 yield content.removeprefix("\ufeff")
+
+
+def loose_blocks(text: str) -> Iterator[str]:
+    """Yield the code before the first fence, which may close what nothing has opened.
+
+    It is one block without the prose around it or, where that is no Python, the pieces that prose leaves.
+    """
+    lead: list[str] = []
+    for line in text.split("\n"):
+        if _opens(line) or _ONE_LINE.fullmatch(line):
+            break
+        closed = _CLOSED.fullmatch(line)
+        lead.append(closed["code"] if closed else line)
+        if closed:
+            break
+    whole = without_prose("\n".join(lead))
+    yield from _pieces(lead) if compile_error(whole) else [whole]
+
+
+def with_fences(text: str) -> str:
+    """Return a text with fences for ``<code>``, ``<python>`` and ``<pre>``."""
+    return _CLOSING_TAGS.sub("\n~~~\n", _OPENING_TAGS.sub("\n~~~python\n", text))
+
+
+def without_language(source: str) -> str:
+    """Return a source without a first line that names the language and nothing else."""
+    return _LANGUAGE.sub("", source)
 
 
 def without_margin(source: str, width: int = 0) -> str:
@@ -71,6 +114,21 @@ def without_prose(text: str) -> str:
         del paragraphs[0]
     code = without_margin("\n\n".join(paragraphs))
     return text if compile_error(code) else code
+
+
+def _pieces(lines: Sequence[str]) -> Iterator[str]:
+    """Yield what stands between lines of prose; these go on until an empty line, unless they end in a colon."""
+    piece: list[str] = []
+    in_prose, before = False, ""
+    for line in lines:
+        apart = not before.strip() or len(line.split()) >= _SHORTEST_SENTENCE  # "Return x" behind code is an error
+        if apart and _is_prose(line):
+            yield without_margin("\n".join(piece).strip("\n"))
+            piece, in_prose = [], not line.rstrip(" \t*_").endswith(":")
+        elif not (in_prose := in_prose and bool(line.strip())):
+            piece.append(line)
+        before = line
+    yield without_margin("\n".join(piece).strip("\n"))
 
 
 def _is_prose(paragraph: str) -> bool:
@@ -154,7 +212,11 @@ def _endings(fence: str, lines: Sequence[str], start: int) -> tuple[list[_Ending
 
 
 def _has_fence(text: str) -> bool:
-    return any(_OPENING.fullmatch(line) or _LATE_OPENING.fullmatch(line) for line in text.split("\n"))
+    return any(map(_opens, text.split("\n")))
+
+
+def _opens(line: str) -> bool:
+    return bool(_OPENING.fullmatch(line) or _LATE_OPENING.fullmatch(line))
 
 
 def _silence_compiler() -> None:

@@ -14,7 +14,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from omnithink_pl.rewards.markdown import FILE, code_blocks, compile_error, without_margin, without_prose
+from omnithink_pl.rewards.markdown import (
+    FILE,
+    code_blocks,
+    compile_error,
+    loose_blocks,
+    with_fences,
+    without_language,
+    without_margin,
+    without_prose,
+)
 from omnithink_pl.types import UnitTests
 
 _PROVIDED = frozenset(dir(builtins)) | {"__file__"}
@@ -28,20 +37,29 @@ def extract_program(segment: str, tests: UnitTests) -> str:
 
     That is the segment itself, where it compiles. Otherwise it is the last code block which compiles and defines what
     the functional tests call or, for tests of a whole program, the last which reads, prints and lacks nothing; together
-    with the blocks that define what it lacks. Failing that, all blocks joined; without blocks, the segment without
-    prose around it.
+    with the blocks that define what it lacks. Code before the first fence counts as blocks, and so does code in tags
+    where there is no such block. Failing that, all blocks joined; without blocks, the segment without prose around it.
     """
     text = segment.replace("\r\n", "\n").replace("\r", "\n").removeprefix("\ufeff").strip("\n").rstrip()
-    whole = without_margin(text)
-    if not compile_error(whole):
-        return whole
-    sources = list(code_blocks(text))
+    text = without_language(text)
+    for whole in (without_margin(text), text.lstrip()):  # "<answer> import math"
+        if not compile_error(whole):
+            return whole
+    for one in dict.fromkeys((text, with_fences(text))):
+        if found := _chosen(one, tests):
+            return found
+    sources = list(filter(str.strip, code_blocks(text)))
+    return join_sources(sources) if sources else without_prose(without_margin(text).strip("`"))  # `inline code`
+
+
+def _chosen(text: str, tests: UnitTests) -> str:
+    """Return the program among the blocks of a text; empty if none does what the tests need."""
+    sources = [*loose_blocks(text), *map(without_language, code_blocks(text))]
     blocks = [CodeBlock(source) for source in sources if not compile_error(source)]
     wanted = names_under_test(tests)
     reads = any(map(str.strip, tests.inputs))
-    if chosen := _defining(blocks, wanted) if tests.functional.strip() else _running(blocks, reads):
-        return _completed(chosen, blocks, wanted)
-    return join_sources(sources) if sources else without_prose(whole.strip("`"))  # `inline code`
+    chosen = _defining(blocks, wanted) if tests.functional.strip() else _running(blocks, reads)
+    return _completed(chosen, blocks, wanted) if chosen else ""
 
 
 @lru_cache(maxsize=32)  # the completions of a prompt have the same tests

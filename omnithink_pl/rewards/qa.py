@@ -72,15 +72,16 @@ def spaced(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a text in plain spelling, without full width, ligatures, no-break blanks, curved quotes and long dashes.
+    r"""Return a text in plain spelling, without full width, ligatures, no-break blanks, curved quotes and long dashes.
 
-    Characters with another value without their form stay: ``10²`` is not ``102``, and ``5½`` not ``51/2``.
+    So ``10\%`` is ``10%``, as LaTeX and Markdown escape it. Characters with another value without their form stay:
+    ``10²`` is not ``102``, and ``5½`` not ``51/2``.
     """
     folded = "".join(
         unicodedata.normalize("NFKC", one) if unicodedata.decomposition(one).startswith(_SAME_VALUE) else one
         for one in unicodedata.normalize("NFC", text)
     )
-    return spaced(folded.translate(_TYPOGRAPHY))
+    return spaced(_ESCAPED.sub(r"\1", folded.translate(_TYPOGRAPHY)))
 
 
 def layers(text: str, rules: Sequence[Rule]) -> Iterator[set[str]]:
@@ -100,13 +101,16 @@ Rule = Callable[[str], str | None]
 _MOST_LAYERS = 6
 _MOST_LAYOUT = 100  # characters that an answer may have beyond the longest option
 _SAME_VALUE = ("<wide>", "<narrow>", "<compat>", "<noBreak>", "<font>", "<square>")
-_TYPOGRAPHY = str.maketrans("‘’‚“”„‐‑‒–—−", "'''\"\"\"------")
+_TYPOGRAPHY = str.maketrans("‘’‚′“”„″‐‑‒–—−", "''''\"\"\"\"------")
+_ESCAPED = re.compile(r"\\([$%&#_*])")
 _BULLET = re.compile(r"[-*•][ \t]+(.+)", re.DOTALL)
-_EMPHASIS = re.compile(r"(\*{1,3}|_{1,3})(?![\s*_`])(.+?)(?<![\s*_`])\1", re.DOTALL)
-_CODE = re.compile(r"`([^`]+)`|``([^`]+)``")  # also `**kwargs`
-_QUOTES = re.compile(r"\"([^\"]+)\"|'([^']+)'|“([^“”]+)”|‘([^‘]+)’|«([^«»]+)»|„([^„“”]+)[“”]")
-_BRACES = r"((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})+)"  # balanced
-_FORMULA = re.compile(rf"\$\$?([^$]+)\$?\$|\\\((.+)\\\)|\\(?:boxed|(?:text|math)(?:bf|rm)?)\{{{_BRACES}\}}", re.DOTALL)
+# What is inside may have the same marks, "$8,902": more than one option, "*a* or *b*", is none of the options.
+_EMPHASIS = re.compile(r"(?:\*\*\*(.+)\*\*\*|\*\*(.+)\*\*|\*(.+)\*|___(.+)___|__(.+)__|_(.+)_)", re.DOTALL)
+_CODE = re.compile(r"``(.+)``|`(.+)`", re.DOTALL)  # also `**kwargs`
+_QUOTES = re.compile(r"\"(.+)\"|'(.+)'|“(.+)”|‘(.+)’|«(.+)»|„(.+)[“”]", re.DOTALL)
+_FORMULA = re.compile(
+    r"\$\$([^$]+)\$\$|\$(.+)\$|\\\((.+)\\\)|\\\[(.+)\\\]|\\(?:boxed|(?:text|math)(?:bf|it|rm|tt)?)\{(.+)\}", re.DOTALL
+)
 _FULL_STOP = re.compile(r"(.*[^.\s]\.?)[.。]", re.DOTALL)  # also behind the option's own; an ellipsis is text
 
 
@@ -120,14 +124,9 @@ def _inside(pattern: re.Pattern[str]) -> Rule:
     return rule
 
 
-def _emphasised(text: str) -> str | None:
-    found = _EMPHASIS.fullmatch(text)
-    return None if found is None or found[1] in found[2] else found[2]  # not "*a* or *b*"
-
-
 # What models put around an answer, each with an example.
 _ENCLOSING: tuple[Rule, ...] = (
-    _emphasised,  # **Paris**, _Paris_
+    _inside(_EMPHASIS),  # **Paris**, _Paris_
     _inside(_CODE),  # `Paris`
     _inside(_QUOTES),  # "Paris"
     _inside(_FORMULA),  # $5$, \(5\), \boxed{5}

@@ -80,6 +80,32 @@ FUNCTIONS = {
     "cut in the middle": "```python\ndef f(x):\n```\ncontinued\n```python\n    return x + 1\n```",
     "bound otherwise": "```python\nfrom operator import neg\nf = lambda x: -neg(x) + 1\n```\n```python\nf(1)\n```",
     "defined in a branch": "```python\nif True:\n    def f(x): return x + 1\n```\n```python\nprint(f(2))\n```",
+    "a closing fence alone": f"{F}\n```",
+    "a closing fence alone, behind prose and before it": f"Here it is:\n\n{F}\n```\n\nThis adds one.",
+    "a closing fence alone, then usage": f"{F}\n```\n\nUse it so:\n```python\nprint(f(1))\n```\nIt prints\n```\n2\n```",
+    "no fence, then output in one": f"{F}\n\nprint(f(1))\n\nIt prints\n```\n2\n```",
+    "closed at the end of a line alone, then prose": f"{F}```\nThis adds one.",
+    "no fence, then a better one in a fence": f"def f(x):\n    return x\n\nBetter so:\n{BLOCK}",
+    "import before the fence": "import operator\n```python\ndef f(x):\n    return operator.add(x, 1)\n```",
+    "the language alone": f"python\n{F}",
+    "the language alone, closed": f"Python3\n\n{F}\n```",
+    "the language in the line behind the fence": f"```\npython\n{F}\n```",
+    "tags": f"<code>\n{F}\n</code>",
+    "tags in prose": f"Here it is:\n<python>{F}</python>\nThis adds one.",
+    "tags with attributes in tags": f'<pre>\n<code class="python">\n{F}\n</code>\n</pre>',
+    "tags in a fence": f"```python\n<code>\n{F}\n</code>\n```",
+    "tags around a fence": f"<code>\n{BLOCK}\n</code>",
+    "unclosed tag": f"<code>{F}",
+    "usage in tags too": f"<code>\n{F}\n</code>\nUse:\n<code>\nprint(f(1))\n</code>",
+    "a blank before the first line": f" import operator\n\n{F}",
+    "prose at once behind": f"{F}\nThis function adds one to x.",
+    "list behind": f"{F}\n\n**Explanation:**\n\n- The `f` adds one.\n- **Time:** O(1)\n\n1. It adds.\n2. `x` is it.",
+    "headings": f"**Solution:**\n\n{F}\n\n---\n\nExplanation: The function adds one.\n\nTime Complexity: O(1)",
+    "exclamation": f"Sure! Here\u2019s the function:\n\n{F}\n\nNote: this adds one.",
+    "usage and output without fences": f"{F}\n\nExample usage:\n\nprint(f(1))\n\nOutput:\n\n[2]",
+    "wrapped prose between": "def f(x):\n    return g(x)\n\nIt needs a helper that adds\none to x:\n\ndef g(x):\n"
+    "    return x + 1",
+    "a second try without fences": f"def f(x):\n    return x\n\nThis is wrong. It should be\n\n{F}",
     "escapes that Python warns of": '```python\nP = "\\d"\n' + F + "\n```",
 }
 
@@ -93,11 +119,42 @@ def test_the_program_is_the_block_that_defines_what_is_tested(kind: str, tests: 
     exec(tests.functional, names)
 
 
-@pytest.mark.parametrize("error", ["print f(1)", "Print(f(1)", "return 2", "else:", "CLASS = = 1"])
-@pytest.mark.parametrize("form", ["{}", "```python\n{}\n```", "```python\n{}", "Here:\n\n{}"])
+ERRORS = ["print f(1)", "Print(f(1)", "return 2", "else:", "CLASS = = 1", "Class A:\n    x = 1"]
+FORMS = ["{}", "```python\n{}\n```", "```python\n{}", "Here:\n\n{}", "{}\n```", "<code>\n{}\n</code>", "python\n{}"]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("form", [*FORMS, "{}\n```\n\nThis adds one.", "Here it is:\n{}\n\nThis adds one."])
 def test_a_program_with_an_error_in_it_stays_one(error: str, form: str) -> None:
     with pytest.raises(SyntaxError):
         compile(extract_program(form.format(f"{F}\n\n{error}"), NEXT), "program", "exec")
+
+
+@pytest.mark.parametrize("error", ["Return x", "IF x:\n    pass", "x = = 1"])
+@pytest.mark.parametrize("form", ["{}", "{}\n```", "<code>\n{}\n</code>", "python\n{}"])
+def test_an_error_at_once_behind_a_function_is_no_prose(error: str, form: str) -> None:
+    with pytest.raises(SyntaxError):
+        compile(extract_program(form.format(f"{F}\n{error}"), NEXT), "program", "exec")
+
+
+WRONG = "def f(x):\n    return x"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        f"{F}\n```\nBetter so:\n```python\n{WRONG}\n```",
+        f"{F}\n\nBetter so:\n\n{WRONG}",
+        f"<code>\n{F}\n</code>\n```python\n{WRONG}\n```",
+        f"<code>\n{F}\n</code>\nBetter so:\n<code>\n{WRONG}\n</code>",
+        f"python\n{WRONG}\n```",
+        f"'''\n<code>\n{F}\n</code>\n'''\n{WRONG}",
+    ],
+)
+def test_of_two_versions_the_last_is_the_answer_however_they_are_marked(answer: str) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(extract_program(answer, NEXT), "program", "exec"), names)
+    assert names["f"](1) == 1
 
 
 def test_a_class_is_found_by_the_entry_point_and_a_later_use_of_it_is_not_taken_for_it() -> None:
@@ -131,6 +188,10 @@ PROGRAMS = {
     "cut in two": "```python\nn = int(input())\n```\n```python\nprint(2 * n)\n```",
     "improved": f"```python\nn = int(input())\nprint(n)\n```\nBetter:\n```python\n{PROGRAM}\n```",
     "standard input": "```python\nimport sys\nsys.stdout.write(str(2 * int(sys.stdin.read())))\n```\n```\n6\n```",
+    "a closing fence alone": f"{PROGRAM}\n```\n\nFor 3 it prints\n```\n6\n```",
+    "the language alone": f"python\n{PROGRAM}",
+    "tags": f"<code>\n{PROGRAM}\n</code>",
+    "prose between without fences": "n = int(input())\n\nThen we double it:\n\nprint(2 * n)\n\nThis is all.",
     "docstring with a fence": f'```python\n"""\n```\n6\n```\n"""\n{PROGRAM}\n```',
 }
 
@@ -153,6 +214,7 @@ def test_where_no_name_is_known_the_program_is_the_block_that_does_the_most(
         *("", "```", "```python", "``````", "no code at all", "```python\n```", "x = '\0'"),
         *("(" * 50_000, "f = " + "-" * 50_000, "f = 1" + "+1" * 9000, "`" * 50_000),
         *("```\n" * 4000, "```python\n" * 4000, "```python\n'''\n```\n" * 1500, "x```\n" * 4000),
+        *("<code>x</code>\n" * 4000, "<code>\n" * 8000, "This is.\n\n" * 5000, "This is:\n" * 6000, "python\n" * 9000),
     ],
     ids=lambda text: f"{len(text)} of {text[:12]!r}",
 )

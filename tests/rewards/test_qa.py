@@ -30,6 +30,14 @@ def test_only_unicode_form_and_white_space_do_not_matter() -> None:
     [
         *("- Paris", "* Paris", "Paris.", "**Paris**", "- **Paris.**", "**Paris**.", "_Paris_", "`Paris`", '"Paris"'),
         *("\u201cParis\u201d", "'Paris'", r"\boxed{Paris}", r"\boxed{\text{Paris}}", r"$\text{Paris}$", "\uff30aris"),
+        *(
+            "**`Paris`**",
+            "** Paris **",
+            "```\nParis\n```",
+            r"\textit{Paris}",
+            "\\[\n\\boxed{\\text{Paris}}\n\\]",
+            "$$Paris$$",
+        ),
     ],
 )
 def test_layout_around_an_option_does_not_count(answer: str) -> None:
@@ -44,11 +52,41 @@ def test_layout_around_an_option_does_not_count(answer: str) -> None:
     "answer",
     [
         *("Paris and Rome", "Paris or Rome.", "**Paris** or **Rome**", '"Paris", "Rome"', "- Paris\n- Rome", "Par"),
+        *(
+            "$Paris$ or $Rome$",
+            r"\boxed{Paris} or \boxed{Rome}",
+            "`Paris`, `Rome`",
+            "*Paris*\n*Paris*",
+            "~~Paris~~",
+            "<b>Paris",
+        ),
         *("paris", "not Paris", "B", "B. Paris", "(Paris)", "Paris, France", "The answer is Paris", "-", "**", "."),
     ],
 )
 def test_anything_else_beside_the_option_does(answer: str) -> None:
     assert outcome(QAReward(), CITIES, answered(answer)).value == 0.0
+
+
+MARKED = ["$8,902", "$g_3(x)$ where $x$ is real", 'both "fit" and "unfit"', "Sagittarius A*", "**", "'a' + 'b'"]
+MARKED += [r"\frac{\sqrt{3^{2}}}{12}", "the `if` and the `else`", "$a$ and \u201cb\u201d"]
+LAYOUTS = ["{}.", "- {}", "**{}**", "*{}*", "`{}`", '"{}"', "'{}'", "${}$", r"\boxed{{\text{{{}}}}}", r"\({}\)"]
+
+
+@pytest.mark.parametrize("option", MARKED)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_an_option_may_itself_have_the_marks_that_stand_around_it(option: str, layout: str) -> None:
+    assert value(layout.format(option), option, wrong=("Paris",)) == 1.0
+    assert value(layout.format("Paris"), option, wrong=("Paris",)) == 0.0
+    two = f"{layout} or {layout}"
+    assert value(two.format(option, "Paris"), option, wrong=("Paris",)) == 0.0
+    assert value(two.format(option, option), option, wrong=("Paris",)) == 0.0
+
+
+def test_an_escaped_character_and_a_prime_are_the_same_text() -> None:
+    pairs = [("$8,902", r"\$8,902"), ("10%", r"\boxed{10\%}"), ("a_b", r"a\_b"), ("5\u2032 GCU 3\u2032", "5' GCU 3'")]
+    assert [value(answer, gold, wrong=("Paris",)) for gold, answer in pairs] == [1.0] * 4
+    assert value(r"10\%", "10", wrong=("10%",)) == 0.0
+    assert value(r"\frac{1}{2}", "frac{1}{2}", wrong=("Paris",)) == 0.0
 
 
 # Two options, of which only the first is right; answers that earn 1, answers that do not.
