@@ -104,7 +104,9 @@ def _tokenizer(path: Path) -> PreTrainedTokenizerBase | None:
     if not any((path / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
         return None
     try:
-        made: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        made: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            path, trust_remote_code=False, mistral_format=False
+        )
     except (OSError, ValueError, KeyError) as error:
         why = str(error).strip().partition("\n")[0]
         raise BadInput(f"models: the tokenizer of {path} cannot be read ({why}); save it again") from error

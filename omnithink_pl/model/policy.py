@@ -18,6 +18,7 @@ from httpx2 import HTTPError
 from huggingface_hub import HfApi, try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_OFFLINE
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
+from jinja2 import TemplateError
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
@@ -31,7 +32,7 @@ from transformers import (
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.architecture import attention_of, context_length, load_config, why_unreadable
-from omnithink_pl.model.chat import ChatTemplate
+from omnithink_pl.model.chat import ChatTemplate, template_variables
 from omnithink_pl.model.export import mend_generation_config
 from omnithink_pl.model.products import use_faster_products
 from omnithink_pl.model.randomness import disable_randomness
@@ -79,13 +80,19 @@ class Policy:
 
     @property
     def eos_id(self) -> int:
-        """The token that ends a completion."""
-        return int(self.tokenizer.eos_token_id)
+        """The token that ends a completion; see ``ChatTemplate.end_of_turn``."""
+        return self.chat.end_of_turn(_stops(self.model))
 
     @property
     def context(self) -> int:
         """Tokens that prompt and completion may have together."""
         return context_length(self.model.config, getattr(self.tokenizer, "model_max_length", None))
+
+
+def _stops(model: PreTrainedModel) -> list[int]:
+    """Return the tokens that end a completion, as a model's generation config says."""
+    found = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    return found if isinstance(found, list) else [found] if found is not None else []
 
 
 def policy_path(name: str) -> str:
@@ -172,9 +179,18 @@ def load_policy(
             model = AutoModelForCausalLM.from_config(config, **common)
         with suppress(OSError):  # there need not be one
             model.generation_config = GenerationConfig.from_pretrained(path)
+    _add_stops(model, tokenizer)
     mend_generation_config(model, name)
     use_faster_products(model)
     return Policy(model, tokenizer, trust_remote_code=trust_remote_code)
+
+
+def _add_stops(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let completions end where answers do in the chat template, here and wherever the saved policy is used."""
+    stops, eos = _stops(model), int(tokenizer.eos_token_id)
+    end = ChatTemplate(tokenizer).end_of_turn(stops)
+    if model.generation_config is not None and end != eos:
+        model.generation_config.eos_token_id = list(dict.fromkeys([*stops, eos, end]))
 
 
 def _read_model(path: str, **settings: Any) -> PreTrainedModel:
@@ -241,7 +257,10 @@ def load_tokenizer(name: str, key: str = "model.policy", trust_remote_code: bool
     """
     path = find_policy(name, key)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        # Mistral's own has no chat template, and is preferred where mistral-common is installed, as it is with vLLM.
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            path, trust_remote_code=trust_remote_code, mistral_format=False
+        )
     except (ValueError, KeyError) as error:
         raise BadInput(f"{key}: {why_unreadable(path, error)}") from error
     except OSError as error:
@@ -253,6 +272,13 @@ def load_tokenizer(name: str, key: str = "model.policy", trust_remote_code: bool
     for attribute in ("chat_template", "eos_token_id"):
         if getattr(tokenizer, attribute) is None:
             raise BadInput(f"{key}: the tokenizer of {name!r} has no {attribute}; use an instruct model")
+    try:
+        template_variables(tokenizer)
+    except (TemplateError, ValueError) as error:
+        raise BadInput(
+            f"{key}: the chat template of {name!r} cannot be used ({error}); give it one named 'default', as "
+            f"chat_template.jinja"
+        ) from error
     return tokenizer
 
 

@@ -10,12 +10,14 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from tokenizers import AddedToken
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.model.adapter import LoRA, build_policy
 from omnithink_pl.model.policy import load_policy, named_weights, save_policy
-from tests.model.architectures import HYBRID, saved, tiny
+from omnithink_pl.rollout.base import stop_ids
+from tests.model.architectures import HYBRID, saved, tiny, tokenizer
 from tests.tiny import tiny_qwen
 
 
@@ -180,3 +182,23 @@ def test_lack_of_memory_is_not_blamed_on_the_checkpoint(monkeypatch: pytest.Monk
     monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", full)
     with pytest.raises(torch.OutOfMemoryError):
         load_policy("embedded")
+
+
+@pytest.mark.parametrize("weights", [True, False])
+@pytest.mark.parametrize("configured", [None, 2, [5, 2]], ids=str)
+def test_a_policy_stops_where_its_chat_template_ends_an_answer_also_once_saved(
+    configured: int | list[int] | None, weights: bool, tmp_path: Path
+) -> None:
+    """ChatML on a tokenizer whose EOS is another token, as Qwen2.5's before it was instructed."""
+    saved(tiny("qwen2"), tmp_path / "in")
+    made = tokenizer()
+    made.add_tokens([AddedToken("<|im_end|>", normalized=False, special=True)])
+    made.chat_template = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
+    made.save_pretrained(tmp_path / "in")
+    GenerationConfig(eos_token_id=configured).save_pretrained(tmp_path / "in")
+    policy = load_policy(str(tmp_path / "in"), weights=weights)
+    end = made.convert_tokens_to_ids("<|im_end|>")
+    assert policy.eos_id == end
+    assert stop_ids(policy) == {end, 2, *([5] if isinstance(configured, list) else [])}
+    policy.model.generation_config.save_pretrained(tmp_path / "out")
+    assert set(GenerationConfig.from_pretrained(tmp_path / "out").eos_token_id) == stop_ids(policy)
