@@ -311,11 +311,3 @@ def test_a_tokenizer_without_a_usable_template_is_refused_when_it_is_loaded(
     (tmp_path / "config.json").write_text('{"model_type": "qwen2"}')
     with pytest.raises(BadInput, match=rf"cannot be used \(.*{why}.*named 'default', as chat_template\.jinja"):
         load_tokenizer(str(tmp_path))
-
-
-def test_a_tokenizer_with_a_template_is_taken_where_mistral_common_would_have_none(tmp_path: Path) -> None:
-    pytest.importorskip("mistral_common")
-    tokenizer(MISTRAL).save_pretrained(tmp_path)
-    (tmp_path / "config.json").write_text('{"model_type": "mistral"}')
-    (tmp_path / "tekken.json").write_text("{}")
-    assert load_tokenizer(str(tmp_path)).chat_template == MISTRAL
