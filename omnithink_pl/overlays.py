@@ -186,7 +186,8 @@ def as_configs(arguments: Sequence[str]) -> Iterator[str]:
         text = text if equals else next(rest, "")
         *outer, last = option[2:].split(".")
         value = yaml.safe_load(text) if text == "null" or text.startswith("{") or last.endswith(REPLACE) else text
-        if isinstance(value, str) and not any(map(_PLACE.fullmatch, outer)) and not _names_class(text):
+        named = last != "help" and _names_class(text)  # --model.optimizer.help=CLASS asks, and sets nothing
+        if isinstance(value, str) and not any(map(_PLACE.fullmatch, outer)) and not named:
             yield from [f"{option}={text}"] if equals else [option, text]
             continue
         value = yaml.safe_load(text)

@@ -41,7 +41,10 @@ fi
 # The judge of writing is the base in all four commands, also where the policy is no longer the base.
 base=$(sed -n 's/^  policy: \([^ ]*\).*/\1/p' "$configs/$model.yaml")
 for argument in "$@"; do
-    case $argument in --model.policy=*) base=${argument#*=} ;; esac
+    case $argument in
+        --model.policy) echo "write --model.policy=DIR in one word, by which the judge is named" >&2 && exit 2 ;;
+        --model.policy=*) base=${argument#*=} ;;
+    esac
 done
 judge=--data.tasks.writing.init_args.judge.init_args.model=$base
 mkdir -p "$out"

@@ -366,6 +366,11 @@ def test_what_stands_before_a_run_takes_policy_lengths_and_tasks_from_the_run_th
         assert cold["data"]["demonstrations"] == resolved_output(parsers)
 
 
+def test_what_asks_for_the_help_of_a_class_is_left_as_it_is() -> None:
+    asked = ["--model.optimizer.help=torch.optim.AdamW", "--model.help", "omnithink_pl.modules.MultiTaskGRPO"]
+    assert list(as_configs(asked)) == asked
+
+
 COMMANDS = """#!/usr/bin/env bash
 printf '%s\\n' "$@" >> "$CALLS/$(ls "$CALLS" | wc -l)"
 case "$*" in
@@ -391,6 +396,7 @@ def test_one_command_runs_what_stands_before_a_real_run_and_the_run_and_goes_on_
         return subprocess.run(command, cwd=tmp_path, env=environment, stdout=DEVNULL, stderr=DEVNULL).returncode
 
     assert [call(*given), call(*given), call("--model.policy=/models/other")] == [143, 143, 2]
+    assert call("--model.policy", "/models/base") == 2, "by which the judge would not be known"
     made = [calls.joinpath(str(number)).read_text().splitlines() for number in range(len(list(calls.iterdir())))]
     verbs = [one[1] for one in made]
     assert verbs == ["predict", "fit", "predict", "fit", "fit"]

@@ -198,7 +198,7 @@ def _read_model(path: str, **settings: Any) -> PreTrainedModel:
     settings |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # which are named below
     try:
         model, report = AutoModelForCausalLM.from_pretrained(path, **settings)
-    except torch.OutOfMemoryError:
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
         raise
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         why = str(error).strip().partition("\n")[0]

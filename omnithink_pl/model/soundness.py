@@ -30,8 +30,8 @@ def unsound(model: PreTrainedModel) -> str:
     try:
         with whole(model):
             logits = model(input_ids=tokens, **accepted(model, use_cache=False)).logits
-    except (BadInput, torch.OutOfMemoryError, torch.AcceleratorError):
-        raise
+    except (BadInput, torch.OutOfMemoryError, torch.AcceleratorError, torch.distributed.DistError):
+        raise  # of the machine, not of the model
     except UNSUPPORTED as error:
         why = str(error).strip().partition("\n")[0]
         return f"a plain forward pass fails ({type(error).__name__}: {why})"

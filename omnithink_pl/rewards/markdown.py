@@ -35,7 +35,7 @@ _LANGUAGE = re.compile(r"\A\s*(?:python|py)\d*[ \t]*\n", re.I)
 _TAGS = r"(?:code|python|pre)"
 _TAG = rf"<{_TAGS}(?: [^<>\n]*)?>"
 _OPENING_TAGS = re.compile(rf"^[ \t]*{_TAG}(?:\s*{_TAG})*", re.I | re.M)
-_CLOSING_TAGS = re.compile(rf"</{_TAGS}>(?:\s*</{_TAGS}>)*[ \t]*$", re.I | re.M)
+_CLOSING_TAGS = re.compile(rf"</{_TAGS}>(?:\s*</{_TAGS}>)*[ \t]*(?P<end>$)?", re.I | re.M)
 # The last line of code that nothing has opened, "    return x```".
 _CLOSED = re.compile(r"(?P<code>[^`]*[^`\s])[ \t]*`{3,}[ \t]*")
 _QUOTATION = re.compile(r"^[ \t]*>[ \t]?", re.M)
@@ -84,7 +84,8 @@ def loose_blocks(text: str) -> Iterator[str]:
 
 def with_fences(text: str) -> str:
     """Return a text with fences for ``<code>``, ``<python>`` and ``<pre>``."""
-    return _CLOSING_TAGS.sub("\n~~~\n", _OPENING_TAGS.sub("\n~~~python\n", text))
+    opened = _OPENING_TAGS.sub("\n~~~python\n", text)
+    return _CLOSING_TAGS.sub(lambda tags: tags[0] if tags["end"] is None else "\n~~~\n", opened)
 
 
 def without_language(source: str) -> str:
@@ -123,7 +124,8 @@ def _pieces(lines: Sequence[str]) -> Iterator[str]:
     for line in lines:
         apart = not before.strip() or len(line.split()) >= _SHORTEST_SENTENCE  # "Return x" behind code is an error
         if apart and _is_prose(line):
-            yield without_margin("\n".join(piece).strip("\n"))
+            if piece:
+                yield without_margin("\n".join(piece).strip("\n"))
             piece, in_prose = [], not line.rstrip(" \t*_").endswith(":")
         elif not (in_prose := in_prose and bool(line.strip())):
             piece.append(line)

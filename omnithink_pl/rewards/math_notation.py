@@ -41,11 +41,12 @@ _SPOKEN = {
 _UNITS = (
     "km|cm|mm|nm|dm|ft|in|yd|mi|lb|lbs|oz|kg|mg|ml|mL|hr|hrs|sq|cu|cc|rs|Rs|mph|kph|kmh|deg|min|sec"
     "|[kMGTm]?(?:Hz|eV|Pa)|[kMGTm][JWNV]|mA|ms|rad|mol|erg|yr|[kM]?pc|AU|k?cal|atm|rpm"
-    "|K[gG]|kgs|yrs|[kKMGT]B|pts?|tsp|tbsp|qts?"
 )
 _UNIT_LETTERS = "mgshLNJWVAKCFlTHD"
 _PER = rf"\s*/\s*(?:{_UNITS}|[hsmL])(?![a-zA-Z])"
 _UNIT = re.compile(rf"(?:{_UNITS})(?![a-zA-Z]|\s*\}})(?:{_PER})?")  # \frac{{3mg}}{{2}} is a product
+# In an answer, behind a space, where the gold has no such variables; 2pt is a product elsewhere.
+_LOOSE_UNIT = re.compile(r"(?:K[gG]|kgs|yrs|[kKMGT]B|pts?|tsp|tbsp|qts?)(?=[.,]?\s*$|[.,]?\s+[a-z]{2,})")
 _RATE = re.compile(rf"[mgshLNJWVAKCF]{_PER}")
 _LETTER_UNIT = re.compile(r"[mgshLNJWVAKCF](?=[.\s]*$|\^)")
 _FRACTION_OF_UNITS = re.compile(r"[a-zA-Z]\s*[/^·]")
@@ -58,6 +59,7 @@ _WORD_AFTER = re.compile(r"\s+([a-zA-Z]{2,})")
 _WORD_BEFORE = re.compile(r"(?:^|[^\\a-zA-Z])[a-zA-Z]{2,},?\s+$")
 _TOLD = re.compile(r"(?:^|[^\\a-zA-Z])(?!(?:is|are|and|or|equals?)\s)[a-zA-Z]{2,}\s+$")
 _OF = re.compile(r"\bof\s+$")
+_JOINED = re.compile(r"\s+(?:and|or)\s+[A-Z][a-z]")
 _OPENING = "So In By On At If It We He"
 _OPENED = re.compile(r",|\s+(?:\\?\$)?\d")  # So, Tom has 5; So 5 apples
 _FACTOR = re.compile(r" (?:\\?\$\s?)?\.?\d")
@@ -313,7 +315,7 @@ def tokenize(text: str, variables: Collection[str] | None = None, literal: bool 
                 found = [Token("operator" if word == "/" else "word", word) for word in re.findall(r"\w+|/", unit)]
                 position = match.start() + len(unit)
             case "letters":
-                found = _letters(match["run"], text[:position], text[position:], tokens)
+                found = _letters(match["run"], text[:position], text[position:], tokens, variables)
             case "written":
                 found = _written(match["content"], tokens)
             case _:
@@ -406,13 +408,18 @@ def _unit(
         return ordinal[0]
     if not spaced:
         return None
+    loose = _LOOSE_UNIT.match(text, start)
+    if loose and variables is not None and not {*loose[0]} <= {*variables}:
+        return loose[0]
     if unit := _RATE.match(text, start):
         return unit[0]
     alone = _LETTER_UNIT.match(text, start)
     return alone[0] if alone and variables is not None and alone[0] not in variables else None
 
 
-def _letters(run: str, before: str, after: str, tokens: Sequence[Token]) -> list[Token]:
+def _letters(
+    run: str, before: str, after: str, tokens: Sequence[Token], variables: Collection[str] | None
+) -> list[Token]:
     """Return the tokens of a run of letters without a command: an operator, a function, a word or variables."""
     counted = bool(tokens) and tokens[-1].kind == "number"
     if run.lower() in _SPOKEN and run not in ("Is", "OO"):
@@ -420,20 +427,28 @@ def _letters(run: str, before: str, after: str, tokens: Sequence[Token]) -> list
     if (run in _FUNCTIONS.split() and not (counted and run == "min")) or run in _LETTERS.split():
         return [Token("command", "\\" + run)]
     before = before[: -len(run)]
+    amount = any(token.kind == "number" for token in tokens)
     times = _POWER_OF_TEN.match(after) or (before.endswith(" ") and _FACTOR.match(after))
-    if run in ("x", "X") and counted and times:  # 6 x 7
+    if run in ("x", "X") and times and (counted or (amount and tokens[-1].kind == "word")):  # 6 x 7, 6 boxes x 7
         return [Token("operator", r"\cdot")]
     if run == "cbrt":
         return [Token("command", r"\sqrt"), Token("open", "["), Token("number", "3"), Token("close", "]")]
-    amount = counted or any(token.kind == "number" for token in tokens)
     told = _TOLD.search(before) and (amount or not _OF.search(before))  # she needs to pay; 5 cups of tea, area of abc
-    function = _GLUED.fullmatch(run)
-    spoken = told or (counted and before.endswith(" ")) or _WORD_AFTER.match(after)
-    if function and not (spoken and run in _GLUED_WORDS.split()):
+    if (function := _GLUED.fullmatch(run)) and not (
+        run in _GLUED_WORDS.split()
+        and (variables is None or function[2] not in variables)
+        and (told or _is_told(after) or (counted and variables is not None and before.endswith(" ")))
+    ):
         return [Token("command", "\\" + function[1]), Token("name", function[2])]
     temperature = run in ("C", "F") and any(token.text == r"\circ" for token in tokens[-2:])
     refusal = run in ("No", "no") and not counted
-    if temperature or refusal or run in ("USD", "EUR", "GBP") or _is_word(run, before, after, bool(told), counted):
+    own = len(run) > 1 and run.istitle() and variables is not None and {*run} <= {*variables}  # Ce^x, Ax where ...
+    if (
+        temperature
+        or refusal
+        or run in ("USD", "EUR", "GBP")
+        or (not own and _is_word(run, before, after, bool(told), counted))
+    ):
         return [Token("word", run.lower())]
     return [Token("name", letter) for letter in run if letter != "'"]
 
@@ -447,19 +462,25 @@ def _is_word(run: str, before: str, after: str, told: bool, counted: bool) -> bo
     """
     if len(run) > 4 or (len(run) == 4 and not run.isupper()):
         return True
-    following = _WORD_AFTER.match(after)
-    word_after = following is not None and following[1].lower() not in _SPOKEN
+    word_after = _is_told(after)
     beside_word = word_after or (len(run) > 1 and _WORD_BEFORE.search(before) is not None)  # an article precedes
     if len(run) == 3 and run.islower():
         between = word_after and (counted or _WORD_BEFORE.search(before))  # 36 hot dogs, pies and hot dogs
         return run in _SHORT_WORDS.split() or told or bool(between)
     if len(run) == 3:
-        return (run.istitle() and following is not None) or (not run.isupper() and run.lower() in _SHORT_WORDS.split())
+        name = run.istitle() and (word_after or _JOINED.match(after))  # Tom has; Sam and Tom
+        return bool(name) or (not run.isupper() and run.lower() in _SHORT_WORDS.split())
     if run in _OPENING.split() and not before.strip() and _OPENED.match(after):
         return True
     if len(run) == 2 and run.istitle() and word_after:  # Mr
         return True
     return beside_word and (run in _PARTICLES.split() or run.lower() in _PARTICLES.split()[3:])
+
+
+def _is_told(after: str) -> bool:
+    """Return whether a word follows that is no operator."""
+    following = _WORD_AFTER.match(after)
+    return following is not None and following[1].lower() not in _SPOKEN
 
 
 def _written(content: str, tokens: Sequence[Token]) -> list[Token]:

@@ -17,7 +17,7 @@ from omnithink_pl.types import Options
 _LETTER = r"(?:\(?(?-i:[A-E])\)?|\([a-e]\))"
 _BY_LETTER = re.compile(
     rf"(both|either|neither|only|all)?\s*{_LETTER}((\s|,|&|\band|\bor|\bnor)+{_LETTER})+\s*(only)?\.?"
-    r"|.+(?<![\w^_])\((?-i:[A-E])\)(?!\s*[-+*/^=<>]).*",  # the method in (A), but P(A)
+    r"|.*\b(?:in|by|of|both|and|or|method|statement|option|answer|choice)\s+\((?-i:[A-E])\).*",  # the method in (A)
     re.IGNORECASE | re.DOTALL,
 )
 _BY_PLACE = re.compile(

@@ -103,8 +103,10 @@ def test_a_policy_is_the_same_while_no_file_of_it_changes(tmp_path: Path) -> Non
     card.write_text("a card")
     (tmp_path / ".git").mkdir()
     (tmp_path / ".git" / "index.lock").write_text("")
+    (tmp_path / "training.log").write_text("a step")
+    os.utime(weights, ns=(1, 1))  # copied
     assert policy_version(str(tmp_path)) == same
-    os.utime(weights, ns=(1, 1))
+    weights.write_bytes(b"2")
     assert policy_version(str(tmp_path)) != same, "trained anew, with weights of the same size"
     commit = tmp_path / "models--a--b" / "snapshots" / "0123abc"
     commit.mkdir(parents=True)

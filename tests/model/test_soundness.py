@@ -36,14 +36,15 @@ def test_a_model_that_cannot_be_called_is_unsound() -> None:
     assert why.startswith("a plain forward pass fails (ValueError: Input language unknown.")
 
 
-def test_lack_of_memory_is_no_property_of_the_model() -> None:
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, torch.distributed.DistBackendError])
+def test_what_the_machine_lacks_is_no_property_of_the_model(error: type[Exception]) -> None:
     model = tiny_qwen()
 
-    def full(*_: object) -> None:
-        raise torch.OutOfMemoryError
+    def fails(*_: object) -> None:
+        raise error
 
-    model.lm_head.register_forward_pre_hook(full)
-    with pytest.raises(torch.OutOfMemoryError):
+    model.lm_head.register_forward_pre_hook(fails)
+    with pytest.raises(error):
         unsound(model)
 
 

@@ -82,13 +82,32 @@ RULES: dict[str, list[Row]] = {
         (r"2 \log s", ["2logs"], ["2"]),
         (r"(\cos t, \sin t)", ["(cost, sint)"], ["(sint, cost)"]),
         ("Abc", ["Abc", "bcA"], ["ABC"]),
+        ("Axy = C", ["Axy is C"], ["Axy is B"]),
+    ],
+    "glued functions and products are no words where the gold has their variables": [
+        (r"(\cos t, \sin t)", ["x = cost and y = sint"], ["x = sint and y = cost"]),
+        (r"\cos t, \sin t", ["cost and sint", "cost, sint"], ["cost"]),
+        (r"3 \cos t - 4 \sin t", ["3 cost - 4 sint"], ["3 cost"]),
+        (r"3+2\cos t", ["3 + 2 cost"], ["3 + 2t"]),
+        (r"18\tan k", ["18 tank", "18 tan k"], ["18"]),
+        (r"\log s \text{ or } 2", ["logs or 2"], ["log"]),
+        ("Cx", ["Cx", "xC"], ["Dx"]),
+        ("2pt+1", ["1+2pt", "1 + 2 pt"], ["2+1"]),
+        ("(pt^2, 2pt)", ["(p t^2, 2 p t)"], ["(pt^2, 2)"]),
+        ("AM=2MB", ["AM = 2BM"], ["AM = 2"]),
+        ("2pt", ["2tp"], ["2"]),
     ],
     "an amount may be told with its factors": [
         (
             "18",
             [
                 *("9 x $2 = $18", r"9 x \$2 = \$18", "9 apples * $2/apple = $18", r"\$9 + \$9 = \$18", "2 * $9 = 18"),
-                *("20 apples - 2 apples = 18 apples", "18 times", "18 times as many"),
+                *(
+                    "20 apples - 2 apples = 18 apples",
+                    "3 boxes x 6 pens per box = 18 pens",
+                    "18 times",
+                    "18 times as many",
+                ),
             ],
             ["9 apples * $3 = $18", "18 apples - 2 apples", "18 apples -2", "three times 18", "times 18", "18 times 2"],
         ),

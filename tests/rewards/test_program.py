@@ -215,6 +215,7 @@ def test_where_no_name_is_known_the_program_is_the_block_that_does_the_most(
         *("(" * 50_000, "f = " + "-" * 50_000, "f = 1" + "+1" * 9000, "`" * 50_000),
         *("```\n" * 4000, "```python\n" * 4000, "```python\n'''\n```\n" * 1500, "x```\n" * 4000),
         *("<code>x</code>\n" * 4000, "<code>\n" * 8000, "This is.\n\n" * 5000, "This is:\n" * 6000, "python\n" * 9000),
+        *("</code>" * 14_000 + "x", "The cat sat on the mat.\n\n" * 4000),
     ],
     ids=lambda text: f"{len(text)} of {text[:12]!r}",
 )

@@ -147,6 +147,9 @@ STANDING = [
     "All of them",
     "A. thaliana and B. napus",
     "P(A) + P(B)",
+    "P (A)",
+    "Vitamin (C)",
+    "Adenine (A) pairs with thymine (T)",
     "(D) I and II",
 ]
 NAMING = [
