@@ -18,13 +18,12 @@ from omnithink_pl.data.demonstrations import (
     Counts,
     DemonstrationStore,
     Selection,
-    policy_version,
     prompts_version,
 )
 from omnithink_pl.data.pass_rates import pass_rates
 from omnithink_pl.distributed.shard_work import ShardedWork
 from omnithink_pl.grpo.advantage import ScoredGroup
-from omnithink_pl.model.policy import find_policy
+from omnithink_pl.model.fingerprint import policy_version
 from omnithink_pl.modules import RejectionSampling
 from omnithink_pl.report.console import bars, demonstration_table
 from omnithink_pl.report.live import clock
@@ -135,7 +134,7 @@ class Demonstrations(L.Callback):
         data = data_of(trainer)
         return {
             "policy": module.policy_name,
-            "policy files": policy_version(find_policy(module.policy_name)),
+            "policy files": policy_version(module.policy_name),
             "seed": module.seed,
             "sampling": asdict(module.sampling),
             "worked_examples": module.worked_examples or None,

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_POLICY_FILES = {".safetensors", ".bin", ".json", ".jinja", ".model"}
-_READ, _PLACES = 2**16, 64  # bytes at a place of a policy's file, and places
 _THINKING = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 
 Counts = dict[str, Counter[str]]
@@ -157,30 +155,6 @@ def prompts_version(examples: Iterable[Example]) -> str:
     for example in examples:
         parts = (example.task, example.uid, example.messages, example.reference)
         digest.update(repr(parts).encode(errors="backslashreplace"))
-    return digest.hexdigest()[:16]
-
-
-def policy_version(path: str) -> str:
-    """Return the commit of a policy of the hub, or a hash of a local directory's weights and settings.
-
-    Of a large file 64 places are read, which training changes, and not its gigabytes.
-
-    Args:
-        path: What ``find_policy`` returned: a directory, or a hub id.
-    """
-    from huggingface_hub import hf_hub_download
-
-    directory = Path(path) if Path(path).is_dir() else Path(hf_hub_download(path, "config.json")).parent
-    if directory.parent.name == "snapshots":  # of the hub's cache
-        return directory.name
-    digest = hashlib.sha256()
-    for file in sorted(file for file in directory.rglob("*") if file.suffix in _POLICY_FILES and file.is_file()):
-        size = file.stat().st_size
-        digest.update(f"{file.relative_to(directory)}:{size}\n".encode())
-        with file.open("rb") as content:
-            for place in range(0, size, max(_READ, size // _PLACES)):
-                content.seek(place)
-                digest.update(content.read(_READ))
     return digest.hexdigest()[:16]
 
 

@@ -5,7 +5,6 @@ The journal is a file with one JSON object per line, appended chunk by chunk.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from typing import final
 
 from omnithink_pl.errors import BadInput
 from omnithink_pl.evaluation.scorer import sample_groups
+from omnithink_pl.model.fingerprint import files_version, policy_version
 from omnithink_pl.model.policy import Policy
 from omnithink_pl.rollout.base import RolloutEngine, Sampling
 from omnithink_pl.types import Completion, Example, FinishReason
@@ -114,11 +114,11 @@ class PolicyCompleter:
         self.policy = policy
         self.engine = engine
         # What must be the same for completions to belong together: name and version of the weights, and the prompts.
-        self.identity = {"policy": f"{name} {_weights_version(policy, name)}".strip()}
+        self.identity = {"policy": f"{name} {policy_version(name)}"}
         if policy.chat_template_kwargs:
             self.identity["chat_template_kwargs"] = json.dumps(dict(policy.chat_template_kwargs), sort_keys=True)
         if checkpoint is not None:
-            self.identity["checkpoint"] = f"{checkpoint} {_file_version([checkpoint])}"
+            self.identity["checkpoint"] = f"{checkpoint} {files_version([checkpoint])}"
 
     def open(self, suite: str) -> None:
         """Get ready for a suite: sync the engine's weights."""
@@ -167,16 +167,3 @@ def recorded_completions(requests: Sequence[Request], records: Mapping[Key, Reco
             raise BadInput(f"no completion of row {uid}, turn {turn}, sample {sample}; finish the run first")
     found = ([records[key] for key in request.keys] for request in requests)
     return [tuple(Completion((), (), one.completion, one.finish_reason) for one in own) for own in found]
-
-
-def _weights_version(policy: Policy, name: str) -> str:
-    """Return the hub's commit of a policy, or a hash of its files' sizes and times."""
-    commit = getattr(policy.model.config, "_commit_hash", None)
-    directory = Path(name).expanduser()
-    return str(commit) if commit else _file_version(sorted(directory.glob("*"))) if directory.is_dir() else ""
-
-
-def _file_version(files: Sequence[Path]) -> str:
-    """Return a hash that changes when one of the files does."""
-    marks = "\n".join(f"{file.name}:{file.stat().st_size}:{file.stat().st_mtime_ns}" for file in files)
-    return hashlib.sha256(marks.encode()).hexdigest()[:16]

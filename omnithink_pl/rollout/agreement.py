@@ -25,7 +25,7 @@ from omnithink_pl.model.policy import Policy
 from omnithink_pl.model.precision import computing
 from omnithink_pl.model.randomness import eval_mode
 from omnithink_pl.model.sharding import sharded_modules, whole
-from omnithink_pl.model.soundness import UNSUPPORTED
+from omnithink_pl.model.soundness import MISCALLED
 from omnithink_pl.rollout.base import RolloutEngine, Sampling, check_prompts
 from omnithink_pl.rollout.transformers import TransformersEngine
 
@@ -294,7 +294,7 @@ def _unsupported(what: str, cure: str) -> Iterator[None]:
         yield
     except (BadInput, torch.OutOfMemoryError):
         raise
-    except UNSUPPORTED as error:
+    except (*MISCALLED, RuntimeError) as error:
         why = str(error).strip().partition("\n")[0]
         raise BadInput(f"{what} fails ({type(error).__name__}: {why}); {cure}") from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from omnithink_pl.data import MultiTaskData
 from omnithink_pl.data.demonstrations import (
     DemonstrationStore,
     load_demonstrations,
-    policy_version,
     prompts_version,
 )
 from omnithink_pl.embedded import EmbeddedMath, EmbeddedQA
@@ -94,23 +92,6 @@ def test_prompts_are_the_same_while_nothing_of_them_changes() -> None:
     assert prompts_version([replace(example)]) == same
     others = [replace(example, uid="s"), replace(example, reference="3"), replace(example, messages=(asked, asked))]
     assert len({same, prompts_version([example] * 2), *(prompts_version([one]) for one in others)}) == 5
-
-
-def test_a_policy_is_the_same_while_no_file_of_it_changes(tmp_path: Path) -> None:
-    weights, card = tmp_path / "model.safetensors", tmp_path / "README.md"
-    weights.write_bytes(b"1")
-    same = policy_version(str(tmp_path))
-    card.write_text("a card")
-    (tmp_path / ".git").mkdir()
-    (tmp_path / ".git" / "index.lock").write_text("")
-    (tmp_path / "training.log").write_text("a step")
-    os.utime(weights, ns=(1, 1))  # copied
-    assert policy_version(str(tmp_path)) == same
-    weights.write_bytes(b"2")
-    assert policy_version(str(tmp_path)) != same, "trained anew, with weights of the same size"
-    commit = tmp_path / "models--a--b" / "snapshots" / "0123abc"
-    commit.mkdir(parents=True)
-    assert policy_version(str(commit)) == "0123abc"
 
 
 def test_a_data_set_without_rows_is_not_written(tmp_path: Path) -> None:
