@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -175,15 +176,19 @@ def as_configs(arguments: Sequence[str]) -> Iterator[str]:
     Those are ``--curriculum.stages.0.steps=5`` or ``stages[0]``, ``--data.tasks.qa=null``, ``--data.tasks!={...}`` and
     ``--model.kl.beta={math: 0}``; and those that name a class, for ``forget_defaults``.
     """
-    rest = iter(arguments)
-    for argument in rest:
+    rest = deque(arguments)
+    while rest:
+        argument = rest.popleft()
         option, equals, text = argument.partition("=")
         option = _INDEX.sub(r".\1", option)
+        if not equals and rest:
+            text = rest[0]
         known = "." not in option and not ("." in text and option != "--config" and _names_class(text))
         if known or not option.startswith("--"):
             yield argument
             continue
-        text = text if equals else next(rest, "")
+        if not equals and rest:
+            rest.popleft()
         *outer, last = option[2:].split(".")
         value = yaml.safe_load(text) if text == "null" or text.startswith("{") or last.endswith(REPLACE) else text
         named = last != "help" and _names_class(text)  # --model.optimizer.help=CLASS asks, and sets nothing

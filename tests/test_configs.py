@@ -197,6 +197,8 @@ def test_an_argument_that_names_a_class_is_as_a_config_that_does(parsers: dict[s
     ]:
         got = dict(leaves(resolved(parsers, *as_configs([*base, given]))))
         assert got == dict(leaves(resolved(parsers, *base, f"--config={config}")))
+        two_words = given.split("=")
+        assert list(as_configs([*base, *two_words, "--name=a"])) == list(as_configs([*base, given, "--name=a"]))
         assert (got["model.policy"], got["model.max_grad_norm"]) == ("/models/mine", 0.5), "common to both modules"
 
 
