@@ -50,8 +50,9 @@ def no_network() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line under test gets its arguments from the test, not from pytest's own command line."""
+    """The command line under test gets its arguments and its store from the test, not from pytest or who runs it."""
     monkeypatch.setattr(sys, "argv", ["main.py"])
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 @pytest.fixture(scope="session")

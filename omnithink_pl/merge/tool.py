@@ -22,6 +22,7 @@ from omnithink_pl.errors import BadInput
 from omnithink_pl.merge.sameness import check_adapters, check_same
 from omnithink_pl.merge.ties import Merged, merge_tensor, task_vector, trim_threshold
 from omnithink_pl.merge.weights import ADAPTER_CONFIG, CONFIG, INDEX, Checkpoint, Weights, find_model
+from omnithink_pl.tracking.store import find_store
 from omnithink_pl.whole import whole_folder
 
 Combination = Literal["ties", "ties_svd"]
@@ -48,7 +49,8 @@ class Merge:
         checkpoint: Of a run's folder: its ``last`` policy, or the ``best`` of its one stage, which Omni-Think merges
             (section 4.3) and which the run keeps with ``validation.every_n_steps``.
         overwrite: Replace the contents of ``output``.
-        tracking_uri: Tracking store of runs that are given by id.
+        tracking_uri: Tracking store of runs that are given by id; ``$MLFLOW_TRACKING_URI``, else ``sqlite:///mlflow.db``,
+            if not given.
     """
 
     models: list[str]
@@ -60,7 +62,7 @@ class Merge:
     shard_gb: float = 5.0
     checkpoint: Checkpoint = "last"
     overwrite: bool = False
-    tracking_uri: str = "sqlite:///mlflow.db"
+    tracking_uri: str | None = None
 
     def __post_init__(self) -> None:
         if len(self.models) < 2:
@@ -75,8 +77,9 @@ class Merge:
         output = Path(self.output)
         if output.exists() and not self.overwrite:
             raise BadInput(f"output: {output} exists; choose another, or pass --overwrite=true")
-        base = find_model(self.base, self.tracking_uri)
-        models = [find_model(name, self.tracking_uri, self.checkpoint) for name in self.models]
+        store = find_store(self.tracking_uri)
+        base = find_model(self.base, store)
+        models = [find_model(name, store, self.checkpoint) for name in self.models]
         adapters = [(path / ADAPTER_CONFIG).is_file() for path in models]
         if any(adapters) and not all(adapters):
             raise BadInput("models holds full models and adapters; merge the adapters into their base first")

@@ -22,6 +22,7 @@ from omnithink_pl.report import study_tables as tables
 from omnithink_pl.report import transfer_tables as transfer
 from omnithink_pl.report.output import Section, Table, html_page, points, with_interval, write_files
 from omnithink_pl.report.results import StudyReader, StudyResults
+from omnithink_pl.tracking.store import find_store
 
 
 class Report:
@@ -202,5 +203,4 @@ def find_study_settings(study: str, uri: str | None) -> tuple[str, str, Path]:
             study = str(settings["name"])
         except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
             raise BadInput(f"study: {study} is no study's file ({error}); give one, or the study's name") from error
-    store = uri or str(settings.get("tracking_uri", "sqlite:///mlflow.db"))
-    return study, store, Path(str(settings.get("output", "outputs")))
+    return study, find_store(uri or settings.get("tracking_uri")), Path(str(settings.get("output", "outputs")))

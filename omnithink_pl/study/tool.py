@@ -14,7 +14,7 @@ from omnithink_pl.study.definition import Definition, Job, Run, select_jobs
 from omnithink_pl.study.display import Status, StudyDisplay, summary
 from omnithink_pl.study.runner import Runner, make_slots, visible_gpus
 from omnithink_pl.study.tracker import StudyTracker
-from omnithink_pl.tracking.store import sqlite_path
+from omnithink_pl.tracking.store import find_store, sqlite_path
 
 
 class StudyIncomplete(OmniThinkError):
@@ -34,7 +34,7 @@ class Study:
         arguments: Further arguments of every run, by verb, such as ``{fit: [--trainer.devices=2]}``; they win.
         jobs: Processes at the same time; one for each GPU, or a single one without GPUs, if not given.
         output: Folder for the files of all studies.
-        tracking_uri: Where runs are stored.
+        tracking_uri: Where runs are stored; ``$MLFLOW_TRACKING_URI``, else ``sqlite:///mlflow.db``, if not given.
         experiment: Experiment of the study and its runs.
         only: Run only these, such as ``[joint, reverse/0]``, where ``/0`` is a seed.
         dry_run: Print the command of each run, and which are finished; run nothing.
@@ -50,7 +50,7 @@ class Study:
         arguments: dict[str, list[str]] | None = None,
         jobs: int | None = None,
         output: str = "outputs",
-        tracking_uri: str = "sqlite:///mlflow.db",
+        tracking_uri: str | None = None,
         experiment: str = "omnithink",
         only: list[str] | None = None,
         dry_run: bool = False,
@@ -61,7 +61,7 @@ class Study:
         self.program = [sys.executable, sys.argv[0]]
         self.definition = Definition(name, runs, seeds, arguments or {}, Path(output), defaults)
         self.slots = make_slots(jobs, visible_gpus())
-        self.tracking_uri = tracking_uri
+        self.tracking_uri = find_store(tracking_uri)
         self.experiment = experiment
         self.only = only
         self.dry_run = dry_run

@@ -31,7 +31,7 @@ from omnithink_pl.tracking.runs import (
     set_experiment_tag,
     start_run,
 )
-from omnithink_pl.tracking.store import TrackingError, artifact_location, guard, opening
+from omnithink_pl.tracking.store import DEFAULT, TrackingError, artifact_location, find_store, guard, opening
 from omnithink_pl.tracking.views import VIEW_TAG, run_address, runs_address, server_of, summary_view
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 NON_FINITE = "train/non_finite"
-_DEFAULT = "sqlite:///mlflow.db"
 _SYSTEM = "system/"
 _BATCH = 1000
 _FORBIDDEN = re.compile(r"[^A-Za-z0-9_/. -]+")
@@ -57,7 +56,8 @@ class TrackingLogger(MLFlowLogger):
     Args:
         experiment_name: Experiment that the run belongs to.
         run_name: Name of the run; the kind of run if not given.
-        tracking_uri: Where runs are stored: an SQLAlchemy database or a tracking server.
+        tracking_uri: Where runs are stored: an SQLAlchemy database or a tracking server; ``$MLFLOW_TRACKING_URI``, else
+            ``sqlite:///mlflow.db``, if not given.
         artifact_location: Where the files of a new experiment go; ``mlartifacts`` beside an SQLite
             database, and the server's own choice otherwise, if not given.
         tags: Tags of a new run, beside those of the ``Tracking`` callback.
@@ -72,7 +72,7 @@ class TrackingLogger(MLFlowLogger):
         self,
         experiment_name: str = "omnithink",
         run_name: str | None = None,
-        tracking_uri: str = _DEFAULT,
+        tracking_uri: str | None = None,
         artifact_location: str | None = None,
         tags: dict[str, str] | None = None,
         run_id: str | None = None,
@@ -82,7 +82,7 @@ class TrackingLogger(MLFlowLogger):
         # The attributes that it would set are set here as far as they are read before.
         Logger.__init__(self)
         self.run_name = run_name
-        self.tracking_uri = self._tracking_uri = tracking_uri
+        self.tracking_uri = self._tracking_uri = find_store(tracking_uri)
         self._experiment_name = experiment_name
         self._artifact_location = artifact_location
         self.tags = dict(tags or {})
@@ -95,7 +95,7 @@ class TrackingLogger(MLFlowLogger):
         self._history: dict[str, list[tuple[int, float]]] = {}  # every point of the run, as the store has them
         self._config = ""  # to store once there is a run
         self._incomplete = False
-        self.outbox = Outbox(tracking_uri, self._deliver)
+        self.outbox = Outbox(self.tracking_uri, self._deliver)
 
     @property
     def name(self) -> str:
@@ -148,7 +148,7 @@ class TrackingLogger(MLFlowLogger):
         """How to serve the UI of a database, and a comma; empty for a tracking server, which does."""
         if self.tracking_uri.startswith("http"):
             return ""
-        if self.tracking_uri != _DEFAULT:
+        if self.tracking_uri != DEFAULT:
             return f"omnithink ui --tracking_uri={self.tracking_uri},"
         return "make ui," if Path("main.py").exists() else "omnithink ui,"  # outside the checkout there is no Makefile
 

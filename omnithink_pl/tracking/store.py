@@ -20,9 +20,11 @@ from omnithink_pl.exclusive import make_once
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+DEFAULT = "sqlite:///mlflow.db"
 SETTING = "trainer.logger.init_args.tracking_uri"
+_VARIABLE = "MLFLOW_TRACKING_URI"  # MLflow's own
 _SQLITE = "sqlite:///"
-_CURE = "make it writable, free space on its disk, or choose another store such as sqlite:///mlflow.db"
+_CURE = f"make it writable, free space on its disk, or choose another store such as {DEFAULT}"
 _TIMEOUT = 20.0  # seconds
 _GATEWAY = {502, 503, 504}
 _DETAIL = "(raised as a result of "  # SQLAlchemy's line before that of the database
@@ -45,6 +47,11 @@ class Unanswered(TrackingError):
     """A tracking server has not answered a request: it may be there again later, and may have done what was asked."""
 
 
+def find_store(given: str | None) -> str:
+    """Return the address of the tracking store: what is given, else ``$MLFLOW_TRACKING_URI``, else a file here."""
+    return given or os.environ.get(_VARIABLE) or DEFAULT
+
+
 def connect(uri: str) -> MlflowClient:
     """Return a client of a tracking store; an SQLite store is created if it does not exist."""
     with opening(uri):
@@ -61,7 +68,7 @@ def opening(uri: str) -> Iterator[None]:
     come back as exceptions, so nothing is lost with its log.
     """
     if ("://" not in uri and uri != "databricks") or uri.startswith("file:"):
-        raise TrackingError(f"{SETTING}: {uri!r} is no tracking store; use sqlite:///mlflow.db or http://host:port")
+        raise TrackingError(f"{_setting(uri)}: {uri!r} is no tracking store; use {DEFAULT} or http://host:port")
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:
@@ -107,10 +114,15 @@ def guard(uri: str, action: str) -> Iterator[None]:
         reason = lines[0] if lines else type(error).__name__
         if isinstance(error.__context__, requests.ConnectionError | requests.Timeout):  # what MLflow has caught
             raise Unanswered(
-                f"{SETTING}: cannot {action}: {uri} does not answer; start it, then do the same again, with "
+                f"{_setting(uri)}: cannot {action}: {uri} does not answer; start it, then do the same again, with "
                 f"--ckpt_path last if it was fit ({reason})"
             ) from error
-        raise TrackingError(f"{SETTING}: cannot {action} at {uri}: {reason}; {_CURE}") from error
+        raise TrackingError(f"{_setting(uri)}: cannot {action} at {uri}: {reason}; {_CURE}") from error
+
+
+def _setting(uri: str) -> str:
+    """Return what said that this is the store, for messages."""
+    return _VARIABLE if uri == os.environ.get(_VARIABLE) else SETTING
 
 
 @contextmanager
@@ -136,8 +148,8 @@ def _probe(uri: str) -> None:
             _check_finished(connection, path)
     elif uri.startswith("http") and (problem := outage(uri)):
         raise TrackingError(
-            f"{SETTING}: no tracking server answers at {uri}: {problem}; start it, correct the address, or use "
-            f"sqlite:///mlflow.db"
+            f"{_setting(uri)}: no tracking server answers at {uri}: {problem}; start it, correct the address, or use "
+            f"{DEFAULT}"
         )
 
 

@@ -14,8 +14,8 @@ from typing import final
 
 from omnithink_pl.errors import BadInput, OmniThinkError
 from omnithink_pl.tracking.runs import LAST_USED
-from omnithink_pl.tracking.store import connect, guard, sqlite_path
-from omnithink_pl.tracking.views import runs_address
+from omnithink_pl.tracking.store import connect, find_store, guard, sqlite_path
+from omnithink_pl.tracking.views import runs_address, server_of
 
 _WAIT = 0.2  # seconds between two looks at whether the server answers
 # MLflow's own four processes that answer, and eight that wait for jobs of its other half, take 2 GB and ten seconds;
@@ -33,27 +33,36 @@ def run_tables(uri: str, server: str) -> dict[str, str]:
     return {str(one.name): runs_address(server, str(one.experiment_id)) for one in ours}
 
 
+def _print_tables(tables: dict[str, str]) -> None:
+    for name, address in tables.items():
+        print(f"\n{name}: {address}", flush=True)
+
+
 @final
 class Ui:
     """Serves MLflow's UI until it is interrupted, and prints where each experiment's table of runs is.
 
     Args:
-        tracking_uri: The store: an SQLAlchemy database.
+        tracking_uri: The store: an SQLAlchemy database, or a tracking server, which has its own UI;
+            ``$MLFLOW_TRACKING_URI``, else ``sqlite:///mlflow.db``, if not given.
         host: Address to listen at.
         port: Port to listen at.
     """
 
-    def __init__(self, tracking_uri: str = "sqlite:///mlflow.db", host: str = "127.0.0.1", port: int = 5000) -> None:
-        self.uri = tracking_uri
+    def __init__(self, tracking_uri: str | None = None, host: str = "127.0.0.1", port: int = 5000) -> None:
+        self.uri = find_store(tracking_uri)
         self.host = host
         self.port = str(port)
 
     def run(self) -> None:
-        """Serve.
+        """Serve a database; of a tracking server, which has its own UI, print the addresses alone.
 
         Raises:
             OmniThinkError: If there is no store yet, or the server does not start.
         """
+        if self.uri.startswith("http"):
+            _print_tables(run_tables(self.uri, server_of(self.uri)))
+            return
         server = f"http://{self.host}:{self.port}"
         database = sqlite_path(self.uri)
         if database is not None and not database.exists():
@@ -70,8 +79,7 @@ class Ui:
             while process.poll() is None and not answers(server):
                 time.sleep(_WAIT)
             if process.poll() is None:
-                for name, address in tables.items():
-                    print(f"\n{name}: {address}", flush=True)
+                _print_tables(tables)
             process.wait()
         code = process.wait()
         if code not in (0, -signal.SIGINT, -signal.SIGTERM):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from omnithink_pl.tracking.store import TrackingError, connect, guard
+from omnithink_pl.tracking.store import TrackingError, connect, find_store, guard
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,14 @@ def test_what_is_no_store_is_refused_at_once_with_the_cure(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TrackingError, match=message):
         connect(uri)
+
+
+def test_a_store_that_the_environment_names_is_refused_by_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:///mlruns")
+    with pytest.raises(TrackingError, match=r"^MLFLOW_TRACKING_URI: 'file:///mlruns' is no tracking store; use sqlite"):
+        connect(find_store(None))
+    with pytest.raises(TrackingError, match=r"^trainer\.logger\.init_args\.tracking_uri: 'mlruns'"):
+        connect(find_store("mlruns"))
 
 
 def test_a_read_only_store_is_refused_at_once(empty_store: Path) -> None:
