@@ -107,9 +107,22 @@ def mean(values: Mapping[str, float]) -> float:
     return sum(values.values()) / len(values)
 
 
-def mean_scores(matrix: ScoreMatrix) -> list[float]:
+def mean_estimate(estimates: Mapping[str, Estimate]) -> Estimate:
+    """Return the mean over tasks, measured independently of each other, with its 95 % interval if all have one.
+
+    The distances of each value to the ends of its interval are added in squares, as for ``difference``.
+    """
+    average = mean({task: found.value for task, found in estimates.items()})
+    if not all(found.known for found in estimates.values()):
+        return Estimate(average)
+    down = hypot(*(found.value - found.low for found in estimates.values())) / len(estimates)
+    up = hypot(*(found.high - found.value for found in estimates.values())) / len(estimates)
+    return Estimate(average, average - down, average + up)
+
+
+def mean_scores(matrix: ScoreMatrix) -> list[Estimate]:
     """Return the mean over the tasks of each row."""
-    return [mean({task: score.sampled for task, score in row.items()}) for row in matrix.rows]
+    return [mean_estimate({task: score.estimate for task, score in row.items()}) for row in matrix.rows]
 
 
 def forgetting(matrix: ScoreMatrix) -> dict[str, float]:

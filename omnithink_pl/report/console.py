@@ -59,9 +59,9 @@ def score_table(matrix: ScoreMatrix) -> Table:
     for label, row, average in zip(matrix.labels, matrix.rows, means, strict=True):
         arrows = [_arrow(difference(base[task].estimate, row[task].estimate)) for task in matrix.tasks]
         scores = [f"{percent(row[task].sampled)} " for task in matrix.tasks]
-        change = " " * 5 if row is base else f" {_gained(average - means[0]):>4}"
+        change = " " * 5 if row is base else f" {_gained(difference(means[0], average)):>4}"
         cells = map(Text.assemble, scores, arrows)
-        table.add_row(row_name(label), *cells, Text(percent(average) + change, style="bold"))
+        table.add_row(row_name(label), *cells, Text(percent(average.value) + change, style="bold"))
     lost = forgetting(matrix)
     if lost:
         table.add_section()
@@ -77,10 +77,10 @@ def _arrow(change: Estimate) -> tuple[str, str]:
     return ("▲", "bold green") if change.value > 0 else ("▼", "bold red")
 
 
-def _gained(change: float) -> str:
-    """Return ``▲40``, ``▼2`` or ``0`` points: signs are left to what is forgotten, which is the opposite."""
-    number = _points(change)
-    return number.replace("+", "▲") if change > 0 else number.replace("-", "▼") if not math.isnan(change) else number
+def _gained(change: Estimate) -> str:
+    """Return ``▲40``, ``▽2`` or ``0`` points: signs are left to what is forgotten, which is the opposite."""
+    number, (arrow, _) = _points(change.value), _arrow(change)
+    return number if math.isnan(change.value) else number.replace("+", arrow).replace("-", arrow)
 
 
 def legend(matrix: ScoreMatrix) -> str:
@@ -90,20 +90,21 @@ def legend(matrix: ScoreMatrix) -> str:
 
 
 def evaluation_line(matrix: ScoreMatrix) -> str:
-    """Return the last row in one line: ``after code: code 71 ▲40  math 40 ▼2  mean 43 ▲9``, since the base."""
+    """Return the last row in one line: ``after code: code 71 ▲40  math 40 ▽2  mean 43 ▲9``, since the base."""
     means, base, last = mean_scores(matrix), matrix.rows[0], matrix.rows[-1]
-    scores = [(task, base[task].sampled, last[task].sampled) for task in matrix.tasks]
+    scores = [(task, base[task].estimate, last[task].estimate) for task in matrix.tasks]
     cells = []
     for name, before, now in [*scores, ("mean", means[0], means[-1])]:
-        shown = len(matrix.rows) > 1 and not math.isnan(now - before)
-        cells.append(f"{name} {percent(now)}" + (f" {_gained(now - before)}" if shown else ""))
+        change = difference(before, now)
+        shown = len(matrix.rows) > 1 and not math.isnan(change.value)
+        cells.append(f"{name} {percent(now.value)}" + (f" {_gained(change)}" if shown else ""))
     return f"{row_name(matrix.labels[-1])}: " + "  ".join(cells)
 
 
 def score_markdown(matrix: ScoreMatrix) -> str:
     """Return scores at temperature 1 in percent with their 95 % intervals, and what was forgotten, as Markdown."""
     rows = [
-        [row_name(label), *(with_interval(row[task].estimate) for task in matrix.tasks), percent(average, 1)]
+        [row_name(label), *(with_interval(row[task].estimate) for task in matrix.tasks), with_interval(average)]
         for label, row, average in zip(matrix.labels, matrix.rows, mean_scores(matrix), strict=True)
     ]
     lost = forgetting(matrix)
@@ -117,7 +118,7 @@ def score_columns(matrix: ScoreMatrix) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {"row": [row_name(label) for label in matrix.labels]}
     for task in matrix.tasks:
         columns[task] = [row[task].sampled for row in matrix.rows]
-    columns["mean"] = mean_scores(matrix)
+    columns["mean"] = [average.value for average in mean_scores(matrix)]
     for task in matrix.tasks:
         columns[f"{task} low"] = [row[task].sampled_low for row in matrix.rows]
         columns[f"{task} high"] = [row[task].sampled_high for row in matrix.rows]

@@ -151,7 +151,7 @@ def mean_rows(matrices: Sequence[ScoreMatrix]) -> dict[str, dict[str, Estimate]]
     for index, label in enumerate(matrices[0].labels):
         by_seed = [{task: score.sampled for task, score in matrix.rows[index].items()} for matrix in matrices]
         name = row_name(label) if row_name(label) not in rows else f"after {label}"  # a stage may be repeated
-        rows[name] = _clipped_over_seeds(by_seed, [own[index] for own in means], 0.0)
+        rows[name] = _clipped_over_seeds(by_seed, [own[index].value for own in means], 0.0)
     return rows
 
 

@@ -95,7 +95,7 @@ class ModelCard:
     def _scores(self) -> str:
         matrix = self.matrix
         rows = [
-            [row_name(label), *(with_interval(row[task].estimate) for task in matrix.tasks), percent(average, 1)]
+            [row_name(label), *(with_interval(row[task].estimate) for task in matrix.tasks), with_interval(average)]
             for label, row, average in zip(matrix.labels, matrix.rows, mean_scores(matrix), strict=True)
         ]
         last = matrix.rows[-1]

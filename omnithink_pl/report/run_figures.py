@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from omnithink_pl.curriculum.score_matrix import Estimate, ScoreMatrix, changes, mean, mean_scores
+from omnithink_pl.curriculum.score_matrix import Estimate, ScoreMatrix, changes, mean_estimate, mean_scores
 from omnithink_pl.curriculum.stages import Stage
 from omnithink_pl.report import style
 from omnithink_pl.report.output import interval, percent, points, row_name
@@ -71,10 +71,9 @@ def forgetting_figure(matrix: ScoreMatrix) -> Figure:
     if len(matrix.rows) < 2:
         raise ValueError("the score matrix has no row after a stage yet; there is nothing to compare")
     lost = {task: Estimate(-change.value, -change.high, -change.low) for task, change in changes(matrix).items()}
-    average = Estimate(mean({task: found.value for task, found in lost.items()}))
     return style.bar_panels(
         [""],
-        {name: [found] for name, found in {**lost, "mean": average}.items()},
+        {name: [found] for name, found in {**lost, "mean": mean_estimate(lost)}.items()},
         title="Forgetting over the whole run, with 95 % intervals",
         unit="$P_{base} - P_{after}$ in points\n← learned      forgotten →",
         positive=FORGOTTEN,
@@ -85,7 +84,7 @@ def forgetting_figure(matrix: ScoreMatrix) -> Figure:
 def score_matrix_figure(matrix: ScoreMatrix, trained: Sequence[Sequence[str]]) -> Figure:
     """Draw the scores of every task and their mean before training and after each stage, with 95 % intervals."""
     rows = [
-        (row_name(label), {**{task: row[task].estimate for task in matrix.tasks}, "mean": Estimate(average)})
+        (row_name(label), {**{task: row[task].estimate for task in matrix.tasks}, "mean": Estimate(average.value)})
         for label, row, average in zip(matrix.labels, matrix.rows, mean_scores(matrix), strict=True)
     ]
     note = (

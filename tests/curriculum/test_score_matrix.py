@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import astuple
 from math import isnan, nan
 
+import numpy as np
 import pytest
 
 from omnithink_pl.curriculum.score_matrix import (
@@ -16,6 +18,7 @@ from omnithink_pl.curriculum.score_matrix import (
     difference,
     forgetting,
     mean,
+    mean_estimate,
     mean_scores,
 )
 
@@ -70,7 +73,27 @@ def test_a_difference_adds_the_distances_to_the_ends_in_squares() -> None:
 def test_means_follow_the_order_of_row_0() -> None:
     built = matrix().add("4 joint", {"qa": score(0.3), "code": score(0.1), "math": score(0.2)})
     assert built.tasks == ["code", "math", "qa"]
-    assert mean_scores(built) == pytest.approx([1.1 / 3, 1.4 / 3, 1.6 / 3, 0.6, 0.2])
+    assert [found.value for found in mean_scores(built)] == pytest.approx([1.1 / 3, 1.4 / 3, 1.6 / 3, 0.6, 0.2])
+
+
+def test_the_interval_of_a_mean_over_tasks_holds_it_as_often_as_it_says() -> None:
+    deviations = np.array([0.01, 0.02, 0.03, 0.04])
+    draws = np.random.default_rng(0).normal(0.5, deviations, (20_000, 4))
+    inside = 0
+    for row in draws.tolist():
+        ends = zip(row, 1.96 * deviations, strict=True)
+        found = mean_estimate({f"task {i}": Estimate(v, v - half, v + half) for i, (v, half) in enumerate(ends)})
+        inside += found.low <= 0.5 <= found.high
+    assert inside / len(draws) == pytest.approx(0.95, abs=0.006)
+    assert not mean_estimate({"a": Estimate(0.5), "b": Estimate(0.5, 0.4, 0.6)}).known
+
+
+def test_the_change_of_a_mean_is_the_mean_of_the_changes() -> None:
+    before = {"a": Estimate(0.2, 0.1, 0.4), "b": Estimate(0.0, 0.0, 0.1)}
+    after = {"a": Estimate(0.5, 0.3, 0.6), "b": Estimate(0.1, 0.05, 0.3)}
+    of_means = difference(mean_estimate(before), mean_estimate(after))
+    of_changes = mean_estimate({task: difference(before[task], after[task]) for task in before})
+    assert astuple(of_means) == pytest.approx(astuple(of_changes))
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -93,5 +116,6 @@ def test_what_was_not_measured_has_no_change_and_survives_json() -> None:
     assert (again.labels, again.rows[0], again.rows[1]["a"]) == (made.labels, made.rows[0], score(0.6))
     assert forgetting(made)["a"] == pytest.approx(-0.2)
     assert isnan(forgetting(made)["b"])
-    assert isnan(mean_scores(made)[1])
+    assert isnan(mean_scores(made)[1].value)
+    assert not mean_scores(made)[1].known
     assert not changes(made)["b"].known

@@ -26,6 +26,9 @@ def test_arrows_tell_a_change_beyond_the_interval_from_one_within_it() -> None:
     ]
     lost = score_table(matrix(base=[0.8, 0.4], s1_math=[0.3, 0.4]))
     assert printed(lost)[2] == ["after", "math", "30", "▼", "40", "35", "▼25"]
+    within = matrix(base=[0.3, 0.4], s1_math=[0.28, 0.48])
+    assert printed(score_table(within))[2] == ["after", "math", "28", "▽", "48", "▲", "38", "△3"]
+    assert evaluation_line(within) == "after math: code 28 ▽2  math 48 ▲8  mean 38 △3"
 
 
 def test_a_line_shows_the_last_row_and_its_change_since_the_base_if_there_is_one() -> None:
@@ -48,9 +51,9 @@ def test_the_description_shows_every_score_and_what_was_forgotten() -> None:
     assert score_markdown(LEARNED).splitlines()[2:] == [
         "|  | code | math | mean |",
         "| --- | ---: | ---: | ---: |",
-        "| base | 30.0 (25.0 to 35.0) | 40.0 (35.0 to 45.0) | 35.0 |",
-        "| after code | 70.0 (65.0 to 75.0) | 38.0 (33.0 to 43.0) | 54.0 |",
-        "| after math | 60.0 (55.0 to 65.0) | 80.0 (75.0 to 85.0) | 70.0 |",
+        "| base | 30.0 (25.0 to 35.0) | 40.0 (35.0 to 45.0) | 35.0 (31.5 to 38.5) |",
+        "| after code | 70.0 (65.0 to 75.0) | 38.0 (33.0 to 43.0) | 54.0 (50.5 to 57.5) |",
+        "| after math | 60.0 (55.0 to 65.0) | 80.0 (75.0 to 85.0) | 70.0 (66.5 to 73.5) |",
         "| forgotten (base - last) | -30.0 | -40.0 | -35.0 |",
     ]
     assert score_markdown(UNMEASURED).splitlines()[-1] == "| forgotten (base - last) | -40.0 | - | - |"

@@ -49,7 +49,7 @@ def test_bars_above_zero_are_forgotten_as_the_axis_says() -> None:
     assert texts(drawn) == ["+30", "−70", "−20"]
     half = 100 * (2 * 0.05**2) ** 0.5  # two independent intervals of 5 points
     ends = [end for lines in drawn.collections for end in lines.get_segments()[0][:, 0]]
-    assert ends == pytest.approx([30 - half, 30 + half, -70 - half, -70 + half])
+    assert ends == pytest.approx([30 - half, 30 + half, -70 - half, -70 + half, -25, -15])
 
 
 def test_nothing_can_be_forgotten_before_a_stage_has_ended() -> None:
