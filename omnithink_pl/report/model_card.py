@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from omnithink_pl import __version__
-from omnithink_pl.curriculum.score_matrix import Estimate, ScoreMatrix, changes, mean_scores
+from omnithink_pl.curriculum.score_matrix import Estimate, ScoreMatrix, changes, mean_estimate, mean_scores
 from omnithink_pl.curriculum.stages import Stage
-from omnithink_pl.report.output import markdown_table, percent, points, row_name, with_interval
+from omnithink_pl.report.output import markdown_table, points, row_name, with_interval
 
 PAPER = "2507.14783"
 _USE = """\
@@ -99,8 +99,8 @@ class ModelCard:
             for label, row, average in zip(matrix.labels, matrix.rows, mean_scores(matrix), strict=True)
         ]
         last = matrix.rows[-1]
-        greedy = [with_interval(Estimate(s.greedy, s.greedy_low, s.greedy_high)) for s in last.values()]
-        rows.append(["at the end, greedy", *greedy, percent(sum(s.greedy for s in last.values()) / len(last), 1)])
+        greedy = {task: Estimate(s.greedy, s.greedy_low, s.greedy_high) for task, s in last.items()}
+        rows.append(["at the end, greedy", *map(with_interval, greedy.values()), with_interval(mean_estimate(greedy))])
         sizes = {f"{task}: {score.prompts} prompts, {score.samples} samples" for task, score in last.items()}
         note = (
             "The tasks' own rewards on held-out prompts in percent, with 95 % intervals, sampled at temperature 1 "

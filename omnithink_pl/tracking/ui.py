@@ -61,7 +61,7 @@ class Ui:
             OmniThinkError: If there is no store yet, or the server does not start.
         """
         if self.uri.startswith("http"):
-            _print_tables(run_tables(self.uri, server_of(self.uri)))
+            _print_tables(run_tables(self.uri, server_of(self.uri)) or {"no runs yet": server_of(self.uri)})
             return
         server = f"http://{self.host}:{self.port}"
         database = sqlite_path(self.uri)
